@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Written by `python -m loader.abi`; edit loader/abi.py instead. */
+#pragma once
+#include <linux/types.h>
+
+enum verdict {
+  VERDICT_DENY = 0,
+  VERDICT_ALLOW = 1,
+  VERDICT_PROXY = 2,
+};
+
+enum direction {
+  DIRECTION_INGRESS = 0,
+  DIRECTION_EGRESS = 1,
+};
+
+enum rank {
+  RANK_DEFAULT = 0,
+  RANK_ALLOW = 1,
+  RANK_PROXY = 100,
+  RANK_DENY = 255,
+};
+
+enum proto {
+  PROTO_ANY = 0,
+  PROTO_ICMP = 1,
+  PROTO_TCP = 6,
+  PROTO_UDP = 17,
+  PROTO_ICMPV6 = 58,
+  PROTO_SCTP = 132,
+};
+
+enum reserved_identity {
+  RESERVED_IDENTITY_UNKNOWN = 0,
+  RESERVED_IDENTITY_HOST = 1,
+  RESERVED_IDENTITY_WORLD = 2,
+  RESERVED_IDENTITY_UNMANAGED = 3,
+  RESERVED_IDENTITY_HEALTH = 4,
+  RESERVED_IDENTITY_INIT = 5,
+  RESERVED_IDENTITY_REMOTE_NODE = 6,
+  RESERVED_IDENTITY_KUBE_APISERVER = 7,
+  RESERVED_IDENTITY_INGRESS = 8,
+  RESERVED_IDENTITY_WORLD_IPV4 = 9,
+  RESERVED_IDENTITY_WORLD_IPV6 = 10,
+};
+
+enum drop_reason {
+  DROP_REASON_NONE = 0,
+  DROP_REASON_INVALID_SOURCE_IP = 132,
+  DROP_REASON_POLICY_DENIED = 133,
+  DROP_REASON_INVALID_PACKET_DROPPED = 134,
+  DROP_REASON_UNSUPPORTED_L3_PROTOCOL = 139,
+  DROP_REASON_UNKNOWN_L4_PROTOCOL = 142,
+  DROP_REASON_CT_MAP_INSERTION_FAILED = 155,
+  DROP_REASON_INVALID_IPV6_EXTENSION_HEADER = 156,
+  DROP_REASON_SERVICE_BACKEND_NOT_FOUND = 158,
+  DROP_REASON_POLICY_DENY = 181,
+  DROP_REASON_NO_CONFIGURATION_AVAILABLE_TO_PERFORM_POLICY_DECISION = 165,
+  DROP_REASON_UNSUPPORTED_L2_PROTOCOL = 166,
+  DROP_REASON_DROP_EP_NOT_READY = 203,
+  DROP_REASON_DROP_FRAG_NOT_FOUND = 207,
+};
+
+enum event_type {
+  EVENT_TYPE_NONE = 0,
+  EVENT_TYPE_OPEN = 1,
+  EVENT_TYPE_PERIODIC = 2,
+  EVENT_TYPE_CLOSE = 3,
+  EVENT_TYPE_DROP = 4,
+  EVENT_TYPE_AUDIT = 5,
+  EVENT_TYPE_STUCK = 6,
+  EVENT_TYPE_POLICY_RESET = 7,
+};
+
+enum hook {
+  HOOK_NONE = 0,
+  HOOK_CONNECT = 1,
+  HOOK_SENDMSG = 2,
+  HOOK_TC_FROM_POD = 3,
+  HOOK_TC_TO_POD = 4,
+  HOOK_SOCKOPS = 5,
+  HOOK_SKMSG = 6,
+  HOOK_TRACEPOINT = 7,
+  HOOK_AGENT = 8,
+};
+
+enum accel_reason {
+  ACCEL_REASON_UNKNOWN = 0,
+  ACCEL_REASON_ACTIVE = 1,
+  ACCEL_REASON_PROBATION = 2,
+  ACCEL_REASON_OFF = 3,
+  ACCEL_REASON_SELF_TEST = 4,
+  ACCEL_REASON_OPT_OUT = 5,
+  ACCEL_REASON_PEER_REMOTE = 6,
+  ACCEL_REASON_BLOCKING = 7,
+  ACCEL_REASON_SPLICE = 8,
+  ACCEL_REASON_LOW_WATER = 9,
+  ACCEL_REASON_URGENT = 10,
+  ACCEL_REASON_MPTCP = 11,
+  ACCEL_REASON_ULP = 12,
+  ACCEL_REASON_PROGRAM = 13,
+  ACCEL_REASON_DENIED = 14,
+  ACCEL_REASON_MAP_FULL = 15,
+  ACCEL_REASON_LOOPBACK = 16,
+  ACCEL_REASON_ENROL_FAILED = 17,
+  ACCEL_REASON_FOREIGN = 18,
+  ACCEL_REASON_PEEK_OFF = 19,
+};
+
+enum endpoint_flag {
+  ENDPOINT_FLAG_ENROLLED = 1,
+  ENDPOINT_FLAG_ACCELERATE = 2,
+  ENDPOINT_FLAG_HAS_CGROUP = 4,
+  ENDPOINT_FLAG_HAS_AUDIT = 8,
+};
+
+enum conn_flag {
+  CONN_FLAG_ENROLLED_0 = 1,
+  CONN_FLAG_ENROLLED_1 = 2,
+  CONN_FLAG_CLOSED_0 = 4,
+  CONN_FLAG_CLOSED_1 = 8,
+  CONN_FLAG_INITIATOR_1 = 16,
+  CONN_FLAG_CANDIDATE = 32,
+  CONN_FLAG_DENIED = 64,
+  CONN_FLAG_AUDITED = 128,
+  CONN_FLAG_USED = 256,
+  CONN_FLAG_STUCK = 512,
+};
+
+enum ct_flag {
+  CT_FLAG_SEEN_REPLY = 1,
+  CT_FLAG_CLOSING = 2,
+  CT_FLAG_AUDITED = 4,
+  CT_FLAG_REPORTED = 8,
+};
+
+enum metric {
+  METRIC_EVENTS_LOST = 0,
+  METRIC_REDIRECT_MESSAGES = 1,
+  METRIC_REDIRECT_BYTES = 2,
+  METRIC_TCP_MESSAGES = 3,
+  METRIC_TCP_BYTES = 4,
+  METRIC_PASS_NOT_DRAINED = 5,
+  METRIC_PASS_QUEUE_FULL = 6,
+  METRIC_PASS_MARKED = 7,
+  METRIC_PASS_DENIED = 8,
+  METRIC_CONNECTIONS_OPENED = 9,
+  METRIC_CONNECTIONS_CLOSED = 10,
+  METRIC_CONNS_MAP_FULL = 11,
+  METRIC_CT_CREATED = 12,
+  METRIC_CT_INSERT_FAILED = 13,
+  METRIC_ENROLLED_SOCKETS = 14,
+  METRIC_ENROL_FAILED = 15,
+  METRIC_MARKED_READERS = 16,
+  METRIC_STUCK_READERS = 17,
+  METRIC_LB_TRANSLATED = 18,
+  METRIC_LB_NO_BACKEND = 19,
+  METRIC_FORWARDED_PACKETS = 20,
+  METRIC_FORWARDED_BYTES = 21,
+  METRIC_DROPPED_PACKETS = 22,
+  METRIC_DROPPED_BYTES = 23,
+  METRIC_AUDITED = 24,
+  METRIC_POLICY_LOOKUPS = 25,
+  METRIC_PASS_GONE = 26,
+  METRIC_REDIRECT_FAILED = 27,
+};
+
+struct config {
+  __u32 generation;
+  __u8 acceleration;
+  __u8 blocking_readers;
+  __u8 self_test;
+  __u8 default_allow_host;
+  __u32 probation_packets;
+  __u32 udp_timeout_s;
+  __u32 tcp_timeout_s;
+  __u32 tcp_close_timeout_s;
+  __u32 icmp_timeout_s;
+  __u32 pad;
+};
+_Static_assert(sizeof(struct config) == 32, "struct config");
+_Static_assert(__builtin_offsetof(struct config, generation) == 0, "struct config.generation");
+_Static_assert(__builtin_offsetof(struct config, acceleration) == 4, "struct config.acceleration");
+_Static_assert(__builtin_offsetof(struct config, blocking_readers) == 5, "struct config.blocking_readers");
+_Static_assert(__builtin_offsetof(struct config, self_test) == 6, "struct config.self_test");
+_Static_assert(__builtin_offsetof(struct config, default_allow_host) == 7, "struct config.default_allow_host");
+_Static_assert(__builtin_offsetof(struct config, probation_packets) == 8, "struct config.probation_packets");
+_Static_assert(__builtin_offsetof(struct config, udp_timeout_s) == 12, "struct config.udp_timeout_s");
+_Static_assert(__builtin_offsetof(struct config, tcp_timeout_s) == 16, "struct config.tcp_timeout_s");
+_Static_assert(__builtin_offsetof(struct config, tcp_close_timeout_s) == 20, "struct config.tcp_close_timeout_s");
+_Static_assert(__builtin_offsetof(struct config, icmp_timeout_s) == 24, "struct config.icmp_timeout_s");
+_Static_assert(__builtin_offsetof(struct config, pad) == 28, "struct config.pad");
+
+struct endpoint_key {
+  __u32 id;
+};
+_Static_assert(sizeof(struct endpoint_key) == 4, "struct endpoint_key");
+_Static_assert(__builtin_offsetof(struct endpoint_key, id) == 0, "struct endpoint_key.id");
+
+struct endpoint {
+  __u32 identity;
+  __u32 set_id;
+  __u32 flags;
+  __u32 ifindex;
+  __u32 ingress_plens;
+  __u32 egress_plens;
+  __u64 netns_cookie;
+  __u32 nsid;
+  __u32 pad;
+};
+_Static_assert(sizeof(struct endpoint) == 40, "struct endpoint");
+_Static_assert(__builtin_offsetof(struct endpoint, identity) == 0, "struct endpoint.identity");
+_Static_assert(__builtin_offsetof(struct endpoint, set_id) == 4, "struct endpoint.set_id");
+_Static_assert(__builtin_offsetof(struct endpoint, flags) == 8, "struct endpoint.flags");
+_Static_assert(__builtin_offsetof(struct endpoint, ifindex) == 12, "struct endpoint.ifindex");
+_Static_assert(__builtin_offsetof(struct endpoint, ingress_plens) == 16, "struct endpoint.ingress_plens");
+_Static_assert(__builtin_offsetof(struct endpoint, egress_plens) == 20, "struct endpoint.egress_plens");
+_Static_assert(__builtin_offsetof(struct endpoint, netns_cookie) == 24, "struct endpoint.netns_cookie");
+_Static_assert(__builtin_offsetof(struct endpoint, nsid) == 32, "struct endpoint.nsid");
+_Static_assert(__builtin_offsetof(struct endpoint, pad) == 36, "struct endpoint.pad");
+
+struct addr_key {
+  __u8 addr[16];
+};
+_Static_assert(sizeof(struct addr_key) == 16, "struct addr_key");
+_Static_assert(__builtin_offsetof(struct addr_key, addr) == 0, "struct addr_key.addr");
+
+struct endpoint_ref {
+  __u32 id;
+};
+_Static_assert(sizeof(struct endpoint_ref) == 4, "struct endpoint_ref");
+_Static_assert(__builtin_offsetof(struct endpoint_ref, id) == 0, "struct endpoint_ref.id");
+
+struct netns_key {
+  __u64 cookie;
+};
+_Static_assert(sizeof(struct netns_key) == 8, "struct netns_key");
+_Static_assert(__builtin_offsetof(struct netns_key, cookie) == 0, "struct netns_key.cookie");
+
+struct iface_key {
+  __u32 ifindex;
+};
+_Static_assert(sizeof(struct iface_key) == 4, "struct iface_key");
+_Static_assert(__builtin_offsetof(struct iface_key, ifindex) == 0, "struct iface_key.ifindex");
+
+struct ipcache_key {
+  __u32 prefixlen;
+  __u8 addr[16];
+};
+_Static_assert(sizeof(struct ipcache_key) == 20, "struct ipcache_key");
+_Static_assert(__builtin_offsetof(struct ipcache_key, prefixlen) == 0, "struct ipcache_key.prefixlen");
+_Static_assert(__builtin_offsetof(struct ipcache_key, addr) == 4, "struct ipcache_key.addr");
+
+struct ipcache_value {
+  __u32 identity;
+};
+_Static_assert(sizeof(struct ipcache_value) == 4, "struct ipcache_value");
+_Static_assert(__builtin_offsetof(struct ipcache_value, identity) == 0, "struct ipcache_value.identity");
+
+struct policy_key {
+  __u32 set_id;
+  __u32 peer_id;
+  __u16 port;
+  __u8 proto;
+  __u8 direction;
+  __u8 plen;
+  __u8 pad0;
+  __u16 pad1;
+};
+_Static_assert(sizeof(struct policy_key) == 16, "struct policy_key");
+_Static_assert(__builtin_offsetof(struct policy_key, set_id) == 0, "struct policy_key.set_id");
+_Static_assert(__builtin_offsetof(struct policy_key, peer_id) == 4, "struct policy_key.peer_id");
+_Static_assert(__builtin_offsetof(struct policy_key, port) == 8, "struct policy_key.port");
+_Static_assert(__builtin_offsetof(struct policy_key, proto) == 10, "struct policy_key.proto");
+_Static_assert(__builtin_offsetof(struct policy_key, direction) == 11, "struct policy_key.direction");
+_Static_assert(__builtin_offsetof(struct policy_key, plen) == 12, "struct policy_key.plen");
+_Static_assert(__builtin_offsetof(struct policy_key, pad0) == 13, "struct policy_key.pad0");
+_Static_assert(__builtin_offsetof(struct policy_key, pad1) == 14, "struct policy_key.pad1");
+
+struct policy_value {
+  __u8 verdict;
+  __u8 rank;
+  __u8 audit_verdict;
+  __u8 audit_rank;
+  __u32 rule_id;
+  __u32 audit_rule_id;
+  __u8 present;
+  __u8 audit_present;
+  __u16 pad;
+};
+_Static_assert(sizeof(struct policy_value) == 16, "struct policy_value");
+_Static_assert(__builtin_offsetof(struct policy_value, verdict) == 0, "struct policy_value.verdict");
+_Static_assert(__builtin_offsetof(struct policy_value, rank) == 1, "struct policy_value.rank");
+_Static_assert(__builtin_offsetof(struct policy_value, audit_verdict) == 2, "struct policy_value.audit_verdict");
+_Static_assert(__builtin_offsetof(struct policy_value, audit_rank) == 3, "struct policy_value.audit_rank");
+_Static_assert(__builtin_offsetof(struct policy_value, rule_id) == 4, "struct policy_value.rule_id");
+_Static_assert(__builtin_offsetof(struct policy_value, audit_rule_id) == 8, "struct policy_value.audit_rule_id");
+_Static_assert(__builtin_offsetof(struct policy_value, present) == 12, "struct policy_value.present");
+_Static_assert(__builtin_offsetof(struct policy_value, audit_present) == 13, "struct policy_value.audit_present");
+_Static_assert(__builtin_offsetof(struct policy_value, pad) == 14, "struct policy_value.pad");
+
+struct ct_key {
+  __u8 saddr[16];
+  __u8 daddr[16];
+  __u32 endpoint;
+  __u16 sport;
+  __u16 dport;
+  __u8 proto;
+  __u8 direction;
+  __u16 pad;
+};
+_Static_assert(sizeof(struct ct_key) == 44, "struct ct_key");
+_Static_assert(__builtin_offsetof(struct ct_key, saddr) == 0, "struct ct_key.saddr");
+_Static_assert(__builtin_offsetof(struct ct_key, daddr) == 16, "struct ct_key.daddr");
+_Static_assert(__builtin_offsetof(struct ct_key, endpoint) == 32, "struct ct_key.endpoint");
+_Static_assert(__builtin_offsetof(struct ct_key, sport) == 36, "struct ct_key.sport");
+_Static_assert(__builtin_offsetof(struct ct_key, dport) == 38, "struct ct_key.dport");
+_Static_assert(__builtin_offsetof(struct ct_key, proto) == 40, "struct ct_key.proto");
+_Static_assert(__builtin_offsetof(struct ct_key, direction) == 41, "struct ct_key.direction");
+_Static_assert(__builtin_offsetof(struct ct_key, pad) == 42, "struct ct_key.pad");
+
+struct ct_entry {
+  __u64 created;
+  __u64 last_seen;
+  __u64 tx_packets;
+  __u64 tx_bytes;
+  __u64 rx_packets;
+  __u64 rx_bytes;
+  __u32 generation;
+  __u32 peer_identity;
+  __u32 rule_id;
+  __u32 flags;
+};
+_Static_assert(sizeof(struct ct_entry) == 64, "struct ct_entry");
+_Static_assert(__builtin_offsetof(struct ct_entry, created) == 0, "struct ct_entry.created");
+_Static_assert(__builtin_offsetof(struct ct_entry, last_seen) == 8, "struct ct_entry.last_seen");
+_Static_assert(__builtin_offsetof(struct ct_entry, tx_packets) == 16, "struct ct_entry.tx_packets");
+_Static_assert(__builtin_offsetof(struct ct_entry, tx_bytes) == 24, "struct ct_entry.tx_bytes");
+_Static_assert(__builtin_offsetof(struct ct_entry, rx_packets) == 32, "struct ct_entry.rx_packets");
+_Static_assert(__builtin_offsetof(struct ct_entry, rx_bytes) == 40, "struct ct_entry.rx_bytes");
+_Static_assert(__builtin_offsetof(struct ct_entry, generation) == 48, "struct ct_entry.generation");
+_Static_assert(__builtin_offsetof(struct ct_entry, peer_identity) == 52, "struct ct_entry.peer_identity");
+_Static_assert(__builtin_offsetof(struct ct_entry, rule_id) == 56, "struct ct_entry.rule_id");
+_Static_assert(__builtin_offsetof(struct ct_entry, flags) == 60, "struct ct_entry.flags");
+
+struct conn_key {
+  __u8 addr0[16];
+  __u8 addr1[16];
+  __u16 port0;
+  __u16 port1;
+};
+_Static_assert(sizeof(struct conn_key) == 36, "struct conn_key");
+_Static_assert(__builtin_offsetof(struct conn_key, addr0) == 0, "struct conn_key.addr0");
+_Static_assert(__builtin_offsetof(struct conn_key, addr1) == 16, "struct conn_key.addr1");
+_Static_assert(__builtin_offsetof(struct conn_key, port0) == 32, "struct conn_key.port0");
+_Static_assert(__builtin_offsetof(struct conn_key, port1) == 34, "struct conn_key.port1");
+
+struct conn {
+  __u64 opened;
+  __u64 cookie[2];
+  __u64 sock[2];
+  __u64 program[2];
+  __u64 redirect_bytes[2];
+  __u64 redirect_msgs[2];
+  __u64 tcp_sent[2];
+  __u64 tcp_received[2];
+  __u64 tcp_msgs[2];
+  __u32 endpoint[2];
+  __u32 identity[2];
+  __u32 packets[2];
+  __u32 egress_rule;
+  __u32 ingress_rule;
+  __u32 generation;
+  __u32 flags;
+  __u8 reason[2];
+  __u8 marked[2];
+  __u32 pad;
+};
+_Static_assert(sizeof(struct conn) == 184, "struct conn");
+_Static_assert(__builtin_offsetof(struct conn, opened) == 0, "struct conn.opened");
+_Static_assert(__builtin_offsetof(struct conn, cookie) == 8, "struct conn.cookie");
+_Static_assert(__builtin_offsetof(struct conn, sock) == 24, "struct conn.sock");
+_Static_assert(__builtin_offsetof(struct conn, program) == 40, "struct conn.program");
+_Static_assert(__builtin_offsetof(struct conn, redirect_bytes) == 56, "struct conn.redirect_bytes");
+_Static_assert(__builtin_offsetof(struct conn, redirect_msgs) == 72, "struct conn.redirect_msgs");
+_Static_assert(__builtin_offsetof(struct conn, tcp_sent) == 88, "struct conn.tcp_sent");
+_Static_assert(__builtin_offsetof(struct conn, tcp_received) == 104, "struct conn.tcp_received");
+_Static_assert(__builtin_offsetof(struct conn, tcp_msgs) == 120, "struct conn.tcp_msgs");
+_Static_assert(__builtin_offsetof(struct conn, endpoint) == 136, "struct conn.endpoint");
+_Static_assert(__builtin_offsetof(struct conn, identity) == 144, "struct conn.identity");
+_Static_assert(__builtin_offsetof(struct conn, packets) == 152, "struct conn.packets");
+_Static_assert(__builtin_offsetof(struct conn, egress_rule) == 160, "struct conn.egress_rule");
+_Static_assert(__builtin_offsetof(struct conn, ingress_rule) == 164, "struct conn.ingress_rule");
+_Static_assert(__builtin_offsetof(struct conn, generation) == 168, "struct conn.generation");
+_Static_assert(__builtin_offsetof(struct conn, flags) == 172, "struct conn.flags");
+_Static_assert(__builtin_offsetof(struct conn, reason) == 176, "struct conn.reason");
+_Static_assert(__builtin_offsetof(struct conn, marked) == 178, "struct conn.marked");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 180, "struct conn.pad");
+
+struct cookie_key {
+  __u64 cookie;
+};
+_Static_assert(sizeof(struct cookie_key) == 8, "struct cookie_key");
+_Static_assert(__builtin_offsetof(struct cookie_key, cookie) == 0, "struct cookie_key.cookie");
+
+struct service_key {
+  __u8 addr[16];
+  __u16 port;
+  __u8 proto;
+  __u8 pad;
+};
+_Static_assert(sizeof(struct service_key) == 20, "struct service_key");
+_Static_assert(__builtin_offsetof(struct service_key, addr) == 0, "struct service_key.addr");
+_Static_assert(__builtin_offsetof(struct service_key, port) == 16, "struct service_key.port");
+_Static_assert(__builtin_offsetof(struct service_key, proto) == 18, "struct service_key.proto");
+_Static_assert(__builtin_offsetof(struct service_key, pad) == 19, "struct service_key.pad");
+
+struct service {
+  __u32 id;
+  __u32 backends;
+  __u32 next;
+  __u32 pad;
+};
+_Static_assert(sizeof(struct service) == 16, "struct service");
+_Static_assert(__builtin_offsetof(struct service, id) == 0, "struct service.id");
+_Static_assert(__builtin_offsetof(struct service, backends) == 4, "struct service.backends");
+_Static_assert(__builtin_offsetof(struct service, next) == 8, "struct service.next");
+_Static_assert(__builtin_offsetof(struct service, pad) == 12, "struct service.pad");
+
+struct backend_key {
+  __u32 service;
+  __u32 index;
+};
+_Static_assert(sizeof(struct backend_key) == 8, "struct backend_key");
+_Static_assert(__builtin_offsetof(struct backend_key, service) == 0, "struct backend_key.service");
+_Static_assert(__builtin_offsetof(struct backend_key, index) == 4, "struct backend_key.index");
+
+struct backend {
+  __u8 addr[16];
+  __u16 port;
+  __u16 pad0;
+  __u32 pad1;
+};
+_Static_assert(sizeof(struct backend) == 24, "struct backend");
+_Static_assert(__builtin_offsetof(struct backend, addr) == 0, "struct backend.addr");
+_Static_assert(__builtin_offsetof(struct backend, port) == 16, "struct backend.port");
+_Static_assert(__builtin_offsetof(struct backend, pad0) == 18, "struct backend.pad0");
+_Static_assert(__builtin_offsetof(struct backend, pad1) == 20, "struct backend.pad1");
+
+struct reverse_key {
+  __u64 cookie;
+  __u8 addr[16];
+  __u16 port;
+  __u8 proto;
+  __u8 pad0;
+  __u32 pad1;
+};
+_Static_assert(sizeof(struct reverse_key) == 32, "struct reverse_key");
+_Static_assert(__builtin_offsetof(struct reverse_key, cookie) == 0, "struct reverse_key.cookie");
+_Static_assert(__builtin_offsetof(struct reverse_key, addr) == 8, "struct reverse_key.addr");
+_Static_assert(__builtin_offsetof(struct reverse_key, port) == 24, "struct reverse_key.port");
+_Static_assert(__builtin_offsetof(struct reverse_key, proto) == 26, "struct reverse_key.proto");
+_Static_assert(__builtin_offsetof(struct reverse_key, pad0) == 27, "struct reverse_key.pad0");
+_Static_assert(__builtin_offsetof(struct reverse_key, pad1) == 28, "struct reverse_key.pad1");
+
+struct reverse_value {
+  __u8 addr[16];
+  __u16 port;
+  __u16 pad0;
+  __u32 pad1;
+};
+_Static_assert(sizeof(struct reverse_value) == 24, "struct reverse_value");
+_Static_assert(__builtin_offsetof(struct reverse_value, addr) == 0, "struct reverse_value.addr");
+_Static_assert(__builtin_offsetof(struct reverse_value, port) == 16, "struct reverse_value.port");
+_Static_assert(__builtin_offsetof(struct reverse_value, pad0) == 18, "struct reverse_value.pad0");
+_Static_assert(__builtin_offsetof(struct reverse_value, pad1) == 20, "struct reverse_value.pad1");
+
+struct frag_key {
+  __u8 saddr[16];
+  __u8 daddr[16];
+  __u32 id;
+  __u32 proto;
+};
+_Static_assert(sizeof(struct frag_key) == 40, "struct frag_key");
+_Static_assert(__builtin_offsetof(struct frag_key, saddr) == 0, "struct frag_key.saddr");
+_Static_assert(__builtin_offsetof(struct frag_key, daddr) == 16, "struct frag_key.daddr");
+_Static_assert(__builtin_offsetof(struct frag_key, id) == 32, "struct frag_key.id");
+_Static_assert(__builtin_offsetof(struct frag_key, proto) == 36, "struct frag_key.proto");
+
+struct frag_value {
+  __u16 sport;
+  __u16 dport;
+};
+_Static_assert(sizeof(struct frag_value) == 4, "struct frag_value");
+_Static_assert(__builtin_offsetof(struct frag_value, sport) == 0, "struct frag_value.sport");
+_Static_assert(__builtin_offsetof(struct frag_value, dport) == 2, "struct frag_value.dport");
+
+struct program_key {
+  __u64 inode;
+};
+_Static_assert(sizeof(struct program_key) == 8, "struct program_key");
+_Static_assert(__builtin_offsetof(struct program_key, inode) == 0, "struct program_key.inode");
+
+struct program_value {
+  __u32 reason;
+  __u32 count;
+};
+_Static_assert(sizeof(struct program_value) == 8, "struct program_value");
+_Static_assert(__builtin_offsetof(struct program_value, reason) == 0, "struct program_value.reason");
+_Static_assert(__builtin_offsetof(struct program_value, count) == 4, "struct program_value.count");
+
+struct counter {
+  __u64 value;
+};
+_Static_assert(sizeof(struct counter) == 8, "struct counter");
+_Static_assert(__builtin_offsetof(struct counter, value) == 0, "struct counter.value");
+
+struct traffic_key {
+  __u16 reason;
+  __u8 direction;
+  __u8 pad;
+};
+_Static_assert(sizeof(struct traffic_key) == 4, "struct traffic_key");
+_Static_assert(__builtin_offsetof(struct traffic_key, reason) == 0, "struct traffic_key.reason");
+_Static_assert(__builtin_offsetof(struct traffic_key, direction) == 2, "struct traffic_key.direction");
+_Static_assert(__builtin_offsetof(struct traffic_key, pad) == 3, "struct traffic_key.pad");
+
+struct traffic_value {
+  __u64 packets;
+  __u64 bytes;
+};
+_Static_assert(sizeof(struct traffic_value) == 16, "struct traffic_value");
+_Static_assert(__builtin_offsetof(struct traffic_value, packets) == 0, "struct traffic_value.packets");
+_Static_assert(__builtin_offsetof(struct traffic_value, bytes) == 8, "struct traffic_value.bytes");
+
+struct sock_mark {
+  __u64 program;
+};
+_Static_assert(sizeof(struct sock_mark) == 8, "struct sock_mark");
+_Static_assert(__builtin_offsetof(struct sock_mark, program) == 0, "struct sock_mark.program");
+
+struct flow_event {
+  __u64 time;
+  __u64 cookie;
+  __u8 saddr[16];
+  __u8 daddr[16];
+  __u16 sport;
+  __u16 dport;
+  __u8 proto;
+  __u8 type;
+  __u8 hook;
+  __u8 direction;
+  __u32 src_identity;
+  __u32 dst_identity;
+  __u32 src_endpoint;
+  __u32 dst_endpoint;
+  __u32 egress_rule;
+  __u32 ingress_rule;
+  __u8 verdict;
+  __u8 reason;
+  __u8 tcp_flags;
+  __u8 accel;
+  __u8 accel_reason[2];
+  __u8 icmp_type;
+  __u8 icmp_code;
+  __u64 tx_bytes;
+  __u64 rx_bytes;
+  __u64 tx_redirected;
+  __u64 rx_redirected;
+  __u64 duration;
+  __u32 flags;
+  __u32 pad;
+};
+_Static_assert(sizeof(struct flow_event) == 136, "struct flow_event");
+_Static_assert(__builtin_offsetof(struct flow_event, time) == 0, "struct flow_event.time");
+_Static_assert(__builtin_offsetof(struct flow_event, cookie) == 8, "struct flow_event.cookie");
+_Static_assert(__builtin_offsetof(struct flow_event, saddr) == 16, "struct flow_event.saddr");
+_Static_assert(__builtin_offsetof(struct flow_event, daddr) == 32, "struct flow_event.daddr");
+_Static_assert(__builtin_offsetof(struct flow_event, sport) == 48, "struct flow_event.sport");
+_Static_assert(__builtin_offsetof(struct flow_event, dport) == 50, "struct flow_event.dport");
+_Static_assert(__builtin_offsetof(struct flow_event, proto) == 52, "struct flow_event.proto");
+_Static_assert(__builtin_offsetof(struct flow_event, type) == 53, "struct flow_event.type");
+_Static_assert(__builtin_offsetof(struct flow_event, hook) == 54, "struct flow_event.hook");
+_Static_assert(__builtin_offsetof(struct flow_event, direction) == 55, "struct flow_event.direction");
+_Static_assert(__builtin_offsetof(struct flow_event, src_identity) == 56, "struct flow_event.src_identity");
+_Static_assert(__builtin_offsetof(struct flow_event, dst_identity) == 60, "struct flow_event.dst_identity");
+_Static_assert(__builtin_offsetof(struct flow_event, src_endpoint) == 64, "struct flow_event.src_endpoint");
+_Static_assert(__builtin_offsetof(struct flow_event, dst_endpoint) == 68, "struct flow_event.dst_endpoint");
+_Static_assert(__builtin_offsetof(struct flow_event, egress_rule) == 72, "struct flow_event.egress_rule");
+_Static_assert(__builtin_offsetof(struct flow_event, ingress_rule) == 76, "struct flow_event.ingress_rule");
+_Static_assert(__builtin_offsetof(struct flow_event, verdict) == 80, "struct flow_event.verdict");
+_Static_assert(__builtin_offsetof(struct flow_event, reason) == 81, "struct flow_event.reason");
+_Static_assert(__builtin_offsetof(struct flow_event, tcp_flags) == 82, "struct flow_event.tcp_flags");
+_Static_assert(__builtin_offsetof(struct flow_event, accel) == 83, "struct flow_event.accel");
+_Static_assert(__builtin_offsetof(struct flow_event, accel_reason) == 84, "struct flow_event.accel_reason");
+_Static_assert(__builtin_offsetof(struct flow_event, icmp_type) == 86, "struct flow_event.icmp_type");
+_Static_assert(__builtin_offsetof(struct flow_event, icmp_code) == 87, "struct flow_event.icmp_code");
+_Static_assert(__builtin_offsetof(struct flow_event, tx_bytes) == 88, "struct flow_event.tx_bytes");
+_Static_assert(__builtin_offsetof(struct flow_event, rx_bytes) == 96, "struct flow_event.rx_bytes");
+_Static_assert(__builtin_offsetof(struct flow_event, tx_redirected) == 104, "struct flow_event.tx_redirected");
+_Static_assert(__builtin_offsetof(struct flow_event, rx_redirected) == 112, "struct flow_event.rx_redirected");
+_Static_assert(__builtin_offsetof(struct flow_event, duration) == 120, "struct flow_event.duration");
+_Static_assert(__builtin_offsetof(struct flow_event, flags) == 128, "struct flow_event.flags");
+_Static_assert(__builtin_offsetof(struct flow_event, pad) == 132, "struct flow_event.pad");
+
+#define MAX_CONFIG 1
+#define MAX_ENDPOINTS 4096
+#define MAX_ENDPOINT_IPS 16384
+#define MAX_ENDPOINT_NETNS 4096
+#define MAX_ENDPOINT_IFACES 4096
+#define MAX_IPCACHE 262144
+#define MAX_POLICY 65536
+#define MAX_CT 131072
+#define MAX_CONNS 65536
+#define MAX_SOCKS 131072
+#define MAX_SERVICES 16384
+#define MAX_BACKENDS 65536
+#define MAX_REVERSE 65536
+#define MAX_FRAGS 8192
+#define MAX_PROGRAMS 1024
+#define MAX_COUNTERS 64
+#define MAX_TRAFFIC 1024
+#define MAX_SOCK_MARKS 0
+#define MAX_EVENTS 4194304
+#define FIRST_CIDR_IDENTITY 16777216

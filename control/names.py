@@ -1,0 +1,104 @@
+"""What the numbers in the maps and events are called: written by the agent, read by every command.
+
+The agent keeps one `Names` for the state that is in force and writes it beside its pins as `names.json`, so that
+`sockmesh bpf ...` can put names beside numbers while the agent is dead.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointName:
+    """A workload behind an endpoint id or an address. `labels` are "source:key=value"; id 0: not on this node."""
+
+    id: int
+    namespace: str
+    name: str
+    identity: int
+    labels: tuple[str, ...] = ()
+    ips: tuple[str, ...] = ()
+    service_account: str = ""
+    netns: str = ""
+    interface: str = ""
+    cgroup: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleName:
+    """A rule that can decide: `rule` is the path in the document ("spec.ingress[0]"), `source` is "file:line"."""
+
+    kind: str
+    namespace: str
+    name: str
+    rule: str = ""
+    source: str = ""
+    labels: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        owner = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {owner} {self.rule}".strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceName:
+    id: int
+    namespace: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """Every lookup answers None for what it does not know; nothing here raises on a strange number."""
+
+    node: str = ""
+    endpoints: Mapping[int, EndpointName] = dataclasses.field(default_factory=dict)
+    remote: Mapping[str, EndpointName] = dataclasses.field(default_factory=dict)  # by IP, workloads of other nodes
+    identities: Mapping[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rules: Mapping[int, RuleName] = dataclasses.field(default_factory=dict)
+    services: Mapping[int, ServiceName] = dataclasses.field(default_factory=dict)
+    revision: int = 0
+
+    def endpoint(self, id: int) -> EndpointName | None:
+        return self.endpoints.get(id)
+
+    def endpoint_by_ip(self, ip: str) -> EndpointName | None:
+        for endpoint in self.endpoints.values():
+            if ip in endpoint.ips:
+                return endpoint
+        return self.remote.get(ip)
+
+    def labels(self, identity: int) -> tuple[str, ...]:
+        return self.identities.get(identity, ())
+
+    def rule(self, id: int) -> RuleName | None:
+        return self.rules.get(id)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Names":
+        """Return the Names that `to_json` wrote; raises ValueError on anything else."""
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            return cls(
+                node=raw["node"],
+                endpoints={int(k): EndpointName(**_tuples(v)) for k, v in raw["endpoints"].items()},
+                remote={k: EndpointName(**_tuples(v)) for k, v in raw["remote"].items()},
+                identities={int(k): tuple(v) for k, v in raw["identities"].items()},
+                rules={int(k): RuleName(**_tuples(v)) for k, v in raw["rules"].items()},
+                services={int(k): ServiceName(**v) for k, v in raw["services"].items()},
+                revision=raw["revision"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a names file: {error!r}") from error
+
+
+def _tuples(raw: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}

@@ -1,0 +1,1 @@
+"""The privileged part: compile, attach, pin, fill maps, read events. Imports nothing of control or l7proxy."""
