@@ -1,0 +1,270 @@
+"""One kernel event to one line in Hubble's JSON schema.
+
+Conventions of the schema: names as in flow.proto, defaults left out, 64-bit numbers as strings, enums as names. What
+Hubble has no field for is in `extensions`, a Struct under "sockmesh". Event types, as Hubble numbers them:
+
+| event | Hubble type | sub type |
+|---|---|---|
+| open, audit | 5 policy-verdict | |
+| drop, policy_reset | 1 drop | drop reason |
+| periodic, close of a packet hook | 4 trace | 0 to-endpoint, 5 from-endpoint |
+| periodic, close of a socket hook; stuck | 7 trace-sock | |
+"""
+
+import dataclasses
+import functools
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from control import names
+from control.flow import directory, summary
+from loader import abi, record
+
+Json = dict[str, Any]
+
+DROP, TRACE, POLICY_VERDICT, TRACE_SOCK = 1, 4, 5, 7
+TO_ENDPOINT, FROM_ENDPOINT = 0, 5
+STRUCT = "type.googleapis.com/google.protobuf.Struct"
+KERNEL_RING = "PERF_EVENT_RING_BUFFER"
+OBSERVER_QUEUE = "OBSERVER_EVENTS_QUEUE"
+
+_SOCKET_HOOKS = frozenset({abi.Hook.CONNECT, abi.Hook.SENDMSG, abi.Hook.SOCKOPS, abi.Hook.SKMSG})
+_PACKET_HOOKS = frozenset({abi.Hook.TC_FROM_POD, abi.Hook.TC_TO_POD})
+_REFUSALS = frozenset({abi.EventType.DROP, abi.EventType.POLICY_RESET})
+_EVENT_WORDS = {int(kind): kind.name.lower() for kind in abi.EventType}
+_HOOK_WORDS = {int(hook): hook.name.lower() for hook in abi.Hook}
+_DROP_NAMES = {int(reason): reason.name for reason in abi.DropReason if reason}
+_PORT_PROTOS = {int(abi.Proto.UDP): "UDP", int(abi.Proto.SCTP): "SCTP"}
+_ICMP_PROTOS = {int(abi.Proto.ICMP): "ICMPv4", int(abi.Proto.ICMPV6): "ICMPv6"}
+_DIRECTIONS = ("INGRESS", "EGRESS")
+
+# Seeded from the kernel once: asking it for each record would cost a system call each.
+_generator = random.Random(random.SystemRandom().getrandbits(256))
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockOffset:
+    """What to add to CLOCK_MONOTONIC to get wall time, in nanoseconds. It changes when the wall clock is set."""
+
+    ns: int
+
+    @classmethod
+    def measure(
+        cls, wall: Callable[[], int] = time.time_ns, monotonic: Callable[[], int] = time.monotonic_ns, tries: int = 5
+    ) -> "ClockOffset":
+        """Return the offset from the closest of several readings, so that being scheduled away does not spoil it."""
+        best: tuple[int, int] | None = None
+        for _ in range(tries):
+            before = monotonic()
+            now = wall()
+            after = monotonic()
+            if best is None or after - before < best[0]:
+                best = (after - before, now - (before + after) // 2)
+        assert best is not None
+        return cls(best[1])
+
+
+@functools.lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def timestamp(wall_ns: int) -> str:
+    """Return RFC 3339 in UTC, always with nine decimals, so that lines sort as text.
+
+    >>> timestamp(1_700_000_000_000_000_007)
+    '2023-11-14T22:13:20.000000007Z'
+    """
+    seconds, ns = divmod(wall_ns, 1_000_000_000)
+    return f"{_second(seconds)}.{ns:09d}Z"
+
+
+def new_uuid() -> str:
+    """Return a random UUID (version 4). It names a record; it keeps no secret."""
+    bits = _generator.getrandbits(128)
+    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | (0x4 << 76) | (0x2 << 62)
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+@functools.lru_cache(maxsize=16384)
+def _address(raw: bytes) -> tuple[str, str]:
+    text = record.unpack_addr(raw)
+    return text, "IPv6" if ":" in text else "IPv4"
+
+
+@functools.lru_cache(maxsize=256)
+def _flags(bits: int) -> Json:
+    return {name: True for name, bit in summary.TCP_FLAGS if bits & bit}
+
+
+def is_socket_event(event: abi.FlowEvent) -> bool:
+    """Whether a socket was seen rather than a packet; the agent's own events have a cookie if they are a socket's."""
+    return event.hook in _SOCKET_HOOKS or (event.hook not in _PACKET_HOOKS and event.cookie != 0)
+
+
+def verdict(event: abi.FlowEvent) -> str:
+    """Return Hubble's verdict. A stuck connection is an ERROR: policy allowed it, the agent resets it."""
+    if event.type == abi.EventType.AUDIT:
+        return "AUDIT"
+    if event.type == abi.EventType.STUCK:
+        return "ERROR"
+    if event.type in _REFUSALS or event.verdict == abi.Verdict.DENY:
+        return "DROPPED"
+    return "REDIRECTED" if event.verdict == abi.Verdict.PROXY else "FORWARDED"
+
+
+def _drop_reason(event: abi.FlowEvent) -> int:
+    if event.reason or event.type != abi.EventType.POLICY_RESET:
+        return event.reason
+    # Policy changes are found in user space, which knows the rule: an explicit deny has one, a missing allow has none.
+    rule = event.ingress_rule if event.direction == abi.Direction.INGRESS else event.egress_rule
+    return abi.DropReason.POLICY_DENY if rule else abi.DropReason.POLICY_DENIED
+
+
+def _trace_point(event: abi.FlowEvent) -> int:
+    if event.hook == abi.Hook.TC_FROM_POD:
+        return FROM_ENDPOINT
+    if event.hook == abi.Hook.TC_TO_POD:
+        return TO_ENDPOINT
+    return TO_ENDPOINT if event.direction == abi.Direction.INGRESS else FROM_ENDPOINT
+
+
+def _event_type(event: abi.FlowEvent, drop_reason: int) -> Json:
+    if event.type in _REFUSALS:
+        return {"type": DROP, "sub_type": drop_reason} if drop_reason else {"type": DROP}
+    if event.type in (abi.EventType.OPEN, abi.EventType.AUDIT):
+        return {"type": POLICY_VERDICT}
+    if event.type == abi.EventType.STUCK or is_socket_event(event):
+        return {"type": TRACE_SOCK}
+    point = _trace_point(event)
+    return {"type": TRACE, "sub_type": point} if point else {"type": TRACE}
+
+
+def _l4(event: abi.FlowEvent) -> Json | None:
+    if event.proto == abi.Proto.TCP:
+        tcp = _ports(event)
+        if event.tcp_flags:
+            tcp["flags"] = _flags(event.tcp_flags)
+        return {"TCP": tcp}
+    if name := _PORT_PROTOS.get(event.proto):
+        return {name: _ports(event)}
+    if name := _ICMP_PROTOS.get(event.proto):
+        icmp = {"type": event.icmp_type, "code": event.icmp_code}
+        return {name: {key: value for key, value in icmp.items() if value}}
+    return None
+
+
+def _ports(event: abi.FlowEvent) -> Json:
+    ports: Json = {}
+    if event.sport:
+        ports["source_port"] = event.sport
+    if event.dport:
+        ports["destination_port"] = event.dport
+    return ports
+
+
+def _extension(event: abi.FlowEvent, known: directory.Directory) -> Json:
+    out: Json = {"event": _EVENT_WORDS.get(event.type) or str(event.type)}
+    if event.hook:
+        out["hook"] = _HOOK_WORDS.get(event.hook) or str(event.hook)
+    measured = event.type in (abi.EventType.PERIODIC, abi.EventType.CLOSE)
+    tcp = event.proto == abi.Proto.TCP
+    if measured or event.tx_bytes or event.rx_bytes:
+        out["bytes_sent"] = str(event.tx_bytes)
+        out["bytes_received"] = str(event.rx_bytes)
+    if (measured and tcp) or event.tx_redirected or event.rx_redirected:
+        out["short_cut_bytes_sent"] = str(event.tx_redirected)
+        out["short_cut_bytes_received"] = str(event.rx_redirected)
+    if measured or event.duration:
+        out["duration_ns"] = str(event.duration)
+    if tcp and event.type in summary.LIFECYCLE:
+        out["short_cut"] = bool(event.accel)
+    if any(event.accel_reason):
+        at_source, at_destination = map(summary.accel_word, event.accel_reason)
+        out["short_cut_reason"] = {"source": at_source, "destination": at_destination}
+    if summary.proto_name(event.proto).startswith("IP "):
+        out["protocol"] = event.proto
+    rules: Json = {}
+    deciding = (event.egress_rule, event.ingress_rule)
+    for key, id in zip(("egress", "ingress"), deciding, strict=True):
+        if (rule := known.rule(id)) and rule.rule:
+            rules[key] = rule.rule
+    # One file and line: those of the rule that decided, which is the direction's own if it has one.
+    order = deciding if event.direction == abi.Direction.EGRESS else deciding[::-1]
+    if source := next((rule.source for rule in map(known.rule, order) if rule and rule.source), ""):
+        rules["source"] = source
+    if rules:
+        out["rule"] = rules
+    return out
+
+
+def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset, uuid: str) -> Json:
+    """Return the record of one event with the names of a directory that may be used for many."""
+    when = timestamp(event.time + clock.ns)
+    said = verdict(event)
+    source_ip, version = _address(event.saddr)
+    destination_ip, _ = _address(event.daddr)
+    inner: Json = {"time": when, "uuid": uuid, "verdict": said}
+    reason = _drop_reason(event) if said == "DROPPED" else 0
+    if reason:
+        inner["drop_reason"] = reason
+    inner["IP"] = {"source": source_ip, "destination": destination_ip, "ipVersion": version}
+    if l4 := _l4(event):
+        inner["l4"] = l4
+    if source := known.side(event.src_endpoint, event.src_identity, source_ip):
+        inner["source"] = source
+    if destination := known.side(event.dst_endpoint, event.dst_identity, destination_ip):
+        inner["destination"] = destination
+    inner["Type"] = "SOCK" if is_socket_event(event) else "L3_L4"
+    if known.node:
+        inner["node_name"] = known.node
+    inner["event_type"] = _event_type(event, reason)
+    inner["traffic_direction"] = _DIRECTIONS[event.direction & 1]
+    if event.hook in _PACKET_HOOKS:
+        inner["trace_observation_point"] = "TO_ENDPOINT" if _trace_point(event) == TO_ENDPOINT else "FROM_ENDPOINT"
+    if reason in _DROP_NAMES:
+        inner["drop_reason_desc"] = _DROP_NAMES[reason]
+    inner["is_reply"] = False  # source and destination are those of the connection's first packet
+    if event.cookie:
+        inner["socket_cookie"] = str(event.cookie)
+    inner["Summary"] = summary.summary(event)
+    inner["extensions"] = {"@type": STRUCT, "value": {"sockmesh": _extension(event, known)}}
+    refused = said in ("DROPPED", "AUDIT")
+    for direction, id in ((abi.Direction.EGRESS, event.egress_rule), (abi.Direction.INGRESS, event.ingress_rule)):
+        if policy := known.policy(id):
+            outcome = "denied" if refused and event.direction == direction else "allowed"
+            inner[f"{_DIRECTIONS[direction].lower()}_{outcome}_by"] = [policy]
+    return _response("flow", inner, known.node, when)
+
+
+def _response(arm: str, inner: Json, node: str, when: str) -> Json:
+    return {arm: inner, "node_name": node, "time": when} if node else {arm: inner, "time": when}
+
+
+def flow(event: abi.FlowEvent, known: names.Names, clock: ClockOffset, uuid: Callable[[], str] = new_uuid) -> Json:
+    """Return the one record of one event; a number without a name stays a number."""
+    return flow_in(directory.Directory(known), event, clock, uuid())
+
+
+def lost(count: int, source: str, node: str, wall_ns: int) -> Json:
+    """Return the record that says how many events are missing here, and which queue was full."""
+    inner = {"source": source, "num_events_lost": str(count)}
+    return _response("lost_events", inner, node, timestamp(wall_ns))
+
+
+def line(response: Json) -> bytes:
+    """Return a record as one line of JSON, newline included. Plain ASCII, so that no name can break a terminal."""
+    return _encode(response).encode("ascii") + b"\n"
+
+
+def extension(inner: Json) -> Json:
+    """Return what sockmesh added to a flow, or an empty dict for a flow that something else wrote."""
+    found = inner.get("extensions")
+    value = found.get("value") if isinstance(found, dict) else None
+    ours = value.get("sockmesh") if isinstance(value, dict) else None
+    return ours if isinstance(ours, dict) else {}

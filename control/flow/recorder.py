@@ -1,0 +1,37 @@
+"""The agent's way from events to lines: it keeps the names of the moment, and of what has just gone."""
+
+from collections.abc import Callable
+
+from control import names
+from control.flow import directory, record
+from loader import abi
+
+
+class Recorder:
+    """Turns each event into exactly one line, with the names in force at that time."""
+
+    def __init__(
+        self, known: names.Names, clock: record.ClockOffset | None = None, uuid: Callable[[], str] = record.new_uuid
+    ) -> None:
+        self.clock = clock or record.ClockOffset.measure()
+        self._uuid = uuid
+        self._directory = directory.Directory(known)
+
+    def update(self, known: names.Names) -> None:
+        """Use other names from now on. What they no longer hold keeps its name for the closes that are still due."""
+        if known is not self._directory.names:
+            self._directory = directory.Directory(known, self._directory)
+
+    def set_clock(self, clock: record.ClockOffset) -> None:
+        """Use another offset to wall time: call it now and then, because the wall clock can be set."""
+        self.clock = clock
+
+    def flow(self, event: abi.FlowEvent) -> record.Json:
+        return record.flow_in(self._directory, event, self.clock, self._uuid())
+
+    def line(self, event: abi.FlowEvent) -> bytes:
+        return record.line(self.flow(event))
+
+    def lost(self, count: int, monotonic_ns: int, source: str = record.KERNEL_RING) -> bytes:
+        """Return the line that says how many events the kernel could not hand over."""
+        return record.line(record.lost(count, source, self._directory.node, monotonic_ns + self.clock.ns))
