@@ -1,0 +1,164 @@
+"""The flow log of one node: lines go to its sinks, to a ring of recent ones, and to those who follow.
+
+One writer, any number of readers in other threads. Nothing a reader or a disk does can hold the writer up.
+"""
+
+import collections
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from control.flow import record, sink
+
+
+@dataclasses.dataclass(frozen=True)
+class SinkStats:
+    name: str
+    written: int
+    lost: int
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowLogStats:
+    """`lines` is all there was; each sink wrote or lost that many of them; `observers_lost` is what followers lost."""
+
+    lines: int = 0
+    sinks: tuple[SinkStats, ...] = ()
+    observers: int = 0
+    observers_lost: int = 0
+
+
+class Subscription:
+    """One follower's queue. A full one drops its oldest lines and says so, in its place, with a lost_events line."""
+
+    def __init__(self, log: "FlowLog", limit: int, notify: Callable[[], None] | None) -> None:
+        self._log = log
+        self._lines: collections.deque[bytes] = collections.deque()
+        self._limit = limit
+        self._missed = 0
+        self._notify = notify
+        self._ready = threading.Condition()
+        self._closed = False
+        self.lost = 0
+
+    def _put(self, lines: Sequence[bytes]) -> int:
+        """Take lines from the writer; return how many were lost by that."""
+        with self._ready:
+            if self._closed:
+                return 0
+            self._lines.extend(lines)
+            missed = max(0, len(self._lines) - self._limit)
+            for _ in range(missed):
+                self._lines.popleft()
+            self._missed += missed
+            self.lost += missed
+            self._ready.notify_all()
+        if self._notify is not None:
+            self._notify()
+        return missed
+
+    def take(self, timeout: float | None = 0.0) -> list[bytes]:
+        """Return all waiting lines; wait `timeout` seconds for the first (None: for ever). Empty: none, or closed."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._lines or self._missed or self._closed, timeout)
+            out = list(self._lines)
+            self._lines.clear()
+            missed, self._missed = self._missed, 0
+        if missed:
+            # Old lines went first, so this is where they are missing.
+            gap = record.lost(missed, record.OBSERVER_QUEUE, self._log.node, time.time_ns())
+            out.insert(0, record.line(gap))
+        return out
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """Stop following. May be called from any thread, more than once."""
+        self._log._forget(self)
+        self._end()
+
+    def _end(self) -> None:
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+        if self._notify is not None:
+            self._notify()
+
+    def __enter__(self) -> "Subscription":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FlowLog:
+    """Collects lines with `write`, hands them on with `flush`: call that once for each batch of events."""
+
+    def __init__(self, sinks: Sequence[sink.Sink] = (), node: str = "", recent: int = 4096) -> None:
+        self.node = node
+        self._sinks = tuple(sinks)
+        self._batch: list[bytes] = []
+        self._recent: collections.deque[bytes] = collections.deque(maxlen=recent)
+        self._subscriptions: list[Subscription] = []
+        self._lock = threading.Lock()
+        self._lines = 0
+        self._observers_lost = 0
+
+    def write(self, lines: bytes | Iterable[bytes]) -> None:
+        """Add one line, or several, to the batch. Each ends in a newline. Only the writer's thread calls this."""
+        if isinstance(lines, bytes):
+            self._batch.append(lines)
+        else:
+            self._batch.extend(lines)
+
+    def flush(self) -> None:
+        """Hand the batch to followers, the ring and every sink. Never raises for a sink's sake."""
+        if not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        with self._lock:  # so that `follow` sees each line once: in the ring, or in its queue
+            self._lines += len(batch)
+            self._recent.extend(batch)
+            for subscription in self._subscriptions:
+                self._observers_lost += subscription._put(batch)
+        for target in self._sinks:
+            target.write(batch)
+
+    def recent(self) -> list[bytes]:
+        """Return the lines that are still in memory, oldest first."""
+        with self._lock:
+            return list(self._recent)
+
+    def follow(self, limit: int = 8192, notify: Callable[[], None] | None = None) -> tuple[list[bytes], Subscription]:
+        """Return the recent lines, and a queue of all that come after them: no gap, none twice.
+
+        `notify` is called, in the writer's thread, whenever `take` has something; it must not block.
+        """
+        subscription = Subscription(self, limit, notify)
+        with self._lock:
+            self._subscriptions.append(subscription)
+            return list(self._recent), subscription
+
+    def _forget(self, subscription: Subscription) -> None:
+        with self._lock:
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
+
+    def stats(self) -> FlowLogStats:
+        sinks = tuple(SinkStats(s.name, s.written, s.lost, s.error) for s in self._sinks)
+        with self._lock:
+            return FlowLogStats(self._lines, sinks, len(self._subscriptions), self._observers_lost)
+
+    def close(self) -> None:
+        """Write what is left, end every follower's stream and close the sinks."""
+        self.flush()
+        with self._lock:
+            subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            subscription._end()
+        for target in self._sinks:
+            target.close()
