@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Which connections an endpoint's policy has let through, so that replies pass and so that a packet costs a look-up
+ * instead of a verdict. An entry remembers the policy generation it was made under; after a change it is asked again
+ * before the next packet passes, in either direction.
+ */
+#pragma once
+#include "flow.h"
+#include "packet.h"
+
+static __always_inline void ct_key_forward(struct ct_key *k, u32 ep, u8 direction, const struct packet *p) {
+  __builtin_memcpy(k->saddr, p->saddr, 16);
+  __builtin_memcpy(k->daddr, p->daddr, 16);
+  k->endpoint = ep;
+  k->sport = p->sport;
+  k->dport = p->dport;
+  k->proto = p->proto;
+  k->direction = direction;
+  k->pad = 0;
+}
+
+static __always_inline void ct_key_reverse(struct ct_key *k, u32 ep, u8 direction, const struct packet *p) {
+  __builtin_memcpy(k->saddr, p->daddr, 16);
+  __builtin_memcpy(k->daddr, p->saddr, 16);
+  k->endpoint = ep;
+  k->sport = p->dport;
+  k->dport = p->sport;
+  k->proto = p->proto;
+  k->direction = !direction;
+  k->pad = 0;
+}
+
+static __always_inline int ct_expired(const struct ct_entry *e, u8 proto, u64 now, const struct config *cfg) {
+  u32 limit = proto == IPPROTO_TCP ? (e->flags & CT_FLAG_CLOSING ? cfg->tcp_close_timeout_s : cfg->tcp_timeout_s)
+              : proto == IPPROTO_ICMP || proto == 58 ? cfg->icmp_timeout_s
+                                                     : cfg->udp_timeout_s;
+  return now - e->last_seen > (u64)limit * 1000000000ull;
+}
+
+static __always_inline void ct_seen(struct ct_entry *e, const struct packet *p, u32 len, int reply, u64 now) {
+  e->last_seen = now;
+  if (reply) {
+    e->flags |= CT_FLAG_SEEN_REPLY;
+    e->rx_packets++;
+    e->rx_bytes += len;
+  } else {
+    e->tx_packets++;
+    e->tx_bytes += len;
+  }
+  if (p->proto == IPPROTO_TCP && p->tcp_flags & (TCP_FIN | TCP_RST))
+    e->flags |= CT_FLAG_CLOSING;
+}

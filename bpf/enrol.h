@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Puts a socket into the sockhash, late. Being in a sockhash already changes how a socket reads: a blocking recv may
+ * return EAGAIN after a wake-up without data, a signal or a reset, whether or not a byte was ever redirected. So a
+ * socket stays a plain TCP socket until it has proved itself: some packets old, its program reads in non-blocking mode,
+ * no low-water mark, no upper layer protocol, no other owner, no mark. Short connections never pay for it.
+ *
+ * The packet hook on the pod's host-side interface is the place: it runs in its own soft interrupt, never inside the
+ * socket's own send or receive path, so taking the socket's spinlock cannot deadlock, and a sched_cls program may update
+ * a sockhash (kernel 5.10). The pod's namespace is named by the id that the agent gave it.
+ */
+#pragma once
+#include "flow.h"
+#include "kernel.h"
+
+#define O_NONBLOCK_FLAG 04000
+
+/* Why this end must not be redirected to, as far as its socket tells now; ACTIVE when nothing speaks against it. */
+static __always_inline u8 reader_reason(u64 sk, u64 cookie, const struct config *cfg) {
+  if (!sk || peek64(sk, OFF_SKC_COOKIE) != cookie)
+    return ACCEL_REASON_UNKNOWN;
+  if (!cfg->blocking_readers) {
+    u64 sock = peek64(sk, OFF_SK_SOCKET);
+    u64 file = sock ? peek64(sock, OFF_SOCKET_FILE) : 0;
+    if (!file)
+      return ACCEL_REASON_PROBATION; /* not accepted yet */
+    if (!(peek32(file, OFF_FILE_FLAGS) & O_NONBLOCK_FLAG))
+      return ACCEL_REASON_BLOCKING;
+  }
+  if (peek32(sk, OFF_SK_RCVLOWAT) > 1)
+    return ACCEL_REASON_LOW_WATER;
+  if (peek64(sk, OFF_ICSK_ULP))
+    return ACCEL_REASON_ULP;
+  if ((s32)peek32(sk, OFF_SK_PEEK) >= 0)
+    return ACCEL_REASON_PEEK_OFF;
+  return ACCEL_REASON_ACTIVE;
+}
+
+static __always_inline void enrol(struct __sk_buff *skb, const struct conn_key *k, struct conn *c, int side, u32 nsid) {
+  struct bpf_sock_tuple t = {};
+  u64 want = side ? c->sock[1] : c->sock[0];
+  struct cookie_key ck = {.cookie = side ? c->cookie[1] : c->cookie[0]};
+  const u8 *local = side ? k->addr1 : k->addr0, *remote = side ? k->addr0 : k->addr1;
+  u16 lport = side ? k->port1 : k->port0, rport = side ? k->port0 : k->port1;
+  u32 size;
+  if (peek64(want, OFF_SK_USER_DATA)) { /* somebody else's psock, or another kernel user of the socket */
+    if (side)
+      c->reason[1] = c->marked[1] = ACCEL_REASON_FOREIGN;
+    else
+      c->reason[0] = c->marked[0] = ACCEL_REASON_FOREIGN;
+    return;
+  }
+  const u32 *l = (const u32 *)local, *r = (const u32 *)remote;
+  if (l[0] == 0 && l[1] == 0 && l[2] == bpf_htonl(0xffff)) {
+    t.ipv4.saddr = r[3];
+    t.ipv4.daddr = l[3];
+    t.ipv4.sport = bpf_htons(rport);
+    t.ipv4.dport = bpf_htons(lport);
+    size = sizeof(t.ipv4);
+  } else {
+    __builtin_memcpy(t.ipv6.saddr, remote, 16);
+    __builtin_memcpy(t.ipv6.daddr, local, 16);
+    t.ipv6.sport = bpf_htons(rport);
+    t.ipv6.dport = bpf_htons(lport);
+    size = sizeof(t.ipv6);
+  }
+  struct bpf_sock *sk = size == sizeof(t.ipv4) ? bpf_sk_lookup_tcp(skb, &t, sizeof(t.ipv4), nsid, 0)
+                                               : bpf_sk_lookup_tcp(skb, &t, sizeof(t.ipv6), nsid, 0);
+  if (!sk)
+    return;
+  int failed = 1;
+  if ((u64)sk == want)
+    failed = socks.update(&ck, sk) != 0;
+  bpf_sk_release(sk);
+  if (failed) {
+    if (side)
+      c->reason[1] = c->marked[1] = ACCEL_REASON_ENROL_FAILED;
+    else
+      c->reason[0] = c->marked[0] = ACCEL_REASON_ENROL_FAILED;
+    count(METRIC_ENROL_FAILED);
+    return;
+  }
+  count(METRIC_ENROLLED_SOCKETS);
+  if (side) {
+    c->reason[1] = ACCEL_REASON_ACTIVE;
+    __sync_fetch_and_or(&c->flags, CONN_FLAG_ENROLLED_1);
+  } else {
+    c->reason[0] = ACCEL_REASON_ACTIVE;
+    __sync_fetch_and_or(&c->flags, CONN_FLAG_ENROLLED_0);
+  }
+}
+
+/* Called for each TCP packet that leaves a pod: count it, and enrol its socket once both ends have proved themselves. */
+static __always_inline void consider(struct __sk_buff *skb, const struct conn_key *k, struct conn *c, int side,
+                                     const struct config *cfg, u32 nsid) {
+  u32 mine = side ? CONN_FLAG_ENROLLED_1 : CONN_FLAG_ENROLLED_0;
+  if (!(c->flags & CONN_FLAG_CANDIDATE) || c->flags & (mine | CONN_FLAG_DENIED))
+    return;
+  u32 seen = side ? ++c->packets[1] : ++c->packets[0];
+  /* Looking is not free: once in eight packets is soon enough. */
+  if (seen < cfg->probation_packets || seen & 7)
+    return;
+  if (c->marked[0] || c->marked[1] || !c->cookie[0] || !c->cookie[1])
+    return;
+  u8 why0 = reader_reason(c->sock[0], c->cookie[0], cfg), why1 = reader_reason(c->sock[1], c->cookie[1], cfg);
+  if (why0 != ACCEL_REASON_ACTIVE || why1 != ACCEL_REASON_ACTIVE) {
+    if (!(c->flags & CONN_FLAG_ENROLLED_0))
+      c->reason[0] = why0 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why0;
+    if (!(c->flags & CONN_FLAG_ENROLLED_1))
+      c->reason[1] = why1 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why1;
+    return;
+  }
+  enrol(skb, k, c, side, nsid);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Reads fields of kernel structs that no helper shows, at offsets that the loader took from this kernel's BTF (the OFF_
+ * macros, loader/offsets.py). A read of a stale address fails or gives stale bytes, so every use of another socket's
+ * address first checks the socket's cookie.
+ */
+#pragma once
+#include "ctx.h"
+
+static __always_inline u64 peek64(u64 base, u32 off) {
+  u64 v = 0;
+  bpf_probe_read_kernel(&v, sizeof(v), (void *)(base + off));
+  return v;
+}
+
+static __always_inline u32 peek32(u64 base, u32 off) {
+  u32 v = 0;
+  bpf_probe_read_kernel(&v, sizeof(v), (void *)(base + off));
+  return v;
+}
+
+static __always_inline u16 peek16(u64 base, u32 off) {
+  u16 v = 0;
+  bpf_probe_read_kernel(&v, sizeof(v), (void *)(base + off));
+  return v;
+}
+
+static __always_inline u8 peek8(u64 base, u32 off) {
+  u8 v = 0;
+  bpf_probe_read_kernel(&v, sizeof(v), (void *)(base + off));
+  return v;
+}
+
+/* Whether this socket holds redirected bytes that its program has not read yet. */
+static __always_inline int psock_has_data(u64 sk) {
+  u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull; /* the low bits are flags (include/linux/skmsg.h) */
+  if (!psock)
+    return 0;
+  u64 head = psock + OFF_PSOCK_INGRESS;
+  u64 first = peek64(head, 0);
+  return first && first != head;
+}
+
+/* Bytes that wait in this socket's receive queues, both kinds. From 6.14 on sk_rmem_alloc counts redirected bytes; before
+ * that the psock's list is walked, and a list longer than the walk counts as full. */
+static __always_inline u32 queued_bytes(u64 sk) {
+  u32 bytes = peek32(sk, OFF_SK_RMEM);
+#ifdef PSOCK_NOT_IN_RMEM
+  u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull;
+  if (!psock)
+    return bytes;
+  u64 head = psock + OFF_PSOCK_INGRESS, at = peek64(head, 0);
+#pragma clang loop unroll(disable)
+  for (int i = 0; i < 24; i++) {
+    if (!at || at == head)
+      return bytes;
+    bytes += peek32(at - OFF_MSG_LIST, OFF_MSG_SIZE);
+    at = peek64(at, 0);
+  }
+  return 0x7fffffff;
+#else
+  return bytes;
+#endif
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * The maps, opened by their pins. The loader made and checked them before it compiled this (loader/maps.py), so that
+ * every program of one agent shares them and they outlive it.
+ */
+#pragma once
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/in.h>
+#include "mesh_abi.h"
+
+#define MESH_TABLE(type, key_t, leaf_t, name, max, flags) \
+  BPF_F_TABLE(type ":" PIN_DIR "/maps/" #name, key_t, leaf_t, name, max, flags)
+
+MESH_TABLE("array", u32, struct config, config, 1, 0);
+MESH_TABLE("hash", struct endpoint_key, struct endpoint, endpoints, MAX_ENDPOINTS, 0);
+MESH_TABLE("hash", struct addr_key, struct endpoint_ref, endpoint_ips, MAX_ENDPOINT_IPS, 0);
+MESH_TABLE("hash", struct netns_key, struct endpoint_ref, endpoint_netns, MAX_ENDPOINT_NETNS, 0);
+MESH_TABLE("hash", struct iface_key, struct endpoint_ref, endpoint_ifaces, MAX_ENDPOINT_IFACES, 0);
+MESH_TABLE("lpm_trie", struct ipcache_key, struct ipcache_value, ipcache, MAX_IPCACHE, 1);
+MESH_TABLE("hash", struct policy_key, struct policy_value, policy, MAX_POLICY, 0);
+MESH_TABLE("lru_hash", struct ct_key, struct ct_entry, ct, MAX_CT, 0);
+MESH_TABLE("hash", struct conn_key, struct conn, conns, MAX_CONNS, 0);
+MESH_TABLE("hash", struct service_key, struct service, services, MAX_SERVICES, 0);
+MESH_TABLE("hash", struct backend_key, struct backend, backends, MAX_BACKENDS, 0);
+MESH_TABLE("lru_hash", struct reverse_key, struct reverse_value, reverse, MAX_REVERSE, 0);
+MESH_TABLE("lru_hash", struct frag_key, struct frag_value, frags, MAX_FRAGS, 0);
+MESH_TABLE("lru_hash", struct program_key, struct program_value, programs, MAX_PROGRAMS, 0);
+MESH_TABLE("percpu_array", u32, struct counter, counters, MAX_COUNTERS, 0);
+MESH_TABLE("percpu_hash", struct traffic_key, struct traffic_value, traffic, MAX_TRAFFIC, 0);
+
+/* bcc has no pinned form of these three, so their tables are spelled out. */
+struct socks_table_t {
+  struct cookie_key key;
+  struct cookie_key leaf;
+  int (*update)(struct cookie_key *, void *);
+  int (*delete)(struct cookie_key *);
+  int (*msg_redirect_hash)(void *, struct cookie_key *, u64);
+  u32 max_entries;
+  int flags;
+};
+__attribute__((section("maps/sockhash:" PIN_DIR "/maps/socks"))) struct socks_table_t socks = {
+    .max_entries = MAX_SOCKS,
+};
+BPF_ANNOTATE_KV_PAIR(socks, struct cookie_key, struct cookie_key);
+
+struct sock_marks_table_t {
+  int key;
+  struct sock_mark leaf;
+  void *(*sk_storage_get)(void *, void *, int);
+  int (*sk_storage_delete)(void *);
+  u32 max_entries;
+  int flags;
+};
+__attribute__((section("maps/sk_storage:" PIN_DIR "/maps/sock_marks"))) struct sock_marks_table_t sock_marks = {
+    .flags = 1 | 0x200,
+};
+BPF_ANNOTATE_KV_PAIR(sock_marks, int, struct sock_mark);
+
+struct events_table_t {
+  int key;
+  u32 leaf;
+  void *(*ringbuf_reserve)(u64);
+  void (*ringbuf_submit)(void *, u64);
+  u64 (*ringbuf_query)(u64);
+  u32 max_entries;
+};
+__attribute__((section("maps/ringbuf:" PIN_DIR "/maps/events"))) struct events_table_t events = {
+    .max_entries = MAX_EVENTS,
+};
+
+static __always_inline void count_by(u32 metric, u64 by) {
+  struct counter *c = counters.lookup(&metric);
+  if (c)
+    c->value += by;
+}
+
+static __always_inline void count(u32 metric) {
+  count_by(metric, 1);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Asks policy for a connection: identities from the ipcache, both ends' sets where both are ours.
+ */
+#pragma once
+#include "ctx.h"
+
+static __always_inline struct policy_value *policy_find(struct policy_key *k) {
+  return policy.lookup(k);
+}
+
+#include "verdict.h"
+
+static __always_inline struct config *get_config(void) {
+  u32 zero = 0;
+  return config.lookup(&zero);
+}
+
+static __always_inline struct endpoint *endpoint_by_id(u32 id) {
+  struct endpoint_key k = {.id = id};
+  return endpoints.lookup(&k);
+}
+
+static __always_inline u32 endpoint_id_by_addr(const u8 *addr) {
+  struct addr_key k;
+  __builtin_memcpy(k.addr, addr, 16);
+  struct endpoint_ref *ref = endpoint_ips.lookup(&k);
+  return ref ? ref->id : 0;
+}
+
+static __always_inline u32 identity_of(const u8 *addr) {
+  struct ipcache_key k;
+  k.prefixlen = 128;
+  __builtin_memcpy(k.addr, addr, 16);
+  struct ipcache_value *v = ipcache.lookup(&k);
+  return v ? v->identity : RESERVED_IDENTITY_WORLD;
+}
+
+/* One end's answer, as one word of policy plus what the record needs. */
+struct answer {
+  u32 rule_id;
+  u8 verdict;
+  u8 reason;  /* DropReason when verdict is DENY */
+  u8 audited; /* forwarded, but a policy in audit mode would have denied; rule_id names that policy's rule */
+  u8 pad;
+};
+
+static __always_inline void ask(struct answer *a, struct endpoint *ep, u8 direction, u32 peer, u8 proto, u16 port) {
+  struct decision d;
+  if (!(ep->flags & ENDPOINT_FLAG_ENROLLED) || !ep->set_id) {
+    a->rule_id = 0;
+    a->verdict = VERDICT_DENY;
+    a->reason = DROP_REASON_DROP_EP_NOT_READY;
+    a->audited = 0;
+    return;
+  }
+  u32 plens = direction == DIRECTION_INGRESS ? ep->ingress_plens : ep->egress_plens;
+  verdict_lookup(&d, ep->set_id, plens, direction, peer, proto, port);
+  count(METRIC_POLICY_LOOKUPS);
+  a->rule_id = d.rule_id;
+  a->verdict = d.verdict;
+  a->reason = d.verdict != VERDICT_DENY ? DROP_REASON_NONE
+              : d.found && d.rank == RANK_DENY ? DROP_REASON_POLICY_DENY
+                                               : DROP_REASON_POLICY_DENIED;
+  a->audited = 0;
+  if (d.verdict != VERDICT_DENY && ep->flags & ENDPOINT_FLAG_HAS_AUDIT && d.audit_verdict == VERDICT_DENY) {
+    a->audited = 1;
+    a->rule_id = d.audit_rule_id;
+  }
+}
+
+/* Both ends' answers to a connection from src to dst; an end that is not ours has no say. */
+struct pair {
+  u32 src_endpoint;
+  u32 dst_endpoint;
+  u32 src_identity;
+  u32 dst_identity;
+  u32 src_flags; /* EndpointFlag */
+  u32 dst_flags;
+  struct answer egress;
+  struct answer ingress;
+};
+
+static __always_inline void ask_pair(struct pair *p, const u8 *src, const u8 *dst, u8 proto, u16 port) {
+  __builtin_memset(p, 0, sizeof(*p));
+  p->egress.verdict = VERDICT_ALLOW;
+  p->ingress.verdict = VERDICT_ALLOW;
+  p->src_endpoint = endpoint_id_by_addr(src);
+  p->dst_endpoint = endpoint_id_by_addr(dst);
+  struct endpoint *s = p->src_endpoint ? endpoint_by_id(p->src_endpoint) : 0;
+  struct endpoint *d = p->dst_endpoint ? endpoint_by_id(p->dst_endpoint) : 0;
+  p->src_identity = s ? s->identity : identity_of(src);
+  p->dst_identity = d ? d->identity : identity_of(dst);
+  if (s)
+    p->src_flags = s->flags;
+  if (d)
+    p->dst_flags = d->flags;
+  if (s && p->src_endpoint == p->dst_endpoint)
+    return; /* a pod may always talk to itself */
+  if (s)
+    ask(&p->egress, s, DIRECTION_EGRESS, p->dst_identity, proto, port);
+  if (d)
+    ask(&p->ingress, d, DIRECTION_INGRESS, p->src_identity, proto, port);
+}
+
+static __always_inline int pair_allowed(const struct pair *p) {
+  return p->egress.verdict != VERDICT_DENY && p->ingress.verdict != VERDICT_DENY;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Each message of an enrolled socket: still allowed? peer ready? then straight into the peer's receive queue, else on
+ * through TCP. "Ready" keeps three promises (docs in bpf/enrol.h):
+ *   order:   the peer has read every TCP byte and none is in flight, and the peer reads redirected bytes first;
+ *   memory:  the peer's queues hold less than half its receive buffer, so a slow reader stops us as TCP would;
+ *   reader:  the peer's program was never seen in a call that cannot see redirected bytes.
+ * A message that is not redirected is never lost or refused: it goes over TCP, where the packet hooks judge it.
+ */
+#include "flow.h"
+#include "kernel.h"
+
+static __always_inline int allowed_now(struct conn *c, const struct conn_key *k) {
+  struct config *cfg = get_config();
+  if (!cfg)
+    return 0;
+  if (c->generation == cfg->generation)
+    return !(c->flags & CONN_FLAG_DENIED);
+  u32 generation = cfg->generation;
+  struct pair p;
+  if (c->flags & CONN_FLAG_INITIATOR_1)
+    ask_pair(&p, k->addr1, k->addr0, IPPROTO_TCP, k->port0);
+  else
+    ask_pair(&p, k->addr0, k->addr1, IPPROTO_TCP, k->port1);
+  /* Only a plain ALLOW may be short-cut: a proxy verdict needs TCP, and the proxy behind it. */
+  int ok = p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW && p.src_endpoint && p.dst_endpoint;
+  c->egress_rule = p.egress.rule_id;
+  c->ingress_rule = p.ingress.rule_id;
+  if (ok)
+    __sync_fetch_and_and(&c->flags, ~CONN_FLAG_DENIED);
+  else
+    __sync_fetch_and_or(&c->flags, CONN_FLAG_DENIED);
+  c->generation = generation;
+  return ok;
+}
+
+int skmsg(struct sk_msg_md *m) {
+  struct tuple t ALIGNED = {};
+  struct conn_key k ALIGNED = {};
+  READ_TUPLE(m, &t);
+  int side = conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
+  struct conn *c = conns.lookup(&k);
+  u32 size = m->size;
+  if (!c)
+    goto tcp;
+  u32 both = CONN_FLAG_ENROLLED_0 | CONN_FLAG_ENROLLED_1;
+  if ((c->flags & both) != both)
+    goto tcp;
+  if (!allowed_now(c, &k)) {
+    count(METRIC_PASS_DENIED);
+    goto tcp;
+  }
+  if (side ? c->marked[0] : c->marked[1]) {
+    count(METRIC_PASS_MARKED);
+    goto tcp;
+  }
+  u64 me = side ? c->sock[1] : c->sock[0];
+  u64 peer = side ? c->sock[0] : c->sock[1];
+  struct cookie_key to = {.cookie = side ? c->cookie[0] : c->cookie[1]};
+  if (peek64(peer, OFF_SKC_COOKIE) != to.cookie) {
+    count(METRIC_PASS_GONE);
+    goto tcp;
+  }
+  u32 limit = peek32(peer, OFF_SK_RCVBUF) / 2;
+  if (queued_bytes(peer) > limit) {
+    count(METRIC_PASS_QUEUE_FULL);
+    goto tcp;
+  }
+  if (peek32(peer, OFF_TP_COPIED) != peek32(peer, OFF_TP_RCVNXT) ||
+      peek32(me, OFF_TP_SNDUNA) != peek32(me, OFF_TP_WSEQ)) {
+    count(METRIC_PASS_NOT_DRAINED);
+    goto tcp;
+  }
+  if (socks.msg_redirect_hash(m, &to, 1 /* BPF_F_INGRESS */) != SK_PASS) {
+    /* The peer has left the sockhash: the kernel would drop the message, so take the redirect back. */
+    count(METRIC_REDIRECT_FAILED);
+    goto tcp;
+  }
+  if (side) {
+    c->redirect_bytes[1] += size;
+    c->redirect_msgs[1]++;
+  } else {
+    c->redirect_bytes[0] += size;
+    c->redirect_msgs[0]++;
+  }
+  if (!(c->flags & CONN_FLAG_USED))
+    __sync_fetch_and_or(&c->flags, CONN_FLAG_USED);
+  count(METRIC_REDIRECT_MESSAGES);
+  count_by(METRIC_REDIRECT_BYTES, size);
+  return SK_PASS;
+
+tcp:
+  if (c) {
+    if (side)
+      c->tcp_msgs[1]++;
+    else
+      c->tcp_msgs[0]++;
+  }
+  count(METRIC_TCP_MESSAGES);
+  count_by(METRIC_TCP_BYTES, size);
+  return SK_PASS;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * cgroup connect, sendmsg, recvmsg and getpeername: service address to backend, and the verdict before a packet exists,
+ * so that a program learns of a denial at once (EPERM) and not by a time-out.
+ */
+#include "flow.h"
+
+#define SK_ALLOW 1
+#define SK_REFUSE 0
+
+/* The endpoint whose program makes this call, by its network namespace: a source address can be chosen, this cannot. */
+static __always_inline u32 caller(void *ctx) {
+  struct netns_key k = {.cookie = bpf_get_netns_cookie(ctx)};
+  struct endpoint_ref *ref = endpoint_netns.lookup(&k);
+  return ref ? ref->id : 0;
+}
+
+/* Replace a service's address by that of one ready backend. Returns 0 if the service has none. */
+static __always_inline int translate(u8 *addr, u16 *port, u8 proto, u64 cookie) {
+  struct service_key k ALIGNED = {};
+  __builtin_memcpy(k.addr, addr, 16);
+  k.port = *port;
+  k.proto = proto;
+  struct service *s = services.lookup(&k);
+  if (!s)
+    return 1;
+  if (!s->backends) {
+    count(METRIC_LB_NO_BACKEND);
+    return 0;
+  }
+  struct backend_key bk = {.service = s->id, .index = __sync_fetch_and_add(&s->next, 1) % s->backends};
+  struct backend *b = backends.lookup(&bk);
+  if (!b) {
+    count(METRIC_LB_NO_BACKEND);
+    return 0;
+  }
+  struct reverse_key rk ALIGNED = {};
+  struct reverse_value rv ALIGNED = {};
+  rk.cookie = cookie;
+  rk.proto = proto;
+  rk.port = b->port;
+  __builtin_memcpy(rk.addr, b->addr, 16);
+  __builtin_memcpy(rv.addr, addr, 16);
+  rv.port = *port;
+  reverse.update(&rk, &rv);
+  __builtin_memcpy(addr, b->addr, 16);
+  *port = b->port;
+  count(METRIC_LB_TRANSLATED);
+  return 1;
+}
+
+static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 hook) {
+  if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+    return SK_ALLOW; /* the packet hook judges all other protocols */
+  u32 id = caller(ctx);
+  if (!id || addr_is_loopback(addr) || addr_is_any(addr))
+    return SK_ALLOW; /* not ours, or the pod's own loopback, which no policy covers */
+  struct endpoint *src = endpoint_by_id(id);
+  if (!src)
+    return SK_REFUSE;
+  u64 cookie = bpf_get_socket_cookie(ctx);
+  struct pair p = {.src_endpoint = id, .src_identity = src->identity};
+  p.egress.verdict = VERDICT_ALLOW;
+  p.ingress.verdict = VERDICT_ALLOW;
+  if (!translate(addr, port, proto, cookie)) {
+    p.egress.verdict = VERDICT_DENY;
+    p.egress.reason = DROP_REASON_SERVICE_BACKEND_NOT_FOUND;
+  } else {
+    p.dst_endpoint = endpoint_id_by_addr(addr);
+    if (p.dst_endpoint == id)
+      return SK_ALLOW;
+    struct endpoint *dst = p.dst_endpoint ? endpoint_by_id(p.dst_endpoint) : 0;
+    p.dst_identity = dst ? dst->identity : identity_of(addr);
+    ask(&p.egress, src, DIRECTION_EGRESS, p.dst_identity, proto, *port);
+    if (dst)
+      ask(&p.ingress, dst, DIRECTION_INGRESS, p.src_identity, proto, *port);
+  }
+  if (pair_allowed(&p))
+    return SK_ALLOW;
+  struct flow_event *e = event_new(EVENT_TYPE_DROP, hook);
+  if (e) {
+    event_pair(e, &p);
+    event_denied(e, &p);
+    e->cookie = cookie;
+    e->proto = proto;
+    e->dport = *port;
+    __builtin_memcpy(e->daddr, addr, 16);
+    events.ringbuf_submit(e, event_flags());
+  }
+  count(METRIC_DROPPED_PACKETS);
+  return SK_REFUSE;
+}
+
+#define HOOK4(name, hook)                                                                                          \
+  int name(struct bpf_sock_addr *ctx) {                                                                            \
+    u8 addr[16] ALIGNED;                                                                                           \
+    u16 port = bpf_ntohs(ctx->user_port), before = port;                                                           \
+    addr_v4(addr, ctx->user_ip4);                                                                                  \
+    int verdict = decide(ctx, addr, &port, ctx->protocol, hook);                                                   \
+    ctx->user_ip4 = *(u32 *)(addr + 12);                                                                           \
+    if (port != before)                                                                                            \
+      ctx->user_port = bpf_htons(port);                                                                            \
+    return verdict;                                                                                                \
+  }
+
+/* An IPv6 socket may ask for ::ffff:a.b.c.d; the key is the same, and so is what is written back. */
+#define HOOK6(name, hook)                                                                                          \
+  int name(struct bpf_sock_addr *ctx) {                                                                            \
+    u8 addr[16] ALIGNED;                                                                                           \
+    u16 port = bpf_ntohs(ctx->user_port), before = port;                                                           \
+    addr_v6(addr, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);                         \
+    int verdict = decide(ctx, addr, &port, ctx->protocol, hook);                                                   \
+    ctx->user_ip6[0] = *(u32 *)addr;                                                                               \
+    ctx->user_ip6[1] = *(u32 *)(addr + 4);                                                                         \
+    ctx->user_ip6[2] = *(u32 *)(addr + 8);                                                                         \
+    ctx->user_ip6[3] = *(u32 *)(addr + 12);                                                                        \
+    if (port != before)                                                                                            \
+      ctx->user_port = bpf_htons(port);                                                                            \
+    return verdict;                                                                                                \
+  }
+
+HOOK4(connect4, HOOK_CONNECT)
+HOOK4(sendmsg4, HOOK_SENDMSG)
+HOOK6(connect6, HOOK_CONNECT)
+HOOK6(sendmsg6, HOOK_SENDMSG)
+
+/* Show the program the service address it asked for, not the backend it got. */
+static __always_inline int restore(void *ctx, u8 *addr, u16 *port, u8 proto) {
+  struct reverse_key k ALIGNED = {};
+  k.cookie = bpf_get_socket_cookie(ctx);
+  k.proto = proto;
+  k.port = *port;
+  __builtin_memcpy(k.addr, addr, 16);
+  struct reverse_value *v = reverse.lookup(&k);
+  if (!v)
+    return 0;
+  __builtin_memcpy(addr, v->addr, 16);
+  *port = v->port;
+  return 1;
+}
+
+#define RESTORE4(name)                                                                                             \
+  int name(struct bpf_sock_addr *ctx) {                                                                            \
+    u8 addr[16] ALIGNED;                                                                                           \
+    u16 port = bpf_ntohs(ctx->user_port);                                                                          \
+    addr_v4(addr, ctx->user_ip4);                                                                                  \
+    if (restore(ctx, addr, &port, ctx->protocol)) {                                                                \
+      ctx->user_ip4 = *(u32 *)(addr + 12);                                                                         \
+      ctx->user_port = bpf_htons(port);                                                                            \
+    }                                                                                                              \
+    return SK_ALLOW;                                                                                               \
+  }
+
+#define RESTORE6(name)                                                                                             \
+  int name(struct bpf_sock_addr *ctx) {                                                                            \
+    u8 addr[16] ALIGNED;                                                                                           \
+    u16 port = bpf_ntohs(ctx->user_port);                                                                          \
+    addr_v6(addr, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);                         \
+    if (restore(ctx, addr, &port, ctx->protocol)) {                                                                \
+      ctx->user_ip6[0] = *(u32 *)addr;                                                                             \
+      ctx->user_ip6[1] = *(u32 *)(addr + 4);                                                                       \
+      ctx->user_ip6[2] = *(u32 *)(addr + 8);                                                                       \
+      ctx->user_ip6[3] = *(u32 *)(addr + 12);                                                                      \
+      ctx->user_port = bpf_htons(port);                                                                            \
+    }                                                                                                              \
+    return SK_ALLOW;                                                                                               \
+  }
+
+RESTORE4(recvmsg4)
+RESTORE4(getpeername4)
+RESTORE6(recvmsg6)
+RESTORE6(getpeername6)

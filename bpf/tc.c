@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Every packet in and out of a pod, on the host side of its interface: L3/L4 verdict for all protocols, stateful. The
+ * one hook that sees traffic of other nodes, of raw sockets and of pods whose cgroup is not ours. Whatever it cannot
+ * parse, place or judge is dropped and recorded.
+ */
+#include "conntrack.h"
+#include "enrol.h"
+
+#define TC_PASS (-1) /* TC_ACT_UNSPEC: other filters may follow */
+#define TC_DROP 2
+
+static __always_inline void account(u32 len, u16 reason, u8 direction) {
+  struct traffic_key k = {.reason = reason, .direction = direction};
+  struct traffic_value *v = traffic.lookup(&k);
+  if (!v) {
+    struct traffic_value zero = {};
+    traffic.update(&k, &zero);
+    v = traffic.lookup(&k);
+  }
+  if (v) {
+    v->packets++;
+    v->bytes += len;
+  }
+}
+
+static __always_inline void event_packet(struct flow_event *e, const struct packet *p) {
+  __builtin_memcpy(e->saddr, p->saddr, 16);
+  __builtin_memcpy(e->daddr, p->daddr, 16);
+  e->sport = p->icmp ? 0 : p->sport;
+  e->dport = p->icmp ? 0 : p->dport;
+  e->proto = p->proto;
+  e->tcp_flags = p->tcp_flags;
+  e->icmp_type = p->icmp_type;
+  e->icmp_code = p->icmp_code;
+}
+
+/* src and dst identities and endpoints as the packet itself names them */
+static __always_inline void event_ends(struct flow_event *e, const struct packet *p, const struct endpoint *ep, u32 id,
+                                       u8 direction) {
+  if (direction == DIRECTION_EGRESS) {
+    e->src_endpoint = id;
+    e->src_identity = ep ? ep->identity : 0;
+    e->dst_endpoint = endpoint_id_by_addr(p->daddr);
+    e->dst_identity = identity_of(p->daddr);
+  } else {
+    e->dst_endpoint = id;
+    e->dst_identity = ep ? ep->identity : 0;
+    e->src_endpoint = endpoint_id_by_addr(p->saddr);
+    e->src_identity = identity_of(p->saddr);
+  }
+}
+
+static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, const struct endpoint *ep, u32 id,
+                                u8 direction, u16 reason, u32 rule) {
+  struct flow_event *e = event_new(EVENT_TYPE_DROP, direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
+  if (e) {
+    event_packet(e, p);
+    event_ends(e, p, ep, id, direction);
+    e->direction = direction;
+    e->reason = reason;
+    if (direction == DIRECTION_EGRESS)
+      e->egress_rule = rule;
+    else
+      e->ingress_rule = rule;
+    events.ringbuf_submit(e, event_flags());
+  }
+  account(skb->len, reason, direction);
+  count(METRIC_DROPPED_PACKETS);
+  count_by(METRIC_DROPPED_BYTES, skb->len);
+  return TC_DROP;
+}
+
+static __always_inline int pass(struct __sk_buff *skb, u8 direction) {
+  account(skb->len, 0, direction);
+  count(METRIC_FORWARDED_PACKETS);
+  count_by(METRIC_FORWARDED_BYTES, skb->len);
+  return TC_PASS;
+}
+
+/* Ports of a later fragment are those its first fragment had. Returns a DropReason. */
+static __always_inline u32 defragment(struct packet *p) {
+  struct frag_key k ALIGNED = {};
+  __builtin_memcpy(k.saddr, p->saddr, 16);
+  __builtin_memcpy(k.daddr, p->daddr, 16);
+  k.id = p->frag_id;
+  k.proto = p->proto;
+  if (p->later_fragment) {
+    struct frag_value *v = frags.lookup(&k);
+    if (!v)
+      return DROP_REASON_DROP_FRAG_NOT_FOUND;
+    p->sport = v->sport;
+    p->dport = v->dport;
+    p->icmp = p->proto == IPPROTO_ICMP || p->proto == 58;
+    p->policy_port = v->dport;
+    return 0;
+  }
+  struct frag_value v = {.sport = p->sport, .dport = p->dport};
+  frags.update(&k, &v);
+  return 0;
+}
+
+/* An ICMP error may pass when the packet it quotes belongs to a connection that was let through. RFC 1812 4.3.2.3 */
+static __always_inline int related_allowed(struct __sk_buff *skb, struct packet *p, u32 l4, u32 id, u32 generation) {
+  struct packet in = {};
+  struct ct_key k ALIGNED = {};
+  u32 inner = 0;
+  in.related = 1;
+  if (p->proto == IPPROTO_ICMP ? parse_v4(skb, &in, l4 + 8, &inner) : parse_v6(skb, &in, l4 + 8, &inner))
+    return 0;
+  if (in.later_fragment || parse_l4(skb, &in, inner))
+    return 0;
+  struct ct_entry *e;
+#pragma clang loop unroll(disable)
+  for (int i = 0; i < 4; i++) {
+    if (i & 1)
+      ct_key_reverse(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, &in);
+    else
+      ct_key_forward(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, &in);
+    e = ct.lookup(&k);
+    if (e && e->generation == generation)
+      return 1;
+  }
+  return 0;
+}
+
+static __always_inline void opened(const struct packet *p, const struct ct_key *k, const struct endpoint *ep, u32 id,
+                                   const struct answer *a, struct ct_entry *fresh) {
+  u8 type = a->audited ? EVENT_TYPE_AUDIT : EVENT_TYPE_OPEN;
+  /* One record per connection: TCP of a pod whose cgroup is ours is reported by sock_ops, and of two ends on this node
+   * the one that began it reports. */
+  if (!a->audited) {
+    if (p->proto == IPPROTO_TCP && ep->flags & ENDPOINT_FLAG_HAS_CGROUP)
+      return;
+    if (k->direction == DIRECTION_INGRESS && endpoint_id_by_addr(k->saddr))
+      return;
+  }
+  struct flow_event *e = event_new(type, k->direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
+  if (!e)
+    return;
+  struct pair both;
+  event_packet(e, p);
+  __builtin_memcpy(e->saddr, k->saddr, 16);
+  __builtin_memcpy(e->daddr, k->daddr, 16);
+  if (!p->icmp) {
+    e->sport = k->sport;
+    e->dport = k->dport;
+  }
+  event_ends(e, p, ep, id, k->direction);
+  e->direction = k->direction;
+  e->verdict = VERDICT_ALLOW;
+  if (k->direction == DIRECTION_EGRESS) {
+    e->egress_rule = a->rule_id;
+    struct endpoint *dst = e->dst_endpoint ? endpoint_by_id(e->dst_endpoint) : 0;
+    if (dst) {
+      struct answer in;
+      ask(&in, dst, DIRECTION_INGRESS, ep->identity, p->proto, p->policy_port);
+      e->ingress_rule = in.rule_id;
+    }
+  } else {
+    e->ingress_rule = a->rule_id;
+  }
+  events.ringbuf_submit(e, event_flags());
+  fresh->flags |= a->audited ? CT_FLAG_AUDITED : CT_FLAG_REPORTED;
+  if (a->audited)
+    count(METRIC_AUDITED);
+}
+
+static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
+  struct packet p = {};
+  struct iface_key ik = {.ifindex = skb->ifindex};
+  struct endpoint_ref *ref = endpoint_ifaces.lookup(&ik);
+  u32 id = ref ? ref->id : 0;
+  struct endpoint *ep = id ? endpoint_by_id(id) : 0;
+  struct config *cfg = get_config();
+  u32 l4 = 0, reason;
+  u16 ethertype = bpf_ntohs(skb->protocol);
+
+  if (ethertype == ETH_ARP)
+    return TC_PASS;
+  bpf_skb_pull_data(skb, 0);
+  if (ethertype == ETH_IP)
+    reason = parse_v4(skb, &p, 14, &l4);
+  else if (ethertype == ETH_IPV6)
+    reason = parse_v6(skb, &p, 14, &l4);
+  else
+    return drop(skb, &p, ep, id, direction, DROP_REASON_UNSUPPORTED_L3_PROTOCOL, 0);
+  if (!reason && !p.later_fragment)
+    reason = parse_l4(skb, &p, l4);
+  if (reason)
+    return drop(skb, &p, ep, id, direction, reason, 0);
+  if (!ep || !cfg || !(ep->flags & ENDPOINT_FLAG_ENROLLED))
+    return drop(skb, &p, ep, id, direction, DROP_REASON_DROP_EP_NOT_READY, 0);
+  if (is_link_control(&p))
+    return TC_PASS;
+  if (direction == DIRECTION_EGRESS && endpoint_id_by_addr(p.saddr) != id)
+    return drop(skb, &p, ep, id, direction, DROP_REASON_INVALID_SOURCE_IP, 0);
+  if (p.frag_id && (reason = defragment(&p)))
+    return drop(skb, &p, ep, id, direction, reason, 0);
+  if (!p.later_fragment && is_icmp_error(&p) && related_allowed(skb, &p, l4, id, cfg->generation))
+    return pass(skb, direction);
+
+  u64 now = bpf_ktime_get_ns();
+  u32 generation = cfg->generation;
+  struct ct_key k ALIGNED;
+  struct answer a;
+  struct ct_entry *e;
+  int reply = 1;
+  ct_key_reverse(&k, id, direction, &p);
+  e = ct.lookup(&k);
+  if (!e || ct_expired(e, p.proto, now, cfg)) {
+    reply = 0;
+    ct_key_forward(&k, id, direction, &p);
+    e = ct.lookup(&k);
+    if (e && (ct_expired(e, p.proto, now, cfg) ||
+              (e->flags & CT_FLAG_CLOSING && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)))
+      e = 0; /* a new connection on an old tuple */
+  }
+
+  struct conn_key nk ALIGNED = {};
+  struct conn *c = 0;
+  int side = 0;
+  if (p.proto == IPPROTO_TCP) {
+    side = conn_side(&nk, p.saddr, p.daddr, p.sport, p.dport);
+    if (!e || direction == DIRECTION_EGRESS)
+      c = conns.lookup(&nk);
+    if (!e && c && !(p.tcp_flags & TCP_SYN)) {
+      /* The entry was evicted, but the socket is alive: judge it the way round it was opened. */
+      int from = c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0;
+      if (from != side) {
+        reply = 1;
+        ct_key_reverse(&k, id, direction, &p);
+      }
+    }
+  }
+
+  if (!e || e->generation != generation) {
+    u32 peer = identity_of(reply == (direction == DIRECTION_EGRESS) ? p.saddr : p.daddr);
+    /* the peer is whichever end is not this endpoint */
+    peer = identity_of(direction == DIRECTION_EGRESS ? p.daddr : p.saddr);
+    u16 port = p.icmp ? (reply ? (p.proto == IPPROTO_ICMP ? 8 : 128) : p.policy_port) : k.dport;
+    ask(&a, ep, k.direction, peer, p.proto, port);
+    if (a.verdict == VERDICT_DENY) {
+      if (e)
+        ct.delete(&k);
+      return drop(skb, &p, ep, id, direction, a.reason, a.rule_id);
+    }
+    if (e) {
+      e->generation = generation;
+      e->rule_id = a.rule_id;
+      e->peer_identity = peer;
+    } else {
+      struct ct_entry fresh = {};
+      fresh.created = now;
+      fresh.generation = generation;
+      fresh.peer_identity = peer;
+      fresh.rule_id = a.rule_id;
+      fresh.last_seen = now;
+      opened(&p, &k, ep, id, &a, &fresh);
+      if (ct.update(&k, &fresh))
+        count(METRIC_CT_INSERT_FAILED); /* this packet was allowed; its reply may not find the entry */
+      count(METRIC_CT_CREATED);
+      e = ct.lookup(&k);
+    }
+  }
+  if (e)
+    ct_seen(e, &p, skb->len, reply, now);
+  if (direction == DIRECTION_EGRESS && c && ep->nsid != 0xffffffff)
+    consider(skb, &nk, c, side, cfg, ep->nsid);
+  return pass(skb, direction);
+}
+
+/* ingress of the host-side interface: what the pod sends */
+int from_pod(struct __sk_buff *skb) {
+  return judge(skb, DIRECTION_EGRESS);
+}
+
+/* egress of the host-side interface: what the pod is about to receive */
+int to_pod(struct __sk_buff *skb) {
+  return judge(skb, DIRECTION_INGRESS);
+}

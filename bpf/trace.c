@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Marks sockets whose programs make a call that cannot see redirected bytes, before that call reads anything. Only rare
+ * system calls are watched. A mark bars redirecting to that socket for good; if redirected bytes already wait in it, the
+ * call would wait for ever, so the agent is woken to reset the connection, and the program's next sockets stay off the
+ * short cut from the start.
+ */
+#include "flow.h"
+#include "kernel.h"
+
+/* syscalls:sys_enter_*: 8 bytes of common fields, the call's number, then its arguments (tracefs, `format`). */
+struct sys_enter {
+  u64 common;
+  long number;
+  u64 args[6];
+};
+
+static __always_inline u64 fd_to_sock(u64 fd) {
+  u64 files = peek64(bpf_get_current_task(), OFF_TASK_FILES);
+  u64 fdt = files ? peek64(files, OFF_FILES_FDT) : 0;
+  if (!fdt || fd >= peek32(fdt, OFF_FDT_MAX))
+    return 0;
+  u64 file = peek64(peek64(fdt, OFF_FDT_FD) + 8 * fd, 0);
+  u64 sock = file ? peek64(file, OFF_FILE_PRIVATE) : 0;
+  /* Not every file is a socket: a socket's own `file` points back. */
+  if (!sock || peek64(sock, OFF_SOCKET_FILE) != file)
+    return 0;
+  return peek64(sock, OFF_SOCKET_SK);
+}
+
+static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int *side) {
+  u8 local[16] ALIGNED, remote[16] ALIGNED;
+  u16 family = peek16(sk, OFF_SKC_FAMILY);
+  if (family == AF_INET) {
+    addr_v4(local, peek32(sk, OFF_SKC_RCV_SADDR));
+    addr_v4(remote, peek32(sk, OFF_SKC_DADDR));
+  } else if (family == AF_INET6) {
+    bpf_probe_read_kernel(local, 16, (void *)(sk + OFF_SKC_V6_RCV_SADDR));
+    bpf_probe_read_kernel(remote, 16, (void *)(sk + OFF_SKC_V6_DADDR));
+  } else {
+    return 0;
+  }
+  *side = conn_side(k, local, remote, peek16(sk, OFF_SKC_NUM), bpf_ntohs(peek16(sk, OFF_SKC_DPORT)));
+  struct conn *c = conns.lookup(k);
+  if (!c || (*side ? c->sock[1] : c->sock[0]) != sk)
+    return 0;
+  return c;
+}
+
+static __always_inline void remember_program(u8 reason) {
+  u64 exe = peek64(peek64(bpf_get_current_task(), OFF_TASK_MM), OFF_MM_EXE);
+  struct program_key k = {.inode = exe ? peek64(peek64(exe, OFF_FILE_INODE), OFF_INODE_INO) : 0};
+  struct program_value v = {.reason = reason, .count = 1};
+  struct program_value *old = programs.lookup(&k);
+  if (old)
+    v.count = old->count + 1;
+  if (k.inode)
+    programs.update(&k, &v);
+}
+
+/* `target` 0: bar redirecting to the caller's socket (it reads so); 1: to its peer (it sends so). */
+static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
+  struct conn_key k ALIGNED = {};
+  int side = 0;
+  u64 sk = fd_to_sock(fd);
+  if (!sk)
+    return 0;
+  struct conn *c = sock_to_conn(sk, &k, &side);
+  if (!c)
+    return 0;
+  int barred = target ? !side : side;
+  u8 before = barred ? c->marked[1] : c->marked[0];
+  if (!before) {
+    if (barred)
+      c->marked[1] = c->reason[1] = reason;
+    else
+      c->marked[0] = c->reason[0] = reason;
+    count(METRIC_MARKED_READERS);
+  }
+  if (!reads || !psock_has_data(sk))
+    return 0;
+  if (c->flags & CONN_FLAG_STUCK)
+    return 0;
+  __sync_fetch_and_or(&c->flags, CONN_FLAG_STUCK);
+  remember_program(reason);
+  count(METRIC_STUCK_READERS);
+  struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_TRACEPOINT);
+  if (e) {
+    __builtin_memcpy(e->saddr, k.addr0, 16);
+    __builtin_memcpy(e->daddr, k.addr1, 16);
+    e->sport = k.port0;
+    e->dport = k.port1;
+    e->src_endpoint = c->endpoint[0];
+    e->dst_endpoint = c->endpoint[1];
+    e->src_identity = c->identity[0];
+    e->dst_identity = c->identity[1];
+    e->cookie = side ? c->cookie[1] : c->cookie[0];
+    e->proto = IPPROTO_TCP;
+    e->accel = 1;
+    e->accel_reason[0] = c->reason[0];
+    e->accel_reason[1] = c->reason[1];
+    e->flags = c->flags;
+    events.ringbuf_submit(e, 2 /* BPF_RB_FORCE_WAKEUP */);
+  }
+  return 0;
+}
+
+#define MSG_OOB_FLAG 1
+
+int enter_splice(struct sys_enter *s) {
+  return mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1);
+}
+
+int enter_sendto(struct sys_enter *s) {
+  return s->args[3] & MSG_OOB_FLAG ? mark(s->args[0], ACCEL_REASON_URGENT, 1, 0) : 0;
+}
+
+int enter_sendmsg(struct sys_enter *s) {
+  return s->args[2] & MSG_OOB_FLAG ? mark(s->args[0], ACCEL_REASON_URGENT, 1, 0) : 0;
+}
+
+/* TCP_ZEROCOPY_RECEIVE (35) maps pages of the TCP queue only. */
+int enter_getsockopt(struct sys_enter *s) {
+  return s->args[1] == IPPROTO_TCP && s->args[2] == 35 ? mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1) : 0;
+}
+
+int enter_setsockopt(struct sys_enter *s) {
+  u64 level = s->args[1], name = s->args[2];
+  if (level == 1 && name == 18 /* SO_RCVLOWAT */)
+    return mark(s->args[0], ACCEL_REASON_LOW_WATER, 0, 0);
+  if (level == 1 && name == 42 /* SO_PEEK_OFF */)
+    return mark(s->args[0], ACCEL_REASON_PEEK_OFF, 0, 0);
+  if (level == IPPROTO_TCP && name == 31 /* TCP_ULP */) {
+    mark(s->args[0], ACCEL_REASON_ULP, 0, 0);
+    return mark(s->args[0], ACCEL_REASON_ULP, 1, 0);
+  }
+  return 0;
+}
+
+/* A socket put back into blocking mode. Its program set it non-blocking before, or it would not be enrolled. */
+int enter_fcntl(struct sys_enter *s) {
+  return s->args[1] == 4 /* F_SETFL */ && !(s->args[2] & 04000) ? mark(s->args[0], ACCEL_REASON_BLOCKING, 0, 0) : 0;
+}
+
+int enter_ioctl(struct sys_enter *s) {
+  u32 on = 1;
+  if (s->args[1] != 0x5421 /* FIONBIO */)
+    return 0;
+  bpf_probe_read_user(&on, sizeof(on), (void *)s->args[2]);
+  return on ? 0 : mark(s->args[0], ACCEL_REASON_BLOCKING, 0, 0);
+}
