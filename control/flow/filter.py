@@ -1,7 +1,7 @@
 """Which flows to show: the filter flags of `hubble observe` that mean something at L3 and L4, as pure predicates.
 
-A `Term` is one use of a flag. Uses of one flag are alternatives; different flags must all hold; a negated use removes what
-it matches, whatever else holds. `pod`, `ip` and their like ask either end, `from-` and `to-` forms one end.
+A `Term` is one use of a flag. Uses of one flag are alternatives; different flags must all hold; a negated use removes
+what it matches, whatever else holds. `pod`, `ip` and their like ask either end, `from-` and `to-` forms one end.
 """
 
 import dataclasses

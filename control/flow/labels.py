@@ -1,4 +1,4 @@
-"""Label selectors for flows: the Kubernetes syntax, with Cilium's label sources, over labels written "source:key=value".
+"""Label selectors for flows: Kubernetes' syntax with Cilium's label sources, over labels written "source:key=value".
 
 app=web            k8s:app=web        app!=web          app            !app
 app in (web, api)  app notin (db)     reserved:world    app=web,tier!=db (both)

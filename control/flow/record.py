@@ -16,7 +16,7 @@ import functools
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from control import names
@@ -262,7 +262,7 @@ def line(response: Json) -> bytes:
     return _encode(response).encode("ascii") + b"\n"
 
 
-def extension(inner: Json) -> Json:
+def extension(inner: Mapping[str, Any]) -> Json:
     """Return what sockmesh added to a flow, or an empty dict for a flow that something else wrote."""
     found = inner.get("extensions")
     value = found.get("value") if isinstance(found, dict) else None
