@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from loader import errors
@@ -27,7 +27,7 @@ def call(socket_path: str, method: str, params: Mapping[str, Any] | None = None,
 
 def stream(
     socket_path: str, method: str, params: Mapping[str, Any] | None = None, timeout: float | None = None
-) -> Iterator[Json]:
+) -> Generator[Json, None, None]:
     """Yield answers until the agent ends them; raises as `call` does. `timeout` is the longest silence allowed."""
     for line in stream_lines(socket_path, method, params, timeout):
         yield _answer(line, socket_path)
@@ -37,11 +37,11 @@ def _answer(line: bytes, socket_path: str) -> Json:
     try:
         answer = json.loads(line)
     except ValueError:
-        raise errors.AgentUnavailable(
-            f"{socket_path} is not a sockmesh agent's socket: it does not answer JSON"
-        ) from None
+        answer = None
     if not isinstance(answer, dict):
-        raise errors.AgentUnavailable(f"{socket_path} is not a sockmesh agent's socket: it does not answer objects")
+        raise errors.AgentUnavailable(
+            f"{socket_path} is not a sockmesh agent's socket: it does not answer JSON objects"
+        )
     if isinstance(answer.get("error"), str):
         raise errors.MeshError(answer["error"])
     return answer
@@ -49,7 +49,7 @@ def _answer(line: bytes, socket_path: str) -> Json:
 
 def stream_lines(
     socket_path: str, method: str, params: Mapping[str, Any] | None = None, timeout: float | None = None
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield the answer's lines as they are, without their newlines: for those who only pass them on."""
     request = json.dumps({"method": method, "params": dict(params or {})}).encode() + b"\n"
     with _connect(socket_path) as connection:

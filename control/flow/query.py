@@ -40,7 +40,10 @@ def parse_time(text: str) -> int:
     if not found:
         raise ValueError(f'"{text}" is not a time (2026-11-20T20:00:00Z, 2026-11-20 or, counted back from now, 5m)')
     day, minute, second, fraction, _, sign, zone_hours, zone_minutes = found.groups()
-    ns = _minute_ns(day, minute or "00:00") + int(second or 0) * 10**9 + int((fraction or "0").ljust(9, "0"))
+    try:
+        ns = _minute_ns(day, minute or "00:00") + int(second or 0) * 10**9 + int((fraction or "0").ljust(9, "0"))
+    except ValueError:
+        raise ValueError(f'"{text}" is not a time: there is no such day or hour') from None
     if sign:
         zone = (int(zone_hours) * 60 + int(zone_minutes)) * _UNITS["m"]
         ns += -zone if sign == "+" else zone

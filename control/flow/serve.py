@@ -1,5 +1,6 @@
 """The agent's side of `sockmesh observe`: answers one connection of the admin socket from the flow log."""
 
+import contextlib
 import json
 import select
 import socket
@@ -14,8 +15,8 @@ _IDLE_S = 1.0
 
 
 def answer(flows: log.FlowLog, params: Mapping[str, Any], idle_s: float = _IDLE_S) -> Iterator[bytes]:
-    """Yield blocks of whole lines. A follower's stream goes on, with an empty block for each idle spell, until it is
-    closed or the log is. Raises FilterInvalid, before the first block, for parameters that make no sense."""
+    """Yield blocks of whole lines. A follower's stream goes on, with an empty block for an idle spell, until the
+    log or the generator is closed. Raises FilterInvalid, before the first block, for parameters that make no sense."""
     asked = query.Query.from_params(params)
     matcher = query.Matcher(asked)
     if not asked.follow:
@@ -33,13 +34,13 @@ def _following(flows: log.FlowLog, asked: query.Query, matcher: query.Matcher, i
     recent, subscription = flows.follow()
     with subscription:
         yield _chosen(recent, asked, matcher)
-        while lines := subscription.take(idle_s) or not subscription.closed:
-            if lines is True:
-                yield b""
-            elif matcher.passes_all:
-                yield b"".join(lines)
-            else:
-                yield b"".join(line for line in lines if matcher.wants(query.parse_line(line)))
+        while True:
+            lines = subscription.take(idle_s)
+            if not lines and subscription.closed:
+                return
+            if not matcher.passes_all:
+                lines = [line for line in lines if matcher.wants(query.parse_line(line))]
+            yield b"".join(lines)
 
 
 def serve(flows: log.FlowLog, params: Mapping[str, Any], connection: socket.socket) -> None:
@@ -49,14 +50,13 @@ def serve(flows: log.FlowLog, params: Mapping[str, Any], connection: socket.sock
     """
     try:
         blocks = answer(flows, params)
-        gone = select.poll()
-        gone.register(connection, 0)  # only POLLHUP and POLLERR, which need no asking
+    except flow_filter.FilterInvalid as error:
+        blocks = iter((json.dumps({"error": str(error)}).encode() + b"\n",))
+    gone = select.poll()
+    gone.register(connection, 0)  # POLLHUP and POLLERR need no asking
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         for block in blocks:
             if block:
                 connection.sendall(block)
             elif gone.poll(0):
                 break
-    except flow_filter.FilterInvalid as error:
-        connection.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
-    except (BrokenPipeError, ConnectionResetError):
-        return
