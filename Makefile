@@ -1,0 +1,56 @@
+# The usual door. `make demo` and `make test` each do all that a fresh Debian 12 needs, as root; a second run is quick.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+RUFF := .venv/bin/ruff
+
+# A path or an interpreter from outside must not get in between.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: help setup setup-demo setup-kernels demo test check gen bench bench-quick torture test-kernels clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
+
+setup: ## install everything that tests and bench need (Debian packages, .venv)
+	@scripts/setup.sh test
+
+setup-demo:
+	@scripts/setup.sh demo
+
+setup-kernels:
+	@scripts/setup.sh kernels
+
+demo: setup-demo ## four pods, a policy, real programs, flow records: the mesh at work
+	@.venv/bin/sockmesh demo
+
+test: export SOCKMESH_REQUIRE_KERNEL = 1
+test: setup check ## everything: checks, then unit, native, conformance, kernel and e2e tests; a skip is a failure
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: setup ## generated header, ruff, mypy --strict, import layers
+	@echo 'check: bpf/mesh_abi.h is what loader/abi.py says'
+	@diff -u bpf/mesh_abi.h <($(PYTHON) -m loader.abi) || { echo 'run make gen' >&2; exit 1; }
+	$(RUFF) check .
+	$(RUFF) format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+gen: setup ## write bpf/mesh_abi.h from loader/abi.py
+	@$(PYTHON) -m loader.abi >bpf/mesh_abi.h.new && mv bpf/mesh_abi.h.new bpf/mesh_abi.h
+
+bench: setup ## plain veth, short cut and Unix socket side by side: a table, bench/out/bench.json and a picture
+	@$(PYTHON) -m bench $(BENCH_ARGS)
+
+bench-quick: setup
+	@$(PYTHON) -m bench --quick $(BENCH_ARGS)
+
+torture: setup ## 100,000 connections of every kind, each stream compared by hash
+	@SOCKMESH_REQUIRE_KERNEL=1 SOCKMESH_TORTURE=100000 $(PYTHON) -m pytest -m torture --timeout=0 $(PYTEST_ARGS)
+
+test-kernels: setup-kernels ## the kernel tests and the self-test on Debian's stock kernel, in software emulation
+	@$(PYTHON) -m tests.kernels $(KERNEL_ARGS)
+
+clean: ## what was built and what killed runs left; the virtual environment and everything installed stay
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.hosts.cleanup; fi
+	rm -rf build dist tests/.build/*.so tests/.build/bench bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
