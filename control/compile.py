@@ -1,0 +1,297 @@
+"""Snapshot to map entries: exactly what the kernel should hold, as the records of loader/abi.py.
+
+A policy set's number follows from its content, so a set never changes under a number: the agent writes the new entries
+first, flips the `Endpoint` record, and deletes the old entries last.
+"""
+
+import dataclasses
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from control import identity, model, names
+from control.policy import peers, ports, resolve
+from loader import abi, errors, record
+
+MAP_NAMES = (
+    "endpoints", "endpoint_ips", "endpoint_netns", "endpoint_ifaces", "ipcache", "policy", "services", "backends",
+)  # fmt: skip
+UNKNOWN_NSID = 0xFFFFFFFF
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointFacts:
+    """What the agent found out about a workload that runs here. Zero: not known."""
+
+    netns_cookie: int = 0
+    ifindex: int = 0
+    nsid: int = UNKNOWN_NSID
+    has_cgroup: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeInfo:
+    """This node: its own addresses, and the ranges in which an address without a workload is an unmanaged pod."""
+
+    name: str = ""
+    ips: tuple[str, ...] = ()
+    cidr: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Desired:
+    """The wanted content of every map that follows from the snapshot. `Service.next` is the kernel's to move."""
+
+    maps: Mapping[str, Mapping[record.Record, record.Record]]
+
+    def __getitem__(self, name: str) -> Mapping[record.Record, record.Record]:
+        return self.maps[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicySet:
+    """The entries of one endpoint's policy, under set id 0 until it has a number."""
+
+    entries: Mapping[abi.PolicyKey, abi.PolicyValue]
+    ingress_plens: int
+    egress_plens: int
+    has_audit: bool
+    digest: str
+
+
+Facts = Mapping[tuple[str, str], EndpointFacts]
+Slot = tuple[int, int, int]  # rank, verdict, rule id
+Entry = tuple[int, int, int, int, int]  # direction, peer, proto, port, plen
+
+
+def compile_state(
+    snapshot: model.Snapshot, allocation: identity.Allocation, facts: Facts, node: NodeInfo
+) -> tuple[Desired, names.Names, identity.Allocation]:
+    """Return what the maps must hold, what the numbers in them are called, and the numbers given out."""
+    allocation = identity.allocate(allocation, snapshot)
+    identities = identity.Identities(snapshot, allocation)
+    local = [w for w in snapshot.workloads if w.is_local(node.name) and (w.namespace, w.name) in facts]
+    subjects = {str(w): resolve.Subject(identities.of_workload[str(w)], w.ports) for w in local}
+    resolved = resolve.resolve(snapshot, identities, subjects.values())
+    sets = {subject: compile_set(policy, allocation.rules) for subject, policy in resolved.items()}
+    allocation = dataclasses.replace(allocation, sets=allocation.sets.assign(s.digest for s in sets.values()))
+    maps: dict[str, dict[record.Record, record.Record]] = {name: {} for name in MAP_NAMES}
+    maps["ipcache"] = _ipcache(snapshot, identities, node)
+    host_ips = set(node.ips)
+    for workload in local:
+        fact = facts[workload.namespace, workload.name]
+        policy_set = sets[subjects[str(workload)]]
+        ref = abi.EndpointRef(allocation.endpoints[str(workload)])
+        maps["endpoints"][abi.EndpointKey(ref.id)] = abi.Endpoint(
+            identity=identities.of_workload[str(workload)],
+            set_id=allocation.sets[policy_set.digest],
+            flags=_flags(workload, fact, policy_set),
+            ifindex=fact.ifindex,
+            ingress_plens=policy_set.ingress_plens,
+            egress_plens=policy_set.egress_plens,
+            netns_cookie=fact.netns_cookie,
+            nsid=fact.nsid,
+        )
+        for ip in workload.ips:
+            if ip not in host_ips:
+                maps["endpoint_ips"][abi.AddrKey(record.pack_addr(ip))] = ref
+        if fact.netns_cookie:
+            maps["endpoint_netns"][abi.NetnsKey(fact.netns_cookie)] = ref
+        if fact.ifindex:
+            maps["endpoint_ifaces"][abi.IfaceKey(fact.ifindex)] = ref
+    for policy_set in {s.digest: s for s in sets.values()}.values():
+        number = allocation.sets[policy_set.digest]
+        for key, value in policy_set.entries.items():
+            maps["policy"][dataclasses.replace(key, set_id=number)] = value
+    allocation, service_names = _services(snapshot, allocation, facts, node, maps["services"], maps["backends"])
+    return Desired(maps), _names(snapshot, allocation, identities, node, service_names), allocation
+
+
+def compile_set(policy: resolve.ResolvedPolicy, rules: identity.Numbers) -> PolicySet:
+    """Return the entries of one resolved policy; of two rules for one key the higher rank stays, then the lower id."""
+    enforced: dict[Entry, Slot] = {}
+    audited: dict[Entry, Slot] = {}
+    for direction in abi.Direction:
+        for slots, defaults in ((enforced, policy.defaults), (audited, policy.audits)):
+            default = defaults[direction]
+            rule_id = rules[default.rule] if default.rule else 0
+            slots[int(direction), 0, 0, 0, 0] = (int(abi.Rank.DEFAULT), int(default.verdict), rule_id)
+    for rule in policy.rules:
+        rank = int(abi.Rank.DENY if rule.verdict == abi.Verdict.DENY else abi.Rank.ALLOW)
+        slot = (rank, int(rule.verdict), rules[rule.rule])
+        targets = (audited,) if rule.audit else (enforced, audited)
+        where = list(_port_entries(rule.ports))
+        for peer in rule.peers if rule.peers is not None else (0,):
+            for proto, port, plen in where:
+                entry = (int(rule.direction), peer, proto, port, plen)
+                for slots in targets:
+                    old = slots.get(entry)
+                    if old is None or (rank, -slot[2]) > (old[0], -old[2]):
+                        slots[entry] = slot
+    return _policy_set(enforced, audited if policy.has_audit else {}, policy.has_audit)
+
+
+def _policy_set(enforced: Mapping[Entry, Slot], audited: Mapping[Entry, Slot], has_audit: bool) -> PolicySet:
+    entries: dict[abi.PolicyKey, abi.PolicyValue] = {}
+    plens = [0, 0]
+    digest = hashlib.sha256(b"audit" if has_audit else b"")
+    for entry in sorted(enforced.keys() | audited.keys()):
+        direction, peer, proto, port, plen = entry
+        rank, verdict, rule_id = enforced.get(entry, (0, 0, 0))
+        audit_rank, audit_verdict, audit_rule_id = audited.get(entry, (0, 0, 0))
+        key = abi.PolicyKey(set_id=0, peer_id=peer, port=port, proto=proto, direction=direction, plen=plen)
+        value = abi.PolicyValue(
+            verdict=verdict,
+            rank=rank,
+            audit_verdict=audit_verdict,
+            audit_rank=audit_rank,
+            rule_id=rule_id,
+            audit_rule_id=audit_rule_id,
+            present=int(entry in enforced),
+            audit_present=int(entry in audited),
+        )
+        if proto:  # entries for every protocol are looked up whatever the bits say
+            plens[direction] |= 1 << plen
+        entries[key] = value
+        digest.update(key.pack() + value.pack())
+    return PolicySet(entries, plens[abi.Direction.INGRESS], plens[abi.Direction.EGRESS], has_audit, digest.hexdigest())
+
+
+def _port_entries(specs: Iterable[model.PortSpec] | None) -> Iterable[tuple[int, int, int]]:
+    """Yield (proto, port, plen) for all that specs name; for None the one entry of every protocol."""
+    if specs is None:
+        yield 0, 0, 0
+        return
+    for spec in specs:
+        for port, plen in ports.split(spec.first, spec.last):
+            yield int(spec.proto), port, plen
+
+
+def _flags(workload: model.Workload, fact: EndpointFacts, policy_set: PolicySet) -> int:
+    flags = abi.EndpointFlag.ENROLLED
+    if workload.accelerate:
+        flags |= abi.EndpointFlag.ACCELERATE
+    if fact.has_cgroup:
+        flags |= abi.EndpointFlag.HAS_CGROUP
+    if policy_set.has_audit:
+        flags |= abi.EndpointFlag.HAS_AUDIT
+    return int(flags)
+
+
+def ipcache_key(prefix: model.Prefix) -> abi.IpcacheKey:
+    """Return the LPM key of a range."""
+    if prefix.version == 4:
+        return abi.IpcacheKey(96 + prefix.length, bytes(10) + b"\xff\xff" + prefix.address.to_bytes(4, "big"))
+    return abi.IpcacheKey(prefix.length, prefix.address.to_bytes(16, "big"))
+
+
+def _ipcache(
+    snapshot: model.Snapshot, identities: identity.Identities, node: NodeInfo
+) -> dict[record.Record, record.Record]:
+    # Later ones take the place of earlier ones: a range that a policy names never hides a pod or the node itself.
+    numbers = {identity.ANY_IPV4: int(abi.ReservedIdentity.WORLD_IPV4)}
+    numbers[identity.ANY_IPV6] = int(abi.ReservedIdentity.WORLD_IPV6)
+    numbers.update((peers.parse_prefix(text), int(abi.ReservedIdentity.UNMANAGED)) for text in node.cidr)
+    numbers.update(identities.prefixes)
+    for workload in snapshot.workloads:
+        numbers.update((peers.parse_prefix(ip), identities.of_workload[str(workload)]) for ip in workload.ips)
+    numbers.update((peers.parse_prefix(ip), int(abi.ReservedIdentity.HOST)) for ip in node.ips)
+    return {ipcache_key(prefix): abi.IpcacheValue(number) for prefix, number in numbers.items()}
+
+
+def _services(
+    snapshot: model.Snapshot,
+    allocation: identity.Allocation,
+    facts: Facts,
+    node: NodeInfo,
+    services: dict[record.Record, record.Record],
+    backends: dict[record.Record, record.Record],
+) -> tuple[identity.Allocation, dict[int, names.ServiceName]]:
+    """Fill the two load balancing maps: one service number per service, port, protocol and address family."""
+    wanted: dict[str, tuple[model.Service, model.ServicePort, int]] = {}
+    for service in snapshot.services:
+        for port in service.ports:
+            for family in sorted({int(ipaddress.ip_address(ip).version) for ip in service.cluster_ips}):
+                key = f"{service.namespace}/{service.name}/{port.port}/{port.protocol.name}/{family}"
+                wanted[key] = (service, port, family)
+    allocation = dataclasses.replace(allocation, services=allocation.services.assign(wanted))
+    by_namespace: dict[str, list[model.Workload]] = {}
+    for workload in snapshot.workloads:
+        if _is_ready(workload, facts, node):
+            by_namespace.setdefault(workload.namespace, []).append(workload)
+    found: dict[int, names.ServiceName] = {}
+    for key, (service, port, family) in wanted.items():
+        number = allocation.services[key]
+        found[number] = names.ServiceName(number, service.namespace, service.name)
+        targets = _targets(service, port, by_namespace.get(service.namespace, []), family)
+        for ip in service.cluster_ips:
+            if ipaddress.ip_address(ip).version == family:
+                address = abi.ServiceKey(record.pack_addr(ip), port.port, int(port.protocol))
+                services[address] = abi.Service(number, len(targets), 0)
+        for index, (ip, target) in enumerate(targets):
+            backends[abi.BackendKey(number, index)] = abi.Backend(record.pack_addr(ip), target)
+    return allocation, found
+
+
+def _is_ready(workload: model.Workload, facts: Facts, node: NodeInfo) -> bool:
+    """Tell whether calls may be sent there: a workload that should run here must have been found here."""
+    runs_here = workload.is_local(node.name) and bool(workload.netns or workload.interface)
+    return not runs_here or (workload.namespace, workload.name) in facts
+
+
+def _targets(
+    service: model.Service, port: model.ServicePort, workloads: list[model.Workload], family: int
+) -> list[tuple[str, int]]:
+    out: list[tuple[str, int]] = []
+    number = port.target_port or port.port
+    if not service.selector and isinstance(number, int):
+        out += [(ip, number) for ip in service.endpoints]
+    for workload in workloads if service.selector else ():
+        if any(workload.labels.get(k) != v for k, v in service.selector.items()):
+            continue
+        for named in [number] if isinstance(number, int) else workload.ports:
+            if isinstance(named, int):
+                out += [(ip, named) for ip in workload.ips]
+            elif named.name == number and named.protocol == port.protocol:
+                out += [(ip, named.port) for ip in workload.ips]
+    return [(ip, target) for ip, target in out if ipaddress.ip_address(ip).version == family]
+
+
+def _names(
+    snapshot: model.Snapshot,
+    allocation: identity.Allocation,
+    identities: identity.Identities,
+    node: NodeInfo,
+    services: Mapping[int, names.ServiceName],
+) -> names.Names:
+    endpoints: dict[int, names.EndpointName] = {}
+    remote: dict[str, names.EndpointName] = {}
+    for w in snapshot.workloads:
+        number = identities.of_workload[str(w)]
+        endpoint_id = allocation.endpoints[str(w)] if w.is_local(node.name) else 0
+        name = names.EndpointName(
+            endpoint_id, w.namespace, w.name, number, identities.labels[number], w.ips,
+            w.service_account, w.netns, w.interface, w.cgroup,
+        )  # fmt: skip
+        if endpoint_id:
+            endpoints[endpoint_id] = name
+        else:
+            remote.update(dict.fromkeys(w.ips, name))
+    localhost = allocation.rules[identity.LOCALHOST_RULE]
+    rules = {localhost: names.RuleName("Reserved", "", "allow-localhost")}
+    for policy in snapshot.policies:
+        for key, (path, source) in identity.rule_keys(policy).items():
+            rule = names.RuleName(policy.kind, policy.namespace, policy.name, path, source, policy.labels)
+            rules[allocation.rules[key]] = rule
+    return names.Names(node.name, endpoints, remote, identities.labels, rules, services)
+
+
+def check_capacity(desired: Desired) -> None:
+    """Raise MapFull, naming every map that cannot hold what is wanted of it."""
+    over = [
+        f"{name}: {len(content)} entries ({abi.MAP_BY_NAME[name].max_entries} fit)"
+        for name, content in desired.maps.items()
+        if len(content) > abi.MAP_BY_NAME[name].max_entries
+    ]
+    if over:
+        raise errors.MapFull("; ".join(over))

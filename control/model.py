@@ -1,0 +1,252 @@
+"""What only Python sees: the objects that files declare, as frozen types. Nothing here reads, parses or decides.
+
+Labels are written "source:key=value": `k8s:app=web` is the workload's own, `k8s:io.kubernetes.pod.namespace=shop` and
+`k8s:io.cilium.k8s.namespace.labels.team=a` come from its namespace, `reserved:world` from us.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from loader import abi
+
+NAMESPACE_KEY = "io.kubernetes.pod.namespace"
+NAMESPACE_LABEL_PREFIX = "io.cilium.k8s.namespace.labels."
+SERVICE_ACCOUNT_KEY = "io.cilium.k8s.policy.serviceaccount"
+CLUSTER_KEY = "io.cilium.k8s.policy.cluster"
+CLUSTER_NAME = "default"
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"  # Kubernetes puts it on every namespace
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something that its author must mend; `str()` is the line that people read."""
+
+    file: str
+    path: str
+    message: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.path, self.message) if part)
+
+
+class Prefix(NamedTuple):
+    """An address range; sorts by address, then by length, so that what a range contains comes right behind it."""
+
+    version: int
+    address: int
+    length: int
+
+    @property
+    def last(self) -> int:
+        """The highest address in the range."""
+        return self.address | ((1 << ((32 if self.version == 4 else 128) - self.length)) - 1)
+
+    def contains(self, other: "Prefix") -> bool:
+        """Tell whether every address of other lies in this range."""
+        return (
+            self.version == other.version
+            and self.length <= other.length
+            and (self.address <= other.address <= self.last)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ContainerPort:
+    name: str
+    port: int
+    protocol: abi.Proto = abi.Proto.TCP
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A pod, or what stands for one: some addresses with an identity. `node` empty: it runs on this node."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    service_account: str = ""
+    ips: tuple[str, ...] = ()
+    netns: str = ""
+    interface: str = ""
+    cgroup: str = ""
+    accelerate: bool = True
+    ports: tuple[ContainerPort, ...] = ()
+    node: str = ""
+    source: str = ""
+
+    def is_local(self, node: str) -> bool:
+        return self.node in ("", node)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Namespace:
+    name: str
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServicePort:
+    port: int
+    name: str = ""
+    target_port: int | str = 0  # a number, or the name of a container port; 0: same as `port`
+    protocol: abi.Proto = abi.Proto.TCP
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """A virtual address. Backends are the workloads that `selector` selects, or `endpoints` where it has none."""
+
+    namespace: str
+    name: str
+    cluster_ips: tuple[str, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    endpoints: tuple[str, ...] = ()
+    source: str = ""
+
+
+class Operator(enum.Enum):
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+@dataclasses.dataclass(frozen=True)
+class Requirement:
+    """One condition on labels. Source "any" matches a label of every source."""
+
+    source: str
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Selector:
+    """Conditions that must all hold; none at all selects everything."""
+
+    requirements: tuple[Requirement, ...] = ()
+
+    def with_requirements(self, *more: Requirement) -> "Selector":
+        return Selector(self.requirements + more)
+
+
+class Entity(enum.Enum):
+    """Names for peers that no label of a pod can name."""
+
+    ALL = "all"
+    NONE = "none"
+    WORLD = "world"
+    WORLD_IPV4 = "world-ipv4"
+    WORLD_IPV6 = "world-ipv6"
+    HOST = "host"
+    REMOTE_NODE = "remote-node"
+    KUBE_APISERVER = "kube-apiserver"
+    CLUSTER = "cluster"
+    CLUSTER_MESH = "cluster-mesh"
+    UNMANAGED = "unmanaged"
+    HEALTH = "health"
+    INIT = "init"
+    INGRESS = "ingress"
+
+
+@dataclasses.dataclass(frozen=True)
+class CidrPeer:
+    """An address range outside the cluster, without some ranges inside it. Never matches pods or nodes."""
+
+    prefix: Prefix
+    excepts: tuple[Prefix, ...] = ()
+
+
+Peer = Selector | CidrPeer | Entity
+
+
+@dataclasses.dataclass(frozen=True)
+class PortSpec:
+    """Ports first to last of one protocol (0 to 65535: all of them), or a named port. An ICMP type is a port here."""
+
+    proto: abi.Proto
+    first: int = 0
+    last: int = 65535
+    name: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Peers and ports that one policy allows or denies. None means any; an empty tuple means nothing."""
+
+    direction: abi.Direction
+    verdict: abi.Verdict
+    peers: tuple[Peer, ...] | None
+    ports: tuple[PortSpec, ...] | None
+    path: str
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One `spec`: whom it selects, in which directions it takes part, where it switches default deny on."""
+
+    path: str
+    subject: Selector
+    directions: frozenset[abi.Direction]
+    default_deny: frozenset[abi.Direction]
+    rules: tuple[Rule, ...]
+    audit: bool = False
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A policy object of any kind, in one language. `invalid`: it stands for one that could not be read."""
+
+    kind: str
+    namespace: str  # empty: cluster-wide
+    name: str
+    sections: tuple[Section, ...]
+    source: str = ""
+    labels: tuple[str, ...] = ()
+    invalid: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+Object = Workload | Namespace | Service | Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class FileState:
+    """What one file gave. `good`: it was read whole at least once, so these are its last good objects."""
+
+    digest: str
+    objects: tuple[Object, ...]
+    good: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """All that is declared at one moment, each group sorted by name."""
+
+    workloads: tuple[Workload, ...] = ()
+    namespaces: tuple[Namespace, ...] = ()
+    services: tuple[Service, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    files: Mapping[str, FileState] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadResult:
+    """A snapshot that can be used as it is, and everything that is wrong with what was left out of it."""
+
+    snapshot: Snapshot
+    problems: tuple[Problem, ...] = ()

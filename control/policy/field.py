@@ -1,0 +1,185 @@
+"""Reading a document with every mistake reported at once, each with its path.
+
+A `Node` is a parsed value with its line. A `Field` is a node at a place in a document: its readers answer None after
+reporting what is wrong, so that a parser goes on and finds the next mistake too.
+"""
+
+import dataclasses
+import ipaddress
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+from control import model
+
+MAX_PROBLEMS = 100  # of one file: enough to work on, and a garbage file stays readable
+
+Scalar = str | int | float | bool | None
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Node:
+    """A value as a document gave it."""
+
+    value: "Scalar | tuple[Node, ...] | dict[str, Node]"
+    line: int = 0
+
+    @classmethod
+    def of(cls, value: Any) -> "Node":
+        """Return the node of a plain value, as `json` and the Kubernetes API give them."""
+        if isinstance(value, dict):
+            return cls({str(k): cls.of(v) for k, v in value.items()})
+        if isinstance(value, list | tuple):
+            return cls(tuple(cls.of(v) for v in value))
+        if value is None or isinstance(value, str | int | float | bool):
+            return cls(value)
+        raise ValueError(f"not a plain value: {type(value).__name__}")
+
+
+class Report:
+    """Collects the problems of one file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[model.Problem] = []
+        self.count = 0  # also of those beyond the bound: who asks "is it valid?" must ask here
+
+    def add(self, path: str, message: str, line: int = 0) -> None:
+        self.count += 1
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(model.Problem(self.file, path, message, line))
+
+
+def quote(value: object) -> str:
+    """Return value in double quotes, short and without control characters, fit for a message."""
+    text = json.dumps(value if isinstance(value, str) else str(value), ensure_ascii=False)
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= 80 else text[:76] + '..."'
+
+
+def one_of(options: Collection[str]) -> str:
+    return "(" + ", ".join(options) + ")"
+
+
+class Field:
+    """A node at its path; `prefix` says which document of the file the path belongs to."""
+
+    __slots__ = ("node", "path", "prefix", "report")
+
+    def __init__(self, node: Node, path: str, report: Report, prefix: str = "") -> None:
+        self.node, self.path, self.report, self.prefix = node, path, report, prefix
+
+    @property
+    def source(self) -> str:
+        return f"{self.report.file}:{self.node.line}" if self.node.line else self.report.file
+
+    def problem(self, message: str) -> None:
+        self.report.add(self.prefix + self.path, message, self.node.line)
+
+    def child(self, key: str, node: Node) -> "Field":
+        return Field(node, f"{self.path}.{key}" if self.path else key, self.report, self.prefix)
+
+    def _wrong_type(self, wanted: str) -> None:
+        value = self.node.value
+        names = {dict: "a mapping", tuple: "a list", str: "a string", bool: "a boolean", type(None): "nothing"}
+        self.problem(f"must be {wanted}, is {names.get(type(value), 'a number')}")
+
+    def mapping(self) -> "dict[str, Field] | None":
+        """Return the entries of a mapping; a key without a value counts as absent, as Kubernetes has it."""
+        if not isinstance(self.node.value, dict):
+            self._wrong_type("a mapping")
+            return None
+        return {k: self.child(k, v) for k, v in self.node.value.items() if v.value is not None}
+
+    def fields(
+        self, allowed: Collection[str], *, required: Collection[str] = (), later: Collection[str] = ()
+    ) -> "dict[str, Field]":
+        """Return the known entries; reports unknown keys, missing ones, and those whose meaning is not built yet."""
+        entries = self.mapping()
+        if entries is None:
+            return {}
+        for key in required:
+            if key not in entries:
+                self.problem(f"{key} is missing")
+        assert isinstance(self.node.value, dict)
+        for key, node in self.node.value.items():
+            if key in later and node.value is not None:
+                self.child(key, node).problem("not supported yet")
+            elif key not in allowed and key not in later:
+                place = Field(
+                    node, f"{self.path}.{_short(key)}" if self.path else _short(key), self.report, self.prefix
+                )
+                place.problem(f"unknown key {one_of(sorted(allowed))}")
+        return {k: v for k, v in entries.items() if k in allowed}
+
+    def items(self, most: int | None = None) -> "list[Field]":
+        """Return the items of a list; reports anything else, and a list longer than `most`."""
+        value = self.node.value
+        if not isinstance(value, tuple):
+            self._wrong_type("a list")
+            return []
+        if most is not None and len(value) > most:
+            self.problem(f"has {len(value)} items (at most {most})")
+            return []
+        return [Field(node, f"{self.path}[{i}]", self.report, self.prefix) for i, node in enumerate(value)]
+
+    def text(self, pattern: re.Pattern[str] | None = None, what: str = "", most: int = 4096) -> str | None:
+        """Return a string that matches pattern; `what` tells people the rule."""
+        value = self.node.value
+        if not isinstance(value, str):
+            self._wrong_type("a string (in quotes)" if isinstance(value, bool | int | float) else "a string")
+            return None
+        if len(value) > most:
+            self.problem(f"is {len(value)} characters long (at most {most})")
+            return None
+        if pattern is not None and not pattern.fullmatch(value):
+            self.problem(f"invalid {quote(value)} ({what})")
+            return None
+        return value
+
+    def integer(self, low: int, high: int) -> int | None:
+        value = self.node.value
+        if isinstance(value, bool) or not isinstance(value, int):
+            self._wrong_type(f"a number from {low} to {high}")
+            return None
+        if not low <= value <= high:
+            self.problem(f"invalid {quote(value)} (a number from {low} to {high})")
+            return None
+        return value
+
+    def boolean(self) -> bool | None:
+        if not isinstance(self.node.value, bool):
+            self._wrong_type("true or false")
+            return None
+        return self.node.value
+
+    def choice(self, options: Mapping[str, T]) -> T | None:
+        value = self.node.value
+        if not isinstance(value, str):
+            self._wrong_type(f"one of {', '.join(options)}")
+            return None
+        if value not in options:
+            self.problem(f"unknown {quote(value)} {one_of(options)}")
+            return None
+        return options[value]
+
+    def address(self) -> str | None:
+        """Return an IP address in its one canonical spelling."""
+        value = self.text(most=64)
+        if value is None:
+            return None
+        try:
+            address = ipaddress.ip_address(value)
+        except ValueError:
+            self.problem(f"invalid {quote(value)} (an IPv4 or IPv6 address)")
+            return None
+        if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped is not None or address.scope_id):
+            self.problem(f"invalid {quote(value)} (neither IPv4-mapped nor with a scope)")
+            return None
+        return str(address)
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= 60 and key.isprintable() else quote(key)

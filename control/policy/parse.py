@@ -1,0 +1,129 @@
+"""A policy document of any kind to a `Policy`: the one door for every source.
+
+What cannot be read is never silence: `stand_in` gives the deny that takes an unreadable policy's place.
+"""
+
+import dataclasses
+import re
+
+from control import model
+from control.policy import cilium, field, kubernetes, selectors
+from loader import abi
+
+KUBERNETES = ("networking.k8s.io/v1", "NetworkPolicy")
+CILIUM = {
+    ("cilium.io/v2", "CiliumNetworkPolicy"),
+    ("cilium.io/v2", "CiliumClusterwideNetworkPolicy"),
+}
+OWN = {
+    ("sockmesh.io/v1", "MeshNetworkPolicy"),
+    ("sockmesh.io/v1", "ClusterMeshNetworkPolicy"),
+}
+KINDS = {KUBERNETES, *CILIUM, *OWN}
+CLUSTER_WIDE = {"CiliumClusterwideNetworkPolicy", "ClusterMeshNetworkPolicy"}
+
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+DNS_LABEL_RULE = "at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit"
+DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+DNS_NAME_RULE = "at most 253 lower-case letters, digits, dashes and dots"
+
+# What the API server adds to every object; it means nothing here.
+_METADATA_NOISE = (
+    "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "ownerReferences",
+    "finalizers", "generateName", "deletionTimestamp", "deletionGracePeriodSeconds",
+)  # fmt: skip
+
+
+def read_metadata(document: field.Field, entries: dict[str, field.Field], namespaced: bool) -> tuple[str, str, dict]:  # type: ignore[type-arg]
+    """Read namespace (empty where the kind has none), name and labels; a name that cannot be read is empty."""
+    if "metadata" not in entries:
+        return ("default" if namespaced else ""), "", {}
+    keys = ("name", "namespace", "labels", "annotations", *_METADATA_NOISE)
+    parts = entries["metadata"].fields(keys, required=("name",))
+    name = parts["name"].text(DNS_NAME, DNS_NAME_RULE) if "name" in parts else None
+    namespace: str | None = "default" if namespaced else ""
+    if "namespace" in parts and namespaced:
+        namespace = parts["namespace"].text(DNS_LABEL, DNS_LABEL_RULE)
+    elif "namespace" in parts:
+        parts["namespace"].problem("this kind belongs to no namespace")
+    labels = selectors.read_labels(parts["labels"]) if "labels" in parts else {}
+    for annotation in (parts["annotations"].mapping() or {}).values() if "annotations" in parts else ():
+        annotation.text(most=262144)
+    return namespace or "", name or "", labels
+
+
+def parse_policy(document: field.Field, api_version: str, kind: str) -> model.Policy | None:
+    """Read a policy of one of KINDS. None: it has problems, all of them reported."""
+    before = document.report.count
+    is_kubernetes = (api_version, kind) == KUBERNETES
+    own = (api_version, kind) in OWN
+    keys = ("apiVersion", "kind", "metadata", "spec", "status") if is_kubernetes else (
+        "apiVersion", "kind", "metadata", "spec", "specs", "status",
+    )  # fmt: skip
+    entries = document.fields(keys, required=("metadata",))
+    namespace, name, labels = read_metadata(document, entries, kind not in CLUSTER_WIDE)
+    sections: list[model.Section] = []
+    specs = [entries["spec"]] if "spec" in entries else []
+    if "specs" in entries:
+        specs += entries["specs"].items()
+    if not specs and isinstance(document.node.value, dict):
+        document.problem("spec is missing")
+    for spec in specs:
+        if is_kubernetes:
+            sections.append(kubernetes.read_section(spec, namespace))
+        else:
+            sections.append(cilium.read_section(spec, namespace, own))
+    if document.report.count > before:
+        return None
+    own_labels = tuple(f"k8s:{k}={v}" for k, v in labels.items())
+    return model.Policy(kind, namespace, name, tuple(sections), document.source, own_labels)
+
+
+def stand_in(document: field.Field, kind: str) -> model.Policy | None:
+    """Return the deny-all for a policy that has problems, on whom it selects; None where that cannot be read."""
+    quiet = field.Report(document.report.file)
+    silent = field.Field(document.node, document.path, quiet, document.prefix)
+    entries = silent.mapping() or {}
+    if "metadata" not in entries:
+        return None
+    metadata = entries["metadata"].mapping() or {}
+    name = metadata["name"].text(DNS_NAME) if "name" in metadata else None
+    namespace: str | None = ""
+    if kind not in CLUSTER_WIDE:
+        namespace = metadata["namespace"].text(DNS_LABEL) if "namespace" in metadata else "default"
+    if not name or namespace is None:
+        return None
+    specs = [entries["spec"]] if "spec" in entries else []
+    if "specs" in entries:
+        specs += entries["specs"].items()
+    sections = tuple(s for s in (_deny_section(spec, kind, namespace, name) for spec in specs) if s is not None)
+    return model.Policy(kind, namespace, name, sections, document.source, invalid=True) if sections else None
+
+
+def deny(policy: model.Policy) -> model.Policy:
+    """Return the deny-all for a policy that can be read but must not be used, on whom it selects."""
+    sections = (_deny_all(s.subject, policy.namespace, policy.name, s.audit, s.source) for s in policy.sections)
+    return dataclasses.replace(policy, sections=tuple(sections), invalid=True)
+
+
+def _deny_section(spec: field.Field, kind: str, namespace: str, name: str) -> model.Section | None:
+    before = spec.report.count
+    is_kubernetes = kind == KUBERNETES[1]
+    entries = spec.mapping() or {}
+    place = entries.get("podSelector" if is_kubernetes else "endpointSelector")
+    if place is None:
+        return None
+    subject = selectors.read_selector(place, selectors.plain_key if is_kubernetes else selectors.sourced_key)
+    if spec.report.count > before:
+        return None
+    # A policy that only watches must not begin to cut because of a mistake in it.
+    audit = kind in {own for _, own in OWN} and "audit" in entries and entries["audit"].node.value is True
+    return _deny_all(selectors.scope_subject(subject, namespace), namespace, name, audit, spec.source)
+
+
+def _deny_all(subject: model.Selector, namespace: str, name: str, audit: bool, source: str) -> model.Section:
+    path = f"invalid:{namespace}/{name}" if namespace else f"invalid:{name}"
+    both = frozenset(abi.Direction)
+    # A deny of the highest rank: the policy might have denied what others allow.
+    rules = tuple(model.Rule(d, abi.Verdict.DENY, None, None, path, source) for d in abi.Direction)
+    return model.Section(path, subject, both, both, rules, audit, source)

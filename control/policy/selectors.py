@@ -1,0 +1,145 @@
+"""Label selectors: what may be written, and how a policy's scope is added to them.
+
+A selector of a namespaced policy means endpoints of that namespace unless it names another one itself. A selector that
+names no `reserved:` label never means anything but endpoints, however negative its conditions are.
+"""
+
+import re
+from collections.abc import Callable
+
+from control import model
+from control.policy import field
+
+SOURCES = ("any", "k8s", "reserved", "cidr", "fqdn", "cidrgroup")
+OPERATORS = {operator.value: operator for operator in model.Operator}
+
+_NAME = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)")
+_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
+_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+VALUE_RULE = "at most 63 letters, digits, - _ and ., beginning and ending with a letter or digit"
+KEY_RULE = "an optional DNS name and /, then " + VALUE_RULE
+IS_ENDPOINT = model.Requirement("k8s", model.NAMESPACE_KEY, model.Operator.EXISTS)
+
+KeyReader = Callable[[str], tuple[str, str] | None]
+
+
+def is_label_key(key: str) -> bool:
+    """Tell whether key is one that Kubernetes takes."""
+    prefix, slash, name = key.rpartition("/")
+    if slash and not (len(prefix) <= 253 and _PREFIX.fullmatch(prefix)):
+        return False
+    return _NAME.fullmatch(name) is not None
+
+
+def read_labels(field_: field.Field) -> dict[str, str]:
+    """Read a mapping of plain label keys to values, in the order of the keys."""
+    out = {}
+    for key, item in sorted((field_.mapping() or {}).items()):
+        if not is_label_key(key):
+            item.problem(f"invalid label key ({KEY_RULE})")
+        value = item.text(_VALUE, VALUE_RULE)
+        if value is not None:
+            out[key] = value
+    if isinstance(field_.node.value, dict):
+        for key, node in field_.node.value.items():
+            if node.value is None:  # Kubernetes refuses it too; dropped, it could widen a selector
+                field_.child(key, node).problem('must be a string, is nothing (write "")')
+    return out
+
+
+def plain_key(key: str) -> tuple[str, str] | None:
+    """Read a key of a Kubernetes selector: always a label of the object itself."""
+    return ("k8s", key) if is_label_key(key) else None
+
+
+def namespace_key(key: str) -> tuple[str, str] | None:
+    """Read a key of a Kubernetes namespaceSelector."""
+    return ("k8s", model.NAMESPACE_LABEL_PREFIX + key) if is_label_key(key) else None
+
+
+def sourced_key(key: str) -> tuple[str, str] | None:
+    """Read a key of the Cilium language, "source:key" or "key" of any source."""
+    source, colon, rest = key.partition(":")
+    if not colon:
+        return ("any", key) if is_label_key(_without_prefix(key)) else None
+    if source not in SOURCES or not rest:
+        return None
+    return (source, rest) if source != "k8s" or is_label_key(_without_prefix(rest)) else None
+
+
+def _without_prefix(key: str) -> str:
+    # A namespace label behind its long prefix is longer than a label key may be, and may hold a "/" of its own.
+    return key.removeprefix(model.NAMESPACE_LABEL_PREFIX)
+
+
+def read_selector(field_: field.Field, read_key: KeyReader) -> model.Selector:
+    """Read matchLabels and matchExpressions; `{}` gives the selector of everything."""
+    entries = field_.fields(("matchLabels", "matchExpressions"))
+    requirements = []
+    if labels := entries.get("matchLabels"):
+        raw = labels.node.value
+        for key, node in sorted(raw.items()) if isinstance(raw, dict) else ():
+            place = labels.child(key, node)
+            value = place.text(_VALUE, VALUE_RULE)
+            if found := _key(place, key, read_key):
+                requirements.append(model.Requirement(*found, model.Operator.IN, (value or "",)))
+        if not isinstance(raw, dict):
+            labels.mapping()
+    for item in entries["matchExpressions"].items() if "matchExpressions" in entries else ():
+        requirement = _expression(item, read_key)
+        if requirement is not None:
+            requirements.append(requirement)
+    return model.Selector(tuple(requirements))
+
+
+def _key(place: field.Field, key: str, read_key: KeyReader) -> tuple[str, str] | None:
+    found = read_key(key)
+    if found is None:
+        place.problem(f"invalid label key {field.quote(key)} ({KEY_RULE}; sources: {', '.join(SOURCES)})")
+    return found
+
+
+def _expression(item: field.Field, read_key: KeyReader) -> model.Requirement | None:
+    parts = item.fields(("key", "operator", "values"), required=("key", "operator"))
+    key = parts["key"].text() if "key" in parts else None
+    found = _key(parts["key"], key, read_key) if key is not None else None
+    operator = parts["operator"].choice(OPERATORS) if "operator" in parts else None
+    values = tuple(
+        value
+        for value in (v.text(_VALUE, VALUE_RULE) for v in (parts["values"].items() if "values" in parts else ()))
+        if value is not None
+    )
+    if operator in (model.Operator.IN, model.Operator.NOT_IN) and not (
+        "values" in parts and parts["values"].node.value
+    ):
+        item.problem(f"operator {operator.value} needs values")
+        return None
+    if operator in (model.Operator.EXISTS, model.Operator.DOES_NOT_EXIST) and values:
+        item.problem(f"operator {operator.value} takes no values")
+        return None
+    return model.Requirement(*found, operator, values) if found and operator else None
+
+
+def in_namespace(namespace: str) -> model.Requirement:
+    return model.Requirement("k8s", model.NAMESPACE_KEY, model.Operator.IN, (namespace,))
+
+
+def scope_peer(selector: model.Selector, namespace: str) -> model.Selector:
+    """Return a peer selector of the Cilium language as it counts in namespace (empty: cluster-wide)."""
+    if any(r.source == "reserved" for r in selector.requirements):
+        return selector
+    names_one = any(
+        r.source in ("any", "k8s") and (r.key == model.NAMESPACE_KEY or r.key.startswith(model.NAMESPACE_LABEL_PREFIX))
+        for r in selector.requirements
+    )
+    if namespace and not names_one:
+        return selector.with_requirements(in_namespace(namespace))
+    return selector.with_requirements(IS_ENDPOINT)
+
+
+def scope_subject(selector: model.Selector, namespace: str) -> model.Selector:
+    """Return whom a policy selects: endpoints of its own namespace only, whatever its selector says of namespaces."""
+    if not namespace:
+        return selector.with_requirements(IS_ENDPOINT)
+    own = tuple(r for r in selector.requirements if r.key != model.NAMESPACE_KEY)
+    return model.Selector((*own, in_namespace(namespace)))

@@ -1,0 +1,198 @@
+"""A directory of files to a `Snapshot`. A file that is wrong anywhere changes nothing that it gave before.
+
+With nothing before, the policies of a broken file become denies on what they select, so that a mistake at the first
+start closes and never opens.
+"""
+
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from control import model
+from control.policy import field, parse
+from control.source import document, objects
+
+MAX_FILE = 4 << 20
+MAX_FILES = 10_000
+ENDINGS = (".yaml", ".yml", ".json")
+EMPTY = model.Snapshot()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """What a file gives this time, if nothing else claims the same names."""
+
+    file: str
+    state: model.FileState
+    changed: bool
+
+
+class _Unreadable(Exception):
+    """A file cannot be read: why."""
+
+
+def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> model.LoadResult:
+    """Return what the directory declares now; never raises for what is in it, `problems` names it instead."""
+    previous = previous or EMPTY
+    try:
+        with os.scandir(directory) as entries:
+            files = sorted(e.name for e in entries if e.name.endswith(ENDINGS) and not e.name.startswith("."))
+    except OSError as error:
+        return model.LoadResult(previous, (model.Problem(str(directory), "", f"cannot be read: {error.strerror}"),))
+    problems: list[model.Problem] = []
+    if len(files) > MAX_FILES:
+        problem = model.Problem(str(directory), "", f"has {len(files)} files (at most {MAX_FILES})")
+        return model.LoadResult(previous, (problem,))
+    candidates = []
+    for file in files:
+        report = field.Report(_printable(file))
+        candidates.append(_read(Path(directory) / file, file, previous.files.get(file), report))
+        problems += report.problems
+    states, conflicts = _without_conflicts(candidates, previous)
+    return model.LoadResult(_snapshot(states), (*problems, *conflicts))
+
+
+def _printable(file: str) -> str:
+    """Return a file name fit for a message, whatever bytes it is made of."""
+    return "".join(c if c.isprintable() else "?" for c in file.encode(errors="replace").decode())
+
+
+def _read(path: Path, file: str, old: model.FileState | None, report: field.Report) -> _Candidate:
+    try:
+        content = _bytes_of(path)
+        text = content.decode("utf-8-sig")
+    except _Unreadable as error:
+        report.add("", str(error))
+    except UnicodeDecodeError as error:
+        report.add("", f"not UTF-8 at byte {error.start}")
+    else:
+        digest = hashlib.sha256(content).hexdigest()
+        if old is not None and old.good and old.digest == digest:
+            return _Candidate(file, old, changed=False)
+        nodes, failure = document.parse(text, is_json=file.endswith(".json"))
+        parsed = objects.read_documents(nodes, report)
+        if failure is not None:
+            report.add("", str(failure), failure.line)
+        _no_duplicates(parsed, report)
+        if not report.count:
+            given = tuple(p.obj for p in parsed if p.obj is not None)
+            return _Candidate(file, model.FileState(digest, given, good=True), changed=True)
+        if old is None or not old.good:
+            denies = _distinct(p.stand_in for p in parsed)
+            if failure is not None and old is not None:  # what cannot be read any more may still be in there
+                denies = (*denies, *(obj for obj in old.objects if not _clashes((obj,), _taken(denies))))
+            return _Candidate(file, model.FileState("", denies, good=False), changed=True)
+    if old is None:
+        return _Candidate(file, model.FileState("", (), good=False), changed=True)
+    # Without its digest it is read again next time, and its problems are reported again.
+    return _Candidate(file, dataclasses.replace(old, digest=""), changed=False)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        # O_NONBLOCK: a FIFO that somebody named x.yaml must not stop the agent.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise _Unreadable(f"cannot be read: {error.strerror}") from None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _Unreadable("is not a regular file")
+        try:
+            content = file.read(MAX_FILE + 1)
+        except OSError as error:
+            raise _Unreadable(f"cannot be read: {error.strerror}") from None
+    if len(content) > MAX_FILE:
+        raise _Unreadable(f"is larger than {MAX_FILE} bytes")
+    return content
+
+
+def _claims(obj: model.Object) -> Iterator[tuple[str, str]]:
+    """Yield what no other object may have too: (what it is called in a message, the key)."""
+    match obj:
+        case model.Workload():
+            yield "Workload", str(obj)
+            for ip in obj.ips:
+                yield "address", ip
+            where = f" of node {obj.node}" if obj.node else ""
+            if obj.interface:
+                yield "interface", obj.interface + where
+            if obj.netns:
+                yield "network namespace", obj.netns + where
+        case model.Namespace():
+            yield "Namespace", obj.name
+        case model.Service():
+            yield "Service", f"{obj.namespace}/{obj.name}"
+            for ip in obj.cluster_ips:
+                yield "address", ip
+        case model.Policy():
+            yield obj.kind, f"{obj.namespace}/{obj.name}" if obj.namespace else obj.name
+
+
+def _no_duplicates(parsed: list[objects.Parsed], report: field.Report) -> None:
+    seen: dict[tuple[str, str], model.Object] = {}
+    for obj in (p.obj for p in parsed):
+        for claim in _claims(obj) if obj is not None else ():
+            if claim in seen and obj is not None:
+                line = int(obj.source.rpartition(":")[2]) if ":" in obj.source else 0
+                report.add("", f"{claim[0]} {claim[1]} is given twice ({seen[claim].source}, {obj.source})", line)
+            elif obj is not None:
+                seen[claim] = obj
+
+
+def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]:
+    return tuple({policy.key: policy for policy in denies if policy is not None}.values())
+
+
+def _without_conflicts(
+    candidates: list[_Candidate], previous: model.Snapshot
+) -> tuple[dict[str, model.FileState], list[model.Problem]]:
+    """Return each file's objects such that no two claim the same; files that did not change have the older right."""
+    taken: dict[tuple[str, str], model.Object] = {}
+    states: dict[str, model.FileState] = {}
+    problems: list[model.Problem] = []
+    for candidate in sorted(candidates, key=lambda c: (not c.state.good, c.changed, c.file)):
+        state = candidate.state
+        clashes = _clashes(state.objects, taken)
+        if clashes and state.good:
+            problems += (model.Problem(_printable(candidate.file), "", message) for message in clashes)
+            old = previous.files.get(candidate.file)
+            state = model.FileState("", old.objects if old else _closed(state.objects), bool(old and old.good))
+        # What is left over from before yields to whoever has claimed its name by now.
+        kept = tuple(obj for obj in state.objects if not _clashes((obj,), taken))
+        states[candidate.file] = dataclasses.replace(state, objects=kept)
+        taken.update(_taken(kept))
+    return states, problems
+
+
+def _closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:
+    """Return the denies for the policies of a file that cannot be taken though each document of it is right."""
+    return tuple(parse.deny(obj) for obj in given if isinstance(obj, model.Policy))
+
+
+def _taken(given: tuple[model.Object, ...]) -> dict[tuple[str, str], model.Object]:
+    return {claim: obj for obj in given for claim in _claims(obj)}
+
+
+def _clashes(given: tuple[model.Object, ...], taken: dict[tuple[str, str], model.Object]) -> list[str]:
+    return [
+        f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}"
+        for obj in given
+        for claim in _claims(obj)
+        if claim in taken
+    ]
+
+
+def _snapshot(states: dict[str, model.FileState]) -> model.Snapshot:
+    everything = [obj for state in states.values() for obj in state.objects]
+    return model.Snapshot(
+        workloads=tuple(sorted((o for o in everything if isinstance(o, model.Workload)), key=str)),
+        namespaces=tuple(sorted((o for o in everything if isinstance(o, model.Namespace)), key=lambda o: o.name)),
+        services=tuple(
+            sorted((o for o in everything if isinstance(o, model.Service)), key=lambda o: (o.namespace, o.name))
+        ),
+        policies=tuple(sorted((o for o in everything if isinstance(o, model.Policy)), key=lambda o: o.key)),
+        files=states,
+    )
