@@ -39,9 +39,7 @@ def _answer(line: bytes, socket_path: str) -> Json:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise errors.AgentUnavailable(
-            f"{socket_path} is not a sockmesh agent's socket: it does not answer JSON objects"
-        )
+        raise errors.AgentUnavailable(f"{socket_path} is not a sockmesh agent's socket: its answer is not JSON")
     if isinstance(answer.get("error"), str):
         raise errors.MeshError(answer["error"])
     return answer

@@ -1,0 +1,210 @@
+"""Flow records as people read them: one line each, table rows, or a block of keys. Text in, text out."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from control.flow import query, record
+from loader import abi
+
+Json = Mapping[str, Any]
+Paint = Callable[[str, str], str]  # (text, what it is) -> text, perhaps in colour
+
+TIME_FORMATS = ("StampMilli", "RFC3339", "RFC3339Milli", "RFC3339Micro", "RFC3339Nano", "RFC1123Z")
+_FRACTIONS = {"RFC3339Milli": 3, "RFC3339Micro": 6, "RFC3339Nano": 9}
+_TYPES = {record.DROP: "drop", 3: "capture", record.TRACE: "trace", record.POLICY_VERDICT: "policy-verdict",
+          record.TRACE_SOCK: "trace-sock", 129: "l7"}  # fmt: skip
+_RESERVED = {int(r): r.name.lower().replace("_", "-") for r in abi.ReservedIdentity}
+
+
+def plain(text: str, kind: str) -> str:
+    """Return text as it is: the Paint without colours."""
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What to show of a record and how."""
+
+    time_format: str = "StampMilli"
+    node_name: bool = False
+    policy_names: bool = False
+    numeric: bool = False
+    paint: Paint = plain
+
+
+def _safe(text: str) -> str:
+    """Return text without control characters: a file from elsewhere must not steer the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def moment(text: str, layout: str) -> str:
+    """Return an RFC 3339 time in one of TIME_FORMATS or in a pattern for strftime, always UTC.
+
+    >>> moment("2026-11-20T20:00:00.123456789Z", "StampMilli"), moment("2026-11-20T20:00:00Z", "%H:%M")
+    ('Nov 20 20:00:00.123', '20:00')
+    """
+    try:
+        seconds, ns = divmod(query.parse_time(text), 10**9)
+    except ValueError:
+        return "N/A"
+    at = time.gmtime(seconds)
+    if layout == "StampMilli":
+        return f"{time.strftime('%b', at)} {at.tm_mday:2d} {time.strftime('%H:%M:%S', at)}.{ns // 10**6:03d}"
+    if layout == "RFC1123Z":
+        return time.strftime("%a, %d %b %Y %H:%M:%S +0000", at)
+    if "%" in layout:
+        return time.strftime(layout, at)
+    digits = _FRACTIONS.get(layout, 0)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", at) + (f".{ns:09d}"[: digits + 1] if digits else "") + "Z"
+
+
+def _port(flow: Json, side: str) -> str:
+    for proto in (flow.get("l4") or {}).values():
+        if f"{side}_port" in proto:
+            return str(proto[f"{side}_port"])
+    return ""
+
+
+def host(flow: Json, side: str, numeric: bool) -> str:
+    """Return "namespace/name:port", or the address where there is no name or none is wanted."""
+    port = _port(flow, side)
+    if not numeric:
+        end = flow.get(side) or {}
+        service = flow.get(f"{side}_service") or {}
+        name = service.get("name") or end.get("pod_name") or ""
+        if name:
+            namespace = (service if service.get("name") else end).get("namespace")
+            name = f"{namespace}/{name}" if namespace else name
+        elif names := flow.get(f"{side}_names"):
+            name = ",".join(names)
+        if name:
+            return _safe(f"{name}:{port}" if port else name)
+    address = str((flow.get("IP") or {}).get(side) or "?")
+    if not port:
+        return _safe(address)
+    return _safe(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+
+
+def identity(flow: Json, side: str, numeric: bool) -> str:
+    """Return "(ID:256)", or "(world)" for an identity with a fixed meaning."""
+    number = (flow.get(side) or {}).get("identity") or 0
+    name = None if numeric else _RESERVED.get(number)
+    return f"({name})" if name else f"(ID:{number})"
+
+
+def kind(flow: Json) -> str:
+    """Return what happened and in which direction policy was asked: "open EGRESS", "drop:POLICY_DENIED INGRESS"."""
+    event = record.extension(flow).get("event")
+    if event:
+        word = str(event).replace("_", "-")
+    else:
+        event_type = flow.get("event_type") or {}
+        number = event_type.get("type") or 0
+        word = _TYPES.get(number, f"type-{number}")
+        if number == record.TRACE and flow.get("trace_observation_point"):
+            word = str(flow["trace_observation_point"]).lower().replace("_", "-")
+    if reason := flow.get("drop_reason_desc") or flow.get("drop_reason"):
+        word += f":{reason}"
+    return _safe(f"{word} {flow['traffic_direction']}" if flow.get("traffic_direction") else word)
+
+
+def policies(flow: Json) -> str:
+    """Return the deciding rules in words, or "no policy allows it" for a refusal that no rule asked for."""
+    rule = record.extension(flow).get("rule") or {}
+    found = []
+    for direction in ("egress", "ingress"):
+        for outcome in ("denied", "allowed"):
+            for policy in flow.get(f"{direction}_{outcome}_by") or ():
+                name = "/".join(part for part in (policy.get("namespace"), policy.get("name")) if part)
+                words = (direction, outcome, "by", policy.get("kind"), name, rule.get(direction))
+                found.append(" ".join(str(word) for word in words if word))
+    if not any("denied" in words for words in found) and flow.get("drop_reason_desc") == "POLICY_DENIED":
+        found.append("no policy allows it")
+    if found and rule.get("source"):
+        found.append(str(rule["source"]))
+    return _safe("; ".join(found))
+
+
+def _lost(response: Json) -> str:
+    lost = response["lost_events"]
+    return _safe(f"{lost.get('num_events_lost', 0)} from {lost.get('source', 'UNKNOWN')}")
+
+
+def _when(response: Json, style: Style) -> str:
+    return moment(str(response.get("time") or (response.get("flow") or {}).get("time") or ""), style.time_format)
+
+
+def _node(response: Json) -> str:
+    return _safe(str(response.get("node_name") or (response.get("flow") or {}).get("node_name") or ""))
+
+
+def compact(response: Json, style: Style) -> str:
+    """Return one line.
+
+    Nov 20 20:00:00.123: shop/web:40212 (ID:256) -> shop/api:8080 (ID:257) open EGRESS FORWARDED (TCP)
+    """
+    head = _when(response, style) + (f" [{_node(response)}]" if style.node_name else "")
+    if "lost_events" in response:
+        return f"{head}: {style.paint('EVENTS LOST', 'DROPPED')}: {_lost(response)}"
+    flow = response["flow"]
+    ends = [
+        f"{style.paint(host(flow, side, style.numeric), 'host')} "
+        f"{style.paint(identity(flow, side, style.numeric), 'identity')}"
+        for side in ("source", "destination")
+    ]
+    arrow = "->"
+    if flow.get("is_reply"):
+        ends.reverse()
+        arrow = "<-"
+    verdict = str(flow.get("verdict", "VERDICT_UNKNOWN"))
+    summary = _safe(str(flow.get("Summary", "")))
+    line = f"{head}: {ends[0]} {arrow} {ends[1]} {kind(flow)} {style.paint(_safe(verdict), verdict)} ({summary})"
+    if style.policy_names and (rules := policies(flow)):
+        line += f" [{rules}]"
+    return line
+
+
+def columns(style: Style) -> list[str]:
+    """Return the headings of `cells`."""
+    out = ["TIMESTAMP", "NODE", "SOURCE", "DESTINATION", "TYPE", "VERDICT", "SUMMARY", "POLICY"]
+    if not style.node_name:
+        out.remove("NODE")
+    if not style.policy_names:
+        out.remove("POLICY")
+    return out
+
+
+def cells(response: Json, style: Style) -> list[str]:
+    """Return one record as the cells under `columns`, without colours."""
+    out = [_when(response, style)] + ([_node(response)] if style.node_name else [])
+    if "lost_events" in response:
+        out += ["", "", "lost events", "", _lost(response)]
+        return out + ([""] if style.policy_names else [])
+    flow = response["flow"]
+    out += [host(flow, side, style.numeric) for side in ("source", "destination")]
+    out += [kind(flow), _safe(str(flow.get("verdict", "VERDICT_UNKNOWN"))), _safe(str(flow.get("Summary", "")))]
+    return out + ([policies(flow)] if style.policy_names else [])
+
+
+def block(response: Json, style: Style) -> str:
+    """Return one record as lines of "KEY: value"."""
+    pairs = zip(columns(style), cells(response, style), strict=True)
+    return "\n".join(f"{name:>11}: {value}" for name, value in pairs)
+
+
+class Table:
+    """Lays out rows as they come: a column is as wide as its widest cell so far, so a followed table settles soon."""
+
+    def __init__(self, headings: Sequence[str]) -> None:
+        self._widths = [len(name) for name in headings]
+        self._waiting: list[Sequence[str]] = [headings]
+
+    def rows(self, batch: Sequence[Sequence[str]]) -> list[str]:
+        """Return the batch as lines, the headings before the first."""
+        rows = [*self._waiting, *batch]
+        self._waiting = []
+        for row in rows:
+            self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, row, strict=True)]
+        return ["   ".join(f"{c:<{w}}" for c, w in zip(row, self._widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,202 @@
+"""Prometheus' view of the agent: one plain snapshot in, the text of /metrics out.
+
+Every slot of abi.Metric has a name here, so a counter that C gains cannot stay unseen: a unit test compares them.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+
+import prometheus_client
+from prometheus_client import core, registry
+
+from control.flow import log, summary
+from loader import abi
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+
+@dataclasses.dataclass(frozen=True)
+class TrafficRow:
+    """One row of the `traffic` map, summed over the CPUs; reason 0 is forwarded traffic."""
+
+    reason: int
+    direction: int
+    packets: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MapFill:
+    name: str
+    entries: int
+    max_entries: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricsSnapshot:
+    """All that /metrics shows. `open_connections` counts sides of open TCP connections by AccelReason."""
+
+    counters: Mapping[int, int] = dataclasses.field(default_factory=dict)  # by abi.Metric, summed over the CPUs
+    traffic: tuple[TrafficRow, ...] = ()
+    flow_log: log.FlowLogStats = dataclasses.field(default_factory=log.FlowLogStats)
+    ring_lost: int = 0  # what the agent could not read from the ring buffer, beside what C counts in EVENTS_LOST
+    open_connections: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    maps: tuple[MapFill, ...] = ()
+    endpoints: int = 0
+    policy_revision: int = 0
+    config_problems: int = 0
+    acceleration: bool = False
+    agent_rss_bytes: int = 0
+    node: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One counter of the datapath: the metric it belongs to, and its label there."""
+
+    metric: str
+    help: str
+    label: tuple[str, str] | None = None
+
+
+_SHORTCUT_PASS = "Messages that went over TCP although the short cut was open to them, by reason."
+_SHORTCUT_CAUSE = "shortcut_passes"
+_PACKETS = "Packets judged by policy on pods' interfaces."
+_BYTES = "Bytes of packets judged by policy on pods' interfaces."
+
+SERIES: dict[abi.Metric, Series] = {
+    abi.Metric.EVENTS_LOST: Series("flows_lost", "Flow events or lines lost, by where.", ("source", "kernel")),
+    abi.Metric.REDIRECT_MESSAGES: Series("shortcut_messages", "Messages that took the short cut."),
+    abi.Metric.REDIRECT_BYTES: Series("shortcut_bytes", "Bytes that took the short cut."),
+    abi.Metric.TCP_MESSAGES: Series("tcp_messages", "Messages of enrolled sockets that went over TCP."),
+    abi.Metric.TCP_BYTES: Series("tcp_bytes", "Bytes of enrolled sockets that went over TCP."),
+    abi.Metric.PASS_NOT_DRAINED: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "not_drained")),
+    abi.Metric.PASS_QUEUE_FULL: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "queue_full")),
+    abi.Metric.PASS_MARKED: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "marked")),
+    abi.Metric.PASS_DENIED: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "denied")),
+    abi.Metric.PASS_GONE: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "gone")),
+    abi.Metric.REDIRECT_FAILED: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "redirect_failed")),
+    abi.Metric.CONNECTIONS_OPENED: Series("connections_opened", "TCP connections opened by or to enrolled endpoints."),
+    abi.Metric.CONNECTIONS_CLOSED: Series("connections_closed", "TCP connections of enrolled endpoints that closed."),
+    abi.Metric.CONNS_MAP_FULL: Series("connections_untracked", "Connections the full conns map had no room for."),
+    abi.Metric.CT_CREATED: Series("conntrack_created", "Connection tracking entries made."),
+    abi.Metric.CT_INSERT_FAILED: Series("conntrack_insert_failures", "Connection tracking entries refused."),
+    abi.Metric.ENROLLED_SOCKETS: Series("shortcut_enrolled_sockets", "Sockets put into the short cut's map."),
+    abi.Metric.ENROL_FAILED: Series("shortcut_enrol_failures", "Sockets the kernel refused to put there."),
+    abi.Metric.MARKED_READERS: Series(
+        "shortcut_readers_marked", "Sockets taken off the short cut because of how their program reads."
+    ),
+    abi.Metric.STUCK_READERS: Series(
+        "shortcut_readers_stuck", "Connections reset because a reader could not see bytes of the short cut."
+    ),
+    abi.Metric.LB_TRANSLATED: Series("service_translations", "Calls to a service address sent to a backend."),
+    abi.Metric.LB_NO_BACKEND: Series("service_no_backend", "Calls to a service address without a ready backend."),
+    abi.Metric.FORWARDED_PACKETS: Series("packets", _PACKETS, ("verdict", "forwarded")),
+    abi.Metric.DROPPED_PACKETS: Series("packets", _PACKETS, ("verdict", "dropped")),
+    abi.Metric.FORWARDED_BYTES: Series("packet_bytes", _BYTES, ("verdict", "forwarded")),
+    abi.Metric.DROPPED_BYTES: Series("packet_bytes", _BYTES, ("verdict", "dropped")),
+    abi.Metric.AUDITED: Series("policy_audited", "Verdicts that a policy in audit mode would have made a denial."),
+    abi.Metric.POLICY_LOOKUPS: Series("policy_lookups", "Questions to the policy map."),
+}
+
+
+def _datapath(snapshot: MetricsSnapshot) -> Iterator[core.CounterMetricFamily]:
+    families: dict[str, core.CounterMetricFamily] = {}
+    for metric, series in SERIES.items():
+        label = series.label
+        family = families.get(series.metric)
+        if family is None:
+            name = f"sockmesh_{series.metric}"
+            family = core.CounterMetricFamily(name, series.help, labels=[label[0]] if label else [])
+            families[series.metric] = family
+        family.add_metric([label[1]] if label else [], snapshot.counters.get(metric, 0))
+    lost = families["flows_lost"]
+    lost.add_metric(["ring_buffer"], snapshot.ring_lost)
+    lost.add_metric(["observer"], snapshot.flow_log.observers_lost)
+    lost.add_metric(["sink"], sum(sink.lost for sink in snapshot.flow_log.sinks))
+    yield from families.values()
+
+
+def _reason(number: int) -> str:
+    try:
+        return abi.DropReason(number).name
+    except ValueError:
+        return str(number)
+
+
+def _direction(number: int) -> str:
+    return "egress" if number == abi.Direction.EGRESS else "ingress"
+
+
+def _traffic(rows: Iterable[TrafficRow]) -> Iterator[core.CounterMetricFamily]:
+    drops = core.CounterMetricFamily("sockmesh_drop_count", "Packets dropped.", labels=["reason", "direction"])
+    drop_bytes = core.CounterMetricFamily("sockmesh_drop_bytes", "Bytes dropped.", labels=["reason", "direction"])
+    forwards = core.CounterMetricFamily("sockmesh_forward_count", "Packets forwarded.", labels=["direction"])
+    forward_bytes = core.CounterMetricFamily("sockmesh_forward_bytes", "Bytes forwarded.", labels=["direction"])
+    for row in rows:
+        direction = _direction(row.direction)
+        if row.reason:
+            drops.add_metric([_reason(row.reason), direction], row.packets)
+            drop_bytes.add_metric([_reason(row.reason), direction], row.bytes)
+        else:
+            forwards.add_metric([direction], row.packets)
+            forward_bytes.add_metric([direction], row.bytes)
+    yield from (drops, drop_bytes, forwards, forward_bytes)
+
+
+def _flow_log(stats: log.FlowLogStats) -> Iterator[core.Metric]:
+    yield core.CounterMetricFamily("sockmesh_flows", "Flow records made.", value=stats.lines)
+    written = core.CounterMetricFamily("sockmesh_flow_sink_written", "Flow lines written, by sink.", labels=["sink"])
+    lost = core.CounterMetricFamily("sockmesh_flow_sink_lost", "Flow lines a sink could not take.", labels=["sink"])
+    failing = core.GaugeMetricFamily("sockmesh_flow_sink_failing", "1: the last write failed.", labels=["sink"])
+    for sink in stats.sinks:
+        written.add_metric([sink.name], sink.written)
+        lost.add_metric([sink.name], sink.lost)
+        failing.add_metric([sink.name], float(bool(sink.error)))
+    yield from (written, lost, failing)
+    yield core.GaugeMetricFamily("sockmesh_flow_observers", "Followers of the flow log.", value=stats.observers)
+
+
+def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
+    connections = core.GaugeMetricFamily(
+        "sockmesh_open_connection_sides",
+        "Receiving sides of open TCP connections, by why they take the short cut (active) or do not.",
+        labels=["reason"],
+    )
+    for number, count in sorted(snapshot.open_connections.items()):
+        connections.add_metric([summary.accel_word(number)], count)
+    entries = core.GaugeMetricFamily("sockmesh_bpf_map_entries", "Entries in a BPF map.", labels=["map"])
+    most = core.GaugeMetricFamily("sockmesh_bpf_map_max_entries", "Entries a BPF map can hold.", labels=["map"])
+    for fill in snapshot.maps:
+        entries.add_metric([fill.name], fill.entries)
+        most.add_metric([fill.name], fill.max_entries)
+    yield from (connections, entries, most)
+    for name, text, value in (
+        ("endpoints", "Endpoints of this node under policy.", snapshot.endpoints),
+        ("policy_revision", "Revision of the policy in force.", snapshot.policy_revision),
+        ("config_problems", "Documents that are not in force because something is wrong with them.",
+         snapshot.config_problems),
+        ("shortcut_enabled", "1: new connections may take the short cut.", int(snapshot.acceleration)),
+        ("agent_resident_memory_bytes", "Memory of the agent's process.", snapshot.agent_rss_bytes),
+    ):  # fmt: skip
+        yield core.GaugeMetricFamily(f"sockmesh_{name}", text, value=value)
+    if snapshot.node:
+        yield core.InfoMetricFamily("sockmesh_node", "The node this agent serves.", value={"node": snapshot.node})
+
+
+class _Collector(registry.Collector):
+    def __init__(self, snapshot: MetricsSnapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[core.Metric]:
+        yield from _datapath(self._snapshot)
+        yield from _traffic(self._snapshot.traffic)
+        yield from _flow_log(self._snapshot.flow_log)
+        yield from _state(self._snapshot)
+
+
+def render(snapshot: MetricsSnapshot) -> bytes:
+    """Return the text exposition of one snapshot; serve it with CONTENT_TYPE."""
+    own = registry.CollectorRegistry(auto_describe=False)
+    own.register(_Collector(snapshot))
+    return prometheus_client.generate_latest(own)
