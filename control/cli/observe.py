@@ -18,8 +18,8 @@ DEFAULT_LAST = 20
 _SHORT = {"label": "-l", "namespace": "-n", "type": "-t"}
 _BY_SHORT = {short: flag for flag, short in _SHORT.items()}
 _COLOURS = {
-    "FORWARDED": "green", "REDIRECTED": "green", "DROPPED": "red", "ERROR": "red", "AUDIT": "yellow", "TRACED": "yellow",
-    "TRANSLATED": "cyan", "host": "cyan", "identity": "magenta",
+    "FORWARDED": "green", "REDIRECTED": "green", "DROPPED": "red", "ERROR": "red", "AUDIT": "yellow",
+    "TRACED": "yellow", "TRANSLATED": "cyan", "host": "cyan", "identity": "magenta",
 }  # fmt: skip
 _HELP = {
     "verdict": f"Verdict: {', '.join(flow_filter.VERDICTS)}.",
@@ -169,6 +169,7 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
         out.writelines(row + "\n" for row in table.rows([printer.cells(r, style) for r in responses]))
         return
     for count, response in enumerate(responses):
+        # One record at a time also without --follow: a file may be longer than memory.
         if table:
             out.writelines(row + "\n" for row in table.rows([printer.cells(response, style)]))
         elif output == "compact":
@@ -248,3 +249,7 @@ def observe(**options: Any) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (errors.MeshError, query.NotAFlow) as error:
         raise click.ClickException(str(error)) from None
+    except (AttributeError, KeyError, TypeError) as error:
+        if not options["input_file"]:
+            raise  # the agent wrote it, so it is ours
+        raise click.ClickException(f"{options['input_file']}: a line is not a flow record: {error!r}") from None

@@ -122,6 +122,8 @@ class Matcher:
     def wants(self, response: Mapping[str, Any]) -> bool:
         query = self._query
         flow = response.get("flow")
+        if flow is not None and not isinstance(flow, dict):
+            raise NotAFlow("not a flow record: its flow is not an object")
         try:
             if query.since_ns is not None or query.until_ns is not None:
                 when = parse_time(str(response.get("time") or (flow or {}).get("time")))
