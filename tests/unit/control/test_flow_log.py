@@ -1,0 +1,257 @@
+"""The flow log keeps every line or counts it as lost; nothing that reads or stores it can hold the writer up."""
+
+import errno
+import json
+import os
+import pathlib
+import stat
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from control.flow import log, sink
+
+
+def lines(first: int, last: int) -> list[bytes]:
+    return [b"%03d\n" % n for n in range(first, last)]
+
+
+def read(path: pathlib.Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "logs" / "flows.log"
+
+
+def test_rotation_keeps_whole_lines_in_order(path: pathlib.Path) -> None:
+    target = sink.FileSink(str(path), max_bytes=12, keep=2)
+    target.write(lines(0, 10))
+    files = [read(path), read(path.with_name("flows.log.1")), read(path.with_name("flows.log.2"))]
+    assert files == [b"009\n", b"006\n007\n008\n", b"003\n004\n005\n"]
+    assert sorted(os.listdir(path.parent)) == ["flows.log", "flows.log.1", "flows.log.2"]
+    assert (target.written, target.lost, target.error) == (10, 0, "")
+
+
+def test_nothing_is_kept_if_nothing_shall_be(path: pathlib.Path) -> None:
+    sink.FileSink(str(path), max_bytes=8, keep=0).write(lines(0, 3))
+    assert (read(path), os.listdir(path.parent)) == (b"002\n", ["flows.log"])
+
+
+def test_a_line_above_the_limit_gets_its_own_file(path: pathlib.Path) -> None:
+    target = sink.FileSink(str(path), max_bytes=6, keep=5)
+    target.write([b"a\n", b"long enough\n", b"b\n"])
+    assert [read(path), read(path.with_name("flows.log.1")), read(path.with_name("flows.log.2"))] == [
+        b"b\n", b"long enough\n", b"a\n",
+    ]  # fmt: skip
+
+
+def test_an_old_file_is_continued(path: pathlib.Path) -> None:
+    for n in range(3):
+        target = sink.FileSink(str(path))
+        target.write(lines(n, n + 1))
+        target.close()
+    assert read(path) == b"000\n001\n002\n"
+
+
+def test_only_the_owner_may_read_it_whatever_the_umask(path: pathlib.Path) -> None:
+    before = os.umask(0)
+    try:
+        sink.FileSink(str(path)).write(lines(0, 1))
+        sink.FileSink(str(path.with_name("open")), mode=0o644).write(lines(0, 1))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.with_name("open").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted", "replaced", "truncated", "directory gone"])
+def test_a_file_that_others_touch(path: pathlib.Path, how: str) -> None:
+    target = sink.FileSink(str(path), max_bytes=100)
+    target.write(lines(0, 2))
+    moved = path.with_name("moved")
+    match how:
+        case "moved":
+            path.rename(moved)
+        case "deleted":
+            path.unlink()
+        case "replaced":
+            path.rename(moved)
+            path.write_bytes(b"new\n")
+        case "truncated":
+            os.truncate(path, 0)
+        case "directory gone":
+            path.unlink()
+            path.parent.rmdir()
+    target.write(lines(2, 3))
+    assert read(path) == (b"new\n002\n" if how == "replaced" else b"002\n")
+    assert read(moved) == (b"000\n001\n" if how in ("moved", "replaced") else b"")
+    assert (target.written, target.lost) == (3, 0)
+
+
+def test_a_full_disk_loses_lines_and_says_so() -> None:
+    target = sink.FileSink("/dev/full")
+    target.write(lines(0, 3))
+    assert (target.written, target.lost, target.error) == (0, 3, "/dev/full: No space left on device")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_half_a_line_never_stays(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    target = sink.FileSink(str(path))
+    target.write(lines(0, 2))
+    real, calls = os.write, []
+
+    def write(fd: int, data: bytes) -> int:
+        calls.append(fd)
+        if len(calls) > 1:
+            raise OSError(code, os.strerror(code))
+        return real(fd, data[:6])
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", write)
+        target.write(lines(2, 5))
+    assert read(path) == b"000\n001\n"
+    assert (target.written, target.lost, target.error) == (2, 3, f"{path}: {os.strerror(code)}")
+    target.write(lines(5, 6))
+    assert read(path) == b"000\n001\n005\n"
+    assert (target.written, target.lost, target.error) == (3, 3, "")
+
+
+def test_a_wrong_path_shows_at_start_and_heals(tmp_path: pathlib.Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_bytes(b"")
+    target = sink.FileSink(str(blocked / "flows.log"))
+    assert target.error.endswith("flows.log: Not a directory") or target.error.endswith("flows.log: File exists")
+    blocked.unlink()
+    target.write(lines(0, 1))
+    assert (read(blocked / "flows.log"), target.error) == (b"000\n", "")
+
+
+def test_a_named_pipe_without_reader_does_not_block(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    target = sink.FileSink(str(tmp_path / "pipe"))
+    target.write(lines(0, 1))
+    assert (target.written, target.lost) == (0, 1)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+
+
+def test_a_stream_nobody_reads_does_not_block_and_gets_whole_lines(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    target = sink.StreamSink(writer, patience=0.01)
+    long = [bytes([65 + n % 26]) * 5000 + b"\n" for n in range(40)]
+    started = time.monotonic()
+    target.write(long)
+    assert time.monotonic() - started < 2
+    assert target.lost > 0 and target.written + target.lost == 40
+    assert target.error == "-: the reader is too slow"
+    got = b""
+    written = target.written
+    while len(got) < sum(map(len, long[:written])):
+        got += os.read(reader, 1 << 20)
+        target.write([])  # what is left of the torn line follows
+    assert got == b"".join(long[:written])
+    target.write([b"next\n"])
+    assert (os.read(reader, 100), target.error) == (b"next\n", "")
+
+
+def test_a_stream_whose_reader_left(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    target = sink.StreamSink(writer)
+    os.close(reader)
+    target.write(lines(0, 2))
+    assert (target.written, target.lost, target.error) == (0, 2, "-: Broken pipe")
+
+
+def test_make() -> None:
+    assert isinstance(sink.make("-"), sink.StreamSink)
+    assert isinstance(sink.make("/dev/null"), sink.FileSink)
+
+
+def test_one_bad_sink_does_not_stop_the_others(path: pathlib.Path) -> None:
+    flows = log.FlowLog([sink.FileSink("/dev/full"), sink.FileSink(str(path))])
+    flows.write(lines(0, 2))
+    flows.write(b"002\n")
+    assert read(path) == b""  # until the batch ends
+    flows.flush()
+    flows.flush()
+    assert read(path) == b"000\n001\n002\n"
+    assert flows.stats() == log.FlowLogStats(
+        3,
+        (log.SinkStats("/dev/full", 0, 3, "/dev/full: No space left on device"), log.SinkStats(str(path), 3, 0)),
+    )
+
+
+def test_the_ring_keeps_the_newest() -> None:
+    flows = log.FlowLog(recent=3)
+    flows.write(lines(0, 5))
+    flows.flush()
+    assert flows.recent() == lines(2, 5)
+
+
+def test_a_slow_follower_loses_the_oldest_and_is_told() -> None:
+    flows = log.FlowLog(node="n1")
+    _, slow = flows.follow(limit=3)
+    _, quick = flows.follow(limit=100)
+    for n in range(5):
+        flows.write(lines(n, n + 1))
+        flows.flush()
+    gap, *rest = slow.take()
+    parsed = json.loads(gap)
+    parsed.pop("time")
+    assert parsed == {"lost_events": {"source": "OBSERVER_EVENTS_QUEUE", "num_events_lost": "2"}, "node_name": "n1"}
+    assert rest == lines(2, 5)
+    assert quick.take() == lines(0, 5)
+    assert (slow.take(), slow.lost, quick.lost) == ([], 2, 0)
+    assert flows.stats() == log.FlowLogStats(lines=5, observers=2, observers_lost=2)
+    slow.close()
+    slow.close()
+    assert flows.stats().observers == 1
+
+
+def test_following_has_no_gap_and_nothing_twice() -> None:
+    flows = log.FlowLog(recent=100_000)
+    total = 5000
+    results: list[list[bytes]] = []
+
+    def follower() -> None:
+        recent, subscription = flows.follow(limit=100_000)
+        got = list(recent)
+        with subscription:
+            while len(got) < total and (more := subscription.take(5.0)):
+                got += more
+        results.append(got)
+
+    threads = [threading.Thread(target=follower) for _ in range(4)]
+    for n in range(total):
+        if n % 1000 == 0 and n < 4000:
+            threads[n // 1000].start()
+        flows.write(b"%d\n" % n)
+        if n % 7 == 0:
+            flows.flush()
+    flows.flush()
+    for thread in threads:
+        thread.join()
+    assert results == [[b"%d\n" % n for n in range(total)]] * 4
+
+
+def test_closing_the_log_ends_its_followers(path: pathlib.Path) -> None:
+    flows = log.FlowLog([sink.FileSink(str(path))])
+    told: list[bool] = []
+    _, subscription = flows.follow(notify=lambda: told.append(True))
+    flows.write(lines(0, 1))
+    flows.close()
+    assert (subscription.take(None), subscription.take(None), subscription.closed) == ([b"000\n"], [], True)
+    assert (read(path), len(told)) == (b"000\n", 2)
