@@ -55,24 +55,34 @@ static __always_inline int addr_is_any(const u8 *a) {
   return w[0] == 0 && w[1] == 0 && (w[2] == 0 || w[2] == bpf_htonl(0xffff)) && w[3] == 0;
 }
 
-#define READ_TUPLE(ctx, t)                                                                                       \
-  do {                                                                                                           \
-    if ((ctx)->family == AF_INET) {                                                                              \
-      addr_v4((t)->local, (ctx)->local_ip4);                                                                     \
-      addr_v4((t)->remote, (ctx)->remote_ip4);                                                                   \
-    } else {                                                                                                     \
-      addr_v6((t)->local, (ctx)->local_ip6[0], (ctx)->local_ip6[1], (ctx)->local_ip6[2], (ctx)->local_ip6[3]);   \
-      addr_v6((t)->remote, (ctx)->remote_ip6[0], (ctx)->remote_ip6[1], (ctx)->remote_ip6[2],                     \
-              (ctx)->remote_ip6[3]);                                                                             \
-    }                                                                                                            \
-    (t)->local_port = (ctx)->local_port;                                                                         \
-    (t)->remote_port = bpf_ntohl((ctx)->remote_port);                                                            \
+/* The compiler must not fold the branches' loads into one through a moved context pointer, which the verifier refuses:
+ * each load is tied to an asm statement that differs from all others. */
+#define LOAD(ctx, field, index)                                                                                    \
+  ({                                                                                                               \
+    u32 v_ = (ctx)->field;                                                                                         \
+    asm volatile("# " #field " " #index : "+r"(v_));                                                               \
+    v_;                                                                                                            \
+  })
+
+#define READ_TUPLE(ctx, t)                                                                                         \
+  do {                                                                                                             \
+    if ((ctx)->family == AF_INET) {                                                                                \
+      addr_v4((t)->local, LOAD(ctx, local_ip4, 4));                                                                \
+      addr_v4((t)->remote, LOAD(ctx, remote_ip4, 4));                                                              \
+    } else {                                                                                                       \
+      addr_v6((t)->local, LOAD(ctx, local_ip6[0], 0), LOAD(ctx, local_ip6[1], 1), LOAD(ctx, local_ip6[2], 2),      \
+              LOAD(ctx, local_ip6[3], 3));                                                                         \
+      addr_v6((t)->remote, LOAD(ctx, remote_ip6[0], 0), LOAD(ctx, remote_ip6[1], 1), LOAD(ctx, remote_ip6[2], 2),  \
+              LOAD(ctx, remote_ip6[3], 3));                                                                        \
+    }                                                                                                              \
+    (t)->local_port = (ctx)->local_port;                                                                           \
+    (t)->remote_port = bpf_ntohl((ctx)->remote_port);                                                              \
   } while (0)
 
 /* Fill the key that both ends share and return which side `local` is. Bytes are compared as big-endian numbers. */
 static __always_inline int conn_side(struct conn_key *k, const u8 *local, const u8 *remote, u16 lport, u16 rport) {
   const u64 *l = (const u64 *)local, *r = (const u64 *)remote;
-  u64 lh = bpf_be64_to_cpu(l[0]), rh = bpf_be64_to_cpu(r[0]), ll = bpf_be64_to_cpu(l[1]), rl = bpf_be64_to_cpu(r[1]);
+  u64 lh = __builtin_bswap64(l[0]), rh = __builtin_bswap64(r[0]), ll = __builtin_bswap64(l[1]), rl = __builtin_bswap64(r[1]);
   int side = lh != rh ? lh > rh : ll != rl ? ll > rl : lport > rport;
   if (side) {
     __builtin_memcpy(k->addr0, remote, 16);

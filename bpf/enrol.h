@@ -83,18 +83,17 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct conn_key *
   count(METRIC_ENROLLED_SOCKETS);
   if (side) {
     c->reason[1] = ACCEL_REASON_ACTIVE;
-    __sync_fetch_and_or(&c->flags, CONN_FLAG_ENROLLED_1);
+    c->enrolled[1] = 1;
   } else {
     c->reason[0] = ACCEL_REASON_ACTIVE;
-    __sync_fetch_and_or(&c->flags, CONN_FLAG_ENROLLED_0);
+    c->enrolled[0] = 1;
   }
 }
 
 /* Called for each TCP packet that leaves a pod: count it, and enrol its socket once both ends have proved themselves. */
 static __always_inline void consider(struct __sk_buff *skb, const struct conn_key *k, struct conn *c, int side,
                                      const struct config *cfg, u32 nsid) {
-  u32 mine = side ? CONN_FLAG_ENROLLED_1 : CONN_FLAG_ENROLLED_0;
-  if (!(c->flags & CONN_FLAG_CANDIDATE) || c->flags & (mine | CONN_FLAG_DENIED))
+  if (!(c->flags & CONN_FLAG_CANDIDATE) || c->denied || (side ? c->enrolled[1] : c->enrolled[0]))
     return;
   u32 seen = side ? ++c->packets[1] : ++c->packets[0];
   /* Looking is not free: once in eight packets is soon enough. */
@@ -104,9 +103,9 @@ static __always_inline void consider(struct __sk_buff *skb, const struct conn_ke
     return;
   u8 why0 = reader_reason(c->sock[0], c->cookie[0], cfg), why1 = reader_reason(c->sock[1], c->cookie[1], cfg);
   if (why0 != ACCEL_REASON_ACTIVE || why1 != ACCEL_REASON_ACTIVE) {
-    if (!(c->flags & CONN_FLAG_ENROLLED_0))
+    if (!c->enrolled[0])
       c->reason[0] = why0 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why0;
-    if (!(c->flags & CONN_FLAG_ENROLLED_1))
+    if (!c->enrolled[1])
       c->reason[1] = why1 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why1;
     return;
   }

@@ -5,13 +5,10 @@
 #pragma once
 #include "policy.h"
 
-/* The agent looks every few milliseconds; it is woken early only when a quarter of the buffer is taken, so that a busy
- * node does not pay one wake-up per connection. */
-#define WAKE_AT (MAX_EVENTS / 4)
-
-static __always_inline u64 event_flags(void) {
-  return events.ringbuf_query(0 /* BPF_RB_AVAIL_DATA */) > WAKE_AT ? 2 /* FORCE_WAKEUP */ : 1 /* NO_WAKEUP */;
-}
+/* The agent looks every few milliseconds, and the buffer holds far more than comes in between: no wake-up is paid per
+ * connection. */
+#define EVENT_QUIET 1 /* BPF_RB_NO_WAKEUP */
+#define EVENT_URGENT 2 /* BPF_RB_FORCE_WAKEUP */
 
 static __always_inline struct flow_event *event_new(u8 type, u8 hook) {
   struct flow_event *e = events.ringbuf_reserve(sizeof(*e));
@@ -46,4 +43,12 @@ static __always_inline void event_denied(struct flow_event *e, const struct pair
     e->reason = p->ingress.reason;
   }
   e->verdict = VERDICT_DENY;
+}
+
+/* A connection's facts as one word, for a record. */
+static __always_inline u32 conn_flags(const struct conn *c) {
+  return c->flags | (c->enrolled[0] ? CONN_FLAG_ENROLLED_0 : 0) | (c->enrolled[1] ? CONN_FLAG_ENROLLED_1 : 0) |
+         (c->closed[0] ? CONN_FLAG_CLOSED_0 : 0) | (c->closed[1] ? CONN_FLAG_CLOSED_1 : 0) |
+         (c->used[0] | c->used[1] ? CONN_FLAG_USED : 0) | (c->denied ? CONN_FLAG_DENIED : 0) |
+         (c->stuck ? CONN_FLAG_STUCK : 0);
 }

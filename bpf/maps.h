@@ -61,7 +61,6 @@ struct events_table_t {
   u32 leaf;
   void *(*ringbuf_reserve)(u64);
   void (*ringbuf_submit)(void *, u64);
-  u64 (*ringbuf_query)(u64);
   u32 max_entries;
 };
 __attribute__((section("maps/ringbuf:" PIN_DIR "/maps/events"))) struct events_table_t events = {

@@ -18,7 +18,7 @@ enum rank {
   RANK_DEFAULT = 0,
   RANK_ALLOW = 1,
   RANK_PROXY = 100,
-  RANK_DENY = 255,
+  RANK_DENY = 254,
 };
 
 enum proto {
@@ -374,9 +374,14 @@ struct conn {
   __u32 flags;
   __u8 reason[2];
   __u8 marked[2];
+  __u8 enrolled[2];
+  __u8 closed[2];
+  __u8 used[2];
+  __u8 denied;
+  __u8 stuck;
   __u32 pad;
 };
-_Static_assert(sizeof(struct conn) == 184, "struct conn");
+_Static_assert(sizeof(struct conn) == 192, "struct conn");
 _Static_assert(__builtin_offsetof(struct conn, opened) == 0, "struct conn.opened");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 8, "struct conn.cookie");
 _Static_assert(__builtin_offsetof(struct conn, sock) == 24, "struct conn.sock");
@@ -395,7 +400,12 @@ _Static_assert(__builtin_offsetof(struct conn, generation) == 168, "struct conn.
 _Static_assert(__builtin_offsetof(struct conn, flags) == 172, "struct conn.flags");
 _Static_assert(__builtin_offsetof(struct conn, reason) == 176, "struct conn.reason");
 _Static_assert(__builtin_offsetof(struct conn, marked) == 178, "struct conn.marked");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 180, "struct conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, enrolled) == 180, "struct conn.enrolled");
+_Static_assert(__builtin_offsetof(struct conn, closed) == 182, "struct conn.closed");
+_Static_assert(__builtin_offsetof(struct conn, used) == 184, "struct conn.used");
+_Static_assert(__builtin_offsetof(struct conn, denied) == 186, "struct conn.denied");
+_Static_assert(__builtin_offsetof(struct conn, stuck) == 187, "struct conn.stuck");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 188, "struct conn.pad");
 
 struct cookie_key {
   __u64 cookie;

@@ -45,8 +45,8 @@ struct answer {
   u8 pad;
 };
 
-static __always_inline void ask(struct answer *a, struct endpoint *ep, u8 direction, u32 peer, u8 proto, u16 port) {
-  struct decision d;
+static __always_inline void ask_with(struct decision *d, struct answer *a, struct endpoint *ep, u8 direction, u32 peer,
+                                     u8 proto, u16 port) {
   if (!(ep->flags & ENDPOINT_FLAG_ENROLLED) || !ep->set_id) {
     a->rule_id = 0;
     a->verdict = VERDICT_DENY;
@@ -55,18 +55,24 @@ static __always_inline void ask(struct answer *a, struct endpoint *ep, u8 direct
     return;
   }
   u32 plens = direction == DIRECTION_INGRESS ? ep->ingress_plens : ep->egress_plens;
-  verdict_lookup(&d, ep->set_id, plens, direction, peer, proto, port);
+  verdict_lookup(d, ep->set_id, plens, direction, peer, proto, port);
   count(METRIC_POLICY_LOOKUPS);
-  a->rule_id = d.rule_id;
-  a->verdict = d.verdict;
-  a->reason = d.verdict != VERDICT_DENY ? DROP_REASON_NONE
-              : d.found && d.rank == RANK_DENY ? DROP_REASON_POLICY_DENY
-                                               : DROP_REASON_POLICY_DENIED;
+  a->rule_id = DECISION_RULE(d->enforced);
+  a->verdict = DECISION_VERDICT(d->enforced);
+  a->reason = a->verdict != VERDICT_DENY                               ? DROP_REASON_NONE
+              : DECISION_SCORE(d->enforced) == RANK_DENY + 1 ? DROP_REASON_POLICY_DENY
+                                                                       : DROP_REASON_POLICY_DENIED;
   a->audited = 0;
-  if (d.verdict != VERDICT_DENY && ep->flags & ENDPOINT_FLAG_HAS_AUDIT && d.audit_verdict == VERDICT_DENY) {
+  if (a->verdict != VERDICT_DENY && ep->flags & ENDPOINT_FLAG_HAS_AUDIT &&
+      DECISION_VERDICT(d->audit) == VERDICT_DENY) {
     a->audited = 1;
-    a->rule_id = d.audit_rule_id;
+    a->rule_id = DECISION_RULE(d->audit);
   }
+}
+
+static __always_inline void ask(struct answer *a, struct endpoint *ep, u8 direction, u32 peer, u8 proto, u16 port) {
+  struct decision d;
+  ask_with(&d, a, ep, direction, peer, proto, port);
 }
 
 /* Both ends' answers to a connection from src to dst; an end that is not ours has no say. */

@@ -15,7 +15,7 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
   if (!cfg)
     return 0;
   if (c->generation == cfg->generation)
-    return !(c->flags & CONN_FLAG_DENIED);
+    return !c->denied;
   u32 generation = cfg->generation;
   struct pair p;
   if (c->flags & CONN_FLAG_INITIATOR_1)
@@ -26,10 +26,7 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
   int ok = p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW && p.src_endpoint && p.dst_endpoint;
   c->egress_rule = p.egress.rule_id;
   c->ingress_rule = p.ingress.rule_id;
-  if (ok)
-    __sync_fetch_and_and(&c->flags, ~CONN_FLAG_DENIED);
-  else
-    __sync_fetch_and_or(&c->flags, CONN_FLAG_DENIED);
+  c->denied = !ok;
   c->generation = generation;
   return ok;
 }
@@ -43,8 +40,7 @@ int skmsg(struct sk_msg_md *m) {
   u32 size = m->size;
   if (!c)
     goto tcp;
-  u32 both = CONN_FLAG_ENROLLED_0 | CONN_FLAG_ENROLLED_1;
-  if ((c->flags & both) != both)
+  if (!c->enrolled[0] || !c->enrolled[1])
     goto tcp;
   if (!allowed_now(c, &k)) {
     count(METRIC_PASS_DENIED);
@@ -79,12 +75,12 @@ int skmsg(struct sk_msg_md *m) {
   if (side) {
     c->redirect_bytes[1] += size;
     c->redirect_msgs[1]++;
+    c->used[1] = 1;
   } else {
     c->redirect_bytes[0] += size;
     c->redirect_msgs[0]++;
+    c->used[0] = 1;
   }
-  if (!(c->flags & CONN_FLAG_USED))
-    __sync_fetch_and_or(&c->flags, CONN_FLAG_USED);
   count(METRIC_REDIRECT_MESSAGES);
   count_by(METRIC_REDIRECT_BYTES, size);
   return SK_PASS;

@@ -28,7 +28,7 @@ static __always_inline int translate(u8 *addr, u16 *port, u8 proto, u64 cookie) 
     count(METRIC_LB_NO_BACKEND);
     return 0;
   }
-  struct backend_key bk = {.service = s->id, .index = __sync_fetch_and_add(&s->next, 1) % s->backends};
+  struct backend_key bk = {.service = s->id, .index = s->next++ % s->backends};
   struct backend *b = backends.lookup(&bk);
   if (!b) {
     count(METRIC_LB_NO_BACKEND);
@@ -85,7 +85,7 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     e->proto = proto;
     e->dport = *port;
     __builtin_memcpy(e->daddr, addr, 16);
-    events.ringbuf_submit(e, event_flags());
+    events.ringbuf_submit(e, EVENT_QUIET);
   }
   count(METRIC_DROPPED_PACKETS);
   return SK_REFUSE;

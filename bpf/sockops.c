@@ -60,11 +60,11 @@ static __always_inline void event_conn(struct flow_event *e, const struct conn *
     e->cookie = c->cookie[0] ? c->cookie[0] : c->cookie[1];
   }
   e->proto = IPPROTO_TCP;
-  e->verdict = c->flags & CONN_FLAG_DENIED ? VERDICT_DENY : VERDICT_ALLOW;
-  e->accel = c->flags & CONN_FLAG_USED ? 1 : 0;
+  e->verdict = c->denied ? VERDICT_DENY : VERDICT_ALLOW;
+  e->accel = c->used[0] | c->used[1];
   e->egress_rule = c->egress_rule;
   e->ingress_rule = c->ingress_rule;
-  e->flags = c->flags;
+  e->flags = conn_flags(c);
 }
 
 static __always_inline int opened(struct bpf_sock_ops *s, int active) {
@@ -83,6 +83,13 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
   struct config *cfg = get_config();
   if (!cfg)
     return 0;
+  /* Asked first, though an end that joins needs it only for its metrics: the verifier would otherwise walk the look-ups
+   * once for every way the rest can go. */
+  struct pair p;
+  if (active)
+    ask_pair(&p, t.local, t.remote, IPPROTO_TCP, t.remote_port);
+  else
+    ask_pair(&p, t.remote, t.local, IPPROTO_TCP, t.local_port);
   int side = conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
   u64 cookie = bpf_get_socket_cookie(s);
   u64 sk = 0;
@@ -109,12 +116,7 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
       c->cookie[0] = cookie;
     }
   } else {
-    struct pair p;
     struct conn fresh = {};
-    if (active)
-      ask_pair(&p, t.local, t.remote, IPPROTO_TCP, t.remote_port);
-    else
-      ask_pair(&p, t.remote, t.local, IPPROTO_TCP, t.local_port);
     fresh.opened = bpf_ktime_get_ns();
     fresh.generation = cfg->generation;
     fresh.egress_rule = p.egress.rule_id;
@@ -144,8 +146,7 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     u8 why = why_not(cfg, &p, &k);
     if (why == ACCEL_REASON_PROBATION)
       fresh.flags |= CONN_FLAG_CANDIDATE;
-    if (!pair_allowed(&p))
-      fresh.flags |= CONN_FLAG_DENIED;
+    fresh.denied = !pair_allowed(&p);
     fresh.reason[0] = why;
     fresh.reason[1] = why;
     if (conns.update(&k, &fresh)) {
@@ -156,7 +157,7 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     if (e) {
       event_conn(e, &fresh, &k);
       e->verdict = pair_allowed(&p) ? VERDICT_ALLOW : VERDICT_DENY;
-      events.ringbuf_submit(e, event_flags());
+      events.ringbuf_submit(e, EVENT_QUIET);
     }
     count(METRIC_CONNECTIONS_OPENED);
     c = conns.lookup(&k);
@@ -197,16 +198,15 @@ static __always_inline int closed(struct bpf_sock_ops *s) {
   if (side) {
     c->tcp_sent[1] = s->bytes_acked;
     c->tcp_received[1] = s->bytes_received;
-    __sync_fetch_and_or(&c->flags, CONN_FLAG_CLOSED_1);
+    c->closed[1] = 1;
   } else {
     c->tcp_sent[0] = s->bytes_acked;
     c->tcp_received[0] = s->bytes_received;
-    __sync_fetch_and_or(&c->flags, CONN_FLAG_CLOSED_0);
+    c->closed[0] = 1;
   }
   u32 flags = c->flags;
-  if (c->cookie[0] && !(flags & CONN_FLAG_CLOSED_0))
-    return 0;
-  if (c->cookie[1] && !(flags & CONN_FLAG_CLOSED_1))
+  /* When both ends close at the same instant each may miss the other's byte; the agent's sweep then finds the record. */
+  if ((c->cookie[0] && !c->closed[0]) || (c->cookie[1] && !c->closed[1]))
     return 0;
   struct flow_event *e = event_new(EVENT_TYPE_CLOSE, HOOK_SOCKOPS);
   if (e) {
@@ -222,7 +222,7 @@ static __always_inline int closed(struct bpf_sock_ops *s) {
     e->tx_bytes = (from ? to0 : to1) + e->tx_redirected;
     e->rx_bytes = (from ? to1 : to0) + e->rx_redirected;
     e->duration = bpf_ktime_get_ns() - c->opened;
-    events.ringbuf_submit(e, event_flags());
+    events.ringbuf_submit(e, EVENT_QUIET);
   }
   count(METRIC_CONNECTIONS_CLOSED);
   conns.delete(&k);

@@ -7,6 +7,17 @@
 #include "conntrack.h"
 #include "enrol.h"
 
+/* What one packet needs, per CPU: the verifier does not follow values through a map, so that it meets each part of the
+ * program once and not once for each kind of packet. Packet hooks never interrupt each other on one CPU. */
+struct scratch {
+  struct packet packet;
+  struct packet inner;
+  struct decision decision;
+  struct answer answer;
+  struct answer peer_answer;
+};
+BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
+
 #define TC_PASS (-1) /* TC_ACT_UNSPEC: other filters may follow */
 #define TC_DROP 2
 
@@ -63,7 +74,7 @@ static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, c
       e->egress_rule = rule;
     else
       e->ingress_rule = rule;
-    events.ringbuf_submit(e, event_flags());
+    events.ringbuf_submit(e, EVENT_QUIET);
   }
   account(skb->len, reason, direction);
   count(METRIC_DROPPED_PACKETS);
@@ -101,22 +112,23 @@ static __always_inline u32 defragment(struct packet *p) {
 }
 
 /* An ICMP error may pass when the packet it quotes belongs to a connection that was let through. RFC 1812 4.3.2.3 */
-static __always_inline int related_allowed(struct __sk_buff *skb, struct packet *p, u32 l4, u32 id, u32 generation) {
-  struct packet in = {};
+static __always_inline int related_allowed(struct __sk_buff *skb, struct packet *p, struct packet *in, u32 l4, u32 id,
+                                           u32 generation) {
   struct ct_key k ALIGNED = {};
   u32 inner = 0;
-  in.related = 1;
-  if (p->proto == IPPROTO_ICMP ? parse_v4(skb, &in, l4 + 8, &inner) : parse_v6(skb, &in, l4 + 8, &inner))
+  __builtin_memset(in, 0, sizeof(*in));
+  in->related = 1;
+  if (p->proto == IPPROTO_ICMP ? parse_v4(skb, in, l4 + 8, &inner) : parse_v6(skb, in, l4 + 8, &inner))
     return 0;
-  if (in.later_fragment || parse_l4(skb, &in, inner))
+  if (in->later_fragment || parse_l4(skb, in, inner))
     return 0;
   struct ct_entry *e;
 #pragma clang loop unroll(disable)
   for (int i = 0; i < 4; i++) {
     if (i & 1)
-      ct_key_reverse(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, &in);
+      ct_key_reverse(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, in);
     else
-      ct_key_forward(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, &in);
+      ct_key_forward(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, in);
     e = ct.lookup(&k);
     if (e && e->generation == generation)
       return 1;
@@ -125,7 +137,7 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct packet 
 }
 
 static __always_inline void opened(const struct packet *p, const struct ct_key *k, const struct endpoint *ep, u32 id,
-                                   const struct answer *a, struct ct_entry *fresh) {
+                                   const struct answer *a, struct ct_entry *fresh, struct scratch *w) {
   u8 type = a->audited ? EVENT_TYPE_AUDIT : EVENT_TYPE_OPEN;
   /* One record per connection: TCP of a pod whose cgroup is ours is reported by sock_ops, and of two ends on this node
    * the one that began it reports. */
@@ -138,7 +150,6 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
   struct flow_event *e = event_new(type, k->direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
   if (!e)
     return;
-  struct pair both;
   event_packet(e, p);
   __builtin_memcpy(e->saddr, k->saddr, 16);
   __builtin_memcpy(e->daddr, k->daddr, 16);
@@ -153,21 +164,26 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
     e->egress_rule = a->rule_id;
     struct endpoint *dst = e->dst_endpoint ? endpoint_by_id(e->dst_endpoint) : 0;
     if (dst) {
-      struct answer in;
-      ask(&in, dst, DIRECTION_INGRESS, ep->identity, p->proto, p->policy_port);
-      e->ingress_rule = in.rule_id;
+      ask_with(&w->decision, &w->peer_answer, dst, DIRECTION_INGRESS, ep->identity, p->proto, p->policy_port);
+      e->ingress_rule = w->peer_answer.rule_id;
     }
   } else {
     e->ingress_rule = a->rule_id;
   }
-  events.ringbuf_submit(e, event_flags());
+  events.ringbuf_submit(e, EVENT_QUIET);
   fresh->flags |= a->audited ? CT_FLAG_AUDITED : CT_FLAG_REPORTED;
   if (a->audited)
     count(METRIC_AUDITED);
 }
 
 static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
-  struct packet p = {};
+  u32 zero = 0;
+  struct scratch *w = scratch.lookup(&zero);
+  if (!w)
+    return TC_DROP; /* cannot happen: an array always has its first element */
+  struct packet *p = &w->packet;
+  struct answer *a = &w->answer;
+  __builtin_memset(p, 0, sizeof(*p));
   struct iface_key ik = {.ifindex = skb->ifindex};
   struct endpoint_ref *ref = endpoint_ifaces.lookup(&ik);
   u32 id = ref ? ref->id : 0;
@@ -180,83 +196,80 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     return TC_PASS;
   bpf_skb_pull_data(skb, 0);
   if (ethertype == ETH_IP)
-    reason = parse_v4(skb, &p, 14, &l4);
+    reason = parse_v4(skb, p, 14, &l4);
   else if (ethertype == ETH_IPV6)
-    reason = parse_v6(skb, &p, 14, &l4);
+    reason = parse_v6(skb, p, 14, &l4);
   else
-    return drop(skb, &p, ep, id, direction, DROP_REASON_UNSUPPORTED_L3_PROTOCOL, 0);
-  if (!reason && !p.later_fragment)
-    reason = parse_l4(skb, &p, l4);
+    return drop(skb, p, ep, id, direction, DROP_REASON_UNSUPPORTED_L3_PROTOCOL, 0);
+  if (!reason && !p->later_fragment)
+    reason = parse_l4(skb, p, l4);
   if (reason)
-    return drop(skb, &p, ep, id, direction, reason, 0);
+    return drop(skb, p, ep, id, direction, reason, 0);
   if (!ep || !cfg || !(ep->flags & ENDPOINT_FLAG_ENROLLED))
-    return drop(skb, &p, ep, id, direction, DROP_REASON_DROP_EP_NOT_READY, 0);
-  if (is_link_control(&p))
+    return drop(skb, p, ep, id, direction, DROP_REASON_DROP_EP_NOT_READY, 0);
+  if (is_link_control(p))
     return TC_PASS;
-  if (direction == DIRECTION_EGRESS && endpoint_id_by_addr(p.saddr) != id)
-    return drop(skb, &p, ep, id, direction, DROP_REASON_INVALID_SOURCE_IP, 0);
-  if (p.frag_id && (reason = defragment(&p)))
-    return drop(skb, &p, ep, id, direction, reason, 0);
-  if (!p.later_fragment && is_icmp_error(&p) && related_allowed(skb, &p, l4, id, cfg->generation))
+  if (direction == DIRECTION_EGRESS && endpoint_id_by_addr(p->saddr) != id)
+    return drop(skb, p, ep, id, direction, DROP_REASON_INVALID_SOURCE_IP, 0);
+  if (p->frag_id && (reason = defragment(p)))
+    return drop(skb, p, ep, id, direction, reason, 0);
+  if (!p->later_fragment && is_icmp_error(p) && related_allowed(skb, p, &w->inner, l4, id, cfg->generation))
     return pass(skb, direction);
 
   u64 now = bpf_ktime_get_ns();
   u32 generation = cfg->generation;
   struct ct_key k ALIGNED;
-  struct answer a;
   struct ct_entry *e;
   int reply = 1;
-  ct_key_reverse(&k, id, direction, &p);
+  ct_key_reverse(&k, id, direction, p);
   e = ct.lookup(&k);
-  if (!e || ct_expired(e, p.proto, now, cfg)) {
+  if (!e || ct_expired(e, p->proto, now, cfg)) {
     reply = 0;
-    ct_key_forward(&k, id, direction, &p);
+    ct_key_forward(&k, id, direction, p);
     e = ct.lookup(&k);
-    if (e && (ct_expired(e, p.proto, now, cfg) ||
-              (e->flags & CT_FLAG_CLOSING && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)))
+    if (e && (ct_expired(e, p->proto, now, cfg) ||
+              (e->flags & CT_FLAG_CLOSING && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)))
       e = 0; /* a new connection on an old tuple */
   }
 
   struct conn_key nk ALIGNED = {};
   struct conn *c = 0;
   int side = 0;
-  if (p.proto == IPPROTO_TCP) {
-    side = conn_side(&nk, p.saddr, p.daddr, p.sport, p.dport);
+  if (p->proto == IPPROTO_TCP) {
+    side = conn_side(&nk, p->saddr, p->daddr, p->sport, p->dport);
     if (!e || direction == DIRECTION_EGRESS)
       c = conns.lookup(&nk);
-    if (!e && c && !(p.tcp_flags & TCP_SYN)) {
+    if (!e && c && !(p->tcp_flags & TCP_SYN)) {
       /* The entry was evicted, but the socket is alive: judge it the way round it was opened. */
       int from = c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0;
       if (from != side) {
         reply = 1;
-        ct_key_reverse(&k, id, direction, &p);
+        ct_key_reverse(&k, id, direction, p);
       }
     }
   }
 
   if (!e || e->generation != generation) {
-    u32 peer = identity_of(reply == (direction == DIRECTION_EGRESS) ? p.saddr : p.daddr);
-    /* the peer is whichever end is not this endpoint */
-    peer = identity_of(direction == DIRECTION_EGRESS ? p.daddr : p.saddr);
-    u16 port = p.icmp ? (reply ? (p.proto == IPPROTO_ICMP ? 8 : 128) : p.policy_port) : k.dport;
-    ask(&a, ep, k.direction, peer, p.proto, port);
-    if (a.verdict == VERDICT_DENY) {
+    u32 peer = identity_of(direction == DIRECTION_EGRESS ? p->daddr : p->saddr);
+    u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k.dport;
+    ask_with(&w->decision, a, ep, k.direction, peer, p->proto, port);
+    if (a->verdict == VERDICT_DENY) {
       if (e)
         ct.delete(&k);
-      return drop(skb, &p, ep, id, direction, a.reason, a.rule_id);
+      return drop(skb, p, ep, id, direction, a->reason, a->rule_id);
     }
     if (e) {
       e->generation = generation;
-      e->rule_id = a.rule_id;
+      e->rule_id = a->rule_id;
       e->peer_identity = peer;
     } else {
       struct ct_entry fresh = {};
       fresh.created = now;
       fresh.generation = generation;
       fresh.peer_identity = peer;
-      fresh.rule_id = a.rule_id;
+      fresh.rule_id = a->rule_id;
       fresh.last_seen = now;
-      opened(&p, &k, ep, id, &a, &fresh);
+      opened(p, &k, ep, id, a, &fresh, w);
       if (ct.update(&k, &fresh))
         count(METRIC_CT_INSERT_FAILED); /* this packet was allowed; its reply may not find the entry */
       count(METRIC_CT_CREATED);
@@ -264,7 +277,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     }
   }
   if (e)
-    ct_seen(e, &p, skb->len, reply, now);
+    ct_seen(e, p, skb->len, reply, now);
   if (direction == DIRECTION_EGRESS && c && ep->nsid != 0xffffffff)
     consider(skb, &nk, c, side, cfg, ep->nsid);
   return pass(skb, direction);

@@ -79,9 +79,9 @@ static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
   }
   if (!reads || !psock_has_data(sk))
     return 0;
-  if (c->flags & CONN_FLAG_STUCK)
+  if (c->stuck)
     return 0;
-  __sync_fetch_and_or(&c->flags, CONN_FLAG_STUCK);
+  c->stuck = 1;
   remember_program(reason);
   count(METRIC_STUCK_READERS);
   struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_TRACEPOINT);
@@ -99,8 +99,8 @@ static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
     e->accel = 1;
     e->accel_reason[0] = c->reason[0];
     e->accel_reason[1] = c->reason[1];
-    e->flags = c->flags;
-    events.ringbuf_submit(e, 2 /* BPF_RB_FORCE_WAKEUP */);
+    e->flags = conn_flags(c);
+    events.ringbuf_submit(e, EVENT_URGENT);
   }
   return 0;
 }

@@ -33,7 +33,7 @@ class Rank(enum.IntEnum):
     DEFAULT = 0
     ALLOW = 1
     PROXY = 100
-    DENY = 255
+    DENY = 254  # rank + 1 must fit a byte (bpf/verdict.h)
 
 
 class Proto(enum.IntEnum):
@@ -146,6 +146,8 @@ class EndpointFlag(enum.IntFlag):
 
 
 class ConnFlag(enum.IntFlag):
+    """A connection's facts in a FlowEvent; in Conn itself most are bytes of their own."""
+
     ENROLLED_0 = 1
     ENROLLED_1 = 2
     CLOSED_0 = 4
@@ -354,9 +356,15 @@ class Conn(Record):
     egress_rule: U32
     ingress_rule: U32
     generation: U32
-    flags: U32  # ConnFlag
+    flags: U32  # ConnFlag.INITIATOR_1, CANDIDATE and AUDITED: written once, when the record is made
+    # A byte for each fact that changes, so that two CPUs never write one word: BPF has no atomic `or` before v5.12.
     reason: U8x2  # AccelReason: why bytes *to* that side are, or are not, redirected
     marked: U8x2  # AccelReason that bars redirecting to that side for good; 0: none
+    enrolled: U8x2  # 1: that side's socket is in the sockhash
+    closed: U8x2  # 1: that side's socket has closed
+    used: U8x2  # 1: that side sent at least one byte over the short cut
+    denied: U8  # 1: policy turned against the connection; the agent resets it
+    stuck: U8  # 1: a reader waits for redirected bytes that it cannot see; the agent resets it
     pad: U32 = 0
 
 

@@ -1,0 +1,148 @@
+"""Compiles and loads the BPF programs, in a process of its own: `python -m loader.compiler PIN_DIR HEADERS_DIR`.
+
+bcc brings LLVM, more than 100 MB that would never be given back; so the agent starts this child, which pins what it
+loaded under `<pin dir>/staging/` and ends. It writes JSON lines to standard output: what each step means if it fails,
+then the programs or the error; compiler and verifier write to standard error. The only module that imports bcc.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from loader import bpf, btf, headers, programs
+from loader.errors import FeatureUnsupported, MeshError, PackageMissing, ProgramRejected
+
+_INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"\s*$', re.MULTILINE)
+
+
+def source(directory: Path, name: str) -> str:
+    """Return a program's text with our own headers put in once each: bcc rewrites table access only in the main file."""
+    seen: set[str] = set()
+
+    def expand(file: str) -> str:
+        if file in seen:
+            return ""
+        seen.add(file)
+        text = (directory / file).read_text()
+        return _INCLUDE.sub(lambda match: expand(match.group(1)), text.replace("#pragma once", ""))
+
+    return expand(name)
+
+
+def flags(pin_dir: Path, kernel: btf.Btf) -> list[str]:
+    """Return the macros the programs need; raises FeatureUnsupported when the kernel lacks a field."""
+    found, missing = btf.offsets(kernel, programs.OFFSETS)
+    lacking = [name for name in missing if name not in programs.OPTIONAL_OFFSETS]
+    if lacking:
+        raise FeatureUnsupported(f"this kernel's BTF has no field for {', '.join(lacking)}: kernel 5.10 or later is needed")
+    out = [f'-DPIN_DIR="{pin_dir}"', "-Wno-unused-function", "-Wno-unused-variable"]
+    out += [f"-D{name}={field.offset}" for name, field in found.items()]
+    if "OFF_TP_IS_MPTCP" in found:
+        out.append(f"-DBIT_TP_IS_MPTCP={found['OFF_TP_IS_MPTCP'].bit}")
+    if not redirect_is_charged(kernel):
+        out.append("-DPSOCK_NOT_IN_RMEM")
+    return out
+
+
+def redirect_is_charged(kernel: btf.Btf) -> bool:
+    """Return whether sk_rmem_alloc counts redirected bytes, as it does from 6.14 on.
+
+    BTF does not show it, so the release decides; elsewhere the psock's queue is walked, which is right on all kernels.
+    """
+    match = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return bool(match) and (int(match[1]), int(match[2])) >= (6, 14)  # type: ignore[index]
+
+
+def _import_bcc() -> Any:
+    try:
+        import bcc
+    except ImportError as error:
+        raise PackageMissing(
+            "bcc is missing: apt-get install python3-bpfcc, and run sockmesh with /usr/bin/python3 (or a virtual "
+            "environment of it made with --system-site-packages); PyPI's `bcc` is another project"
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise PackageMissing("the module `bcc` found is not the BPF compiler: pip uninstall bcc; apt-get install python3-bpfcc")
+    return bcc
+
+
+def compile_all(pin_dir: Path, header_tree: Path, only: set[str] | None = None) -> dict[str, str]:
+    """Compile, load and pin every program under `<pin dir>/staging`; return name -> tag. All or nothing."""
+    os.environ["BCC_KERNEL_SOURCE"] = str(header_tree)
+    bcc = _import_bcc()
+    directory = headers.bpf_dir()
+    kernel = btf.Btf.of_kernel()
+    cflags = flags(pin_dir, kernel)
+    staging = pin_dir / "staging"
+    if staging.exists():
+        shutil.rmtree(staging)
+    staging.mkdir(mode=0o700, parents=True)
+    tags: dict[str, str] = {}
+    for file in dict.fromkeys(spec.file for spec in programs.PROGRAMS):
+        specs = [s for s in programs.PROGRAMS if s.file == file and (only is None or s.function in only)]
+        if not specs:
+            continue
+        _say(f"bpf/{file} does not compile")
+        module = bcc.BPF(text=source(directory, file), cflags=cflags)
+        for spec in specs:
+            _say(f"the kernel refused bpf/{file}:{spec.function}")
+            function = module.load_func(spec.function, int(spec.type), None, int(spec.attach))
+            bpf.pin(function.fd, staging / spec.function)
+            tags[spec.function] = bpf.prog_info(function.fd)[2]
+        module.cleanup()
+    return tags
+
+
+def _say(failure: str) -> None:
+    """Tell the parent what it means if this process fails, or is ended by LLVM, in the step that follows."""
+    sys.stdout.write(json.dumps({"step": failure}) + "\n")
+    sys.stdout.flush()
+
+
+def run(pin_dir: Path, header_tree: Path) -> dict[str, str]:
+    """Compile in a child and return name -> tag; raises ProgramRejected with the compiler's or verifier's words."""
+    child = subprocess.run(
+        [sys.executable, "-m", "loader.compiler", str(pin_dir), str(header_tree)],
+        capture_output=True, text=True, errors="replace", timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )  # fmt: skip
+    step, result = "the compiler process did not start", {}
+    for line in child.stdout.splitlines():
+        with contextlib.suppress(ValueError):
+            message = json.loads(line)
+            step = message.get("step", step)
+            result = message if "step" not in message else result
+    if "programs" in result:
+        return dict(result["programs"])
+    kind = {"FeatureUnsupported": FeatureUnsupported, "PackageMissing": PackageMissing}.get(result.get("error", ""))
+    if kind:
+        raise kind(result["message"])
+    detail = result.get("message") or _last_line(child.stderr) or f"exit status {child.returncode}"
+    raise ProgramRejected(f"{step}: {detail}", child.stderr)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("processed ")]
+    errors = [line for line in lines if "error:" in line or "LLVM ERROR" in line]
+    return (errors or lines[-1:] or [""])[0][:300]
+
+
+def main(argv: list[str]) -> int:
+    try:
+        result: dict[str, Any] = {"programs": compile_all(Path(argv[0]), Path(argv[1]))}
+    except MeshError as error:
+        result = {"error": type(error).__name__, "message": str(error)}
+    except Exception as error:  # bcc raises bare Exception; the words that matter are on standard error
+        result = {"error": "ProgramRejected", "message": "" if type(error) is Exception else str(error)}
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 0 if "programs" in result else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
