@@ -97,13 +97,15 @@ def _bytes_of(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         raise _Unreadable(f"cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _Unreadable("is not a regular file")
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             content = file.read(MAX_FILE + 1)
-        except OSError as error:
-            raise _Unreadable(f"cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise _Unreadable(f"cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_FILE:
         raise _Unreadable(f"is larger than {MAX_FILE} bytes")
     return content

@@ -1,0 +1,238 @@
+"""The directory source: broken files of every kind, what they leave in force, and names claimed twice."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from control import model
+from control.policy import field
+from control.source import directory, objects
+
+CORPUS = Path(__file__).parent / "corpus"
+
+NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n"
+WORKLOAD = "apiVersion: sockmesh.io/v1\nkind: Workload\nmetadata: {{name: {}}}\nspec: {{ips: [{}]}}\n"
+POLICY = (
+    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {}}}\n"
+    "spec: {{endpointSelector: {{}}, ingress: [{{{}}}]}}\n"
+)
+
+KINDS = (
+    "(CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, ClusterMeshNetworkPolicy, MeshNetworkPolicy, Namespace, "
+    "NetworkPolicy, Service, Workload)"
+)
+LABEL_RULE = "at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit"
+# What each file of the corpus must be answered with, whole lines.
+EXPECTED: dict[str, list[str]] = {
+    "not-yaml.yaml": ["line 3: not YAML: did not find expected ',' or ']'"],
+    "tabs.yaml": ["line 4: not YAML: found character that cannot start any token"],
+    "duplicate-key.yaml": ['line 3: key "name" is given twice'],
+    "alias-bomb.yaml": ["line 1: anchors and aliases are not allowed (write the value out)"],
+    "merge-key.yaml": ["line 1: anchors and aliases are not allowed (write the value out)"],
+    "scalar.yaml": ["must be a mapping, is a string"],
+    "list.yaml": ["must be a mapping, is a list"],
+    "no-kind.yaml": ["apiVersion and kind are required"],
+    "unknown-kind.yaml": [f'unknown kind "apps/v1 Deployment" {KINDS}'],
+    "wrong-version.yaml": [f'unknown kind "cilium.io/v1 CiliumNetworkPolicy" {KINDS}'],
+    "list-of-nothing.yaml": ["items: must be a list, is a number"],
+    "bad-item.yaml": [
+        'items[1].metadata.name: invalid "Not-Fine" (at most 253 lower-case letters, digits, dashes and dots)'
+    ],
+    "workload-spoof.yaml": ["metadata.labels: io.kubernetes.pod.namespace is set by sockmesh, not by a workload"],
+    "workload-no-ips.yaml": ["spec.ips: must have at least one address"],
+    "workload-twice.yaml": [
+        "address 10.0.0.1 is given twice (workload-twice.yaml:1, workload-twice.yaml:6)",
+        "interface v0 is given twice (workload-twice.yaml:1, workload-twice.yaml:6)",
+    ],
+    "policy-operator.yaml": [
+        'spec.ingress[0].from[1].podSelector.matchExpressions[0].operator: unknown "IsIn" '
+        "(In, NotIn, Exists, DoesNotExist)"
+    ],
+    "trailing-comma.json": [
+        "line 1: not JSON: Expecting property name enclosed in double quotes",
+    ],
+    "scalar.json": ["must be a mapping, is a number"],
+    "latin1.yaml": ["not UTF-8 at byte 51"],
+    "utf16.yaml": ["not UTF-8 at byte 0"],
+    "deep.yaml": ["line 1: nested too deeply (at most 48)"],
+}
+
+
+def write(path: Path, **files: str) -> None:
+    for name, text in files.items():
+        (path / f"{name}.yaml").write_text(text)
+
+
+def lines(result: model.LoadResult) -> list[str]:
+    return [str(problem) for problem in result.problems]
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in CORPUS.iterdir()))
+def test_corpus(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_bytes((CORPUS / file).read_bytes())
+    write(tmp_path, good=NAMESPACE.format("good"))
+    result = directory.load(tmp_path, None)
+    assert [n.name for n in result.snapshot.namespaces] == ["good"]
+    assert not result.snapshot.workloads
+    assert not result.snapshot.services
+    assert all(policy.invalid for policy in result.snapshot.policies)
+    assert result.problems and all(problem.file == file for problem in result.problems)
+    assert all(line.isprintable() and len(line) < 400 for line in lines(result))
+    if file in EXPECTED:
+        assert lines(result) == [f"{file}: {line}" for line in EXPECTED[file]]
+
+
+def test_every_mistake_of_a_workload_is_told(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_bytes((CORPUS / "workload-wrong.yaml").read_bytes())
+    assert [line.removeprefix("w.yaml: ") for line in lines(directory.load(tmp_path, None))] == [
+        f'metadata.namespace: invalid "a b" ({LABEL_RULE})',
+        "metadata.labels.app: must be a string (in quotes), is a number",
+        "metadata.labels.bad key: invalid label key (an optional DNS name and /, then at most 63 letters, digits, - _ "
+        "and ., beginning and ending with a letter or digit)",
+        "spec.image: unknown key (acceleration, cgroup, interface, ips, netns, node, ports, serviceAccount)",
+        "spec.ips[1]: 10.0.0.1 is given twice",
+        'spec.ips[2]: invalid "10.0.0.300" (an IPv4 or IPv6 address)',
+        'spec.ips[3]: invalid "::ffff:10.0.0.2" (neither IPv4-mapped nor with a scope)',
+        "spec.netns: must be a string (in quotes), is a number",
+        'spec.interface: invalid "this-name-is-much-too-long" (an interface name)',
+        'spec.acceleration: unknown "fast" (on, off)',
+        'spec.ports[0].port: invalid "70000" (a number from 1 to 65535)',
+        "spec.ports[1]: name is missing",
+        "spec.node: must be a string (in quotes), is a number",
+    ]
+
+
+def test_a_broken_file_changes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, a=WORKLOAD.format("web", "10.0.0.1") + "---\n" + POLICY.format("p", "fromEntities: [all]"))
+    first = directory.load(tmp_path, None)
+    assert first.problems == ()
+    for broken in ("{", "a: [", POLICY.format("p", "nonsense: 1"), POLICY.format("q", "nonsense: 1")):
+        write(tmp_path, a=broken)
+        second = directory.load(tmp_path, first.snapshot)
+        assert second.problems
+        assert (second.snapshot.workloads, second.snapshot.policies) == (
+            first.snapshot.workloads,
+            first.snapshot.policies,
+        )
+        third = directory.load(tmp_path, second.snapshot)
+        assert third == second  # and it is told again
+    write(tmp_path, a=WORKLOAD.format("web", "10.0.0.9"))
+    fourth = directory.load(tmp_path, third.snapshot)
+    assert (fourth.problems, fourth.snapshot.policies) == ((), ())
+    assert fourth.snapshot.workloads[0].ips == ("10.0.0.9",)
+    (tmp_path / "a.yaml").unlink()
+    assert directory.load(tmp_path, fourth.snapshot).snapshot == model.Snapshot()
+
+
+def test_with_nothing_before_a_broken_file_closes(tmp_path: Path) -> None:
+    write(tmp_path, a=POLICY.format("p", "nonsense: 1") + "---\n" + POLICY.format("q", "") + "---\n]")
+    result = directory.load(tmp_path, None)
+    assert [(p.name, p.invalid) for p in result.snapshot.policies] == [("p", True), ("q", True)]
+    # Even less can be read of it now; what was closed stays closed.
+    write(tmp_path, a="]")
+    again = directory.load(tmp_path, result.snapshot)
+    assert [(p.name, p.invalid) for p in again.snapshot.policies] == [("p", True), ("q", True)]
+    write(tmp_path, a=POLICY.format("q", ""))
+    mended = directory.load(tmp_path, again.snapshot)
+    assert [(p.name, p.invalid) for p in mended.snapshot.policies] == [("q", False)]
+    assert mended.problems == ()
+
+
+def test_the_file_that_claims_a_taken_name_is_the_broken_one(tmp_path: Path) -> None:
+    write(tmp_path, b=WORKLOAD.format("web", "10.0.0.1"))
+    first = directory.load(tmp_path, None)
+    write(tmp_path, a=WORKLOAD.format("other", "10.0.0.1") + "---\n" + POLICY.format("p", ""))
+    second = directory.load(tmp_path, first.snapshot)
+    assert lines(second) == ["a.yaml: address 10.0.0.1 is already declared in b.yaml:1"]
+    assert second.snapshot.workloads == first.snapshot.workloads
+    assert [(p.name, p.invalid) for p in second.snapshot.policies] == [("p", True)]
+    # Once the name is free, the other file is right without having been touched.
+    write(tmp_path, b=WORKLOAD.format("web", "10.0.0.2"))
+    third = directory.load(tmp_path, second.snapshot)
+    assert third.problems == ()
+    assert [(w.name, w.ips) for w in third.snapshot.workloads] == [("other", ("10.0.0.1",)), ("web", ("10.0.0.2",))]
+    assert [p.invalid for p in third.snapshot.policies] == [False]
+
+
+def test_an_object_may_move_to_another_file(tmp_path: Path) -> None:
+    write(tmp_path, a=WORKLOAD.format("web", "10.0.0.1"), b=WORKLOAD.format("db", "10.0.0.2"))
+    first = directory.load(tmp_path, None)
+    write(tmp_path, a=WORKLOAD.format("db", "10.0.0.2"), b=WORKLOAD.format("web", "10.0.0.1"))
+    second = directory.load(tmp_path, first.snapshot)
+    assert second.problems == ()
+    assert [w.source for w in second.snapshot.workloads] == ["a.yaml:1", "b.yaml:1"]
+
+
+def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, a=NAMESPACE.format("a"), b=NAMESPACE.format("b"))
+    first = directory.load(tmp_path, None)
+    seen: list[str] = []
+    real = objects.read_documents
+
+    def spy(nodes: list[field.Node], report: field.Report) -> list[objects.Parsed]:
+        seen.append(report.file)
+        return real(nodes, report)
+
+    monkeypatch.setattr(objects, "read_documents", spy)
+    write(tmp_path, b=NAMESPACE.format("c"))
+    second = directory.load(tmp_path, first.snapshot)
+    assert seen == ["b.yaml"]
+    assert [n.name for n in second.snapshot.namespaces] == ["a", "c"]
+
+
+def test_strange_files(tmp_path: Path) -> None:
+    (tmp_path / "dir.yaml").mkdir()
+    (tmp_path / "dangling.yaml").symlink_to("nowhere")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "null.yaml").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "fifo.yaml")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (directory.MAX_FILE + 1))
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "empty.json").touch()
+    (tmp_path / "notes.txt").write_text("not ours: [")
+    (tmp_path / ".web.yaml.swp.yaml").write_text("not ours: [")
+    (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + NAMESPACE.format("bom").encode())
+    (tmp_path / os.fsdecode(b"odd\xff\n.yaml")).write_text("[")
+    real = tmp_path / "sub"
+    real.mkdir()
+    (real / "ns").write_text(NAMESPACE.format("linked"))
+    (tmp_path / "link.yaml").symlink_to("sub/ns")
+    result = directory.load(tmp_path, None)
+    assert [n.name for n in result.snapshot.namespaces] == ["bom", "linked"]
+    assert lines(result) == [
+        "dangling.yaml: cannot be read: No such file or directory",
+        "dir.yaml: is not a regular file",
+        "fifo.yaml: is not a regular file",
+        f"large.yaml: is larger than {directory.MAX_FILE} bytes",
+        "loop.yaml: cannot be read: Too many levels of symbolic links",
+        "null.yaml: is not a regular file",
+        "odd??.yaml: line 2: not YAML: did not find expected node content",
+    ]
+
+
+def test_a_missing_directory_changes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, a=NAMESPACE.format("a"))
+    first = directory.load(tmp_path, None)
+    gone = directory.load(tmp_path / "gone", first.snapshot)
+    assert gone.snapshot == first.snapshot
+    assert lines(gone) == [f"{tmp_path}/gone: cannot be read: No such file or directory"]
+
+
+def test_json_and_lists(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        '{"apiVersion": "v1", "kind": "List", "items": ['
+        '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}},'
+        '\t{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}}]}'
+    )
+    result = directory.load(tmp_path, None)
+    assert result.problems == ()
+    assert [n.name for n in result.snapshot.namespaces] == ["a", "b"]
+
+
+def test_problems_of_a_garbage_file_are_bounded_and_it_stays_broken(tmp_path: Path) -> None:
+    documents = "---\n".join("kind: 1\n" for _ in range(500)) + "---\n" + POLICY.format("p", "nonsense: 1")
+    write(tmp_path, a=documents)
+    result = directory.load(tmp_path, None)
+    assert len(result.problems) == 100
+    assert [p.invalid for p in result.snapshot.policies] == [True]

@@ -1,0 +1,121 @@
+"""YAML and JSON to nodes: what scalars mean, and that no text gets past the bounds."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.policy import field
+from control.source import document
+
+
+def plain(node: field.Node) -> Any:
+    if isinstance(node.value, dict):
+        return {k: plain(v) for k, v in node.value.items()}
+    if isinstance(node.value, tuple):
+        return [plain(v) for v in node.value]
+    return node.value
+
+
+def read(text: str, is_json: bool = False) -> Any:
+    nodes, error = document.parse(text, is_json)
+    assert error is None, error
+    return [plain(node) for node in nodes]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a", "a"), ("80", 80), ("-1", -1), ("+7", 7), ("'80'", "80"), ('"80"', "80"), ("1.5", 1.5), ("1e3", 1000.0),
+        ("true", True), ("Yes", True), ("ON", True), ("off", False), ("no", False), ("y", "y"), ("~", None),
+        ("null", None), ("010", "010"), ("0x10", "0x10"), ("22:22", "22:22"), ("2020-01-01", "2020-01-01"),
+        (".", "."), (".5", 0.5), ("1_000", "1_000"), (".inf", ".inf"), ("!!str 80", "80"), ("|\n  x\n", "x\n"),
+    ],
+)  # fmt: skip
+def test_scalars(text: str, value: object) -> None:
+    (found,) = read(f"k: {text}")
+    assert found == {"k": value}
+    assert type(found["k"]) is type(value)
+
+
+def test_keys_are_words() -> None:
+    assert read("on: 1\n8080: 2\nnull: 3") == [{"on": 1, "8080": 2, "null": 3}]
+
+
+def test_several_documents_and_empty_ones() -> None:
+    assert read("---\na: 1\n---\n---\n# nothing\n---\nb: 2\n...\n") == [{"a": 1}, {"b": 2}]
+    assert read("") == read("# only a comment\n") == read("---\n") == []
+
+
+def test_lines_are_those_of_the_file() -> None:
+    nodes, _ = document.parse("a:\n  b:\n  - c: 1\n")
+    value: Any = nodes[0].value
+    assert (nodes[0].line, value["a"].value["b"].value[0].line) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &x 1\nb: *x", "line 1: anchors and aliases are not allowed (write the value out)"),
+        ("a: *x", "line 1: anchors and aliases are not allowed (write the value out)"),
+        ("a: 1\na: 2", 'line 2: key "a" is given twice'),
+        ("? [a]\n: 1", "line 1: a key must be a plain word"),
+        ("? {a: 1}\n: 1", "line 1: a key must be a plain word"),
+        ("a: !!python/object:os.system x", 'line 1: tag "tag:yaml.org,2002:python/object:os.system" is not allowed'),
+        ("a: !!binary x", 'line 1: tag "tag:yaml.org,2002:binary" is not allowed'),
+        ("[" * 60 + "]" * 60, "line 1: nested too deeply (at most 48)"),
+        ("- " * 100_000, "line 1: nested too deeply (at most 48)"),
+        ("x" * 600 + ": 1", "line 1: key of 600 characters (at most 512)"),
+        ("a: 1\n\tb: 2", "line 2: not YAML: "),
+        ("a: [1, 2", "line 2: not YAML: "),
+        ("\x00", "not YAML: "),
+        ("a: \x07", "not YAML: "),
+        ("%YAML 9.9\n---\na: 1", "line 1: not YAML: "),
+    ],
+)  # fmt: skip
+def test_refused_yaml(text: str, message: str) -> None:
+    _, error = document.parse(text)
+    assert error is not None
+    assert str(error).startswith(message), str(error)
+
+
+def test_what_precedes_an_error_is_kept() -> None:
+    nodes, error = document.parse("a: 1\n---\nb: [")
+    assert [plain(node) for node in nodes] == [{"a": 1}]
+    assert error is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1, "a": 2}', 'key "a" is given twice'),
+        ('{"a": NaN}', "not JSON: NaN"),
+        ("{", "line 1: not JSON: "),
+        ("[" * 60 + "]" * 60, "nested too deeply (at most 48)"),
+        ("[" * 200_000, "nested too deeply (at most 48)"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON: "),
+    ],
+)
+def test_refused_json(text: str, message: str) -> None:
+    nodes, error = document.parse(text, is_json=True)
+    assert (nodes, str(error)[: len(message)]) == ([], message)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), json_values, min_size=1, max_size=4))
+def test_json_is_read_as_json_reads_it(value: Any) -> None:
+    assert read(json.dumps(value), is_json=True) == [value]
+
+
+@given(st.text(max_size=200))
+def test_no_text_raises(text: str) -> None:
+    document.parse(text)
+    document.parse(text, is_json=True)
