@@ -174,6 +174,10 @@ def _tail(responses: Iterable[Json], last: int) -> Iterable[Json]:
     for response in responses:
         kept.append(response)
         flows += "flow" in response
-        while flows > last:
-            flows -= "flow" in kept.popleft()
+        if flows > last:
+            while "flow" not in kept.popleft():
+                pass
+            flows -= 1
+            while kept and "flow" not in kept[0]:
+                kept.popleft()  # lost before the first flow that is shown
     return kept
