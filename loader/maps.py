@@ -187,6 +187,10 @@ class Maps:
         for each in self._maps.values():
             each.close()
 
+    @property
+    def events_fd(self) -> int:
+        return self._maps["events"].fd
+
     def counter(self, metric: abi.Metric) -> int:
         return self.counters.get_at(int(metric)).value
 

@@ -1,4 +1,4 @@
-"""`python -m tests.kernels [--timeout S] [command ...]`: run a command (else the kernel tests) on Debian's stock kernel.
+"""`python -m tests.kernels [--timeout S] [command ...]`: run a command (else the kernel tests) on Debian's kernel.
 
 virtme-ng boots the kernel that scripts/setup.sh unpacked, under qemu without KVM, with this machine's files as its
 root. Its exit status is the command's; output is shown as it comes.

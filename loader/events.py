@@ -1,0 +1,48 @@
+"""Reads the ring buffer of flow events (kernel 5.8; Documentation/bpf/ringbuf.rst)."""
+
+import mmap
+import struct
+
+from loader import abi
+
+_BUSY, _DISCARD = 1 << 31, 1 << 30
+_PAGE = mmap.PAGESIZE
+
+
+class EventReader:
+    """One consumer of the `events` map. A second one on the same map would steal events, so only the agent has one."""
+
+    def __init__(self, fd: int, size: int = abi.MAP_BY_NAME["events"].max_entries) -> None:
+        self._mask = size - 1
+        self._consumer = mmap.mmap(fd, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
+        self._producer = mmap.mmap(fd, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
+        self._data = memoryview(self._producer)[_PAGE:]
+
+    def read(self, limit: int = 10_000) -> list[abi.FlowEvent]:
+        """Return up to limit events, oldest first, and give their room back to the kernel."""
+        position = struct.unpack_from("=Q", self._consumer, 0)[0]
+        end = struct.unpack_from("=Q", self._producer, 0)[0]
+        out: list[abi.FlowEvent] = []
+        size = abi.FlowEvent.SIZE
+        while position < end and len(out) < limit:
+            at = position & self._mask
+            (header,) = struct.unpack_from("=I", self._data, at)
+            if header & _BUSY:
+                break
+            length = header & ~(_BUSY | _DISCARD)
+            if not header & _DISCARD and length >= size:
+                out.append(abi.FlowEvent.unpack(self._data[at + 8 : at + 8 + size]))
+            position += (length + 8 + 7) & ~7
+        struct.pack_into("=Q", self._consumer, 0, position)
+        return out
+
+    def waiting(self) -> int:
+        """Return how many bytes wait to be read."""
+        consumed: int = struct.unpack_from("=Q", self._consumer, 0)[0]
+        produced: int = struct.unpack_from("=Q", self._producer, 0)[0]
+        return produced - consumed
+
+    def close(self) -> None:
+        self._data.release()
+        self._producer.close()
+        self._consumer.close()

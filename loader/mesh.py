@@ -1,0 +1,194 @@
+"""The loaded mesh of one agent: its maps, its programs and what they hang on. Six verbs: load, attach, detach, put,
+delete, read.
+
+Everything lies under the pin directory: `maps/`, `progs/` (the programs in force), `links/` (what keeps them attached),
+`staging/` (programs being loaded). A dead agent leaves all of it in force; `load` adopts it.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from loader import abi, attach, bpf, compiler, headers, maps, programs
+from loader.errors import AttachFailed, FeatureUnsupported, MeshError, PrivilegeMissing
+
+ATTACH_CAPABILITIES = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What `load` did: `compiled` is False when the programs of a predecessor were adopted as they are."""
+
+    adopted: bool
+    compiled: bool
+    acceleration: str  # "" when the short cut's programs are all attached, else what stands in the way
+
+
+def source_hash() -> str:
+    """Return a hash of all that the programs are made of: their text, the layout, the offsets and the kernel."""
+    digest = hashlib.sha256(abi.fingerprint().encode() + os.uname().release.encode() + os.uname().version.encode())
+    for path in sorted(headers.bpf_dir().glob("*.[ch]")):
+        digest.update(path.name.encode() + path.read_bytes())
+    digest.update(repr(programs.PROGRAMS).encode() + repr(sorted(programs.OFFSETS.items())).encode())
+    return digest.hexdigest()
+
+
+class Mesh:
+    """An open mesh. Use `Mesh.load` as the agent, `Mesh.inspect` to look at one that may be dead."""
+
+    def __init__(self, pin_dir: Path, opened: maps.Maps, lock: int | None = None) -> None:
+        self.pin_dir = pin_dir
+        self.maps = opened
+        self._lock = lock
+        self.loaded = Loaded(adopted=True, compiled=False, acceleration="not the agent")
+        self._progs: dict[str, int] = {}
+
+    @classmethod
+    def inspect(cls, pin_dir: Path) -> "Mesh":
+        return cls(pin_dir, maps.open_all(pin_dir))
+
+    @classmethod
+    def load(cls, pin_dir: Path, run_dir: Path) -> "Mesh":
+        """Adopt or make maps and programs, and attach the machine-wide ones; raises MeshError, then nothing changed.
+
+        Programs are replaced one by one in place, so packets and sockets are judged throughout.
+        """
+        _require_privileges()
+        _require_bpffs(pin_dir)
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _take_lock(run_dir)
+        try:
+            adopted = (pin_dir / "progs").is_dir()
+            mesh = cls(pin_dir, maps.create_all(pin_dir), lock)
+            for name in ("progs", "links"):
+                (pin_dir / name).mkdir(mode=0o700, exist_ok=True)
+            stamp, wanted = run_dir / "programs.sha256", source_hash()
+            fresh = not (adopted and stamp.exists() and stamp.read_text() == wanted and mesh._all_pinned())
+            if fresh:
+                compiler.run(pin_dir, headers.prepare(run_dir / "headers"))
+                mesh._promote()
+                stamp.write_text(wanted)
+            mesh._progs = {spec.function: bpf.get(pin_dir / "progs" / spec.function) for spec in programs.PROGRAMS}
+            mesh.loaded = Loaded(adopted, fresh, mesh._attach_shared(replace=fresh))
+            return mesh
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def _all_pinned(self) -> bool:
+        return all((self.pin_dir / "progs" / spec.function).exists() for spec in programs.PROGRAMS)
+
+    def _promote(self) -> None:
+        """Make the staged programs the pinned ones, each in one rename."""
+        for spec in programs.PROGRAMS:
+            target = self.pin_dir / "progs" / spec.function
+            with contextlib.suppress(FileNotFoundError):
+                target.unlink()
+            os.rename(self.pin_dir / "staging" / spec.function, target)
+        (self.pin_dir / "staging").rmdir()
+
+    def _attach_shared(self, replace: bool) -> str:
+        """Attach what is not a workload's: the sockhash's program and the tracepoints. Returns why they are not all."""
+        try:
+            for spec in programs.PROGRAMS:
+                if spec.target is programs.Target.SOCKHASH:
+                    attach.sockhash(self.maps.socks.fd, self._progs[spec.function])
+                elif spec.target is programs.Target.TRACEPOINT:
+                    pinned = attach.link_path(self.pin_dir, "tracepoint", spec.function)
+                    if replace or not pinned.exists():
+                        attach.tracepoint(self.pin_dir, spec, self._progs[spec.function])
+        except (FeatureUnsupported, OSError) as error:
+            return str(error)
+        return ""
+
+    def attach(self, id: int, interface: str, ifindex: int, cgroup: str) -> None:
+        """Attach one endpoint's hooks, or replace what hangs there; all or nothing. Raises AttachFailed."""
+        owner = f"endpoint-{id}"
+        fresh = not any((self.pin_dir / "links").glob(owner + "-*"))
+        try:
+            attach.filters(
+                interface, ifindex,
+                {
+                    spec.target: (f"sockmesh_{spec.function}", self._progs[spec.function])
+                    for spec in programs.PROGRAMS
+                    if spec.target in (programs.Target.INGRESS, programs.Target.EGRESS)
+                },
+            )  # fmt: skip
+            if cgroup:
+                for spec in programs.PROGRAMS:
+                    if spec.target is programs.Target.CGROUP:
+                        attach.cgroup(self.pin_dir, owner, cgroup, spec, self._progs[spec.function])
+        except BaseException:
+            if fresh:
+                self.detach(id, ifindex)
+            raise
+
+    def detach(self, id: int, ifindex: int) -> None:
+        """Take one endpoint's hooks away; what is already gone is no error."""
+        attach.remove_links(self.pin_dir, f"endpoint-{id}")
+        attach.remove_filters(ifindex)
+
+    def attached(self) -> dict[str, list[str]]:
+        """Return the pinned links by owner."""
+        out: dict[str, list[str]] = {}
+        directory = self.pin_dir / "links"
+        for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+            owner, _, function = path.name.rpartition("-")
+            out.setdefault(owner, []).append(function)
+        return out
+
+    def program(self, function: str) -> int:
+        return self._progs[function]
+
+    def close(self) -> None:
+        """Let go of everything but what is pinned: the mesh stays in force."""
+        self.maps.close()
+        for fd in self._progs.values():
+            os.close(fd)
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def uninstall(pin_dir: Path) -> None:
+    """Remove an agent's programs, links and maps: first the filters, so that no packet meets a mesh that is half gone."""
+    with contextlib.suppress(MeshError, OSError):
+        opened = maps.open_all(pin_dir)
+        for _, endpoint in opened.endpoints.items():
+            attach.remove_filters(endpoint.ifindex)
+        opened.close()
+    for name in ("links", "staging", "progs", "maps"):
+        if (pin_dir / name).exists():
+            shutil.rmtree(pin_dir / name)
+    with contextlib.suppress(OSError):
+        pin_dir.rmdir()
+
+
+def _require_privileges() -> None:
+    if os.geteuid() != 0:
+        raise PrivilegeMissing(
+            "the agent loads BPF programs: run it as root, or with " + ", ".join(ATTACH_CAPABILITIES)
+        )
+
+
+def _require_bpffs(pin_dir: Path) -> None:
+    """Make the pin directory; raises AttachFailed when it is not on a BPF file system."""
+    mount = next((p for p in pin_dir.parents if os.path.ismount(p)), Path("/"))
+    kinds = {line.split()[1]: line.split()[2] for line in Path("/proc/mounts").read_text().splitlines()}
+    if kinds.get(str(mount)) != "bpf":
+        raise AttachFailed(f"{pin_dir}: not on a BPF file system: mount -t bpf bpf /sys/fs/bpf")
+    pin_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _take_lock(run_dir: Path) -> int:
+    """Only one agent owns a run directory; the lock goes with its process, however that ends."""
+    fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise AttachFailed(f"{run_dir}: another agent is running with this directory: stop it first") from error
+    return fd

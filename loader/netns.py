@@ -1,0 +1,108 @@
+"""What the agent must know of a pod's network namespace, read from inside it.
+
+A thread enters the namespace and ends there, so that the agent itself never leaves its own (setns(2) is per thread).
+"""
+
+import ctypes
+import dataclasses
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pyroute2 import IPRoute
+
+from loader.errors import AttachFailed
+
+T = TypeVar("T")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71  # kernel 5.14
+NSID_UNKNOWN = 0xFFFFFFFF
+
+
+@dataclasses.dataclass(frozen=True)
+class PodFacts:
+    """ifindex: host-side interface; nsid: the pod's namespace as the agent's namespace numbers it."""
+
+    netns_cookie: int
+    ifindex: int
+    nsid: int
+
+
+def path_of(netns: str) -> Path:
+    """Return the file of a namespace given by path or by `ip netns` name."""
+    return Path(netns) if "/" in netns else Path("/run/netns") / netns
+
+
+def inside(netns: str, function: Callable[[], T]) -> T:
+    """Run function in a thread inside a network namespace and return its result; raises what it raises."""
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if _libc.setns(fd, _CLONE_NEWNET) != 0:
+                    number = ctypes.get_errno()
+                    raise OSError(number, os.strerror(number), str(path_of(netns)))
+            finally:
+                os.close(fd)
+            result.append(function())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=enter, name="netns")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def cookie() -> int:
+    """Return the cookie of the calling thread's network namespace; raises OSError before kernel 5.14."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int(struct.unpack("=Q", raw)[0])
+
+
+def facts(netns: str, interface: str) -> PodFacts:
+    """Return a pod's facts, giving its namespace an id if it has none; raises AttachFailed naming what is missing."""
+    try:
+        netns_cookie = inside(netns, cookie)
+    except OSError as error:
+        raise AttachFailed(f"network namespace {path_of(netns)}: {error.strerror}: is the pod still there?") from error
+    with IPRoute() as ipr:
+        found = ipr.link_lookup(ifname=interface)
+        if not found:
+            raise AttachFailed(f"interface {interface}: not in the agent's network namespace: is the pod still there?")
+        return PodFacts(netns_cookie, found[0], _nsid(ipr, netns))
+
+
+def _nsid(ipr: IPRoute, netns: str) -> int:
+    """Return the id by which bpf_sk_lookup_tcp finds the pod's sockets; NSID_UNKNOWN: no short cut for this pod."""
+    fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        current = _query_nsid(ipr, fd)
+        if current is None:
+            try:
+                ipr.set_netnsid(fd=fd, nsid=-1)
+            except Exception as error:
+                if getattr(error, "code", None) != errno.EEXIST:
+                    return NSID_UNKNOWN
+            current = _query_nsid(ipr, fd)
+        return NSID_UNKNOWN if current is None else current
+    finally:
+        os.close(fd)
+
+
+def _query_nsid(ipr: IPRoute, fd: int) -> int | None:
+    value = ipr.get_netnsid(fd=fd).get("nsid")
+    return int(value) if value is not None and 0 <= value < NSID_UNKNOWN else None
