@@ -1,0 +1,98 @@
+"""What ages: conntrack entries nobody sees any more, records of sockets that are gone, and long-lived connections,
+which get a record now and then.
+"""
+
+import time
+from collections.abc import Iterator
+
+from control.agent import enforce
+from loader import abi
+from loader.maps import Maps
+
+_ICMP = (int(abi.Proto.ICMP), int(abi.Proto.ICMPV6))
+
+
+def limit_s(proto: int, flags: int, config: abi.Config) -> int:
+    """Return after how many idle seconds a conntrack entry is dead; the twin of ct_expired in bpf/conntrack.h."""
+    if proto == abi.Proto.TCP:
+        return config.tcp_close_timeout_s if flags & abi.CtFlag.CLOSING else config.tcp_timeout_s
+    return config.icmp_timeout_s if proto in _ICMP else config.udp_timeout_s
+
+
+def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent]:
+    """Delete dead conntrack entries; yield the CLOSE of each whose opening was recorded by the packet hook."""
+    dead = [
+        (key, value)
+        for key, value in opened.ct.items()
+        if now - value.last_seen > limit_s(key.proto, value.flags, config) * 1_000_000_000
+    ]
+    for key, value in dead:
+        if not opened.ct.delete(key) or not value.flags & abi.CtFlag.REPORTED:
+            continue
+        egress = key.direction == abi.Direction.EGRESS
+        endpoint = opened.endpoints.get(abi.EndpointKey(key.endpoint))
+        own = endpoint.identity if endpoint else 0
+        other_ref = opened.endpoint_ips.get(abi.AddrKey(key.daddr if egress else key.saddr))
+        other = other_ref.id if other_ref else 0
+        icmp = key.proto in _ICMP
+        yield enforce.blank_event(
+            time=value.last_seen, type=int(abi.EventType.CLOSE), hook=int(abi.Hook.AGENT), proto=key.proto,
+            saddr=key.saddr, daddr=key.daddr, sport=0 if icmp else key.sport, dport=0 if icmp else key.dport,
+            icmp_type=key.dport & 0xFF if icmp else 0,
+            src_endpoint=key.endpoint if egress else other, dst_endpoint=other if egress else key.endpoint,
+            src_identity=own if egress else value.peer_identity, dst_identity=value.peer_identity if egress else own,
+            egress_rule=value.rule_id if egress else 0, ingress_rule=0 if egress else value.rule_id,
+            direction=key.direction, verdict=int(abi.Verdict.ALLOW), tx_bytes=value.tx_bytes, rx_bytes=value.rx_bytes,
+            duration=value.last_seen - value.created,
+        )  # fmt: skip
+
+
+def conn_event(kind: abi.EventType, key: abi.ConnKey, conn: abi.Conn, now: int) -> abi.FlowEvent:
+    """Return a record of a TCP connection as it stands."""
+    side, saddr, sport, daddr, dport = enforce.initiator(key, conn)
+    other = 1 - side
+    received = conn.tcp_received
+    return enforce.blank_event(
+        time=now, type=int(kind), hook=int(abi.Hook.AGENT), proto=int(abi.Proto.TCP),
+        cookie=conn.cookie[side] or conn.cookie[other],
+        saddr=saddr, daddr=daddr, sport=sport, dport=dport,
+        src_endpoint=conn.endpoint[side], dst_endpoint=conn.endpoint[other],
+        src_identity=conn.identity[side], dst_identity=conn.identity[other],
+        egress_rule=conn.egress_rule, ingress_rule=conn.ingress_rule,
+        verdict=int(abi.Verdict.DENY if conn.denied else abi.Verdict.ALLOW),
+        accel=int(any(conn.used)), accel_reason=(conn.reason[side], conn.reason[other]),  # type: ignore[arg-type]
+        tx_bytes=conn.redirect_bytes[side] + received[other], rx_bytes=conn.redirect_bytes[other] + received[side],
+        tx_redirected=conn.redirect_bytes[side], rx_redirected=conn.redirect_bytes[other],
+        duration=now - conn.opened, flags=conn.flags,
+    )  # fmt: skip
+
+
+class LongLived:
+    """Yields a PERIODIC record for each connection that has lived another interval."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval = int(interval_s * 1_000_000_000)
+        self._due: dict[abi.ConnKey, int] = {}
+
+    def records(self, opened: Maps, now: int) -> Iterator[abi.FlowEvent]:
+        due: dict[abi.ConnKey, int] = {}
+        for key, conn in opened.conns.items():
+            when = self._due.get(key, conn.opened + self._interval)
+            if now >= when:
+                yield conn_event(abi.EventType.PERIODIC, key, conn, now)
+                when = now + self._interval
+            due[key] = when
+        self._due = due
+
+
+def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:
+    """Delete the records of connections whose close nobody reported; yield a CLOSE for each.
+
+    That is: both ends closed in the same instant, or their endpoints were withdrawn while they were open.
+    """
+    now = time.monotonic_ns()
+    here = {key.id for key, _ in opened.endpoints.items()}
+    for key, conn in list(opened.conns.items()):
+        open_ends = [s for s in (0, 1) if conn.cookie[s] and not conn.closed[s] and conn.endpoint[s] in here]
+        if not open_ends and opened.conns.delete(key):
+            yield conn_event(abi.EventType.CLOSE, key, conn, now)

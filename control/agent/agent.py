@@ -1,0 +1,256 @@
+"""The agent's loop: events to the flow log, edits to the maps, ageing in between. One thread owns maps and log."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import watchfiles
+
+from control import compile as compiler
+from control import evaluate, identity, model, names
+from control.agent import ageing, apply, enforce, options, state, workloads
+from control.flow import log as flow_log
+from control.flow import record, recorder, sink
+from control.source import directory
+from loader import abi, events, mesh
+from loader.errors import AttachFailed, MapFull, MeshError
+
+LOG = logging.getLogger("sockmesh.agent")
+_TICK_S = 0.02
+_AGEING_S = 5.0
+_REPLAY_S = 1.0  # how soon problems that may mend themselves (a missing namespace) are tried again
+
+
+class Agent:
+    """One node's agent. `start` puts everything in force, `run` goes on until told to stop; stopping leaves it all."""
+
+    def __init__(self, opts: options.Options) -> None:
+        self.opts = opts
+        self.node = opts.node or socket.gethostname()
+        self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir)
+        self.events = events.EventReader(self.mesh.maps.events_fd)
+        self.names = state.load_names(opts.run_dir)
+        self.allocation = state.load_allocation(opts.run_dir) or self._fresh_allocation()
+        self.recorder = recorder.Recorder(self.names)
+        self.flows = flow_log.FlowLog(
+            [sink.make(t, opts.flow_log_max_bytes, opts.flow_log_files) for t in opts.flow_log], self.node
+        )
+        self.workloads = workloads.Workloads(self.mesh)
+        self.snapshot: model.Snapshot | None = None
+        self.problems: tuple[model.Problem, ...] = ()
+        self.have = apply.current(self.mesh.maps)
+        self.view: evaluate.View | None = None
+        self.revision = self.names.revision
+        self.started = time.time()
+        self.accel_off = ""  # why the short cut is off on this node
+        self.resets = 0
+        self._long_lived = ageing.LongLived(opts.flow_interval)
+        self._lost = self.mesh.maps.counter(abi.Metric.EVENTS_LOST)
+        self._changed = threading.Event()
+        self._stop = threading.Event()
+
+    def _fresh_allocation(self) -> identity.Allocation:
+        """Start numbering above what pinned maps still hold: a set's number must never change its meaning."""
+        fresh = identity.Allocation()
+        maps = self.mesh.maps
+        sets = max((key.set_id for key, _ in maps.policy.items()), default=0)
+        endpoints = max((key.id for key, _ in maps.endpoints.items()), default=0)
+        return dataclasses.replace(
+            fresh,
+            sets=dataclasses.replace(fresh.sets, next=sets + 1),
+            endpoints=dataclasses.replace(fresh.endpoints, next=endpoints + 1),
+        )
+
+    def start(self, self_test: bool) -> None:
+        """Put the configuration in force; `self_test` says whether the short cut may be used on this kernel."""
+        self.accel_off = self.mesh.loaded.acceleration or ("" if self_test else "the self-test failed on this kernel")
+        old = self.mesh.maps.config.get_at(0)
+        adopted = old.generation != 0
+        self.mesh.maps.config.put_at(
+            0,
+            abi.Config(
+                generation=old.generation or 1,
+                acceleration=old.acceleration if adopted else int(self.opts.acceleration),
+                blocking_readers=old.blocking_readers if adopted else int(self.opts.blocking_readers),
+                self_test=int(not self.accel_off),
+                default_allow_host=1,
+                probation_packets=self.opts.probation_packets,
+                udp_timeout_s=options.UDP_TIMEOUT_S,
+                tcp_timeout_s=options.TCP_TIMEOUT_S,
+                tcp_close_timeout_s=options.TCP_CLOSE_TIMEOUT_S,
+                icmp_timeout_s=options.ICMP_TIMEOUT_S,
+            ),
+        )
+        self.reconcile(force=True)
+
+    # --- configuration ---------------------------------------------------------------------------------------------
+
+    def reconcile(self, force: bool = False) -> None:
+        """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
+        loaded = directory.load(self.opts.config_dir, self.snapshot)
+        snapshot, problems = loaded.snapshot, list(loaded.problems)
+        local = [w for w in snapshot.workloads if w.is_local(self.node)]
+        facts, missing = self.workloads.facts(local)
+        problems += missing
+        try:
+            applied = self._apply(snapshot, facts, problems, force)
+        except (MapFull, ValueError) as error:
+            problems.append(model.Problem(str(self.opts.config_dir), "", str(error)))
+            applied = False
+        self._report(tuple(problems))
+        if applied:
+            self._enforce()
+
+    def _apply(
+        self,
+        snapshot: model.Snapshot,
+        facts: dict[workloads.Key, compiler.EndpointFacts],
+        problems: list[model.Problem],
+        force: bool,
+    ) -> bool:
+        node = compiler.NodeInfo(self.node, self.opts.node_ips, self.opts.cluster_cidrs)
+        want, known, allocation = compiler.compile_state(snapshot, self.allocation, facts, node)
+        apply.check_room(self.have, want)
+        before = {k.id: v for k, v in self.have["endpoints"].items() if isinstance(k, abi.EndpointKey)}
+        changed = apply.apply(self.mesh.maps, self.have, want)
+        self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
+        self.snapshot, self.allocation = snapshot, allocation
+        self.view = evaluate.View(want)
+        self._attach(want, known, problems, before, force)
+        if changed or force:
+            self.revision += 1
+            apply.bump(self.mesh.maps)
+        self.names = dataclasses.replace(known, node=self.node, revision=self.revision)
+        self.recorder.update(self.names)
+        state.save(self.opts.run_dir, self.allocation, self.names)
+        return changed or force
+
+    def _attach(
+        self,
+        want: compiler.Desired,
+        known: names.Names,
+        problems: list[model.Problem],
+        before: dict[int, Any],
+        force: bool,
+    ) -> None:
+        wanted: dict[int, tuple[str, int, str]] = {}
+        for key, value in want["endpoints"].items():
+            assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
+            name = known.endpoint(key.id)
+            if name:
+                wanted[key.id] = (name.interface, value.ifindex, name.cgroup)
+        for id, error in self.workloads.attach(wanted, force):
+            problems.append(model.Problem("", f"Workload {known.endpoint(id)}", str(error)))
+        self.workloads.detach({id: value.ifindex for id, value in before.items() if id not in wanted})
+
+    def _report(self, problems: tuple[model.Problem, ...]) -> None:
+        for problem in problems:
+            if problem not in self.problems:
+                LOG.warning("%s", problem)
+        for problem in self.problems:
+            if problem not in problems:
+                LOG.info("mended: %s", problem)
+        self.problems = problems
+
+    def _enforce(self) -> None:
+        """Reset open connections that the policy now in force denies."""
+        if self.view is None:
+            return
+        condemned = enforce.doomed(self.mesh.maps, self.view)
+        if not condemned:
+            return
+        self.resets += enforce.reset(condemned, self.names)
+        self._write(enforce.reset_events(condemned))
+
+    # --- events ----------------------------------------------------------------------------------------------------
+
+    def _write(self, found: Iterable[abi.FlowEvent]) -> None:
+        for event in found:
+            self.flows.write(self.recorder.line(event))
+
+    def drain(self) -> int:
+        """Move waiting events to the flow log; return how many."""
+        found = self.events.read()
+        for event in found:
+            self.flows.write(self.recorder.line(event))
+            if event.type == abi.EventType.STUCK:
+                LOG.warning("a program read with a call that cannot see redirected bytes; its connection is reset")
+                self.resets += enforce.reset(enforce.stuck(self.mesh.maps), self.names)
+        lost = self.mesh.maps.counter(abi.Metric.EVENTS_LOST)
+        if lost != self._lost:
+            self.flows.write(self.recorder.lost(lost - self._lost, time.monotonic_ns()))
+            self._lost = lost
+        self.flows.flush()
+        return len(found)
+
+    def age(self) -> None:
+        """Expire what is dead, record what lives long."""
+        now = time.monotonic_ns()
+        self._write(ageing.expire(self.mesh.maps, self.mesh.maps.config.get_at(0), now))
+        self._write(ageing.abandoned(self.mesh.maps))
+        self._write(self._long_lived.records(self.mesh.maps, now))
+        self.recorder.set_clock(record.ClockOffset.measure())
+        self.flows.flush()
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    def request_reconcile(self) -> None:
+        self._changed.set()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def run(self) -> None:
+        """Serve until `stop`. Then what is pinned stays in force and the flow log is closed."""
+        watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
+        watcher.start()
+        self.resets += enforce.reset(enforce.stuck(self.mesh.maps), self.names)
+        next_age = next_retry = time.monotonic()
+        while not self._stop.is_set():
+            if not self.drain():
+                self._stop.wait(_TICK_S)
+            now = time.monotonic()
+            if self._changed.is_set() or (self.problems and now >= next_retry):
+                self._changed.clear()
+                next_retry = now + _REPLAY_S
+                self._guard(self.reconcile)
+            if now >= next_age:
+                next_age = now + _AGEING_S
+                self._guard(self.age)
+        self.drain()
+        self.flows.close()
+        self.events.close()
+        self.mesh.close()
+
+    def _guard(self, step: Any) -> None:
+        """Run one step; a failure is logged and tried again: a dead agent would protect nobody better."""
+        try:
+            step()
+        except (MeshError, OSError, AttachFailed) as error:
+            LOG.error("%s", error)
+
+    def _watch(self) -> None:
+        for _ in watchfiles.watch(
+            self.opts.config_dir, stop_event=self._stop, debounce=100, step=20, rust_timeout=500, yield_on_timeout=False
+        ):
+            self._changed.set()
+
+
+def handle_signals(agent: Agent) -> None:
+    """SIGTERM and SIGINT end the agent in order; SIGHUP reads the configuration again."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    signal.signal(signal.SIGHUP, lambda *_: agent.request_reconcile())
+
+
+def rss_bytes() -> int:
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0

@@ -1,0 +1,132 @@
+"""Open connections that policy has turned against, or that wait for bytes they cannot see: found here and reset."""
+
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from control import evaluate, names
+from loader import abi, sockdiag
+from loader.maps import Maps
+from loader.record import unpack_addr
+
+_TCP = int(abi.Proto.TCP)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doomed:
+    """One connection to reset, seen from the end that began it; endpoints are 0 where an end is not ours."""
+
+    saddr: bytes
+    daddr: bytes
+    sport: int
+    dport: int
+    src_endpoint: int
+    dst_endpoint: int
+    pair: evaluate.Pair | None  # None: not for policy's sake
+    cookie: int = 0
+
+
+def initiator(key: abi.ConnKey, conn: abi.Conn) -> tuple[int, bytes, int, bytes, int]:
+    """Return (side, address, port, peer's address, peer's port) of the end that began a connection."""
+    ends = ((key.addr0, key.port0), (key.addr1, key.port1))
+    side = 1 if conn.flags & abi.ConnFlag.INITIATOR_1 else 0
+    return side, *ends[side], *ends[1 - side]
+
+
+class Judge:
+    """Asks policy about open connections; remembers answers, since thousands share a pair and a port."""
+
+    def __init__(self, view: evaluate.View) -> None:
+        self._view = view
+        self._answers: dict[tuple[bytes, bytes, int], evaluate.Pair] = {}
+
+    def denied(self, saddr: bytes, daddr: bytes, dport: int) -> evaluate.Pair | None:
+        """Return the decisions against a TCP connection, None where policy allows it."""
+        key = (saddr, daddr, dport)
+        pair = self._answers.get(key)
+        if pair is None:
+            pair = evaluate.evaluate_pair(self._view, unpack_addr(saddr), unpack_addr(daddr), _TCP, dport)
+            self._answers[key] = pair
+        return None if saddr == daddr or pair.allowed else pair
+
+
+def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
+    """Return every open TCP connection that policy no longer allows: those with a socket record, then by conntrack."""
+    judge = Judge(view)
+    out: list[Doomed] = []
+    seen: set[tuple[bytes, int, bytes, int]] = set()
+    for key, conn in opened.conns.items():
+        side, saddr, sport, daddr, dport = initiator(key, conn)
+        seen.add((saddr, sport, daddr, dport))
+        pair = judge.denied(saddr, daddr, dport)
+        if pair is not None:
+            ends = conn.endpoint
+            out.append(
+                Doomed(saddr, daddr, sport, dport, ends[side], ends[1 - side], pair, conn.cookie[side] or max(conn.cookie))
+            )
+    for entry, value in opened.ct.items():
+        tuple_ = (entry.saddr, entry.sport, entry.daddr, entry.dport)
+        if entry.proto != _TCP or tuple_ in seen or value.flags & abi.CtFlag.CLOSING:
+            continue
+        pair = judge.denied(entry.saddr, entry.daddr, entry.dport)
+        if pair is not None:
+            seen.add(tuple_)
+            egress = entry.direction == abi.Direction.EGRESS
+            src, dst = (entry.endpoint, 0) if egress else (0, entry.endpoint)
+            out.append(Doomed(entry.saddr, entry.daddr, entry.sport, entry.dport, src, dst, pair))
+    return out
+
+
+def stuck(opened: Maps) -> list[Doomed]:
+    """Return connections whose reader was marked stuck: by an event, or while no agent was there to hear it."""
+    out = []
+    for key, conn in opened.conns.items():
+        if conn.stuck and not all(conn.closed):
+            side, saddr, sport, daddr, dport = initiator(key, conn)
+            out.append(Doomed(saddr, daddr, sport, dport, conn.endpoint[side], conn.endpoint[1 - side], None))
+    return out
+
+
+def reset(connections: Iterable[Doomed], known: names.Names) -> int:
+    """Reset both ends that live on this node; return how many sockets were still there."""
+    by_netns: Mapping[str, list[sockdiag.SocketName]] = defaultdict(list)
+    for each in connections:
+        for endpoint, local, lport, remote, rport in (
+            (each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport),
+            (each.dst_endpoint, each.daddr, each.dport, each.saddr, each.sport),
+        ):
+            name = known.endpoint(endpoint) if endpoint else None
+            if name and name.netns:
+                by_netns[name.netns].append((local, lport, remote, rport, 0))
+    return sum(sockdiag.destroy(netns, sockets) for netns, sockets in by_netns.items())
+
+
+def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:
+    """Return the record of each reset that policy asked for."""
+    for each in connections:
+        pair = each.pair
+        if pair is None:
+            continue
+        egress, ingress = pair.egress, pair.ingress
+        by_egress = egress is not None and not egress.allowed
+        decision = egress if by_egress else ingress
+        reason = abi.DropReason.POLICY_DENY if decision and decision.rank == abi.Rank.DENY else abi.DropReason.POLICY_DENIED
+        yield blank_event(
+            time=time.monotonic_ns(), type=int(abi.EventType.POLICY_RESET), hook=int(abi.Hook.AGENT),
+            saddr=each.saddr, daddr=each.daddr, sport=each.sport, dport=each.dport, proto=_TCP, cookie=each.cookie,
+            src_endpoint=each.src_endpoint, dst_endpoint=each.dst_endpoint,
+            src_identity=pair.source_identity, dst_identity=pair.destination_identity,
+            egress_rule=egress.rule_id if egress else 0,
+            ingress_rule=ingress.rule_id if ingress and not by_egress else 0,
+            direction=int(abi.Direction.EGRESS if by_egress else abi.Direction.INGRESS),
+            verdict=int(abi.Verdict.DENY), reason=int(reason),
+        )  # fmt: skip
+
+
+_ZERO = abi.FlowEvent.unpack(bytes(abi.FlowEvent.SIZE))
+
+
+def blank_event(**fields: int | bytes) -> abi.FlowEvent:
+    """Return an event with these fields, all others zero."""
+    return dataclasses.replace(_ZERO, **fields)  # type: ignore[arg-type]
