@@ -1,0 +1,107 @@
+"""/metrics: valid for Prometheus' own parser, complete over the enums, and nothing renamed by accident."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import parser
+
+from control import metrics
+from control.flow import log
+from loader import abi
+
+SNAPSHOT = metrics.MetricsSnapshot(
+    counters={metric: 100 + metric for metric in abi.Metric},
+    traffic=(
+        metrics.TrafficRow(0, abi.Direction.EGRESS, 10, 1000),
+        metrics.TrafficRow(abi.DropReason.POLICY_DENIED, abi.Direction.INGRESS, 2, 120),
+        metrics.TrafficRow(250, abi.Direction.EGRESS, 1, 60),
+    ),
+    flow_log=log.FlowLogStats(
+        50, (log.SinkStats("flows.log", 40, 10, "flows.log: No space left on device"), log.SinkStats("-", 50, 0)), 2, 7
+    ),
+    ring_lost=3,
+    open_connections={abi.AccelReason.ACTIVE: 8, abi.AccelReason.PEER_REMOTE: 1},
+    maps=(metrics.MapFill("policy", 12, 65536),),
+    endpoints=4,
+    policy_revision=9,
+    config_problems=1,
+    acceleration=True,
+    agent_rss_bytes=50_000_000,
+    node="n1",
+)
+
+
+def samples(snapshot: metrics.MetricsSnapshot) -> Iterator[tuple[str, float]]:
+    for family in parser.text_string_to_metric_families(metrics.render(snapshot).decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            yield f"{sample.name}{{{labels}}}" if labels else sample.name, sample.value
+
+
+def test_everything_that_is_no_datapath_counter() -> None:
+    found = {name.removeprefix("sockmesh_"): value for name, value in samples(SNAPSHOT)}
+    datapath = {f"{series.metric}_total" for series in metrics.SERIES.values()}
+    rest = {name: value for name, value in found.items() if name.partition("{")[0] not in datapath}
+    assert rest == {
+        "drop_count_total{direction=ingress,reason=POLICY_DENIED}": 2,
+        "drop_count_total{direction=egress,reason=250}": 1,
+        "drop_bytes_total{direction=ingress,reason=POLICY_DENIED}": 120,
+        "drop_bytes_total{direction=egress,reason=250}": 60,
+        "forward_count_total{direction=egress}": 10,
+        "forward_bytes_total{direction=egress}": 1000,
+        "flows_total": 50,
+        "flow_sink_written_total{sink=flows.log}": 40,
+        "flow_sink_written_total{sink=-}": 50,
+        "flow_sink_lost_total{sink=flows.log}": 10,
+        "flow_sink_lost_total{sink=-}": 0,
+        "flow_sink_failing{sink=flows.log}": 1,
+        "flow_sink_failing{sink=-}": 0,
+        "flow_observers": 2,
+        "open_connection_sides{reason=active}": 8,
+        "open_connection_sides{reason=peer-remote}": 1,
+        "bpf_map_entries{map=policy}": 12,
+        "bpf_map_max_entries{map=policy}": 65536,
+        "endpoints": 4,
+        "policy_revision": 9,
+        "config_problems": 1,
+        "shortcut_enabled": 1,
+        "agent_resident_memory_bytes": 50_000_000,
+        "node_info{node=n1}": 1,
+    }
+
+
+@pytest.mark.parametrize("metric", list(abi.Metric))
+def test_every_counter_of_the_datapath_is_shown(metric: abi.Metric) -> None:
+    series = metrics.SERIES[metric]
+    name = f"sockmesh_{series.metric}_total" + ("{{{}={}}}".format(*series.label) if series.label else "")
+    assert dict(samples(SNAPSHOT))[name] == 100 + metric
+
+
+def test_no_two_counters_share_a_name() -> None:
+    names = [(series.metric, series.label) for series in metrics.SERIES.values()]
+    assert len(set(names)) == len(names) == len(abi.Metric)
+
+
+def test_what_was_lost_is_shown_by_where() -> None:
+    lost = {name: value for name, value in samples(SNAPSHOT) if name.startswith("sockmesh_flows_lost_total")}
+    assert lost == {
+        "sockmesh_flows_lost_total{source=kernel}": 100,
+        "sockmesh_flows_lost_total{source=ring_buffer}": 3,
+        "sockmesh_flows_lost_total{source=observer}": 7,
+        "sockmesh_flows_lost_total{source=sink}": 10,
+    }
+
+
+def test_each_family_has_one_help_and_no_sample_comes_twice() -> None:
+    text = metrics.render(SNAPSHOT).decode()
+    helped = re.findall(r"^# HELP (\S+) \S", text, re.M)
+    assert sorted(helped) == sorted(re.findall(r"^# TYPE (\S+) \S", text, re.M)) == sorted(set(helped))
+    lines = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(lines) == len(set(lines))
+
+
+def test_an_agent_that_has_seen_nothing_yet() -> None:
+    found = dict(samples(metrics.MetricsSnapshot()))
+    assert set(found.values()) == {0.0}
+    assert "sockmesh_shortcut_bytes_total" in found

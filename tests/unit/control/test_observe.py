@@ -1,0 +1,307 @@
+"""`sockmesh observe` as people run it: printed lines compared whole, refusals in one line, quiet ends."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+from click import testing
+
+from control.cli import observe
+from control.flow import log, printer, record, serve
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+OPEN: dict[str, Any] = {
+    "flow": {
+        "time": "2026-11-20T20:00:00.123456789Z", "uuid": "u-1", "verdict": "FORWARDED",
+        "IP": {"source": "10.0.0.1", "destination": "10.0.0.2", "ipVersion": "IPv4"},
+        "l4": {"TCP": {"source_port": 40212, "destination_port": 8080}},
+        "source": {"ID": 1, "identity": 256, "namespace": "shop", "labels": ["k8s:app=web"], "pod_name": "web"},
+        "destination": {"ID": 2, "identity": 257, "namespace": "shop", "labels": ["k8s:app=api"], "pod_name": "api"},
+        "Type": "SOCK", "node_name": "n1", "event_type": {"type": 7}, "traffic_direction": "EGRESS",
+        "is_reply": False, "Summary": "TCP; short cut; 12.3 MB sent, 4.1 kB received, 3.2 s",
+        "extensions": {"@type": record.STRUCT, "value": {"sockmesh": {
+            "event": "close", "rule": {"egress": "spec.egress[0]", "source": "web.yaml:12"}}}},
+        "egress_allowed_by": [{"name": "web-out", "namespace": "shop", "kind": "CiliumNetworkPolicy"}],
+    },
+    "node_name": "n1", "time": "2026-11-20T20:00:00.123456789Z",
+}  # fmt: skip
+DROP: dict[str, Any] = {
+    "flow": {
+        "time": "2026-11-20T20:00:01Z", "uuid": "u-2", "verdict": "DROPPED", "drop_reason": 133,
+        "IP": {"source": "fd00::1", "destination": "2001:db8::5", "ipVersion": "IPv6"},
+        "l4": {"UDP": {"source_port": 5000, "destination_port": 53}},
+        "source": {"ID": 1, "identity": 256, "namespace": "shop", "pod_name": "web"},
+        "destination": {"identity": 2, "labels": ["reserved:world"]},
+        "Type": "L3_L4", "node_name": "n1", "event_type": {"type": 1, "sub_type": 133},
+        "traffic_direction": "EGRESS", "drop_reason_desc": "POLICY_DENIED", "is_reply": False, "Summary": "UDP",
+        "extensions": {"@type": record.STRUCT, "value": {"sockmesh": {"event": "drop"}}},
+    },
+    "node_name": "n1", "time": "2026-11-20T20:00:01Z",
+}  # fmt: skip
+LOST = record.lost(5, record.KERNEL_RING, "n1", 1_795_204_802 * 10**9)
+HUBBLE: dict[str, Any] = {  # what another tool wrote: no extension of ours
+    "flow": {
+        "time": "2026-11-20T20:00:03.5Z", "verdict": "FORWARDED", "is_reply": True, "Summary": "TCP Flags: ACK",
+        "IP": {"source": "10.0.0.2", "destination": "10.0.0.1", "ipVersion": "IPv4"},
+        "l4": {"TCP": {"source_port": 80, "destination_port": 33000, "flags": {"ACK": True}}},
+        "source": {"identity": 1}, "destination": {"identity": 256, "namespace": "shop", "pod_name": "web"},
+        "event_type": {"type": 4}, "trace_observation_point": "TO_ENDPOINT", "traffic_direction": "INGRESS",
+    },
+    "node_name": "n2", "time": "2026-11-20T20:00:03.5Z",
+}  # fmt: skip
+ALL = [OPEN, DROP, LOST, HUBBLE]
+CLOSE_LINE = (
+    "Nov 20 20:00:00.123: shop/web:40212 (ID:256) -> shop/api:8080 (ID:257) close EGRESS FORWARDED "
+    "(TCP; short cut; 12.3 MB sent, 4.1 kB received, 3.2 s)"
+)
+DROP_LINE = (
+    "Nov 20 20:00:01.000: shop/web:5000 (ID:256) -> [2001:db8::5]:53 (world) drop:POLICY_DENIED EGRESS DROPPED (UDP)"
+)
+LOST_LINE = "Nov 20 20:00:02.000: EVENTS LOST: 5 from PERF_EVENT_RING_BUFFER"
+HUBBLE_LINE = (
+    "Nov 20 20:00:03.500: shop/web:33000 (ID:256) <- 10.0.0.2:80 (host) to-endpoint INGRESS FORWARDED (TCP Flags: ACK)"
+)
+
+
+@pytest.fixture
+def file(tmp_path: pathlib.Path) -> str:
+    path = tmp_path / "flows.json"
+    path.write_bytes(b"".join(map(record.line, ALL)))
+    return str(path)
+
+
+def run(*args: str, stdin: bytes | None = None) -> testing.Result:
+    return testing.CliRunner().invoke(observe.observe, list(args), input=stdin)
+
+
+def printed(*args: str, stdin: bytes | None = None) -> list[str]:
+    result = run(*args, stdin=stdin)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    return result.stdout.splitlines()
+
+
+def test_compact(file: str) -> None:
+    assert printed("--input-file", file) == [CLOSE_LINE, DROP_LINE, LOST_LINE, HUBBLE_LINE]
+
+
+def test_from_standard_input(file: str) -> None:
+    assert printed("--input-file", "-", "--last", "1", stdin=pathlib.Path(file).read_bytes()) == [HUBBLE_LINE]
+
+
+def test_everything_in_words(file: str) -> None:
+    got = printed("--input-file", file, "--print-node-name", "--print-policy-names", "--time-format", "rfc3339milli")
+    assert got == [
+        "2026-11-20T20:00:00.123Z [n1]" + CLOSE_LINE[19:]
+        + " [egress allowed by CiliumNetworkPolicy shop/web-out spec.egress[0]; web.yaml:12]",
+        "2026-11-20T20:00:01.000Z [n1]" + DROP_LINE[19:] + " [no policy allows it]",
+        "2026-11-20T20:00:02.000Z [n1]" + LOST_LINE[19:],
+        "2026-11-20T20:00:03.500Z [n2]" + HUBBLE_LINE[19:],
+    ]  # fmt: skip
+
+
+def test_numeric(file: str) -> None:
+    assert printed("--input-file", file, "--numeric", "--time-format", "%H:%M", "--verdict", "DROPPED")[0] == (
+        "20:00: [fd00::1]:5000 (ID:256) -> [2001:db8::5]:53 (ID:2) drop:POLICY_DENIED EGRESS DROPPED (UDP)"
+    )
+
+
+@pytest.mark.parametrize("output", ["json", "jsonpb"])
+def test_json_is_what_was_read(file: str, output: str) -> None:
+    assert [json.loads(line) for line in printed("--input-file", file, "-o", output)] == ALL
+
+
+def test_json_reads_back(file: str) -> None:
+    once = run("--input-file", file, "-o", "json").stdout_bytes
+    assert run("--input-file", "-", "-o", "json", stdin=once).stdout_bytes == once
+
+
+def test_table(file: str) -> None:
+    assert printed("--input-file", file, "-o", "table", "--first", "2") == [
+        "TIMESTAMP             SOURCE           DESTINATION        TYPE                        VERDICT     SUMMARY",
+        "Nov 20 20:00:00.123   shop/web:40212   shop/api:8080      close EGRESS                FORWARDED   "
+        "TCP; short cut; 12.3 MB sent, 4.1 kB received, 3.2 s",
+        "Nov 20 20:00:01.000   shop/web:5000    [2001:db8::5]:53   drop:POLICY_DENIED EGRESS   DROPPED     UDP",
+        "Nov 20 20:00:02.000                                       lost events                             "
+        "5 from PERF_EVENT_RING_BUFFER",
+    ]  # fmt: skip
+
+
+def test_dict(file: str) -> None:
+    assert printed("--input-file", file, "-o", "dict", "--print-policy-names", "--type", "drop")[:8] == [
+        "  TIMESTAMP: Nov 20 20:00:01.000",
+        "     SOURCE: shop/web:5000",
+        "DESTINATION: [2001:db8::5]:53",
+        "       TYPE: drop:POLICY_DENIED EGRESS",
+        "    VERDICT: DROPPED",
+        "    SUMMARY: UDP",
+        "     POLICY: no policy allows it",
+        "------------",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        (["--verdict", "DROPPED"], ["u-2"]),
+        (["--verdict", "DROPPED", "--verdict", "FORWARDED"], ["u-1", "u-2", None]),
+        (["--not", "--verdict", "DROPPED"], ["u-1", None]),
+        (["--not", "--verdict=DROPPED", "--not", "--to-port", "8080"], [None]),
+        (["-n", "shop", "--not", "-t", "drop", "-l", "app=web"], ["u-1"]),
+        (["--not", "-nshop"], []),
+        (["--not", "-lapp=web"], ["u-2", None]),
+        (["--not", "-l", "app=web"], ["u-2", None]),
+        (["-tdrop"], ["u-2"]),
+        (["--to-pod", "shop/web"], [None]),
+        (["-4"], ["u-1", None]),
+        (["-6"], ["u-2"]),
+        (["-4", "-6"], ["u-1", "u-2", None]),
+        (["--not", "-6"], ["u-1", None]),
+        (["--last", "1"], [None]),
+        (["--first", "1"], ["u-1"]),
+        (["--since", "2026-11-20T20:00:01Z"], ["u-2", None]),
+        (["--until", "2026-11-20T20:00:01Z"], ["u-1", "u-2"]),
+        (["--node-name", "n2"], [None]),
+    ],
+)
+def test_filters(file: str, args: list[str], wanted: list[str | None]) -> None:
+    got = [json.loads(line) for line in printed("--input-file", file, "-o", "json", *args)]
+    assert [found["flow"].get("uuid") for found in got if "flow" in found] == wanted
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--port", "http"], '--port: "http" is not a port (80) or a range of ports (8000-8999)'),
+        (["--not", "--ip", "x"], '--ip: "x" is neither an address nor a range (10.0.0.1, 10.0.0.0/8, fd00::/8)'),
+        (["--not"], "--not: a filter must follow it, as in --not --ip 10.0.0.1 (found 'nothing')"),
+        (["--not", "--last"], "--not: a filter must follow it, as in --not --ip 10.0.0.1 (found '--last')"),
+        (["--since", "noon"],
+         '--since: "noon" is not a time (2026-11-20T20:00:00Z, 2026-11-20 or, counted back from now, 5m)'),
+        (["--first", "1", "--last", "1"], "--first and --last exclude each other"),
+        (["-f", "--first", "1"], "--follow has no end: it takes neither --first nor --until nor --input-file"),
+        (["--time-format", "x"], '--time-format: unknown "x" (StampMilli, RFC3339, RFC3339Milli, RFC3339Micro, '
+         "RFC3339Nano, RFC1123Z or a pattern like %H:%M)"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_one_line_and_status_2(args: list[str], message: str) -> None:
+    result = run(*args)
+    assert (result.exit_code, result.stderr, result.stdout) == (2, f"Error: {message}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n{}\nnot json\n", "line 3: not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b"[1]\n", "line 1: not a flow record: a JSON object is expected"),
+        (b'{"flow":3}\n', "not a flow record: its flow is not an object"),
+        (b'{"flow":{"l4":[1]}}\n', "a line is not a flow record"),
+        (b"\xff\n", "line 1: not JSON"),
+    ],
+)
+def test_bad_files_are_one_line_and_status_1(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(content)
+    result = run("--input-file", str(path))
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert message in result.stderr
+
+
+def test_a_file_that_is_not_there() -> None:
+    result = run("--input-file", "/nonexistent/flows")
+    assert (result.exit_code, result.stderr) == (1, "Error: /nonexistent/flows: No such file or directory\n")
+
+
+def test_no_agent(tmp_path: pathlib.Path) -> None:
+    result = run("--server", str(tmp_path / "none.sock"))
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: no agent is running: there is no socket {tmp_path}/none.sock; start one with `sockmesh agent`, "
+        "or name its socket with --server\n"
+    )
+
+
+def test_colours_only_where_they_are_wanted(file: str) -> None:
+    assert "\x1b" not in run("--input-file", file).stdout
+    coloured = testing.CliRunner().invoke(observe.observe, ["--input-file", file, "--color", "always"], color=True)
+    assert "\x1b[32mFORWARDED\x1b[0m" in coloured.stdout and "\x1b[31mDROPPED\x1b[0m" in coloured.stdout
+
+
+def test_a_strange_name_cannot_steer_the_terminal() -> None:
+    flow = DROP["flow"] | {"source": {"pod_name": "a\x1b[2Jb"}, "Summary": "\r"}
+    line = printer.compact({"flow": flow, "time": DROP["time"]}, printer.Style(policy_names=True))
+    assert "a\\x1b[2Jb:5000 (unknown)" in line and line.isprintable()
+
+
+@contextlib.contextmanager
+def agent(path: str, flows: log.FlowLog) -> Any:
+    """Serve `observe` on a socket, one connection after the other."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection = listener.accept()[0]
+                with connection:
+                    serve.serve(flows, json.loads(connection.makefile("rb").readline())["params"], connection)
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield
+    flows.close()
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
+
+
+def command(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
+    code = "from control.cli.observe import observe; observe()"
+    return subprocess.Popen([sys.executable, "-c", code, *args], cwd=ROOT, stderr=subprocess.PIPE, **options)
+
+
+@pytest.fixture
+def flows() -> log.FlowLog:
+    made = log.FlowLog()
+    made.write(map(record.line, ALL * 10))
+    made.flush()
+    return made
+
+
+def test_the_agent_answers_with_the_last_twenty(tmp_path: pathlib.Path, flows: log.FlowLog) -> None:
+    path = str(tmp_path / "agent.sock")
+    with agent(path, flows):
+        assert printed("--server", path) == [HUBBLE_LINE, *[CLOSE_LINE, DROP_LINE, LOST_LINE, HUBBLE_LINE] * 6, CLOSE_LINE][
+            :-1
+        ][-26:]
+        assert printed("--server", path, "--uuid", "u-2", "--last", "2")[-1] == DROP_LINE
+        assert len(printed("--server", path, "--all")) == 40
+
+
+def test_following_ends_quietly_on_interrupt(tmp_path: pathlib.Path, flows: log.FlowLog) -> None:
+    path = str(tmp_path / "agent.sock")
+    with agent(path, flows), command("--server", path, "-f", "--last", "1", stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline().decode().rstrip("\n") == HUBBLE_LINE
+        flows.write(record.line(DROP))
+        flows.flush()
+        assert process.stdout.readline().decode().rstrip("\n") == DROP_LINE
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(10), process.stderr.read(), process.stdout.read()) == (0, b"", b"")
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path: pathlib.Path, file: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with command("--input-file", file, stdout=writer) as process:
+        os.close(writer)
+        assert process.stderr
+        assert (process.wait(10), process.stderr.read()) == (0, b"")
