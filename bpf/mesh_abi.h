@@ -112,6 +112,7 @@ enum endpoint_flag {
   ENDPOINT_FLAG_ACCELERATE = 2,
   ENDPOINT_FLAG_HAS_CGROUP = 4,
   ENDPOINT_FLAG_HAS_AUDIT = 8,
+  ENDPOINT_FLAG_SELF_TEST = 16,
 };
 
 enum conn_flag {

@@ -17,10 +17,12 @@ static __always_inline int is_multipath(u64 sk) {
 }
 
 static __always_inline u8 why_not(const struct config *cfg, const struct pair *p, const struct conn_key *k) {
-  if (!cfg->acceleration)
-    return ACCEL_REASON_OFF;
-  if (!cfg->self_test)
-    return ACCEL_REASON_SELF_TEST;
+  if (!(p->src_flags & p->dst_flags & ENDPOINT_FLAG_SELF_TEST)) {
+    if (!cfg->acceleration)
+      return ACCEL_REASON_OFF;
+    if (!cfg->self_test)
+      return ACCEL_REASON_SELF_TEST;
+  }
   if (addr_is_loopback(k->addr0) || p->src_endpoint == p->dst_endpoint)
     return ACCEL_REASON_LOOPBACK;
   if (!p->src_endpoint || !p->dst_endpoint)

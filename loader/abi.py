@@ -143,6 +143,7 @@ class EndpointFlag(enum.IntFlag):
     ACCELERATE = 2
     HAS_CGROUP = 4  # socket hooks are attached to its cgroup, so TCP opens are reported by sock_ops
     HAS_AUDIT = 8  # its policy set holds entries of audit-only policies
+    SELF_TEST = 16  # one of the self-test's own: the short cut is tried on it before anybody else may use it
 
 
 class ConnFlag(enum.IntFlag):
@@ -511,14 +512,17 @@ class FlowEvent(Record):
     pad: U32 = 0
 
 
+RecordType = type[Record]
+
+
 @dataclasses.dataclass(frozen=True)
 class MapSpec:
     """A map as C and Python agree on it. `type` is bcc's table name; a key or value of None has no layout of ours."""
 
     name: str
     type: str
-    key: type[Record] | None
-    value: type[Record] | None
+    key: RecordType | None
+    value: RecordType | None
     max_entries: int
     flags: int = 0
 

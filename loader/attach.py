@@ -13,10 +13,9 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from loader import bpf, programs
+from loader import bpf, mounts, programs
 from loader.errors import AttachFailed, FeatureUnsupported
 
-TRACEFS = Path("/sys/kernel/tracing")
 _PARENT = {programs.Target.INGRESS: 0xFFFFFFF2, programs.Target.EGRESS: 0xFFFFFFF3}
 _CLSACT = 0xFFFF0000
 _HANDLE, _PRIORITY, _ETH_P_ALL = 0x5A, 0x5A, 3
@@ -71,7 +70,7 @@ def _replace(pinned: Path, prog: int, target: int) -> bool:
 
 
 def tracepoint(pin_dir: Path, spec: programs.ProgramSpec, prog: int) -> None:
-    """Attach to a tracepoint of the whole machine; raises FeatureUnsupported where the link cannot outlive the agent."""
+    """Attach to a tracepoint of the whole machine; raises FeatureUnsupported where the link would die with us."""
     pinned = link_path(pin_dir, "tracepoint", spec.function)
     if pinned.exists():
         # A perf link's program cannot be exchanged; a second link first, then the old one away, leaves no gap.
@@ -81,13 +80,12 @@ def tracepoint(pin_dir: Path, spec: programs.ProgramSpec, prog: int) -> None:
         os.rename(pinned, old)
     else:
         old = None
-    ident_file = TRACEFS / "events" / spec.tracepoint / "id"
+    ident_file = mounts.TRACEFS / "events" / spec.tracepoint / "id"
     try:
         ident = int(ident_file.read_text())
     except OSError as error:
         raise FeatureUnsupported(
-            f"{ident_file}: {error.strerror}: mount tracefs (mount -t tracefs tracefs {TRACEFS}); the kernel must be "
-            "built with CONFIG_FTRACE_SYSCALLS"
+            f"{ident_file}: {error.strerror}: the kernel must be built with CONFIG_FTRACE_SYSCALLS"
         ) from error
     event = bpf.tracepoint_event(ident)
     try:
@@ -131,9 +129,7 @@ def remove_filters(ifindex: int) -> None:
     with IPRoute() as ipr:
         for parent in _PARENT.values():
             with contextlib.suppress(NetlinkError):
-                ipr.tc(
-                    "del-filter", "bpf", ifindex, handle=_HANDLE, parent=parent, prio=_PRIORITY, protocol=_ETH_P_ALL
-                )
+                ipr.tc("del-filter", "bpf", ifindex, handle=_HANDLE, parent=parent, prio=_PRIORITY, protocol=_ETH_P_ALL)
 
 
 def remove_links(pin_dir: Path, owner: str) -> None:

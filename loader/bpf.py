@@ -1,6 +1,6 @@
 """bpf(2) and the few calls beside it, by number: what the long-lived agent needs without bcc's LLVM in its memory.
 
-Layouts are those of `union bpf_attr` (include/uapi/linux/bpf.h, kernel 5.10 to 6.18). Every function raises OSError with
+Layouts are those of `union bpf_attr` (uapi/linux/bpf.h, kernel 5.10 to 6.18). Every function raises OSError with
 the kernel's errno; callers turn it into an error that names who must act.
 """
 
@@ -85,7 +85,19 @@ def create_map(
     """Return the fd of a new map; sizes in bytes; btf is (fd, key type id, value type id)."""
     btf_fd, btf_key, btf_value = btf or (0, 0, 0)
     attr = struct.pack(
-        "=IIIIIII16sIIII", int(kind), key, value, entries, flags, 0, 0, name.encode()[:15], 0, btf_fd, btf_key, btf_value
+        "=IIIIIII16sIIII",
+        int(kind),
+        key,
+        value,
+        entries,
+        flags,
+        0,
+        0,
+        name.encode()[:15],
+        0,
+        btf_fd,
+        btf_key,
+        btf_value,
     )
     return call(Cmd.MAP_CREATE, attr)
 

@@ -1,4 +1,4 @@
-"""Struct offsets of the running kernel, from its BTF (Documentation/bpf/btf.rst; /sys/kernel/btf/vmlinux, kernel 5.2 on).
+"""Struct offsets of the running kernel, from its BTF (Documentation/bpf/btf.rst, kernel 5.2 on).
 
 Only what is asked for is decoded: one pass over the type section finds the offset of every type, a second walks the
 members of the wanted structs. Used by the compiler child, so that none of this stays in the agent.
@@ -64,7 +64,7 @@ class Btf:
             return cls(path.read_bytes())
         except OSError as error:
             raise FeatureUnsupported(
-                f"{path}: {error.strerror}: the kernel must be built with CONFIG_DEBUG_INFO_BTF (every distribution's is)"
+                f"{path}: {error.strerror}: the kernel must be built with CONFIG_DEBUG_INFO_BTF (distributions do)"
             ) from error
 
     def _name(self, offset: int) -> str:

@@ -22,7 +22,7 @@ _INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"\s*$', re.MULTILINE)
 
 
 def source(directory: Path, name: str) -> str:
-    """Return a program's text with our own headers put in once each: bcc rewrites table access only in the main file."""
+    """Return a program's text with our own headers put in once each: bcc rewrites table access only in one file."""
     seen: set[str] = set()
 
     def expand(file: str) -> str:
@@ -40,7 +40,9 @@ def flags(pin_dir: Path, kernel: btf.Btf) -> list[str]:
     found, missing = btf.offsets(kernel, programs.OFFSETS)
     lacking = [name for name in missing if name not in programs.OPTIONAL_OFFSETS]
     if lacking:
-        raise FeatureUnsupported(f"this kernel's BTF has no field for {', '.join(lacking)}: kernel 5.10 or later is needed")
+        raise FeatureUnsupported(
+            f"this kernel's BTF has no field for {', '.join(lacking)}: kernel 5.10 or later is needed"
+        )
     out = [f'-DPIN_DIR="{pin_dir}"', "-Wno-unused-function", "-Wno-unused-variable"]
     out += [f"-D{name}={field.offset}" for name, field in found.items()]
     if "OFF_TP_IS_MPTCP" in found:
@@ -68,7 +70,9 @@ def _import_bcc() -> Any:
             "environment of it made with --system-site-packages); PyPI's `bcc` is another project"
         ) from error
     if not hasattr(bcc, "BPF"):
-        raise PackageMissing("the module `bcc` found is not the BPF compiler: pip uninstall bcc; apt-get install python3-bpfcc")
+        raise PackageMissing(
+            "the module `bcc` found is not the BPF compiler: pip uninstall bcc; apt-get install python3-bpfcc"
+        )
     return bcc
 
 
@@ -112,7 +116,8 @@ def run(pin_dir: Path, header_tree: Path) -> dict[str, str]:
         capture_output=True, text=True, errors="replace", timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )  # fmt: skip
-    step, result = "the compiler process did not start", {}
+    step = "the compiler process did not start"
+    result: dict[str, Any] = {}
     for line in child.stdout.splitlines():
         with contextlib.suppress(ValueError):
             message = json.loads(line)

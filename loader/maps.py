@@ -183,6 +183,12 @@ class Maps:
     def __getitem__(self, name: str) -> Map[Record, Record]:
         return self._maps[name]
 
+    def __enter__(self) -> "Maps":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         for each in self._maps.values():
             each.close()

@@ -13,7 +13,7 @@ import os
 import shutil
 from pathlib import Path
 
-from loader import abi, attach, bpf, compiler, headers, maps, programs
+from loader import abi, attach, bpf, compiler, headers, maps, mounts, programs
 from loader.errors import AttachFailed, FeatureUnsupported, MeshError, PrivilegeMissing
 
 ATTACH_CAPABILITIES = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
@@ -94,6 +94,7 @@ class Mesh:
     def _attach_shared(self, replace: bool) -> str:
         """Attach what is not a workload's: the sockhash's program and the tracepoints. Returns why they are not all."""
         try:
+            mounts.ensure("tracefs", mounts.TRACEFS)
             for spec in programs.PROGRAMS:
                 if spec.target is programs.Target.SOCKHASH:
                     attach.sockhash(self.maps.socks.fd, self._progs[spec.function])
@@ -101,7 +102,7 @@ class Mesh:
                     pinned = attach.link_path(self.pin_dir, "tracepoint", spec.function)
                     if replace or not pinned.exists():
                         attach.tracepoint(self.pin_dir, spec, self._progs[spec.function])
-        except (FeatureUnsupported, OSError) as error:
+        except (FeatureUnsupported, AttachFailed, OSError) as error:
             return str(error)
         return ""
 
@@ -154,7 +155,7 @@ class Mesh:
 
 
 def uninstall(pin_dir: Path) -> None:
-    """Remove an agent's programs, links and maps: first the filters, so that no packet meets a mesh that is half gone."""
+    """Remove an agent's programs, links and maps: first the filters, so that no packet meets half a mesh."""
     with contextlib.suppress(MeshError, OSError):
         opened = maps.open_all(pin_dir)
         for _, endpoint in opened.endpoints.items():
@@ -176,10 +177,10 @@ def _require_privileges() -> None:
 
 def _require_bpffs(pin_dir: Path) -> None:
     """Make the pin directory; raises AttachFailed when it is not on a BPF file system."""
-    mount = next((p for p in pin_dir.parents if os.path.ismount(p)), Path("/"))
-    kinds = {line.split()[1]: line.split()[2] for line in Path("/proc/mounts").read_text().splitlines()}
-    if kinds.get(str(mount)) != "bpf":
-        raise AttachFailed(f"{pin_dir}: not on a BPF file system: mount -t bpf bpf /sys/fs/bpf")
+    if mounts.BPF in pin_dir.parents:
+        mounts.ensure("bpf", mounts.BPF)
+    if mounts.kind_at(pin_dir) != "bpf":
+        raise AttachFailed(f"{pin_dir}: not on a BPF file system: give a directory under {mounts.BPF}")
     pin_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 

@@ -1,6 +1,6 @@
 """Fixed-layout records that C and Python share.
 
-A record is a frozen dataclass whose fields are sized integers, addresses or arrays of sized integers. `@record` gives it
+A record is a frozen dataclass whose fields are sized integers, addresses or arrays of them. `@record` gives it
 `pack()`/`unpack()` and refuses, at import, any layout in which a C compiler would insert padding: hash maps compare raw
 bytes, so a hidden pad byte would make two equal keys differ.
 """

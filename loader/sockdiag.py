@@ -1,4 +1,4 @@
-"""Resets TCP connections: SOCK_DESTROY over NETLINK_SOCK_DIAG (kernel 4.9, CONFIG_INET_DIAG_DESTROY), what `ss -K` does.
+"""Resets TCP connections: SOCK_DESTROY over NETLINK_SOCK_DIAG (kernel 4.9, CONFIG_INET_DIAG_DESTROY), as `ss -K`.
 
 The socket is named by its tuple and cookie, so that a later connection on the same tuple is never hit.
 """

@@ -3,24 +3,23 @@
 import contextlib
 import dataclasses
 import logging
-import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import watchfiles
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import ageing, apply, enforce, options, state, workloads
+from control.agent import admin, ageing, apply, enforce, metrics_http, options, state, status, switches, workloads
 from control.flow import log as flow_log
 from control.flow import record, recorder, sink
 from control.source import directory
 from loader import abi, events, mesh
-from loader.errors import AttachFailed, MapFull, MeshError
+from loader.errors import AttachFailed, ConfigInvalid, MapFull, MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.02
@@ -50,10 +49,14 @@ class Agent:
         self.revision = self.names.revision
         self.started = time.time()
         self.accel_off = ""  # why the short cut is off on this node
+        self.self_test: dict[str, str] = {}  # case -> "ok" or what went wrong
+        self._config_lock = threading.Lock()  # the admin socket's threads write switches, our own the generation
         self.resets = 0
         self._long_lived = ageing.LongLived(opts.flow_interval)
         self._lost = self.mesh.maps.counter(abi.Metric.EVENTS_LOST)
         self._changed = threading.Event()
+        self._reconciled = threading.Condition()
+        self._rounds = 0  # reconciliations finished
         self._stop = threading.Event()
 
     def _fresh_allocation(self) -> identity.Allocation:
@@ -68,9 +71,11 @@ class Agent:
             endpoints=dataclasses.replace(fresh.endpoints, next=endpoints + 1),
         )
 
-    def start(self, self_test: bool) -> None:
-        """Put the configuration in force; `self_test` says whether the short cut may be used on this kernel."""
-        self.accel_off = self.mesh.loaded.acceleration or ("" if self_test else "the self-test failed on this kernel")
+    def start(self) -> None:
+        """Put the configuration in force; whether the short cut may be used on this kernel is found out first."""
+        self.accel_off = self.mesh.loaded.acceleration
+        if self.accel_off:
+            LOG.warning("the short cut is off: %s", self.accel_off)
         old = self.mesh.maps.config.get_at(0)
         adopted = old.generation != 0
         self.mesh.maps.config.put_at(
@@ -126,11 +131,30 @@ class Agent:
         self._attach(want, known, problems, before, force)
         if changed or force:
             self.revision += 1
-            apply.bump(self.mesh.maps)
+            with self._config_lock:
+                apply.bump(self.mesh.maps)
         self.names = dataclasses.replace(known, node=self.node, revision=self.revision)
         self.recorder.update(self.names)
         state.save(self.opts.run_dir, self.allocation, self.names)
         return changed or force
+
+    def reconcile_now(self, timeout: float = 30.0) -> dict[str, Any]:
+        """Have the directory read again and wait until that is done; return what is wrong with it."""
+        with self._reconciled:
+            # One that runs now may have read the directory before the caller's edit, so two must end.
+            goal = self._rounds + 2
+            self._changed.set()
+            while self._rounds < goal and not self._stop.is_set() and (timeout := timeout - 0.05) > 0:
+                self._changed.set()
+                self._reconciled.wait(0.05)
+        return {"policy_revision": self.revision, "problems": [str(problem) for problem in self.problems]}
+
+    def set_switch(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Set fields of the config record, for the admin socket; raises ConfigInvalid."""
+        with self._config_lock:
+            changed = switches.with_changes(self.mesh.maps.config.get_at(0), params)
+            self.mesh.maps.config.put_at(0, changed)
+        return {"config": dataclasses.asdict(changed)}
 
     def _attach(
         self,
@@ -221,6 +245,9 @@ class Agent:
                 self._changed.clear()
                 next_retry = now + _REPLAY_S
                 self._guard(self.reconcile)
+                with self._reconciled:
+                    self._rounds += 1
+                    self._reconciled.notify_all()
             if now >= next_age:
                 next_age = now + _AGEING_S
                 self._guard(self.age)
@@ -243,14 +270,25 @@ class Agent:
             self._changed.set()
 
 
-def handle_signals(agent: Agent) -> None:
-    """SIGTERM and SIGINT end the agent in order; SIGHUP reads the configuration again."""
+def serve(opts: options.Options) -> None:
+    """Run an agent with its admin socket and /metrics until SIGTERM or SIGINT; SIGHUP reads the directory again."""
+    if not opts.config_dir.is_dir():
+        raise ConfigInvalid(f"--config {opts.config_dir}: not a directory")
+    if opts.metrics:
+        metrics_http.parse(opts.metrics)
+    node = Agent(opts)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
-    signal.signal(signal.SIGHUP, lambda *_: agent.request_reconcile())
-
-
-def rss_bytes() -> int:
-    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
+        signal.signal(number, lambda *_: node.stop())
+    signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
+    node.start()
+    with contextlib.ExitStack() as stack:
+        handlers = {
+            "status": lambda _: status.status(node),
+            "set": node.set_switch,
+            "reconcile": lambda _: node.reconcile_now(),
+        }
+        stack.callback(admin.AdminServer(opts.socket, handlers, node.flows).close)
+        if opts.metrics:
+            stack.callback(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node)).close)
+        LOG.info("node %s: %d workloads under policy", node.node, len(node.have["endpoints"]))
+        node.run()

@@ -98,7 +98,9 @@ def _apply_crowded(
 ) -> None:
     """Old and new do not fit side by side: close the endpoints whose sets change, then exchange their entries."""
     dropped = {key.set_id for key in changes["policy"].deletes if isinstance(key, abi.PolicyKey)}
-    closed = [key for key, value in have["endpoints"].items() if isinstance(value, abi.Endpoint) and value.set_id in dropped]
+    closed = [
+        key for key, value in have["endpoints"].items() if isinstance(value, abi.Endpoint) and value.set_id in dropped
+    ]
     for key in closed:
         value = have["endpoints"][key]
         assert isinstance(value, abi.Endpoint)

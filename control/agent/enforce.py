@@ -63,7 +63,9 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
         if pair is not None:
             ends = conn.endpoint
             out.append(
-                Doomed(saddr, daddr, sport, dport, ends[side], ends[1 - side], pair, conn.cookie[side] or max(conn.cookie))
+                Doomed(
+                    saddr, daddr, sport, dport, ends[side], ends[1 - side], pair, conn.cookie[side] or max(conn.cookie)
+                )
             )
     for entry, value in opened.ct.items():
         tuple_ = (entry.saddr, entry.sport, entry.daddr, entry.dport)
@@ -111,7 +113,9 @@ def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:
         egress, ingress = pair.egress, pair.ingress
         by_egress = egress is not None and not egress.allowed
         decision = egress if by_egress else ingress
-        reason = abi.DropReason.POLICY_DENY if decision and decision.rank == abi.Rank.DENY else abi.DropReason.POLICY_DENIED
+        reason = (
+            abi.DropReason.POLICY_DENY if decision and decision.rank == abi.Rank.DENY else abi.DropReason.POLICY_DENIED
+        )
         yield blank_event(
             time=time.monotonic_ns(), type=int(abi.EventType.POLICY_RESET), hook=int(abi.Hook.AGENT),
             saddr=each.saddr, daddr=each.daddr, sport=each.sport, dport=each.dport, proto=_TCP, cookie=each.cookie,

@@ -1,4 +1,4 @@
-"""What the agent keeps beside its pins, so that numbers mean the same after a restart: `state.json` and `names.json`."""
+"""What the agent keeps so that numbers mean the same after a restart: `state.json` and `names.json`."""
 
 import os
 from pathlib import Path

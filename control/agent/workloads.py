@@ -21,7 +21,9 @@ class Workloads:
         self._facts: dict[Key, tuple[tuple[str, str, str, int], compiler.EndpointFacts]] = {}
         self._attached: dict[int, tuple[str, int, str]] = {}  # endpoint id -> interface, ifindex, cgroup
 
-    def facts(self, workloads: Iterable[model.Workload]) -> tuple[dict[Key, compiler.EndpointFacts], list[model.Problem]]:
+    def facts(
+        self, workloads: Iterable[model.Workload]
+    ) -> tuple[dict[Key, compiler.EndpointFacts], list[model.Problem]]:
         """Return the facts of each workload that is really here, and a problem for each that is not."""
         found: dict[Key, compiler.EndpointFacts] = {}
         problems: list[model.Problem] = []

@@ -131,6 +131,8 @@ class Matcher:
                     return False
                 if query.until_ns is not None and when > query.until_ns:
                     return False
+            if flow is not None and "node_name" not in flow and "node_name" in response:
+                flow = {**flow, "node_name": response["node_name"]}  # some writers name the node outside only
             return self._holds(flow) if flow is not None else "lost_events" in response
         except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise NotAFlow(f"not a flow record: {error}") from None

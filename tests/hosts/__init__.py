@@ -1,6 +1,6 @@
 """Pods and nodes for tests, demo and bench: network namespaces, veths, bridges and cgroups that real programs run in.
 
-Imports the standard library, pyroute2 and `loader.errors`. Everything made here is written down first, so that
+A `Mesh` runs a real agent for a node's pods. Everything made here is written down first, so that
 `tests.hosts.cleanup.sweep()` removes what a killed run left behind, and nothing else.
 
     with Node("n1") as node:
@@ -10,7 +10,8 @@ Imports the standard library, pyroute2 and `loader.errors`. Everything made here
         print(client.run(["curl", "-s", web.ip]).stdout)
 """
 
+from tests.hosts.mesh import Mesh
 from tests.hosts.node import Node
 from tests.hosts.pod import Host, Pod
 
-__all__ = ["Host", "Node", "Pod"]
+__all__ = ["Host", "Mesh", "Node", "Pod"]

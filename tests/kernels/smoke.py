@@ -1,4 +1,4 @@
-"""The least that a kernel must do: BTF, a compiled program, a map, cgroup v2, tracefs (python -m tests.kernels.smoke)."""
+"""The least that a kernel must do: BTF, a compiled program, a map, cgroup v2, tracefs (`-m tests.kernels.smoke`)."""
 
 import os
 import platform

@@ -224,7 +224,7 @@ def test_a_bad_filter_is_the_callers_error(agent: str) -> None:
 
 
 def test_no_agent(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(errors.AgentUnavailable, match="no agent is running: there is no socket .*`sockmesh agent`"):
+    with pytest.raises(errors.AgentUnavailable, match=r"no agent is running: there is no socket .*`sockmesh agent`"):
         admin_client.call(str(tmp_path / "none.sock"), "status")
 
 

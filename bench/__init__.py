@@ -1,0 +1,1 @@
+"""Measures the mesh against plain veth and a Unix socket."""

@@ -1,0 +1,68 @@
+"""Serves /metrics, and nothing else, over HTTP."""
+
+import http.server
+import ipaddress
+import logging
+import threading
+from collections.abc import Callable
+
+from control import metrics
+from loader.errors import ConfigInvalid
+
+LOG = logging.getLogger("sockmesh.metrics")
+
+
+def parse(where: str) -> tuple[str, int]:
+    """Return (host, port) of "ADDR:PORT"; raises ConfigInvalid."""
+    host, _, port = where.rpartition(":")
+    host = host.strip("[]")
+    try:
+        ipaddress.ip_address(host)
+        if not 0 <= int(port) <= 65535:
+            raise ValueError
+    except ValueError:
+        raise ConfigInvalid(f"--metrics {where}: an address and a port are needed, as in 127.0.0.1:9965") from None
+    return host, int(port)
+
+
+class MetricsServer:
+    """Answers GET /metrics until `close`; `address` is where it really listens (port 0 asks for any free one)."""
+
+    def __init__(self, where: str, snapshot: Callable[[], metrics.MetricsSnapshot]) -> None:
+        host, port = parse(where)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            server_version, sys_version = "sockmesh", ""
+            timeout = 10
+
+            def do_GET(self) -> None:
+                if self.path.partition("?")[0] != "/metrics":
+                    self.send_error(404, "only /metrics is here")
+                    return
+                body = metrics.render(snapshot())
+                self.send_response(200)
+                self.send_header("Content-Type", metrics.CONTENT_TYPE)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                LOG.debug(format, *args)
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            address_family = 10 if ":" in host else 2
+
+        try:
+            self._server = Server((host, port), Handler)
+        except OSError as error:
+            raise ConfigInvalid(
+                f"--metrics {where}: {error.strerror}: choose another address, or --metrics '' for none"
+            ) from error
+        bound = self._server.server_address
+        self.address = (str(bound[0]), int(bound[1]))
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()

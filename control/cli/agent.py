@@ -1,0 +1,48 @@
+"""`sockmesh agent`: this node's agent, configured by a directory of YAML."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from control.agent import options
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--config", "config_dir", type=_PATH, required=True, metavar="DIR", help="Directory of YAML, watched.")
+@click.option("--node", default="", help="This node's name (default: the host name).")
+@click.option("--run-dir", type=_PATH, default=options.Options.run_dir, show_default=True, help="Socket and state.")
+@click.option("--pin-dir", type=_PATH, default=options.Options.pin_dir, show_default=True, help="Pinned maps.")
+@click.option("--flow-log", multiple=True, metavar="FILE", help="Write flow records there; - is standard output.")
+@click.option("--flow-log-max-size", type=click.IntRange(1), default=100, show_default=True, metavar="MB")
+@click.option("--flow-log-files", type=click.IntRange(0), default=5, show_default=True, help="Rotated files kept.")
+@click.option("--flow-interval", type=click.FloatRange(0.1), default=60.0, show_default=True, metavar="SECONDS",
+              help="How often a long-lived connection gets a record.")  # fmt: skip
+@click.option("--metrics", default="127.0.0.1:9965", show_default=True, metavar="ADDR:PORT", help="Empty: none.")
+@click.option("--acceleration/--no-acceleration", default=True, show_default=True, help="Switch of a fresh start.")
+@click.option("--blocking-readers/--no-blocking-readers", default=False, show_default=True,
+              help="Also short-cut programs that read in blocking mode.")  # fmt: skip
+@click.option("--probation-packets", type=click.IntRange(8, 1_000_000), default=8, show_default=True,
+              help="Packets an end must have sent before its connection is short-cut.")  # fmt: skip
+@click.option("--node-ip", "node_ips", multiple=True, metavar="IP", help="An address of this node (entity `host`).")
+@click.option("--cluster-cidr", "cluster_cidrs", multiple=True, metavar="CIDR", help="Entity `cluster` reaches it.")
+@click.option("--self-test/--no-self-test", default=True, show_default=True,
+              help="Test the short cut on this kernel first; without the test it stays off.")  # fmt: skip
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def agent(config_dir: Path, flow_log: tuple[str, ...], flow_log_max_size: int, log_level: str, **given: object) -> None:
+    """Put the policies and workloads of a directory in force on this node, and keep them so.
+
+    Stopping the agent leaves policy and short cut in force; starting it again adopts them.
+    """
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    chosen = options.Options(
+        config_dir=config_dir,
+        flow_log=flow_log,
+        flow_log_max_bytes=flow_log_max_size * 1_000_000,
+        **given,  # type: ignore[arg-type]
+    )
+    from control.agent import agent as node_agent
+
+    node_agent.serve(chosen)
