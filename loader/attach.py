@@ -16,7 +16,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from loader import bpf, mounts, programs
 from loader.errors import AttachFailed, FeatureUnsupported
 
-_PARENT = {programs.Target.INGRESS: 0xFFFFFFF2, programs.Target.EGRESS: 0xFFFFFFF3}
+PARENT = {programs.Target.INGRESS: 0xFFFFFFF2, programs.Target.EGRESS: 0xFFFFFFF3}
 _CLSACT = 0xFFFF0000
 _HANDLE, _PRIORITY, _ETH_P_ALL = 0x5A, 0x5A, 3
 
@@ -117,7 +117,7 @@ def filters(interface: str, ifindex: int, progs: dict[programs.Target, tuple[str
                     raise
             for target, (name, fd) in progs.items():
                 ipr.tc(
-                    "replace-filter", "bpf", ifindex, handle=_HANDLE, fd=fd, name=name, parent=_PARENT[target],
+                    "replace-filter", "bpf", ifindex, handle=_HANDLE, fd=fd, name=name, parent=PARENT[target],
                     direct_action=True, prio=_PRIORITY, protocol=_ETH_P_ALL,
                 )  # fmt: skip
     except NetlinkError as error:
@@ -127,7 +127,7 @@ def filters(interface: str, ifindex: int, progs: dict[programs.Target, tuple[str
 def remove_filters(ifindex: int) -> None:
     """Take our filters off an interface; one that is gone is no error."""
     with IPRoute() as ipr:
-        for parent in _PARENT.values():
+        for parent in PARENT.values():
             with contextlib.suppress(NetlinkError):
                 ipr.tc("del-filter", "bpf", ifindex, handle=_HANDLE, parent=parent, prio=_PRIORITY, protocol=_ETH_P_ALL)
 

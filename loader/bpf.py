@@ -23,6 +23,7 @@ class Cmd(enum.IntEnum):
     MAP_UPDATE_ELEM = 2
     MAP_DELETE_ELEM = 3
     MAP_GET_NEXT_KEY = 4
+    PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_ATTACH = 8
@@ -216,6 +217,29 @@ def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> int:
     attr = bytearray(struct.pack("=QQQQIIQQ", 0, 0, _pointer(k), _pointer(v), count, fd, 0, 0))
     call(Cmd.MAP_UPDATE_BATCH, attr)
     return int(struct.unpack_from("=I", attr, 32)[0])
+
+
+def call_helper(number: int) -> bytes:
+    """Return the instruction that calls a helper; it finds the program's context in r1."""
+    return struct.pack("=BBhi", 0x85, 0, 0, number)
+
+
+def exit_with(result: int) -> bytes:
+    """Return the instructions that end a program with a result."""
+    return struct.pack("=BBhi", 0xB7, 0, 0, result) + struct.pack("=BBhi", 0x95, 0, 0, 0)
+
+
+def load_program(kind: int, instructions: bytes, expected_attach: int, name: str) -> int:
+    """Return the fd of a program given as instructions, for probes; the mesh's own come from loader.compiler."""
+    code, licence = _buffer(instructions), _buffer(b"GPL\0")
+    return call(
+        Cmd.PROG_LOAD,
+        struct.pack(
+            "=IIQQIIQII16sII",
+            kind, len(instructions) // 8, _pointer(code), _pointer(licence), 0, 0, 0, 0, 0, name.encode()[:15], 0,
+            expected_attach,
+        ),
+    )  # fmt: skip
 
 
 def attach(target: int, prog: int, kind: int, flags: int = 0, replace: int = 0) -> None:

@@ -33,18 +33,29 @@ def _request(name: SocketName) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), _SOCK_DESTROY, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body
 
 
+def channel() -> socket.socket:
+    """Return a socket for `request`; it acts on the calling thread's network namespace."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    sock.settimeout(2)
+    return sock
+
+
+def request(sock: socket.socket, name: SocketName) -> int:
+    """Ask to reset one connection; return 0 or the kernel's errno."""
+    sock.send(_request(name))
+    reply = sock.recv(65536)
+    kind = struct.unpack_from("=H", reply, 4)[0]
+    return -int(struct.unpack_from("=i", reply, 16)[0]) if kind == _NLMSG_ERROR else 0
+
+
 def destroy(pod_netns: str, names: Sequence[SocketName]) -> int:
     """Reset connections of one pod; return how many were still there. Raises OSError if the kernel cannot do it."""
 
     def run() -> int:
         done = 0
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as sock:
-            sock.settimeout(2)
+        with channel() as sock:
             for name in names:
-                sock.send(_request(name))
-                reply = sock.recv(65536)
-                kind = struct.unpack_from("=H", reply, 4)[0]
-                status = -struct.unpack_from("=i", reply, 16)[0] if kind == _NLMSG_ERROR else 0
+                status = request(sock, name)
                 if status == 0:
                     done += 1
                 elif status not in (errno.ENOENT, errno.ESTALE):
