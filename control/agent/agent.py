@@ -23,6 +23,7 @@ from loader.errors import AttachFailed, ConfigInvalid, MapFull, MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.02
+_TYPE = next(at for name, _, at in abi.FlowEvent.FIELDS if name == "type")
 _AGEING_S = 5.0
 _REPLAY_S = 1.0  # how soon problems that may mend themselves (a missing namespace) are tried again
 
@@ -202,9 +203,9 @@ class Agent:
     def drain(self) -> int:
         """Move waiting events to the flow log; return how many."""
         found = self.events.read()
-        for event in found:
-            self.flows.write(self.recorder.line(event))
-            if event.type == abi.EventType.STUCK:
+        self.flows.write(map(self.recorder.raw_line, found))
+        for raw in found:
+            if raw[_TYPE] == abi.EventType.STUCK:
                 LOG.warning("a program read with a call that cannot see redirected bytes; its connection is reset")
                 self.resets += enforce.reset(enforce.stuck(self.mesh.maps), self.names)
         lost = self.mesh.maps.counter(abi.Metric.EVENTS_LOST)

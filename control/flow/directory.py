@@ -4,7 +4,7 @@ import collections
 from typing import Any
 
 from control import names
-from loader import abi
+from loader import abi, record
 
 Json = dict[str, Any]
 
@@ -82,6 +82,13 @@ class Directory:
         if name and name.name:
             side["pod_name"] = name.name
         return side
+
+    def source(self, endpoint: int, destination: bytes) -> bytes:
+        """Return the address from which an endpoint would have called: a refused connect has none of its own yet."""
+        name = self._endpoint(endpoint, 0, "")
+        family = ":" in record.unpack_addr(destination)
+        addresses = (ip for ip in (name.ips if name else ()) if (":" in ip) == family)
+        return next(map(record.pack_addr, addresses), bytes(16))
 
     def _endpoint(self, endpoint: int, identity: int, ip: str) -> names.EndpointName | None:
         if endpoint:

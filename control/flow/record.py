@@ -207,7 +207,7 @@ def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset
     """Return the record of one event with the names of a directory that may be used for many."""
     when = timestamp(event.time + clock.ns)
     said = verdict(event)
-    source_ip, version = _address(event.saddr)
+    source_ip, version = _address(event.saddr if any(event.saddr) else known.source(event.src_endpoint, event.daddr))
     destination_ip, _ = _address(event.daddr)
     inner: Json = {"time": when, "uuid": uuid, "verdict": said}
     reason = _drop_reason(event) if said == "DROPPED" else 0

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from control import names
-from control.flow import directory, record
+from control.flow import directory, record, template
 from loader import abi
 
 
@@ -16,11 +16,13 @@ class Recorder:
         self.clock = clock or record.ClockOffset.measure()
         self._uuid = uuid
         self._directory = directory.Directory(known)
+        self._forms = template.Forms(self.flow)
 
     def update(self, known: names.Names) -> None:
         """Use other names from now on. What they no longer hold keeps its name for the closes that are still due."""
         if known is not self._directory.names:
             self._directory = directory.Directory(known, self._directory)
+            self._forms = template.Forms(self.flow)
 
     def set_clock(self, clock: record.ClockOffset) -> None:
         """Use another offset to wall time: call it now and then, because the wall clock can be set."""
@@ -31,6 +33,10 @@ class Recorder:
 
     def line(self, event: abi.FlowEvent) -> bytes:
         return record.line(self.flow(event))
+
+    def raw_line(self, raw: bytes) -> bytes:
+        """Return the line of an event as the ring buffer holds it: what `line` returns, sooner."""
+        return self._forms.line(raw, self.clock.ns, self._uuid)
 
     def lost(self, count: int, monotonic_ns: int, source: str = record.KERNEL_RING) -> bytes:
         """Return the line that says how many events the kernel could not hand over."""

@@ -376,6 +376,47 @@ def test_clock_offset_takes_the_closest_reading() -> None:
     assert record.ClockOffset.measure(lambda: next(walls), lambda: next(ticks), 3) == record.ClockOffset(10_000)
 
 
+_BYTES = st.sampled_from([0, 1, 999, 1000, 123_456_789, 2**63])
+_SMALL = st.integers(0, 30)
+
+
+@given(
+    st.lists(
+        st.builds(
+            event, time=st.integers(0, 10**15),
+            cookie=st.sampled_from([0, 1, 77]), sport=st.sampled_from([0, 1, 40212]),
+            saddr=st.sampled_from([layout.pack_addr(a) for a in ("10.0.0.1", "fd00::1", "192.0.2.9")] + [bytes(16)]),
+            proto=st.sampled_from([1, 6, 17, 58, 132, 99]), type=st.integers(0, 9), hook=st.integers(0, 9),
+            direction=st.integers(0, 1), src_endpoint=st.integers(0, 3), egress_rule=st.sampled_from([0, 7, 99]),
+            verdict=st.integers(0, 2), reason=st.sampled_from([0, 133, 181, 250]), tcp_flags=st.integers(0, 255),
+            accel=st.integers(0, 1), accel_reason=st.tuples(_SMALL, _SMALL), icmp_type=_SMALL, icmp_code=_SMALL,
+            tx_bytes=_BYTES, rx_bytes=_BYTES, tx_redirected=_BYTES, rx_redirected=_BYTES,
+            duration=st.sampled_from([0, 1, 10**6, 10**9, 10**14]), flags=_SMALL,
+        ),
+        min_size=1, max_size=3,
+    )
+)  # fmt: skip
+def test_forms_write_the_same_bytes(events: list[abi.FlowEvent]) -> None:
+    made = recorder.Recorder(NAMES, CLOCK, lambda: UUID)
+    for each in events:
+        expected = made.line(each)
+        changed = dataclasses.replace(each, time=each.time + 10**9, sport=each.sport and 555, cookie=each.cookie and 8)
+        assert [made.raw_line(each.pack()) for _ in range(3)] == [expected] * 3
+        assert made.raw_line(changed.pack()) == made.line(changed)
+
+
+def test_a_percent_sign_in_a_name_is_only_a_percent_sign() -> None:
+    odd = dataclasses.replace(NAMES, endpoints={1: dataclasses.replace(WEB, labels=("k8s:a=%(time)s%d",)), 2: API})
+    made = recorder.Recorder(dataclasses.replace(odd, identities={}), CLOCK, lambda: UUID)
+    assert {made.raw_line(event().pack()) for _ in range(3)} == {made.line(event())}
+
+
+def test_a_refused_call_has_its_callers_address() -> None:
+    assert inner(saddr=bytes(16), hook=abi.Hook.CONNECT, type=abi.EventType.DROP)["IP"]["source"] == "10.0.0.1"
+    v6 = inner(saddr=bytes(16), daddr=layout.pack_addr("fd00::2"), type=abi.EventType.DROP)["IP"]
+    assert v6 == {"source": "fd00::1", "destination": "fd00::2", "ipVersion": "IPv6"}
+
+
 def test_examples_in_docstrings() -> None:
     from control.flow import labels, printer, query, summary
 
