@@ -14,25 +14,28 @@
 #include "kernel.h"
 
 #define O_NONBLOCK_FLAG 04000
+#define NSID_UNKNOWN 0xffffffff
 
 /* Why this end must not be redirected to, as far as its socket tells now; ACTIVE when nothing speaks against it. */
-static __always_inline u8 reader_reason(u64 sk, u64 cookie, const struct config *cfg) {
+static __always_inline u8 reader_reason(u64 sk, u64 cookie, u64 program) {
   if (!sk || peek64(sk, OFF_SKC_COOKIE) != cookie)
     return ACCEL_REASON_UNKNOWN;
-  if (!cfg->blocking_readers) {
-    u64 sock = peek64(sk, OFF_SK_SOCKET);
-    u64 file = sock ? peek64(sock, OFF_SOCKET_FILE) : 0;
-    if (!file)
-      return ACCEL_REASON_PROBATION; /* not accepted yet */
-    if (!(peek32(file, OFF_FILE_FLAGS) & O_NONBLOCK_FLAG))
-      return ACCEL_REASON_BLOCKING;
-  }
+  u64 sock = peek64(sk, OFF_SK_SOCKET);
+  u64 file = sock ? peek64(sock, OFF_SOCKET_FILE) : 0;
+  if (!file)
+    return ACCEL_REASON_PROBATION; /* not accepted yet */
+  if (!(peek32(file, OFF_FILE_FLAGS) & O_NONBLOCK_FLAG))
+    return ACCEL_REASON_BLOCKING;
   if (peek32(sk, OFF_SK_RCVLOWAT) > 1)
     return ACCEL_REASON_LOW_WATER;
   if (peek64(sk, OFF_ICSK_ULP))
     return ACCEL_REASON_ULP;
   if ((s32)peek32(sk, OFF_SK_PEEK) >= 0)
     return ACCEL_REASON_PEEK_OFF;
+  struct program_key k = {.inode = program};
+  struct program_value *caught = program ? programs.lookup(&k) : 0;
+  if (caught)
+    return caught->reason == ACCEL_REASON_IO_URING ? ACCEL_REASON_IO_URING : ACCEL_REASON_PROGRAM;
   return ACCEL_REASON_ACTIVE;
 }
 
@@ -92,16 +95,19 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct conn_key *
 
 /* Called for each TCP packet that leaves a pod: count it, and enrol its socket once both ends have proved themselves. */
 static __always_inline void consider(struct __sk_buff *skb, const struct conn_key *k, struct conn *c, int side,
-                                     const struct config *cfg, u32 nsid) {
+                                     const struct config *cfg, const struct endpoint *ep) {
   if (!(c->flags & CONN_FLAG_CANDIDATE) || c->denied || (side ? c->enrolled[1] : c->enrolled[0]))
     return;
   u32 seen = side ? ++c->packets[1] : ++c->packets[0];
   /* Looking is not free: once in eight packets is soon enough. */
   if (seen < cfg->probation_packets || seen & 7)
     return;
-  if (c->marked[0] || c->marked[1] || !c->cookie[0] || !c->cookie[1])
+  if (c->marked[0] || c->marked[1] || !c->cookie[0] || !c->cookie[1] || ep->nsid == NSID_UNKNOWN)
     return;
-  u8 why0 = reader_reason(c->sock[0], c->cookie[0], cfg), why1 = reader_reason(c->sock[1], c->cookie[1], cfg);
+  if (!(cfg->acceleration && cfg->self_test) && !(ep->flags & ENDPOINT_FLAG_SELF_TEST))
+    return; /* switched off since the connection opened */
+  u8 why0 = reader_reason(c->sock[0], c->cookie[0], c->program[0]);
+  u8 why1 = reader_reason(c->sock[1], c->cookie[1], c->program[1]);
   if (why0 != ACCEL_REASON_ACTIVE || why1 != ACCEL_REASON_ACTIVE) {
     if (!c->enrolled[0])
       c->reason[0] = why0 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why0;
@@ -109,5 +115,5 @@ static __always_inline void consider(struct __sk_buff *skb, const struct conn_ke
       c->reason[1] = why1 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why1;
     return;
   }
-  enrol(skb, k, c, side, nsid);
+  enrol(skb, k, c, side, ep->nsid);
 }

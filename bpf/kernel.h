@@ -31,6 +31,12 @@ static __always_inline u8 peek8(u64 base, u32 off) {
   return v;
 }
 
+/* The inode of the executable that runs now; 0 for a kernel thread. */
+static __always_inline u64 current_program(void) {
+  u64 exe = peek64(peek64(bpf_get_current_task(), OFF_TASK_MM), OFF_MM_EXE);
+  return exe ? peek64(peek64(exe, OFF_FILE_INODE), OFF_INODE_INO) : 0;
+}
+
 /* Whether this socket holds redirected bytes that its program has not read yet. */
 static __always_inline int psock_has_data(u64 sk) {
   u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull; /* the low bits are flags (include/linux/skmsg.h) */

@@ -105,6 +105,7 @@ enum accel_reason {
   ACCEL_REASON_ENROL_FAILED = 17,
   ACCEL_REASON_FOREIGN = 18,
   ACCEL_REASON_PEEK_OFF = 19,
+  ACCEL_REASON_IO_URING = 20,
 };
 
 enum endpoint_flag {
@@ -168,29 +169,25 @@ enum metric {
 
 struct config {
   __u32 generation;
-  __u8 acceleration;
-  __u8 blocking_readers;
-  __u8 self_test;
-  __u8 default_allow_host;
   __u32 probation_packets;
   __u32 udp_timeout_s;
   __u32 tcp_timeout_s;
   __u32 tcp_close_timeout_s;
   __u32 icmp_timeout_s;
-  __u32 pad;
+  __u8 acceleration;
+  __u8 self_test;
+  __u16 pad0;
 };
-_Static_assert(sizeof(struct config) == 32, "struct config");
+_Static_assert(sizeof(struct config) == 28, "struct config");
 _Static_assert(__builtin_offsetof(struct config, generation) == 0, "struct config.generation");
-_Static_assert(__builtin_offsetof(struct config, acceleration) == 4, "struct config.acceleration");
-_Static_assert(__builtin_offsetof(struct config, blocking_readers) == 5, "struct config.blocking_readers");
-_Static_assert(__builtin_offsetof(struct config, self_test) == 6, "struct config.self_test");
-_Static_assert(__builtin_offsetof(struct config, default_allow_host) == 7, "struct config.default_allow_host");
-_Static_assert(__builtin_offsetof(struct config, probation_packets) == 8, "struct config.probation_packets");
-_Static_assert(__builtin_offsetof(struct config, udp_timeout_s) == 12, "struct config.udp_timeout_s");
-_Static_assert(__builtin_offsetof(struct config, tcp_timeout_s) == 16, "struct config.tcp_timeout_s");
-_Static_assert(__builtin_offsetof(struct config, tcp_close_timeout_s) == 20, "struct config.tcp_close_timeout_s");
-_Static_assert(__builtin_offsetof(struct config, icmp_timeout_s) == 24, "struct config.icmp_timeout_s");
-_Static_assert(__builtin_offsetof(struct config, pad) == 28, "struct config.pad");
+_Static_assert(__builtin_offsetof(struct config, probation_packets) == 4, "struct config.probation_packets");
+_Static_assert(__builtin_offsetof(struct config, udp_timeout_s) == 8, "struct config.udp_timeout_s");
+_Static_assert(__builtin_offsetof(struct config, tcp_timeout_s) == 12, "struct config.tcp_timeout_s");
+_Static_assert(__builtin_offsetof(struct config, tcp_close_timeout_s) == 16, "struct config.tcp_close_timeout_s");
+_Static_assert(__builtin_offsetof(struct config, icmp_timeout_s) == 20, "struct config.icmp_timeout_s");
+_Static_assert(__builtin_offsetof(struct config, acceleration) == 24, "struct config.acceleration");
+_Static_assert(__builtin_offsetof(struct config, self_test) == 25, "struct config.self_test");
+_Static_assert(__builtin_offsetof(struct config, pad0) == 26, "struct config.pad0");
 
 struct endpoint_key {
   __u32 id;

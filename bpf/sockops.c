@@ -7,6 +7,7 @@
 #include "kernel.h"
 
 #define TCP_CLOSE_STATE 7
+#define SOCK_DONE_BIT 1 /* enum sock_flags (include/net/sock.h): a FIN has come in */
 
 static __always_inline int is_multipath(u64 sk) {
 #ifdef OFF_TP_IS_MPTCP
@@ -170,19 +171,6 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     c->marked[0] = c->marked[1] = ACCEL_REASON_MPTCP;
     c->reason[0] = c->reason[1] = ACCEL_REASON_MPTCP;
   }
-  if (program) {
-    struct program_key pk = {.inode = program};
-    struct program_value *v = programs.lookup(&pk);
-    if (v) {
-      if (side) {
-        c->marked[1] = ACCEL_REASON_PROGRAM;
-        c->reason[1] = ACCEL_REASON_PROGRAM;
-      } else {
-        c->marked[0] = ACCEL_REASON_PROGRAM;
-        c->reason[0] = ACCEL_REASON_PROGRAM;
-      }
-    }
-  }
   return 0;
 }
 
@@ -197,13 +185,18 @@ static __always_inline int closed(struct bpf_sock_ops *s) {
   u64 cookie = bpf_get_socket_cookie(s);
   if ((side ? c->cookie[1] : c->cookie[0]) != cookie)
     return 0; /* the entry is a later connection's */
+  /* The sequence numbers count a FIN as a byte: taken off where one came in (SOCK_DONE). What was sent is known
+   * exactly: tcp_sock counts payload as it leaves. */
+  u64 sk = side ? c->sock[1] : c->sock[0];
+  u64 received = s->bytes_received - (peek64(sk, OFF_SK_FLAGS) >> SOCK_DONE_BIT & 1);
+  u64 sent = peek64(sk, OFF_TP_BYTES_SENT) - peek64(sk, OFF_TP_BYTES_RETRANS);
   if (side) {
-    c->tcp_sent[1] = s->bytes_acked;
-    c->tcp_received[1] = s->bytes_received;
+    c->tcp_sent[1] = sent;
+    c->tcp_received[1] = received;
     c->closed[1] = 1;
   } else {
-    c->tcp_sent[0] = s->bytes_acked;
-    c->tcp_received[0] = s->bytes_received;
+    c->tcp_sent[0] = sent;
+    c->tcp_received[0] = received;
     c->closed[0] = 1;
   }
   u32 flags = c->flags;
@@ -214,9 +207,7 @@ static __always_inline int closed(struct bpf_sock_ops *s) {
   if (e) {
     event_conn(e, c, &k);
     int from = flags & CONN_FLAG_INITIATOR_1 ? 1 : 0;
-    /* Either end's counters tell both directions; the end that connected is asked first. tcp_sock counts the SYN and
-     * the FIN as one byte each in bytes_acked, never in bytes_received, so each direction is taken from a receiver
-     * where there is one. */
+    /* What arrived is what counts, so each direction is taken from its receiver where that is ours. */
     u64 rx0 = c->tcp_received[0], rx1 = c->tcp_received[1];
     u64 to0 = c->cookie[0] ? rx0 : c->tcp_sent[1], to1 = c->cookie[1] ? rx1 : c->tcp_sent[0];
     e->tx_redirected = from ? c->redirect_bytes[1] : c->redirect_bytes[0];
@@ -248,9 +239,7 @@ int sockops(struct bpf_sock_ops *s) {
 int sock_create(struct bpf_sock *sk) {
   if (sk->type != 1 /* SOCK_STREAM */)
     return 1;
-  u64 task = bpf_get_current_task();
-  u64 exe = peek64(peek64(task, OFF_TASK_MM), OFF_MM_EXE);
-  u64 inode = exe ? peek64(peek64(exe, OFF_FILE_INODE), OFF_INODE_INO) : 0;
+  u64 inode = current_program();
   struct sock_mark *m = sock_marks.sk_storage_get(sk, 0, 1 /* BPF_SK_STORAGE_GET_F_CREATE */);
   if (m)
     m->program = inode;

@@ -278,8 +278,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   }
   if (e)
     ct_seen(e, p, skb->len, reply, now);
-  if (direction == DIRECTION_EGRESS && c && ep->nsid != 0xffffffff)
-    consider(skb, &nk, c, side, cfg, ep->nsid);
+  if (direction == DIRECTION_EGRESS && c)
+    consider(skb, &nk, c, side, cfg, ep);
   return pass(skb, direction);
 }
 

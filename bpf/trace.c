@@ -48,8 +48,7 @@ static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int
 }
 
 static __always_inline void remember_program(u8 reason) {
-  u64 exe = peek64(peek64(bpf_get_current_task(), OFF_TASK_MM), OFF_MM_EXE);
-  struct program_key k = {.inode = exe ? peek64(peek64(exe, OFF_FILE_INODE), OFF_INODE_INO) : 0};
+  struct program_key k = {.inode = current_program()};
   struct program_value v = {.reason = reason, .count = 1};
   struct program_value *old = programs.lookup(&k);
   if (old)
@@ -109,6 +108,24 @@ static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
 
 int enter_splice(struct sys_enter *s) {
   return mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1);
+}
+
+/* MSG_TRUNC on a TCP socket throws bytes away unread (tcp(7)); the psock's reader does not know it. */
+#define MSG_TRUNC_FLAG 0x20
+
+int enter_recvfrom(struct sys_enter *s) {
+  return s->args[3] & MSG_TRUNC_FLAG ? mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1) : 0;
+}
+
+int enter_recvmsg(struct sys_enter *s) {
+  return s->args[2] & MSG_TRUNC_FLAG ? mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1) : 0;
+}
+
+/* What a ring is asked to do passes no system call that is watched here, and splice is among it: the program's sockets
+ * stay on TCP from now on. */
+int enter_io_uring_setup(struct sys_enter *s) {
+  remember_program(ACCEL_REASON_IO_URING);
+  return 0;
 }
 
 int enter_sendto(struct sys_enter *s) {

@@ -136,6 +136,7 @@ class AccelReason(enum.IntEnum):
     ENROL_FAILED = 17  # the kernel refused to put the socket into the sockhash
     FOREIGN = 18  # another program already owns the socket (psock present)
     PEEK_OFF = 19  # SO_PEEK_OFF is set
+    IO_URING = 20  # its program uses io_uring, whose splices no hook sees
 
 
 class EndpointFlag(enum.IntFlag):
@@ -206,16 +207,14 @@ class Config(Record):
     """The one record of the `config` array: node-wide switches. All zero: policy denies, nothing is accelerated."""
 
     generation: U32  # raised after each policy change: verdicts remembered under another one are asked again
-    acceleration: U8  # 1: new connections may take the short cut
-    blocking_readers: U8  # 1: also sockets whose program reads in blocking mode
-    self_test: U8  # 1: the self-test passed on this kernel
-    default_allow_host: U8
     probation_packets: U32  # packets an end must have sent before it is enrolled
     udp_timeout_s: U32
     tcp_timeout_s: U32
     tcp_close_timeout_s: U32
     icmp_timeout_s: U32
-    pad: U32 = 0
+    acceleration: U8  # 1: new connections may take the short cut
+    self_test: U8  # 1: the self-test passed on this kernel
+    pad0: U16 = 0
 
 
 @record

@@ -123,6 +123,8 @@ class Mesh:
                 for spec in programs.PROGRAMS:
                     if spec.target is programs.Target.CGROUP:
                         attach.cgroup(self.pin_dir, owner, cgroup, spec, self._progs[spec.function])
+            else:
+                attach.remove_links(self.pin_dir, owner)
         except BaseException:
             if fresh:
                 self.detach(id, ifindex)

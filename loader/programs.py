@@ -67,6 +67,12 @@ def _trace(name: str) -> ProgramSpec:
     )  # fmt: skip
 
 
+# Rare calls, but for recvfrom and recvmsg, where the price is one test of the flags.
+_TRACED = (
+    "splice", "recvfrom", "recvmsg", "sendto", "sendmsg", "getsockopt", "setsockopt", "fcntl", "ioctl",
+    "io_uring_setup",
+)  # fmt: skip
+
 PROGRAMS: tuple[ProgramSpec, ...] = (
     ProgramSpec("tc.c", "from_pod", ProgType.SCHED_CLS, Target.INGRESS),
     ProgramSpec("tc.c", "to_pod", ProgType.SCHED_CLS, Target.EGRESS),
@@ -81,7 +87,7 @@ PROGRAMS: tuple[ProgramSpec, ...] = (
     ProgramSpec("sockops.c", "sockops", ProgType.SOCK_OPS, _CG, AttachType.CGROUP_SOCK_OPS),
     ProgramSpec("sockops.c", "sock_create", ProgType.CGROUP_SOCK, _CG, AttachType.CGROUP_INET_SOCK_CREATE),
     ProgramSpec("skmsg.c", "skmsg", ProgType.SK_MSG, Target.SOCKHASH, AttachType.SK_MSG_VERDICT, "", "acceleration"),
-    *(_trace(name) for name in ("splice", "sendto", "sendmsg", "getsockopt", "setsockopt", "fcntl", "ioctl")),
+    *(_trace(name) for name in _TRACED),
 )
 
 PROGRAM_BY_NAME = {spec.function: spec for spec in PROGRAMS}
@@ -99,6 +105,7 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_SK_RMEM": (("sock", "sk_backlog.rmem_alloc"),),
     "OFF_SK_RCVBUF": (("sock", "sk_rcvbuf"),),
     "OFF_SK_RCVLOWAT": (("sock", "sk_rcvlowat"),),
+    "OFF_SK_FLAGS": (("sock_common", "skc_flags"),),
     "OFF_SK_PEEK": (("sock", "sk_peek_off"),),
     "OFF_SK_SOCKET": (("sock", "sk_socket"),),
     "OFF_SK_USER_DATA": (("sock", "sk_user_data"),),
@@ -107,6 +114,8 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_TP_RCVNXT": (("tcp_sock", "rcv_nxt"),),
     "OFF_TP_SNDUNA": (("tcp_sock", "snd_una"),),
     "OFF_TP_WSEQ": (("tcp_sock", "write_seq"),),
+    "OFF_TP_BYTES_SENT": (("tcp_sock", "bytes_sent"),),
+    "OFF_TP_BYTES_RETRANS": (("tcp_sock", "bytes_retrans"),),
     "OFF_TP_IS_MPTCP": (("tcp_sock", "is_mptcp"),),
     "OFF_PSOCK_INGRESS": (("sk_psock", "ingress_msg"),),
     "OFF_MSG_LIST": (("sk_msg", "list"),),

@@ -1,6 +1,7 @@
-"""Resets TCP connections: SOCK_DESTROY over NETLINK_SOCK_DIAG (kernel 4.9, CONFIG_INET_DIAG_DESTROY), as `ss -K`.
+"""Looks at and resets a pod's TCP sockets over NETLINK_SOCK_DIAG, as `ss -ti` and `ss -K` do.
 
-The socket is named by its tuple and cookie, so that a later connection on the same tuple is never hit.
+Resetting needs kernel 4.9 and CONFIG_INET_DIAG_DESTROY. A socket is named by its tuple and, where known, its cookie, so
+that a later connection on the same tuple is never hit. Layouts: include/uapi/linux/inet_diag.h, tcp.h.
 """
 
 import contextlib
@@ -13,9 +14,15 @@ from loader import netns
 from loader.record import unpack_addr
 
 _NETLINK_SOCK_DIAG = 4
-_SOCK_DESTROY = 21
-_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
-_NLMSG_ERROR = 2
+_SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_INET_DIAG_INFO = 2
+_MSG_SIZE = 72  # struct inet_diag_msg
+_BYTES_ACKED, _BYTES_RECEIVED = 120, 128  # in struct tcp_info, kernel 4.1
+_CONNECTED = (
+    1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11
+)  # ESTABLISHED, FIN_WAIT*, CLOSE_WAIT, LAST_ACK, CLOSING
 _ANY_COOKIE = 0xFFFFFFFFFFFFFFFF
 
 # (local address as 16 bytes, local port, remote address as 16 bytes, remote port, cookie or 0)
@@ -65,3 +72,64 @@ def destroy(pod_netns: str, names: Sequence[SocketName]) -> int:
     with contextlib.suppress(FileNotFoundError):  # the pod is gone, and its connections with it
         return netns.inside(pod_netns, run)
     return 0
+
+
+def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
+    """Return (bytes acked, bytes received) of every open TCP connection of one pod, by its name with cookie 0.
+
+    TCP's own figures: they count a SYN or FIN as a byte, and know nothing of the short cut.
+    """
+
+    def run() -> dict[SocketName, tuple[int, int]]:
+        found: dict[SocketName, tuple[int, int]] = {}
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as sock:
+            sock.settimeout(2)
+            for family in (socket.AF_INET, socket.AF_INET6):
+                body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (_INET_DIAG_INFO - 1), 0, _CONNECTED)
+                body += bytes(48)
+                flags = _NLM_F_REQUEST | _NLM_F_DUMP
+                sock.send(struct.pack("=IHHII", 16 + len(body), _SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body)
+                while _take(sock.recv(1 << 18), found):
+                    pass
+        return found
+
+    with contextlib.suppress(OSError):  # the pod is gone
+        return netns.inside(pod_netns, run)
+    return {}
+
+
+def _take(reply: bytes, found: dict[SocketName, tuple[int, int]]) -> bool:
+    """Read one datagram of a dump; return whether more will come."""
+    at = 0
+    while at + 16 <= len(reply):
+        length, kind = struct.unpack_from("=IH", reply, at)
+        if kind in (_NLMSG_DONE, _NLMSG_ERROR) or length < 16:
+            return False
+        message = reply[at + 16 : at + length]
+        info = _attribute(message[_MSG_SIZE:], _INET_DIAG_INFO)
+        if len(info) >= _BYTES_RECEIVED + 8:
+            acked, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
+            found[_name(message)] = (acked, received)
+        at += (length + 3) & ~3
+    return True
+
+
+def _name(message: bytes) -> SocketName:
+    """Return the name in a struct inet_diag_msg, as sock_ops sees it: IPv4 as ::ffff:a.b.c.d."""
+    local_port, remote_port = struct.unpack_from("!HH", message, 4)
+    local, remote = message[8:24], message[24:40]
+    if message[0] == socket.AF_INET:
+        local, remote = (bytes(10) + b"\xff\xff" + address[:4] for address in (local, remote))
+    return local, local_port, remote, remote_port, 0
+
+
+def _attribute(raw: bytes, wanted: int) -> bytes:
+    at = 0
+    while at + 4 <= len(raw):
+        length, kind = struct.unpack_from("=HH", raw, at)
+        if length < 4:
+            break
+        if kind == wanted:
+            return raw[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return b""

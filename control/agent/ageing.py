@@ -3,10 +3,11 @@ which get a record now and then.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from control import names
 from control.agent import enforce
-from loader import abi
+from loader import abi, sockdiag
 from loader.maps import Maps
 
 _ICMP = (int(abi.Proto.ICMP), int(abi.Proto.ICMPV6))
@@ -47,11 +48,31 @@ def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent
         )  # fmt: skip
 
 
-def conn_event(kind: abi.EventType, key: abi.ConnKey, conn: abi.Conn, now: int) -> abi.FlowEvent:
+Counts = Mapping[sockdiag.SocketName, tuple[int, int]]
+
+
+def over_tcp(key: abi.ConnKey, conn: abi.Conn, counts: Counts) -> tuple[int, int]:
+    """Return the bytes that side 0 and side 1 received over TCP so far, as far as `counts` or the record know."""
+    ends = ((key.addr0, key.port0), (key.addr1, key.port1))
+    received = list(conn.tcp_received)
+    for side in (0, 1):
+        if conn.closed[side]:
+            continue
+        here = counts.get((*ends[side], *ends[1 - side], 0))
+        if here:
+            received[side] = here[1]
+            if not conn.cookie[1 - side]:
+                received[1 - side] = max(0, here[0] - 1)  # its SYN was acknowledged, too
+    return received[0], received[1]
+
+
+def conn_event(
+    kind: abi.EventType, key: abi.ConnKey, conn: abi.Conn, now: int, counts: Counts | None = None
+) -> abi.FlowEvent:
     """Return a record of a TCP connection as it stands."""
     side, saddr, sport, daddr, dport = enforce.initiator(key, conn)
     other = 1 - side
-    received = conn.tcp_received
+    received = over_tcp(key, conn, counts or {})
     return enforce.blank_event(
         time=now, type=int(kind), hook=int(abi.Hook.AGENT), proto=int(abi.Proto.TCP),
         cookie=conn.cookie[side] or conn.cookie[other],
@@ -74,15 +95,23 @@ class LongLived:
         self._interval = int(interval_s * 1_000_000_000)
         self._due: dict[abi.ConnKey, int] = {}
 
-    def records(self, opened: Maps, now: int) -> Iterator[abi.FlowEvent]:
+    def records(self, opened: Maps, known: names.Names, now: int) -> Iterator[abi.FlowEvent]:
         due: dict[abi.ConnKey, int] = {}
+        ripe: list[tuple[abi.ConnKey, abi.Conn]] = []
         for key, conn in opened.conns.items():
             when = self._due.get(key, conn.opened + self._interval)
             if now >= when:
-                yield conn_event(abi.EventType.PERIODIC, key, conn, now)
+                ripe.append((key, conn))
                 when = now + self._interval
             due[key] = when
         self._due = due
+        counts: dict[sockdiag.SocketName, tuple[int, int]] = {}
+        for id in sorted({id for _, conn in ripe for id in conn.endpoint if id}):
+            name = known.endpoint(id)
+            if name and name.netns:
+                counts.update(sockdiag.byte_counts(name.netns))
+        for key, conn in ripe:
+            yield conn_event(abi.EventType.PERIODIC, key, conn, now, counts)
 
 
 def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:

@@ -84,9 +84,7 @@ class Agent:
             abi.Config(
                 generation=old.generation or 1,
                 acceleration=old.acceleration if adopted else int(self.opts.acceleration),
-                blocking_readers=old.blocking_readers if adopted else int(self.opts.blocking_readers),
                 self_test=int(not self.accel_off),
-                default_allow_host=1,
                 probation_packets=self.opts.probation_packets,
                 udp_timeout_s=options.UDP_TIMEOUT_S,
                 tcp_timeout_s=options.TCP_TIMEOUT_S,
@@ -170,7 +168,8 @@ class Agent:
             assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
             name = known.endpoint(key.id)
             if name:
-                wanted[key.id] = (name.interface, value.ifindex, name.cgroup)
+                has_cgroup = value.flags & abi.EndpointFlag.HAS_CGROUP
+                wanted[key.id] = (name.interface, value.ifindex, name.cgroup if has_cgroup else "")
         for id, error in self.workloads.attach(wanted, force):
             problems.append(model.Problem("", f"Workload {known.endpoint(id)}", str(error)))
         self.workloads.detach({id: value.ifindex for id, value in before.items() if id not in wanted})
@@ -220,7 +219,7 @@ class Agent:
         now = time.monotonic_ns()
         self._write(ageing.expire(self.mesh.maps, self.mesh.maps.config.get_at(0), now))
         self._write(ageing.abandoned(self.mesh.maps))
-        self._write(self._long_lived.records(self.mesh.maps, now))
+        self._write(self._long_lived.records(self.mesh.maps, self.names, now))
         self.recorder.set_clock(record.ClockOffset.measure())
         self.flows.flush()
 
@@ -250,7 +249,7 @@ class Agent:
                     self._rounds += 1
                     self._reconciled.notify_all()
             if now >= next_age:
-                next_age = now + _AGEING_S
+                next_age = now + min(_AGEING_S, self.opts.flow_interval)
                 self._guard(self.age)
         self.drain()
         self.flows.close()

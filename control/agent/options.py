@@ -18,7 +18,6 @@ class Options:
     flow_interval: float = 60.0
     metrics: str = "127.0.0.1:9965"  # empty: no metrics
     acceleration: bool = True
-    blocking_readers: bool = False
     probation_packets: int = 8
     self_test: bool = True
     node_ips: tuple[str, ...] = ()

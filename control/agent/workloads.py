@@ -33,11 +33,19 @@ class Workloads:
             try:
                 facts = self._one(workload, remembered, key)
             except AttachFailed as error:
-                file, _, _ = workload.source.partition(":")
-                problems.append(model.Problem(file, f"Workload {workload}", str(error)))
+                problems.append(_problem(workload, str(error)))
                 continue
-            if facts is not None:
-                found[key] = facts
+            if facts is None:
+                continue
+            found[key] = facts
+            if workload.cgroup and not facts.has_cgroup:
+                problems.append(
+                    _problem(
+                        workload,
+                        f"cgroup {workload.cgroup}: No such file or directory: is the workload still there? Its "
+                        "packets are under policy, but it gets no short cut and no error at connect",
+                    )
+                )
         self._facts = remembered
         return found, problems
 
@@ -52,17 +60,14 @@ class Workloads:
         inode = 0
         with contextlib.suppress(OSError):
             inode = os.stat(netns.path_of(workload.netns)).st_ino
-        signature = (workload.netns, workload.interface, workload.cgroup, inode)
+        cgroup = workload.cgroup if workload.cgroup and os.path.isdir(workload.cgroup) else ""
+        signature = (workload.netns, workload.interface, cgroup, inode)
         old = self._facts.get(key)
         if old and old[0] == signature and inode and _index(workload.interface) == old[1].ifindex:
-            if workload.cgroup and not os.path.isdir(workload.cgroup):
-                raise AttachFailed(f"cgroup {workload.cgroup}: No such file or directory: is the workload still there?")
             remembered[key] = old
             return old[1]
         pod = netns.facts(workload.netns, workload.interface)
-        if workload.cgroup and not os.path.isdir(workload.cgroup):
-            raise AttachFailed(f"cgroup {workload.cgroup}: No such file or directory: is the workload still there?")
-        facts = compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid, bool(workload.cgroup))
+        facts = compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid, bool(cgroup))
         remembered[key] = (signature, facts)
         return facts
 
@@ -84,6 +89,11 @@ class Workloads:
         for id, ifindex in gone.items():
             self._mesh.detach(id, ifindex)
             self._attached.pop(id, None)
+
+
+def _problem(workload: model.Workload, message: str) -> model.Problem:
+    file, _, _ = workload.source.partition(":")
+    return model.Problem(file, f"Workload {workload}", message)
 
 
 def _index(interface: str) -> int:

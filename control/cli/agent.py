@@ -22,8 +22,6 @@ _PATH = click.Path(path_type=Path)
               help="How often a long-lived connection gets a record.")  # fmt: skip
 @click.option("--metrics", default="127.0.0.1:9965", show_default=True, metavar="ADDR:PORT", help="Empty: none.")
 @click.option("--acceleration/--no-acceleration", default=True, show_default=True, help="Switch of a fresh start.")
-@click.option("--blocking-readers/--no-blocking-readers", default=False, show_default=True,
-              help="Also short-cut programs that read in blocking mode.")  # fmt: skip
 @click.option("--probation-packets", type=click.IntRange(8, 1_000_000), default=8, show_default=True,
               help="Packets an end must have sent before its connection is short-cut.")  # fmt: skip
 @click.option("--node-ip", "node_ips", multiple=True, metavar="IP", help="An address of this node (entity `host`).")
@@ -37,6 +35,7 @@ def agent(config_dir: Path, flow_log: tuple[str, ...], flow_log_max_size: int, l
     Stopping the agent leaves policy and short cut in force; starting it again adopts them.
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every edit
     chosen = options.Options(
         config_dir=config_dir,
         flow_log=flow_log,
