@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "tests/.build"
 FLAGS = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-unknown-pragmas")
-_TABLES = {
+_TABLES: dict[str, tuple[type[Record], type[Record]]] = {
     "policy": (abi.PolicyKey, abi.PolicyValue),
     "endpoints": (abi.EndpointKey, abi.Endpoint),
     "endpoint_ips": (abi.AddrKey, abi.EndpointRef),

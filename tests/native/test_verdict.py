@@ -1,109 +1,136 @@
 """bpf/verdict.h and bpf/policy.h against their Python twin: any entries, any question, the same answer."""
 
 import dataclasses
+from typing import NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import evaluate
 from loader import abi
+from loader.record import Record
 from tests.native import native
 
-# Few of each, so that entries meet questions and each other.
-PEERS = st.sampled_from([0, 1, 2, 777])
-PROTOS = st.sampled_from([0, 1, 6, 17])
+PEERS = st.sampled_from([1, 2, 777])
+PROTOS = st.sampled_from([1, 6, 17, 132])
 PORTS = st.sampled_from([0, 1, 80, 81, 95, 443, 0x8000, 0xFFFF])
 PLENS = st.sampled_from([0, 1, 8, 12, 15, 16])
-DIRECTIONS = st.sampled_from(list(abi.Direction))
+DIRECTIONS = st.sampled_from([int(direction) for direction in abi.Direction])
 RANKS = st.sampled_from([0, 1, 2, 100, 254])
-VERDICTS = st.sampled_from(list(abi.Verdict))
-RULES = st.sampled_from([0, 1, 2, 0xFFFFFFFF])
-SETS = st.sampled_from([1, 2])
+VERDICTS = st.sampled_from([int(verdict) for verdict in abi.Verdict])
+OFTEN = st.sampled_from([True, True, True, True, False])
+
+
+class Question(NamedTuple):
+    set_id: int
+    plens: int
+    direction: int
+    peer: int
+    proto: int
+    port: int
+
+
+class Asked(NamedTuple):
+    """A question, and entries most of which have something to say to it."""
+
+    question: Question
+    entries: dict[abi.PolicyKey, abi.PolicyValue]
 
 
 def masked(port: int, plen: int) -> int:
     return port >> (16 - plen) << (16 - plen)
 
 
+def key(draw: st.DrawFn, question: Question) -> abi.PolicyKey:
+    proto = draw(st.sampled_from([question.proto, question.proto, question.proto, 0, 6]))
+    plen = draw(PLENS) if proto else 0
+    port = question.port if draw(OFTEN) else draw(PORTS)
+    return abi.PolicyKey(
+        set_id=question.set_id if draw(OFTEN) else 2,
+        peer_id=draw(st.sampled_from([0, question.peer, 2])),
+        port=masked(port, plen),
+        proto=proto,
+        direction=question.direction if draw(OFTEN) else draw(DIRECTIONS),
+        plen=plen,
+    )
+
+
 @st.composite
-def entries(draw: st.DrawFn) -> dict[abi.PolicyKey, abi.PolicyValue]:
-    out = {}
-    for _ in range(draw(st.integers(0, 24))):
-        proto, plen = draw(PROTOS), draw(PLENS)
-        if not proto:
-            plen = 0
-        port = masked(draw(PORTS), plen)
-        key = abi.PolicyKey(draw(SETS), draw(PEERS), port, proto, int(draw(DIRECTIONS)), plen)
+def asked(draw: st.DrawFn) -> Asked:
+    plens = draw(st.sampled_from([0x1FFFF, 0x1FFFF, 0x18000, 0x11002, 0]))
+    question = Question(1, plens, draw(DIRECTIONS), draw(st.sampled_from([0, 1, 1, 2])), draw(PROTOS), draw(PORTS))
+    entries = {}
+    for rule in range(1, draw(st.integers(0, 16)) + 1):
         present, audit_present = draw(st.sampled_from([(1, 0), (0, 1), (1, 1)]))
-        out[key] = abi.PolicyValue(
-            int(draw(VERDICTS)),
-            draw(RANKS),
-            int(draw(VERDICTS)),
-            draw(RANKS),
-            draw(RULES),
-            draw(RULES),
-            present,
-            audit_present,
+        entries[key(draw, question)] = abi.PolicyValue(
+            draw(VERDICTS), draw(RANKS), draw(VERDICTS), draw(RANKS), rule, 100 + rule, present, audit_present
         )
-    return out
+    return Asked(question, entries)
 
 
-@settings(max_examples=500, deadline=None)
-@given(
-    entries(), SETS, st.integers(0, 0x1FFFF), DIRECTIONS, PEERS, st.sampled_from([1, 6, 17, 132]), PORTS, st.booleans()
-)
-def test_same_answer_as_python(
-    policy: dict[abi.PolicyKey, abi.PolicyValue],
-    set_id: int,
-    plens: int,
-    direction: abi.Direction,
-    peer: int,
-    proto: int,
-    port: int,
-    has_audit: bool,
-) -> None:
-    flags = int(abi.EndpointFlag.ENROLLED | (abi.EndpointFlag.HAS_AUDIT if has_audit else 0))
-    endpoint = abi.Endpoint(1, set_id, flags, 0, plens, plens, 0, 0)
+def kernel(entries: dict[abi.PolicyKey, abi.PolicyValue]) -> native.Kernel:
+    rows: dict[Record, Record] = {**entries}
+    return native.Kernel({"policy": rows})
+
+
+def endpoint(question: Question, flags: abi.EndpointFlag, set_id: int = 1) -> abi.Endpoint:
+    return abi.Endpoint(1, set_id, int(flags), 0, question.plens, question.plens, 0, 0)
+
+
+@settings(max_examples=800, deadline=None)
+@given(asked(), st.booleans())
+def test_same_answer_as_python(case: Asked, has_audit: bool) -> None:
+    question, entries = case
+    flags = abi.EndpointFlag.ENROLLED
     if has_audit:  # such a set always says what happens to the rest
-        default = abi.PolicyKey(set_id, 0, 0, 0, int(direction), 0)
-        old = policy.get(default, abi.PolicyValue(0, 0, int(abi.Verdict.DENY), 0, 0, 3, 0, 1))
-        policy = {**policy, default: dataclasses.replace(old, audit_present=1)}
-    found = native.Kernel({"policy": dict(policy)}).ask(endpoint, direction, peer, proto, port)
-    wanted = evaluate.lookup(policy, set_id, plens, direction, peer, proto, port)
+        flags |= abi.EndpointFlag.HAS_AUDIT
+        default = abi.PolicyKey(question.set_id, 0, 0, 0, question.direction, 0)
+        old = entries.get(default, abi.PolicyValue(0, 0, int(abi.Verdict.DENY), 0, 0, 99, 0, 1))
+        entries[default] = dataclasses.replace(old, audit_present=1)
+    found = kernel(entries).ask(endpoint(question, flags), *question[2:])
+    wanted = evaluate.lookup(entries, *question)
     audited = has_audit and wanted.audited
     assert found.verdict == wanted.verdict
     assert found.audited == audited
     assert found.rule_id == (wanted.audit_rule_id if audited else wanted.rule_id)
-    if wanted.allowed:
-        assert found.reason == abi.DropReason.NONE
-    else:
-        by_deny = wanted.found and wanted.rank == abi.Rank.DENY
-        assert found.reason == (abi.DropReason.POLICY_DENY if by_deny else abi.DropReason.POLICY_DENIED)
+    by_deny = wanted.found and wanted.rank == abi.Rank.DENY
+    refusal = abi.DropReason.POLICY_DENY if by_deny else abi.DropReason.POLICY_DENIED
+    assert found.reason == (abi.DropReason.NONE if wanted.allowed else refusal)
 
 
-@settings(max_examples=60, deadline=None)
-@given(entries(), SETS, st.integers(0, 0x1FFFF), DIRECTIONS, PEERS, st.sampled_from([6, 17]), PORTS)
-def test_policy_decides_nothing_for_an_end_that_is_not_ready(
-    policy: dict[abi.PolicyKey, abi.PolicyValue],
-    set_id: int,
-    plens: int,
-    direction: abi.Direction,
-    peer: int,
-    proto: int,
-    port: int,
-) -> None:
-    kernel = native.Kernel({"policy": dict(policy)})
-    for endpoint in (
-        abi.Endpoint(1, set_id, 0, 0, plens, plens, 0, 0),
-        abi.Endpoint(1, 0, int(abi.EndpointFlag.ENROLLED), 0, plens, plens, 0, 0),
+@settings(max_examples=100, deadline=None)
+@given(asked())
+def test_nothing_opens_an_end_that_is_not_ready(case: Asked) -> None:
+    question, entries = case
+    asks = kernel(entries)
+    for closed in (
+        endpoint(question, abi.EndpointFlag(0)),
+        endpoint(question, abi.EndpointFlag.ENROLLED, set_id=0),
     ):
-        answer = kernel.ask(endpoint, direction, peer, proto, port)
+        answer = asks.ask(closed, *question[2:])
         assert (answer.verdict, answer.reason) == (abi.Verdict.DENY, abi.DropReason.DROP_EP_NOT_READY)
 
 
 def test_a_zeroed_value_denies() -> None:
-    key = abi.PolicyKey(1, 0, 0, 0, int(abi.Direction.INGRESS), 0)
+    question = Question(1, 0, int(abi.Direction.INGRESS), 2, 6, 80)
     zeroed = abi.PolicyValue.unpack(bytes(abi.PolicyValue.SIZE))
-    endpoint = abi.Endpoint(1, 1, int(abi.EndpointFlag.ENROLLED), 0, 0, 0, 0, 0)
-    answer = native.Kernel({"policy": {key: zeroed}}).ask(endpoint, abi.Direction.INGRESS, 2, 6, 80)
+    asks = kernel({abi.PolicyKey(1, 0, 0, 0, question.direction, 0): zeroed})
+    answer = asks.ask(endpoint(question, abi.EndpointFlag.ENROLLED), *question[2:])
     assert answer.verdict == abi.Verdict.DENY
+
+
+def test_of_one_rank_the_most_specific_entry_decides() -> None:
+    """Take the deciding entry away again and again: longest port prefix first, the peer's own before anybody's."""
+    question = Question(1, 0x1FFFF, int(abi.Direction.EGRESS), 7, 6, 0xFFFF)
+    order = [(6, plen, peer) for plen in range(16, -1, -1) for peer in (7, 0)] + [(0, 0, 7), (0, 0, 0)]
+    entries = {
+        abi.PolicyKey(1, peer, masked(0xFFFF, plen), proto, question.direction, plen): abi.PolicyValue(
+            number % 2, 1, 1 - number % 2, 1, number, 100 + number, 1, 1
+        )
+        for number, (proto, plen, peer) in enumerate(order)
+    }
+    for number, found in enumerate(list(entries)):
+        answer = kernel(entries).ask(endpoint(question, abi.EndpointFlag.ENROLLED), *question[2:])
+        assert (answer.rule_id, answer.verdict) == (number, number % 2)
+        del entries[found]
+    assert kernel(entries).ask(endpoint(question, abi.EndpointFlag.ENROLLED), *question[2:]).verdict == 0
