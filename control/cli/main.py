@@ -1,36 +1,25 @@
 """The `sockmesh` command. Sub-commands are imported when they are called, so that each starts quickly."""
 
-import importlib
 import sys
 
 import click
 
+from control.cli.lazy import Commands, LazyGroup
 from loader.errors import MeshError
 
-# Name -> (module, attribute, help in one line: what `sockmesh --help` shows without importing the module).
-COMMANDS: dict[str, tuple[str, str, str]] = {
+COMMANDS: Commands = {
     "agent": ("control.cli.agent", "agent", "Run this node's agent: policy, short cut and flow log from a directory."),
+    "status": ("control.cli.status", "status", "Is the agent alive, what is in force, what is wrong."),
     "observe": ("control.cli.observe", "observe", "Show flow records, live or from a file."),
+    "bpf": ("control.cli.bpf", "bpf", "Show what the kernel holds: connections, policy, services, counters."),
+    "check": ("control.cli.check", "check", "What this kernel lacks, and the remedy."),
+    "dump": ("control.cli.dump", "dump", "Everything for a bug report, as one JSON."),
+    "uninstall": ("control.cli.uninstall", "uninstall", "Remove hooks, pinned maps and state."),
+    "completion": ("control.cli.completion", "completion", "Print the completion script of a shell."),
 }
 
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, short) for name, (_, _, short) in COMMANDS.items()])
-
-
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=LazyGroup, commands_table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sockmesh", prog_name="sockmesh")
 def cli() -> None:
     """A service mesh without sidecars: pods on one node talk through the kernel, under policy and on record."""

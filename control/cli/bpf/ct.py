@@ -1,0 +1,57 @@
+"""`sockmesh bpf ct`: connection tracking."""
+
+import time
+from pathlib import Path
+
+import click
+
+from control.cli.bpf import endpoint as endpoint_command
+from control.cli.place import Place, output_option, place_options
+from control.cli.show import Column, show
+from control.flow.summary import amount, span
+from control.inspect import endpoints, tracking
+
+_COLUMNS = (
+    Column[tracking.CtRow]("ENDPOINT", lambda r: r.endpoint_name),
+    Column[tracking.CtRow]("DIRECTION", lambda r: r.direction),
+    Column[tracking.CtRow]("PROTO", lambda r: r.proto),
+    Column[tracking.CtRow]("FROM", lambda r: str(r.source)),
+    Column[tracking.CtRow]("TO", lambda r: str(r.destination)),
+    Column[tracking.CtRow]("PACKETS ->", lambda r: str(r.sent_packets), right=True),
+    Column[tracking.CtRow]("<-", lambda r: str(r.received_packets), right=True),
+    Column[tracking.CtRow]("BYTES ->", lambda r: amount(r.sent_bytes), right=True),
+    Column[tracking.CtRow]("<-", lambda r: amount(r.received_bytes), right=True),
+    Column[tracking.CtRow]("IDLE", lambda r: span(r.idle_ns), right=True),
+    Column[tracking.CtRow]("FLAGS", lambda r: ",".join(r.flags)),
+    Column[tracking.CtRow]("RULE", lambda r: r.rule),
+)
+
+
+def _rows(place: Place) -> tuple[tracking.CtRow, ...]:
+    with place.maps() as opened:
+        generation = opened.config.get_at(0).generation
+        return tracking.rows(opened.ct.items(), place.names(), generation, time.monotonic_ns())
+
+
+@click.group()
+def ct() -> None:
+    """Connection tracking: what each endpoint's policy has let through. A call inside the node has an entry at both."""
+
+
+@ct.command("list")
+@place_options
+@output_option
+def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
+    """List every entry. Bytes are those of packets; what took the short cut is in `bpf sock`."""
+    show(_rows(Place(pin_dir, run_dir)), _COLUMNS, output, "nothing is tracked")
+
+
+@ct.command("get")
+@click.argument("wanted", metavar="ENDPOINT")
+@place_options
+@output_option
+def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show the entries of one ENDPOINT, given by id, [namespace/]name or address."""
+    place = Place(pin_dir, run_dir)
+    chosen = endpoints.pick(endpoint_command.rows(place), wanted)
+    show(tracking.of(_rows(place), chosen.id), _COLUMNS, output, f"nothing is tracked for {chosen.name}")

@@ -1,0 +1,73 @@
+"""`sockmesh bpf endpoint`: the pods of this node that policy is in force on."""
+
+from pathlib import Path
+
+import click
+
+from control.cli.place import Place, output_option, place_options
+from control.cli.show import Column, show, show_one
+from control.inspect import endpoints, pins, words
+
+COLUMNS = (
+    Column[endpoints.EndpointRow]("ID", lambda r: str(r.id), right=True),
+    Column[endpoints.EndpointRow]("NAME", lambda r: r.name),
+    Column[endpoints.EndpointRow]("IDENTITY", lambda r: str(r.identity), right=True),
+    Column[endpoints.EndpointRow]("LABELS", lambda r: words.short_labels(r.labels)),
+    Column[endpoints.EndpointRow]("IP", lambda r: ", ".join(r.ips)),
+    Column[endpoints.EndpointRow]("POLICY", lambda r: r.policy, style=lambda t: "" if t == "enforced" else "red"),
+    Column[endpoints.EndpointRow]("INGRESS", lambda r: r.ingress),
+    Column[endpoints.EndpointRow]("EGRESS", lambda r: r.egress),
+    Column[endpoints.EndpointRow]("ENTRIES", lambda r: str(r.entries), right=True),
+    Column[endpoints.EndpointRow]("SHORT CUT", lambda r: r.acceleration),
+)
+
+
+def rows(place: Place) -> tuple[endpoints.EndpointRow, ...]:
+    """Return every endpoint as the maps and names have it."""
+    with place.maps() as opened:
+        return endpoints.rows(
+            [(key.id, value) for key, value in opened.endpoints.items()],
+            endpoints.set_facts(opened.policy.items()),
+            place.names(),
+            pins.links_by_owner(place.pin_dir),
+        )
+
+
+@click.group()
+def endpoint() -> None:
+    """Endpoints: the pods of this node, with the state of policy and short cut on each."""
+
+
+@endpoint.command("list")
+@place_options
+@output_option
+def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
+    """List every endpoint."""
+    show(rows(Place(pin_dir, run_dir)), COLUMNS, output, "no endpoints on this node")
+
+
+@endpoint.command("get")
+@click.argument("wanted", metavar="ENDPOINT")
+@place_options
+@output_option
+def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show one ENDPOINT, given by id, [namespace/]name or address."""
+    row = endpoints.pick(rows(Place(pin_dir, run_dir)), wanted)
+    facts = {
+        "name": row.name,
+        "id": str(row.id),
+        "identity": f"{row.identity} ({words.short_labels(row.labels)})",
+        "labels": ", ".join(row.labels),
+        "service account": row.service_account,
+        "addresses": ", ".join(row.ips),
+        "policy": row.policy,
+        "ingress": row.ingress,
+        "egress": row.egress,
+        "entries": f"{row.entries} in set {row.set_id} (`sockmesh bpf policy get {row.id}`)",
+        "short cut": row.acceleration,
+        "interface": f"{row.interface} (index {row.ifindex})",
+        "namespace file": row.netns,
+        "cgroup": row.cgroup or "-",
+        "socket hooks": ", ".join(row.hooks) or "none attached",
+    }
+    show_one(row, facts, output)

@@ -1,0 +1,56 @@
+"""`sockmesh bpf ipcache`: which identity an address has."""
+
+from pathlib import Path
+
+import click
+
+from control.cli.place import Place, output_option, place_options
+from control.cli.show import Column, show, show_one
+from control.inspect import addresses
+from loader.errors import MeshError
+
+_COLUMNS = (
+    Column[addresses.AddressRow]("PREFIX", lambda r: r.prefix),
+    Column[addresses.AddressRow]("IDENTITY", lambda r: str(r.identity), right=True),
+    Column[addresses.AddressRow]("NAME", lambda r: r.name),
+    Column[addresses.AddressRow]("LABELS", lambda r: r.identity_word),
+)
+
+
+def _rows(place: Place) -> tuple[addresses.AddressRow, ...]:
+    with place.maps() as opened:
+        return addresses.rows(opened.ipcache.items(), place.names())
+
+
+@click.group()
+def ipcache() -> None:
+    """Address prefixes and their identities; the longest prefix that covers an address decides."""
+
+
+@ipcache.command("list")
+@place_options
+@output_option
+def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
+    """List every prefix."""
+    show(_rows(Place(pin_dir, run_dir)), _COLUMNS, output, "no prefixes: every address is the world")
+
+
+@ipcache.command("get")
+@click.argument("ip", metavar="IP")
+@place_options
+@output_option
+def get(ip: str, pin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show the prefix and identity that decide for IP."""
+    try:
+        row = addresses.lookup(_rows(Place(pin_dir, run_dir)), ip)
+    except ValueError:
+        raise click.BadParameter(f"{ip!r} is not an IP address") from None
+    if row is None:
+        raise MeshError(f"no prefix covers {ip}: the kernel takes it for the world (identity 2)")
+    facts = {
+        "prefix": row.prefix,
+        "identity": f"{row.identity} ({row.identity_word})",
+        "name": row.name or "-",
+        "labels": ", ".join(row.labels) or "-",
+    }
+    show_one(row, facts, output)

@@ -1,0 +1,73 @@
+"""`sockmesh bpf policy`: what the kernel allows and denies, entry by entry."""
+
+from pathlib import Path
+
+import click
+
+from control.cli.place import Place, output_option, place_options
+from control.cli.show import Column, show
+from control.inspect import endpoints, pins, policies
+
+
+def _verdict(row: policies.PolicyRow) -> str:
+    return row.verdict or "(audit only)"
+
+
+def _rule(row: policies.PolicyRow) -> str:
+    text = row.rule + (f" ({row.source})" if row.source else "")
+    return text + (f"; audit: {row.audit_verdict} by {row.audit_rule}" if row.audit_verdict else "")
+
+
+_STYLES = {"deny": "red", "allow": "green", "proxy": "cyan"}
+_COLUMNS = (
+    Column[policies.PolicyRow]("DIRECTION", lambda r: r.direction),
+    Column[policies.PolicyRow]("VERDICT", _verdict, style=lambda t: _STYLES.get(t, "")),
+    Column[policies.PolicyRow]("PEER", lambda r: r.peer_word),
+    Column[policies.PolicyRow]("IDENTITY", lambda r: str(r.peer) if r.peer else "", right=True),
+    Column[policies.PolicyRow]("PROTO", lambda r: r.proto),
+    Column[policies.PolicyRow]("PORT", lambda r: r.ports),
+    Column[policies.PolicyRow]("RULE", _rule),
+)
+_WITH_OWNER = (
+    Column[policies.PolicyRow]("ENDPOINT", lambda r: ", ".join(r.endpoints) or f"nobody (set {r.set_id})"),
+    *_COLUMNS,
+)
+
+
+@click.group()
+def policy() -> None:
+    """Policy entries. Of the entries that match a call, deny comes before allow, and both before the default."""
+
+
+@policy.command("list")
+@place_options
+@output_option
+def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
+    """List the entries of every endpoint; endpoints with the same policy share a set."""
+    place = Place(pin_dir, run_dir)
+    with place.maps() as opened:
+        names = place.names()
+        users = policies.endpoints_by_set(((key.id, value) for key, value in opened.endpoints.items()), names)
+        rows = policies.rows(opened.policy.items(), names, users)
+    show(rows, _WITH_OWNER, output, "no policy entries: every endpoint refuses everything")
+
+
+@policy.command("get")
+@click.argument("endpoint", metavar="ENDPOINT")
+@place_options
+@output_option
+def get(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show the entries of one ENDPOINT, given by id, [namespace/]name or address."""
+    place = Place(pin_dir, run_dir)
+    with place.maps() as opened:
+        names = place.names()
+        here = [(key.id, value) for key, value in opened.endpoints.items()]
+        entries = list(opened.policy.items())
+    known = endpoints.rows(here, endpoints.set_facts(entries), names, pins.links_by_owner(pin_dir))
+    chosen = endpoints.pick(known, endpoint)
+    users = policies.endpoints_by_set(here, names)
+    own = [(key, value) for key, value in entries if key.set_id == chosen.set_id]
+    if output == "table":
+        click.echo(f"{chosen.name} (endpoint {chosen.id}, identity {chosen.identity}, set {chosen.set_id}): "
+                   f"{chosen.policy}")  # fmt: skip
+    show(policies.rows(own, names, users), _COLUMNS, output, "no entries: everything is refused")

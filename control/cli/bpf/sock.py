@@ -1,0 +1,111 @@
+"""`sockmesh bpf sock`: open TCP connections and whether each direction takes the short cut."""
+
+import time
+from pathlib import Path
+
+import click
+
+from control.cli.place import Place, output_option, place_options
+from control.cli.show import Column, print_json, show, show_one
+from control.flow.summary import amount, span
+from control.inspect import socks
+from loader.errors import MeshError
+
+
+def _short_cut(row: socks.SockRow) -> str:
+    """Return "both ways", or why not, by direction where the two differ."""
+    if row.there.short_cut and row.back.short_cut:
+        return "both ways"
+    there, back = ("short cut" if way.short_cut else way.reason for way in (row.there, row.back))
+    return f"no: {there}" if there == back else f"-> {there}, <- {back}"
+
+
+def _over_tcp(way: socks.Way) -> str:
+    if way.tcp_bytes is not None:
+        return amount(way.tcp_bytes)
+    return f"{amount(way.packet_bytes)}*" if way.packet_bytes is not None else "?"
+
+
+_COLUMNS = (
+    Column[socks.SockRow]("FROM", lambda r: str(r.source)),
+    Column[socks.SockRow]("TO", lambda r: str(r.destination)),
+    Column[socks.SockRow]("STATE", lambda r: r.state, style=lambda t: "" if t in ("open", "closing") else "red"),
+    Column[socks.SockRow]("SHORT CUT", _short_cut, style=lambda t: "green" if t == "both ways" else ""),
+    Column[socks.SockRow]("REDIRECTED ->", lambda r: amount(r.there.redirected_bytes), right=True),
+    Column[socks.SockRow]("<-", lambda r: amount(r.back.redirected_bytes), right=True),
+    Column[socks.SockRow]("TCP ->", lambda r: _over_tcp(r.there), right=True),
+    Column[socks.SockRow]("<-", lambda r: _over_tcp(r.back), right=True),
+    Column[socks.SockRow]("AGE", lambda r: span(r.age_ns), right=True),
+)
+
+
+def _rows(place: Place) -> tuple[socks.SockRow, ...]:
+    with place.maps() as opened:
+        return socks.rows(opened.conns.items(), place.names(), opened.ct.get, time.monotonic_ns())
+
+
+def _endpoint_matches(row: socks.SockRow, wanted: str) -> bool:
+    return any(wanted in (e.name, e.name.rpartition("/")[2], e.ip) for e in (row.source, row.destination))
+
+
+@click.group()
+def sock() -> None:
+    """Open TCP connections with an end on this node."""
+
+
+@sock.command("list")
+@click.option("--endpoint", default="", metavar="NAME", help="Only those of [namespace/]name or an address.")
+@place_options
+@output_option
+def list_(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
+    """List connections: both ends, the short cut in each direction or why there is none, bytes each way.
+
+    -> is from the end that called connect(). TCP bytes marked * are counted with their packets' headers.
+    """
+    rows = _rows(Place(pin_dir, run_dir))
+    if endpoint:
+        rows = tuple(row for row in rows if _endpoint_matches(row, endpoint))
+    show(rows, _COLUMNS, output, "no open TCP connections")
+
+
+@sock.command("get")
+@click.argument("address", metavar="[ADDRESS:]PORT")
+@place_options
+@output_option
+def get(address: str, pin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show the connections with that address and port at either end, in full."""
+    ip, port = _parse(address)
+    rows = socks.matching(_rows(Place(pin_dir, run_dir)), ip, port)
+    if not rows:
+        raise MeshError(f"no open TCP connection has {address} at either end (`sockmesh bpf sock list`)")
+    if output == "json":
+        print_json(rows)
+        return
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        show_one(row, _facts(row), output)
+
+
+def _parse(address: str) -> tuple[str, int]:
+    ip, _, port = address.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise click.BadParameter(f"{address!r}: say ADDRESS:PORT, [IPV6]:PORT or PORT")
+    return ip.strip("[]"), int(port)
+
+
+def _facts(row: socks.SockRow) -> dict[str, str]:
+    facts = {
+        "from": f"{row.source} ({row.source.address}, identity {row.source.identity}, cookie {row.cookies[0]})",
+        "to": f"{row.destination} ({row.destination.address}, identity {row.destination.identity}, "
+        f"cookie {row.cookies[1]})",
+        "state": f"{row.state}, since {span(row.age_ns)}",
+        "egress rule": row.egress_rule or "none named",
+        "ingress rule": row.ingress_rule or "none named",
+    }
+    for arrow, way in (("->", row.there), ("<-", row.back)):
+        word = "short cut" if way.short_cut else f"no short cut ({way.reason})"
+        facts[f"{arrow} now"] = f"{word}: {way.explanation}"
+        facts[f"{arrow} redirected"] = f"{amount(way.redirected_bytes)} in {way.redirected_messages} messages"
+        facts[f"{arrow} TCP"] = f"{_over_tcp(way)}, {way.tcp_messages} messages since it was enrolled"
+    return facts

@@ -1,0 +1,61 @@
+"""`sockmesh check`: what this kernel and this system can do of what the mesh needs."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from control.cli.place import output_option
+from control.cli.show import print_json, printable
+
+if TYPE_CHECKING:
+    from loader.features import Feature
+
+
+@click.command()
+@output_option
+def check(output: str) -> None:
+    """Try each thing the mesh needs of this kernel and this system, and say what to do about what is missing.
+
+    Exit status 1: something that policy needs is missing, or could not be looked at. What only the short cut needs is
+    no failure: without it everything else works.
+    """
+    from loader import features
+
+    found = features.probe()
+    missing = [f for f in found if f.needed_for == "policy" and f.ok is not True]
+    if output == "json":
+        print_json({"kernel": platform.release(), "root": os.geteuid() == 0, "ok": not missing, "features": found})
+    else:
+        _print(found, missing)
+    sys.exit(1 if missing else 0)
+
+
+def verdict(found: Sequence["Feature"], is_root: bool) -> str:
+    """Return one sentence on what the mesh can do here."""
+    broken = [f.name for f in found if f.needed_for == "policy" and f.ok is False]
+    unseen = [f.name for f in found if f.ok is None]
+    slow = [f.name for f in found if f.needed_for == "acceleration" and f.ok is False]
+    if broken:
+        return f"this system cannot enforce policy: {', '.join(broken)}"
+    if unseen:
+        hint = "" if is_root else "; run it as root to look at them"
+        return f"nothing is known to be missing, but {len(unseen)} things could not be looked at{hint}"
+    if slow:
+        return f"policy and flow records work here; the short cut stays off for want of: {', '.join(slow)}"
+    return "policy, flow records and short cut have all they need here"
+
+
+def _print(found: Sequence["Feature"], missing: Sequence["Feature"]) -> None:
+    width = max((len(f.name) for f in found), default=0)
+    for feature in found:
+        word, colour = {True: ("ok", "green"), False: ("MISSING", "red"), None: ("not seen", "yellow")}[feature.ok]
+        text = feature.detail
+        if feature.ok is not True:
+            text = "; ".join(part for part in (f"for {feature.needed_for}", text, feature.remedy) if part)
+        click.echo(f"{click.style(f'{word:<8}', fg=colour)}  {feature.name:<{width}}  {printable(text)}".rstrip())
+    click.echo()
+    click.secho(f"kernel {platform.release()}: {verdict(found, os.geteuid() == 0)}", fg="red" if missing else "green")

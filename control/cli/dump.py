@@ -1,0 +1,132 @@
+"""`sockmesh dump`: everything that a bug report needs, in one JSON."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from control.cli.gather import gather
+from control.cli.place import Place, place_options
+from control.cli.show import jsonable
+from loader.errors import MeshError
+
+_MOST = 20_000
+_DISTRIBUTIONS = ("sockmesh", "click", "rich", "pyroute2", "PyYAML", "watchfiles", "prometheus-client", "uvloop")
+
+
+@click.command()
+@click.option("--output", "file", metavar="FILE", default="-", help="Write there, readable by you alone.")
+@click.option("--max-entries", type=click.IntRange(1), default=_MOST, show_default=True, help="Rows of one map.")
+@place_options
+def dump(file: str, max_entries: int, pin_dir: Path, run_dir: Path) -> None:
+    """Write one JSON with all that a bug report needs: status, switches, every map with names, features, versions.
+
+    It holds names, labels, addresses and rules of this node, and no payload, key or password. What cannot be read is in
+    it as a sentence, so a dump is possible however broken the node is.
+    """
+    text = json.dumps(report(Place(pin_dir, run_dir), max_entries), indent=1) + "\n"
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    target = Path(file)
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "w") as out:
+            out.write(text)
+        os.replace(draft, target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise MeshError(f"{file}: cannot write the dump: {error.strerror}") from None
+    click.echo(f"{file}: {len(text):,} bytes", err=True)
+
+
+def report(place: Place, most: int) -> dict[str, Any]:
+    """Return the whole report; a part that fails is {"error": why}."""
+    return {
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "pin_dir": str(place.pin_dir),
+        "run_dir": str(place.run_dir),
+        "versions": _part(_versions),
+        "status": _part(lambda: gather(place)),
+        "maps": _part(lambda: _maps(place, most)),
+        "pins": _part(lambda: _pins(place)),
+        "names": _part(lambda: _names(place)),
+        "features": _part(_features),
+        "agent_socket": str(place.socket),
+    }
+
+
+def _part(make: Callable[[], object]) -> Any:
+    try:
+        return jsonable(make())
+    except Exception as error:  # a dump of a broken node is what dumps are for
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _versions() -> dict[str, Any]:
+    from loader import abi
+
+    return {
+        "kernel": platform.release(),
+        "kernel_build": platform.version(),
+        "machine": platform.machine(),
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
+        "python": sys.version.split()[0],
+        "layout": abi.fingerprint(),
+        "bcc": _debian_version("python3-bpfcc"),
+        **{name: _version(name) for name in _DISTRIBUTIONS},
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _debian_version(package: str) -> str:
+    try:
+        asked = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "not known"
+    return asked.stdout.strip() or "not installed"
+
+
+def _maps(place: Place, most: int) -> dict[str, Any]:
+    from control.inspect import everything, pins
+
+    with place.maps() as opened:
+        links = pins.links_by_owner(place.pin_dir)
+        found = everything.content(opened, place.names(), links, time.monotonic_ns(), most)
+        return {name: jsonable(section) for name, section in found}
+
+
+def _pins(place: Place) -> Any:
+    from control.cli.bpf import fs
+
+    return fs.rows(place)
+
+
+def _names(place: Place) -> Any:
+    from control.inspect import everything
+
+    return everything.names_json(place.names())
+
+
+def _features() -> Any:
+    from loader import features
+
+    return features.probe()

@@ -1,0 +1,54 @@
+"""Reads one agent's maps, names and own words into the record that `status` shows and `dump` contains."""
+
+from control.cli.bpf import endpoint as endpoint_command
+from control.cli.place import Place
+from control.inspect import health, pins
+from loader import abi
+
+# Maps whose filling up hurts; the others are fixed, or forget what is oldest.
+COUNTED = (
+    "endpoints", "endpoint_ips", "policy", "ipcache", "conns", "ct", "services", "backends", "socks",
+)  # fmt: skip
+_FORGETFUL = ("lru_hash",)
+
+
+def gather(place: Place) -> health.Health:
+    """Return the node's state; raises MeshError where nothing is pinned."""
+    agent, why_dead = place.agent_status()
+    names = place.names()
+    endpoints = endpoint_command.rows(place)
+    with place.maps() as opened:
+        config = opened.config.get_at(0)
+        connections, sides = health.short_cut_sides(conn for _, conn in opened.conns.items())
+        entries = {name: opened[name].count() for name in COUNTED}
+        kernel_lost = opened.counter(abi.Metric.EVENTS_LOST)
+        redirected = opened.counter(abi.Metric.REDIRECT_BYTES)
+        dropped = opened.counter(abi.Metric.DROPPED_PACKETS)
+    fills = tuple(
+        health.MapFill(path.name, entries.get(path.name, 0), _limit(path.name), int(info.get("memlock", 0)))
+        for kind, path in pins.pinned(place.pin_dir)
+        if kind == "maps"
+        for info in [pins.describe(path)]
+    )
+    filling = [fill for fill in fills if fill.name in COUNTED and abi.MAP_BY_NAME[fill.name].type not in _FORGETFUL]
+    return health.Health(
+        alive=agent is not None,
+        why_dead=why_dead,
+        agent=agent,
+        node=(agent or {}).get("node") or names.node,
+        policy_revision=(agent or {}).get("policy_revision") or names.revision,
+        endpoints=endpoints,
+        problems=health.problems(agent, endpoints, filling),
+        acceleration=health.acceleration(config, agent),
+        connections=connections,
+        short_cut=sides,
+        redirected_bytes=redirected,
+        dropped_packets=dropped,
+        lost_events=health.lost_events(kernel_lost, agent),
+        maps=fills,
+    )
+
+
+def _limit(name: str) -> int:
+    spec = abi.MAP_BY_NAME.get(name)
+    return spec.max_entries if spec else 0

@@ -1,0 +1,96 @@
+"""`sockmesh status`: is the agent alive, what is in force, what is wrong."""
+
+import time
+from pathlib import Path
+
+import click
+
+from control.cli.bpf.endpoint import COLUMNS
+from control.cli.gather import COUNTED, gather
+from control.cli.place import Place, output_option, place_options
+from control.cli.show import print_json, print_lines, printable, table
+from control.flow.summary import amount, span
+from control.inspect import health
+
+_WIDTH = 14
+
+
+@click.command()
+@click.option("--brief", is_flag=True, help="One line.")
+@place_options
+@output_option
+def status(brief: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show whether the agent is alive, what is in force on this node, and what is wrong.
+
+    Works while the agent is dead, from what it left in the kernel, and exits with 0 then too: policy is in force.
+    Exit status 1: nothing is pinned here.
+    """
+    found = gather(Place(pin_dir, run_dir))
+    if output == "json":
+        print_json(found)
+    elif brief:
+        click.echo(printable(health.brief(found)))
+    else:
+        _print(found)
+
+
+def _line(name: str, text: str, colour: str = "") -> None:
+    head = click.style(f"{name:<{_WIDTH}}", bold=True)
+    click.echo(head + (click.style(printable(text), fg=colour) if colour else printable(text)))
+
+
+def _print(found: health.Health) -> None:
+    _print_agent(found)
+    _line("policy", f"revision {found.policy_revision}, {_policies(found)}{len(found.endpoints)} endpoints")
+    accel = found.acceleration
+    _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
+    _line("connections", _connections(found))
+    _line("redirected", f"{amount(found.redirected_bytes)} took the short cut; "
+          f"{found.dropped_packets:,} packets dropped")  # fmt: skip
+    _print_flow_log(found)
+    lost = {where: n for where, n in found.lost_events.items() if n}
+    _line("events lost", ", ".join(f"{n:,} ({where})" for where, n in lost.items()) or "0", "red" if lost else "")
+    fills = [f"{m.name} {m.entries:,}/{m.max_entries:,}" for m in found.maps if m.name in COUNTED]
+    _line("maps", f"{amount(found.memory_bytes)} of kernel memory; {', '.join(fills)}")
+    if found.problems:
+        _line("problems", f"{len(found.problems)}", "red")
+        for problem in found.problems:
+            click.echo(f"  - {printable(problem)}")
+    else:
+        _line("problems", "none")
+    if found.endpoints:
+        click.echo()
+        print_lines(table(found.endpoints, COLUMNS))
+
+
+def _print_agent(found: health.Health) -> None:
+    agent = found.agent
+    if agent is None:
+        _line("agent", f"DEAD on node {found.node or '?'}: {found.why_dead}", "red")
+        _line(
+            "", "what it left in the kernel stays in force; edits of policy and flow records wait for an agent", "red"
+        )
+        return
+    up = span(max(0, int((time.time() - agent.get("started", time.time())) * 1e9)))
+    began = "adopted what was in force" if agent.get("adopted") else "fresh start"
+    _line("agent", f"alive on node {found.node}, pid {agent.get('pid')}, up {up} ({began}), "
+          f"{amount(agent.get('resident_memory_bytes', 0))} of memory", "green")  # fmt: skip
+
+
+def _policies(found: health.Health) -> str:
+    return f"{found.agent['policies']} policies, " if found.agent and "policies" in found.agent else ""
+
+
+def _connections(found: health.Health) -> str:
+    if not found.connections:
+        return "none open"
+    sides = ", ".join(f"{word} {count}" for word, count in found.short_cut.items())
+    return f"{found.connections} open; receiving sides: {sides}"
+
+
+def _print_flow_log(found: health.Health) -> None:
+    flow_log = (found.agent or {}).get("flow_log")
+    if flow_log:
+        sinks = [f"{s['name']} ({s['written']:,} written)" for s in flow_log["sinks"]]
+        where = ", ".join(sinks) or "memory only (`sockmesh observe`)"
+        _line("flow log", f"{flow_log['lines']:,} records; {where}; {flow_log['observers']} observers")

@@ -1,0 +1,68 @@
+"""The datapath's counters in words: what happened, how often, on which CPU, and how fast it goes on."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from control.metrics import SERIES
+from loader import abi
+
+
+@dataclasses.dataclass(frozen=True)
+class CounterRow:
+    """One counter; `rate` is per second over the time watched, None when it was read once."""
+
+    name: str
+    total: int
+    per_cpu: tuple[int, ...]
+    rate: float | None
+    explanation: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TrafficRow:
+    """Packets that policy judged on pods' interfaces, by outcome."""
+
+    outcome: str  # "forwarded" or a drop reason
+    dropped: bool
+    direction: str
+    packets: int
+    bytes: int
+
+
+Reading = Sequence[Sequence[int]]  # by metric, then by CPU
+
+
+def counters(first: Reading, then: Reading | None = None, seconds: float = 0.0) -> tuple[CounterRow, ...]:
+    """Return every counter of abi.Metric. With a second reading, totals are the later ones and rates are known."""
+    out = []
+    for metric in abi.Metric:
+        last = (then or first)[metric]
+        series = SERIES[metric]
+        detail = f" ({series.label[0]}: {series.label[1]})" if series.label else ""
+        rate = (sum(last) - sum(first[metric])) / seconds if then and seconds > 0 else None
+        out.append(CounterRow(metric.name.lower(), sum(last), tuple(last), rate, series.help.rstrip(".") + detail))
+    return tuple(out)
+
+
+def traffic(entries: Iterable[tuple[abi.TrafficKey, abi.TrafficValue]]) -> tuple[TrafficRow, ...]:
+    """Return the rows of the traffic map: forwarded first, then drops by how many."""
+    out = [
+        TrafficRow(
+            outcome=_reason(key.reason),
+            dropped=key.reason != 0,
+            direction="egress" if key.direction == abi.Direction.EGRESS else "ingress",
+            packets=value.packets,
+            bytes=value.bytes,
+        )
+        for key, value in entries
+    ]
+    return tuple(sorted(out, key=lambda r: (r.dropped, -r.packets, r.outcome, r.direction)))
+
+
+def _reason(number: int) -> str:
+    if not number:
+        return "forwarded"
+    try:
+        return abi.DropReason(number).name
+    except ValueError:
+        return str(number)

@@ -1,0 +1,144 @@
+"""Endpoints of this node: whether policy is in force on them, and whether they may take the short cut."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from control.inspect import words
+from control.names import EndpointName, Names
+from loader import abi
+from loader.errors import MeshError
+
+_NSID_UNKNOWN = 0xFFFFFFFF
+
+
+class NoSuchEndpoint(MeshError):
+    """The person asked for an endpoint that is not on this node: which, and who is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointRow:
+    """An endpoint as the kernel holds it, with what its names tell."""
+
+    id: int
+    name: str
+    identity: int
+    labels: tuple[str, ...]
+    ips: tuple[str, ...]
+    policy: str  # enforced, or why everything is refused
+    ingress: str  # what happens to a call that no rule names: "open", "default deny"; "" when nothing is in force
+    egress: str
+    entries: int
+    set_id: int
+    acceleration: str  # "on", or why this endpoint takes no short cut whatever the node allows
+    flags: tuple[str, ...]
+    interface: str
+    ifindex: int
+    netns: str
+    cgroup: str
+    service_account: str
+    hooks: tuple[str, ...]  # pinned links of its cgroup
+
+    @property
+    def in_force(self) -> bool:
+        return self.policy == "enforced"
+
+
+Sets = Mapping[int, "SetFacts"]
+
+
+@dataclasses.dataclass
+class SetFacts:
+    """How many entries a set has, and what its default entries say by direction."""
+
+    entries: int = 0
+    defaults: dict[int, int] = dataclasses.field(default_factory=dict)
+
+
+def set_facts(entries: Iterable[tuple[abi.PolicyKey, abi.PolicyValue]]) -> dict[int, SetFacts]:
+    """Return the facts of every set in one walk over the policy map."""
+    out: dict[int, SetFacts] = {}
+    for key, value in entries:
+        facts = out.setdefault(key.set_id, SetFacts())
+        facts.entries += 1
+        if not (key.peer_id or key.proto or key.plen) and value.present:
+            facts.defaults[key.direction] = value.verdict
+    return out
+
+
+def rows(
+    endpoints: Iterable[tuple[int, abi.Endpoint]],
+    sets: Sets,
+    names: Names,
+    links: Mapping[str, Iterable[str]],
+) -> tuple[EndpointRow, ...]:
+    """Return every endpoint in the map, and those that have a name but no place in the map."""
+    found = {id: endpoint for id, endpoint in endpoints}
+    ids = sorted(found.keys() | names.endpoints.keys())
+    return tuple(_row(id, found.get(id), sets, names, tuple(links.get(f"endpoint-{id}", ()))) for id in ids)
+
+
+def _row(id: int, endpoint: abi.Endpoint | None, sets: Sets, names: Names, hooks: tuple[str, ...]) -> EndpointRow:
+    known = names.endpoint(id) or EndpointName(id, "", "", endpoint.identity if endpoint else 0)
+    facts = sets.get(endpoint.set_id, SetFacts()) if endpoint else SetFacts()
+    return EndpointRow(
+        id=id,
+        name=words.endpoint_name(names, id),
+        identity=endpoint.identity if endpoint else known.identity,
+        labels=known.labels or names.labels(known.identity),
+        ips=known.ips,
+        policy=_policy(endpoint, facts),
+        ingress=_default(endpoint, facts, abi.Direction.INGRESS),
+        egress=_default(endpoint, facts, abi.Direction.EGRESS),
+        entries=facts.entries,
+        set_id=endpoint.set_id if endpoint else 0,
+        acceleration=_acceleration(endpoint),
+        flags=words.flag_words(endpoint.flags, abi.EndpointFlag) if endpoint else (),
+        interface=known.interface,
+        ifindex=endpoint.ifindex if endpoint else 0,
+        netns=known.netns,
+        cgroup=known.cgroup,
+        service_account=known.service_account,
+        hooks=hooks,
+    )
+
+
+def _policy(endpoint: abi.Endpoint | None, facts: SetFacts) -> str:
+    if endpoint is None:
+        return "not in force: its namespace or interface was not found"
+    if not endpoint.flags & abi.EndpointFlag.ENROLLED:
+        return "everything is refused: not enrolled yet"
+    if not endpoint.set_id or not facts.entries:
+        return "everything is refused: no policy is loaded for it"
+    return "enforced"
+
+
+def _default(endpoint: abi.Endpoint | None, facts: SetFacts, direction: abi.Direction) -> str:
+    if endpoint is None:
+        return ""
+    return "default deny" if facts.defaults.get(direction, abi.Verdict.DENY) == abi.Verdict.DENY else "open"
+
+
+def _acceleration(endpoint: abi.Endpoint | None) -> str:
+    if endpoint is None:
+        return "not in force"
+    if not endpoint.flags & abi.EndpointFlag.ACCELERATE:
+        return "opted out"
+    if not endpoint.flags & abi.EndpointFlag.HAS_CGROUP:
+        return "no cgroup was given or found, so its sockets cannot be seen"
+    if endpoint.nsid == _NSID_UNKNOWN:
+        return "its network namespace has no id here"
+    return "on"
+
+
+def pick(found: Iterable[EndpointRow], wanted: str) -> EndpointRow:
+    """Return the endpoint with that id, namespace/name, or name; raises NoSuchEndpoint when it is none or several."""
+    all_rows = list(found)
+    hits = [r for r in all_rows if wanted in (str(r.id), r.name) or wanted in r.ips]
+    hits = hits or [r for r in all_rows if "/" not in wanted and r.name.rpartition("/")[2] == wanted]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise NoSuchEndpoint(f"{wanted} is more than one endpoint: {', '.join(r.name for r in hits)}")
+    here = ", ".join(f"{r.name} ({r.id})" for r in all_rows[:10]) or "none"
+    more = f" and {len(all_rows) - 10} more" if len(all_rows) > 10 else ""
+    raise NoSuchEndpoint(f"no endpoint {wanted} on this node; here are {here}{more}")

@@ -1,0 +1,65 @@
+"""The content of one agent's maps for a bug report: rows with names where there are any, records in words elsewhere."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from control.flow.summary import accel_word
+from control.inspect import addresses, counters, endpoints, policies, services, settings, socks, tracking
+from control.names import Names
+from loader import abi
+from loader.maps import Maps
+from loader.record import Record, unpack_addr
+
+Json = dict[str, Any]
+
+
+def plain(record: Record) -> Json:
+    """Return a record's fields, addresses as text; padding is left out."""
+    out: Json = {}
+    for name, scalar, _ in record.FIELDS:
+        if not name.startswith("pad"):
+            value = getattr(record, name)
+            out[name] = unpack_addr(value) if scalar.code == "16s" else value
+    return out
+
+
+def _bounded(found: Iterable[Any], most: int) -> tuple[list[Any], bool]:
+    kept = list(itertools.islice(found, most + 1))
+    return kept[:most], len(kept) > most
+
+
+def content(opened: Maps, names: Names, links: dict[str, list[str]], now: int, most: int) -> Iterator[tuple[str, Json]]:
+    """Yield (map, {"rows": ..., "cut": whether it had more than `most` entries}) for every map that can be read."""
+
+    def section(name: str, make: Callable[[list[Any]], Iterable[Any]]) -> tuple[str, Json]:
+        entries, cut = _bounded(opened[name].items(), most)
+        return name, {"rows": list(make(entries)), "cut": cut}
+
+    config = opened.config.get_at(0)
+    held = [(key.id, value) for key, value in opened.endpoints.items()]
+    policy = list(opened.policy.items())
+    users = policies.endpoints_by_set(held, names)
+    yield "config", {"rows": list(settings.rows(config)), "cut": False}
+    yield "endpoints", {"rows": list(endpoints.rows(held, endpoints.set_facts(policy), names, links)), "cut": False}
+    yield section("policy", lambda found: policies.rows(found, names, users))
+    yield section("ipcache", lambda found: addresses.rows(found, names))
+    yield section("conns", lambda found: socks.rows(found, names, opened.ct.get, now))
+    yield section("ct", lambda found: tracking.rows(found, names, config.generation, now))
+    yield section("services", lambda found: services.rows(found, opened.backends.items(), names))
+    yield section("traffic", counters.traffic)
+    for name in ("endpoint_ips", "endpoint_netns", "endpoint_ifaces", "backends", "reverse", "frags"):
+        yield section(name, lambda found: [plain(key) | plain(value) for key, value in found])
+    yield section("programs", lambda found: [plain(k) | plain(v) | {"word": accel_word(v.reason)} for k, v in found])
+    cookies, cut = _bounded(opened.socks.raw_items(), most)
+    yield "socks", {"rows": [abi.CookieKey.unpack(key).cookie for key, _ in cookies], "cut": cut}
+    readings = [[cpu.value for cpu in opened.counters.cpus_at(int(metric))] for metric in abi.Metric]
+    yield "counters", {"rows": list(counters.counters(readings)), "cut": False}
+    raw, cut = _bounded(opened.conns.items(), most)
+    yield "conns_raw", {"rows": [plain(key) | plain(value) for key, value in raw], "cut": cut}
+
+
+def names_json(names: Names) -> Json:
+    """Return all names, as plain data."""
+    return dataclasses.asdict(names)

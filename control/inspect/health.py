@@ -1,0 +1,136 @@
+"""The state of one node in one record: what the agent says while it lives, what the maps tell when it is dead."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from control.flow.summary import accel_word
+from control.inspect.endpoints import EndpointRow
+from loader import abi
+from loader.programs import PROGRAMS, Target
+
+Json = Mapping[str, Any]
+_SOCKET_HOOKS = sum(spec.target is Target.CGROUP for spec in PROGRAMS)
+
+
+@dataclasses.dataclass(frozen=True)
+class MapFill:
+    name: str
+    entries: int
+    max_entries: int
+    memory_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Acceleration:
+    """Whether new connections may take the short cut; `why` says what stands in the way and what to do."""
+
+    on: bool
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """Everything that `sockmesh status` shows."""
+
+    alive: bool
+    why_dead: str
+    agent: Json | None  # the agent's own words
+    node: str
+    policy_revision: int
+    endpoints: tuple[EndpointRow, ...]
+    problems: tuple[str, ...]
+    acceleration: Acceleration
+    connections: int
+    short_cut: Mapping[str, int]  # receiving sides of open connections, by AccelReason in words
+    redirected_bytes: int
+    dropped_packets: int
+    lost_events: Mapping[str, int]  # by where they were lost
+    maps: tuple[MapFill, ...]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return what the maps take of the kernel's memory."""
+        return sum(each.memory_bytes for each in self.maps)
+
+
+def acceleration(config: abi.Config, agent: Json | None) -> Acceleration:
+    """Tell whether the short cut is on, or the first of its conditions that is not met."""
+    if not config.acceleration:
+        return Acceleration(
+            False, "the kill switch is off: no new connection takes the short cut until "
+            "`sockmesh bpf config set acceleration on`",
+        )  # fmt: skip
+    if config.self_test:
+        return Acceleration(True, "")
+    if agent is None:
+        return Acceleration(
+            False, "the self-test has not passed on this kernel, or the kernel lacks something: "
+            "`sockmesh check` and the agent's log say what",
+        )  # fmt: skip
+    if agent.get("acceleration_off"):
+        return Acceleration(False, str(agent["acceleration_off"]))
+    failed = [f"{case}: {result}" for case, result in (agent.get("self_test") or {}).items() if result != "ok"]
+    if failed:
+        return Acceleration(False, f"the self-test found this kernel unsafe for it: {'; '.join(failed)}")
+    return Acceleration(False, "the self-test has not passed on this kernel; the agent's log says more")
+
+
+def short_cut_sides(conns: Iterable[abi.Conn]) -> tuple[int, dict[str, int]]:
+    """Return how many connections are open, and their receiving sides on this node by why they are short-cut or not."""
+    sides: Counter[str] = Counter()
+    count = 0
+    for conn in conns:
+        is_open = [side for side in (0, 1) if conn.cookie[side] and not conn.closed[side]]
+        count += bool(is_open)
+        for side in is_open:
+            sides[accel_word(conn.marked[side] or conn.reason[side])] += 1
+    return count, dict(sides.most_common())
+
+
+def problems(agent: Json | None, endpoints: Sequence[EndpointRow], fills: Iterable[MapFill]) -> tuple[str, ...]:
+    """Return everything that a person should look at, in sentences."""
+    out = [str(problem) for problem in (agent or {}).get("problems", ())]
+    for row in endpoints:
+        if not row.in_force and not any(row.name in problem for problem in out):
+            out.append(f"endpoint {row.name}: {row.policy}")
+        if "has-cgroup" in row.flags and len(row.hooks) < _SOCKET_HOOKS:
+            out.append(
+                f"endpoint {row.name}: {len(row.hooks)} of {_SOCKET_HOOKS} socket hooks are attached; "
+                "restart the agent (`sockmesh bpf endpoint get` names them)"
+            )
+    for fill in fills:
+        if fill.max_entries and fill.entries >= fill.max_entries * 0.9:
+            out.append(f"map {fill.name} is nearly full: {fill.entries:,} of {fill.max_entries:,} entries")
+    for sink in ((agent or {}).get("flow_log") or {}).get("sinks", ()):
+        if sink.get("error"):
+            out.append(f"flow log {sink['name']}: {sink['error']}")
+    return tuple(out)
+
+
+def lost_events(kernel: int, agent: Json | None) -> dict[str, int]:
+    """Return how many flow events or lines were lost, by where."""
+    flow_log = (agent or {}).get("flow_log") or {}
+    return {
+        "kernel": kernel,
+        "sinks": sum(sink.get("lost", 0) for sink in flow_log.get("sinks", ())),
+        "observers": flow_log.get("observers_lost", 0),
+    }
+
+
+def brief(health: Health) -> str:
+    """Return one line for a shell prompt or a monitor."""
+    refused = sum(not row.in_force for row in health.endpoints)
+    parts = [
+        f"node {health.node or '?'}: agent {'alive' if health.alive else 'DEAD (policy stays in force)'}",
+        f"revision {health.policy_revision}",
+        f"{len(health.endpoints)} endpoints" + (f" ({refused} not in force)" if refused else ""),
+        f"{health.connections} connections",
+        f"short cut {'on' if health.acceleration.on else 'OFF'}",
+    ]
+    if health.problems:
+        parts.append(f"{len(health.problems)} problems")
+    if lost := sum(health.lost_events.values()):
+        parts.append(f"{lost} EVENTS LOST")
+    return ", ".join(parts)

@@ -1,0 +1,85 @@
+"""Policy entries in words: which peers, protocols and ports an endpoint's set allows or denies, and by which rule."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from control.inspect import words
+from control.names import Names
+from loader import abi
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyRow:
+    """One entry of one set. `peer` 0 is any identity; the highest rank that matches a call decides it."""
+
+    set_id: int
+    endpoints: tuple[str, ...]
+    direction: str
+    peer: int
+    peer_labels: tuple[str, ...]
+    peer_word: str
+    proto: str
+    ports: str
+    port_prefix: str  # as the kernel matches it: "8000/10"
+    verdict: str  # allow, deny, proxy; "" when the entry is there for policies in audit mode only
+    rank: int
+    rule: str
+    source: str
+    audit_verdict: str  # what would be if policies in audit mode were enforced; "" when there are none
+    audit_rule: str
+
+
+def endpoints_by_set(endpoints: Iterable[tuple[int, abi.Endpoint]], names: Names) -> dict[int, tuple[str, ...]]:
+    """Return who uses each policy set."""
+    out: dict[int, list[str]] = {}
+    for id, endpoint in endpoints:
+        out.setdefault(endpoint.set_id, []).append(words.endpoint_name(names, id))
+    return {number: tuple(sorted(users)) for number, users in out.items()}
+
+
+def rows(
+    entries: Iterable[tuple[abi.PolicyKey, abi.PolicyValue]], names: Names, users: dict[int, tuple[str, ...]]
+) -> tuple[PolicyRow, ...]:
+    """Return entries in the order in which they decide: by set and direction, deny, then allow, then default."""
+    ordered = sorted(
+        entries,
+        key=lambda e: (e[0].set_id, e[0].direction, -e[1].rank, e[0].peer_id, e[0].proto, -e[0].plen, e[0].port),
+    )
+    return tuple(_row(key, value, names, users) for key, value in ordered)
+
+
+def _row(key: abi.PolicyKey, value: abi.PolicyValue, names: Names, users: dict[int, tuple[str, ...]]) -> PolicyRow:
+    audited = value.audit_present and (value.audit_verdict, value.audit_rule_id) != (value.verdict, value.rule_id)
+    return PolicyRow(
+        set_id=key.set_id,
+        endpoints=users.get(key.set_id, ()),
+        direction=abi.Direction(key.direction).name.lower(),
+        peer=key.peer_id,
+        peer_labels=names.labels(key.peer_id) if key.peer_id else (),
+        peer_word=words.identity_word(names, key.peer_id) if key.peer_id else "any",
+        proto=words.proto_word(key.proto),
+        ports=words.ports_word(key.proto, key.port, key.plen),
+        port_prefix=f"{key.port}/{key.plen}",
+        verdict=_verdict(value.verdict) if value.present else "",
+        rank=value.rank,
+        rule=_rule(value.rule_id, value.rank, value.verdict, names) if value.present else "",
+        source=words.rule_source(names, value.rule_id),
+        audit_verdict=_verdict(value.audit_verdict) if audited else "",
+        audit_rule=_rule(value.audit_rule_id, value.audit_rank, value.audit_verdict, names) if audited else "",
+    )
+
+
+def _verdict(number: int) -> str:
+    try:
+        return abi.Verdict(number).name.lower()
+    except ValueError:
+        return f"verdict {number}"
+
+
+def _rule(rule_id: int, rank: int, verdict: int, names: Names) -> str:
+    rule = words.rule_word(names, rule_id)
+    if rank != abi.Rank.DEFAULT:
+        return rule
+    if verdict == abi.Verdict.DENY:
+        return f"default: {rule} selects the endpoint" if rule else "default: denied"
+    return f"default: {rule}" if rule else "default: no policy selects the endpoint"

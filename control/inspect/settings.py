@@ -1,0 +1,52 @@
+"""The config record in words: every switch with its value, and what can be turned."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from control.agent import switches
+from loader import abi
+
+_EXPLAIN = {
+    "generation": "raised after each policy change, so that open connections are judged again",
+    "acceleration": "new connections may take the short cut",
+    "self_test": "the short cut passed its test on this kernel; without that it stays off",
+    "probation_packets": "packets an end must have sent before its connection is short-cut",
+    "udp_timeout_s": "seconds until an idle UDP flow is forgotten",
+    "tcp_timeout_s": "seconds until an idle TCP connection is forgotten",
+    "tcp_close_timeout_s": "seconds until a closed TCP connection is forgotten",
+    "icmp_timeout_s": "seconds until an idle ICMP exchange is forgotten",
+}
+_ON_OFF = ("acceleration", "self_test")
+
+
+@dataclasses.dataclass(frozen=True)
+class SettingRow:
+    """One field of the record; `allowed` is "" for what the agent sets itself."""
+
+    name: str
+    value: int
+    word: str
+    allowed: str
+    explanation: str
+
+
+def rows(config: abi.Config) -> tuple[SettingRow, ...]:
+    """Return every field but padding."""
+    return tuple(_row(name, getattr(config, name)) for name, _, _ in config.FIELDS if not name.startswith("pad"))
+
+
+def _row(name: str, value: int) -> SettingRow:
+    word = ("on" if value else "off") if name in _ON_OFF else str(value)
+    return SettingRow(name, value, word, _allowed(name), _EXPLAIN.get(name, ""))
+
+
+def _allowed(name: str) -> str:
+    if name not in switches.SWITCHES:
+        return ""
+    bounds = switches.SWITCHES[name]
+    return "on, off" if bounds is None else f"{bounds[0]} to {bounds[1]}"
+
+
+def pick(found: Iterable[SettingRow], name: str) -> SettingRow | None:
+    """Return one setting; - and _ are the same."""
+    return next((r for r in found if r.name == name.replace("-", "_")), None)

@@ -1,0 +1,156 @@
+"""Open TCP connections: who talks to whom, and whether each direction takes the short cut or why it does not."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from control.flow.summary import accel_word
+from control.inspect import words
+from control.names import Names
+from loader import abi
+
+# What a reason means, and what can be done about it.
+EXPLAIN: dict[abi.AccelReason, str] = {
+    abi.AccelReason.UNKNOWN: "nothing is known of this end yet",
+    abi.AccelReason.ACTIVE: "bytes go straight into the peer's receive queue whenever it is ready for them",
+    abi.AccelReason.PROBATION: "too few packets yet to know how its program reads",
+    abi.AccelReason.OFF: "the short cut was off on this node when the connection began "
+    "(`sockmesh bpf config set acceleration on`)",
+    abi.AccelReason.SELF_TEST: "the short cut has not passed its test on this kernel (`sockmesh status`)",
+    abi.AccelReason.OPT_OUT: "an endpoint opted out (acceleration: off in its Workload)",
+    abi.AccelReason.PEER_REMOTE: "the peer is not an enrolled endpoint of this node",
+    abi.AccelReason.BLOCKING: "the program reads with a blocking socket",
+    abi.AccelReason.SPLICE: "the program reads with a call that cannot see redirected bytes (splice, MSG_WAITALL)",
+    abi.AccelReason.LOW_WATER: "the program waits for a minimum of bytes (SO_RCVLOWAT)",
+    abi.AccelReason.URGENT: "urgent data was sent (MSG_OOB)",
+    abi.AccelReason.MPTCP: "the socket is a Multipath TCP socket",
+    abi.AccelReason.ULP: "another protocol layer owns the socket (such as kernel TLS)",
+    abi.AccelReason.PROGRAM: "this program was caught mixing plain reads and splice before",
+    abi.AccelReason.DENIED: "policy denies the pair",
+    abi.AccelReason.MAP_FULL: "a map was full when the connection began (`sockmesh bpf fs list`)",
+    abi.AccelReason.LOOPBACK: "both ends are in the same pod",
+    abi.AccelReason.ENROL_FAILED: "the kernel refused to put the socket into the sockhash",
+    abi.AccelReason.FOREIGN: "another program already owns the socket",
+    abi.AccelReason.PEEK_OFF: "the program peeks at an offset (SO_PEEK_OFF)",
+    abi.AccelReason.IO_URING: "the program uses io_uring, whose reads no hook sees",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One direction. `reason` is an AccelReason in words and tells about the end that receives."""
+
+    short_cut: bool  # redirected now, whenever the receiver is ready
+    reason: str
+    explanation: str
+    redirected_bytes: int
+    redirected_messages: int
+    tcp_messages: int  # messages of an enrolled sender that went over TCP all the same
+    packet_bytes: int | None  # bytes of TCP packets, headers included; None: not tracked any more
+    tcp_bytes: int | None  # TCP's own count of payload, known once the receiving end has closed
+
+
+@dataclasses.dataclass(frozen=True)
+class SockRow:
+    """A connection; `there` is initiator to listener, `back` the other way."""
+
+    source: words.End
+    destination: words.End
+    state: str
+    there: Way
+    back: Way
+    age_ns: int
+    cookies: tuple[int, int]  # of source and destination; 0: not on this node
+    egress_rule: str
+    ingress_rule: str
+
+    @property
+    def redirected(self) -> int:
+        return self.there.redirected_bytes + self.back.redirected_bytes
+
+
+FindCt = Callable[[abi.CtKey], abi.CtEntry | None]
+
+
+def row(key: abi.ConnKey, conn: abi.Conn, names: Names, find_ct: FindCt, now: int) -> SockRow:
+    """Return one connection in words; `now` is CLOCK_MONOTONIC."""
+    side = 1 if conn.flags & abi.ConnFlag.INITIATOR_1 else 0
+    other = 1 - side
+    addrs, ports = (key.addr0, key.addr1), (key.port0, key.port1)
+    source, destination = (
+        words.end(names, addrs[s], ports[s], conn.endpoint[s], conn.identity[s]) for s in (side, other)
+    )
+    seen = _packets(addrs[side], ports[side], addrs[other], ports[other], conn, side, find_ct)
+    return SockRow(
+        source=source,
+        destination=destination,
+        state=_state(conn),
+        there=_way(conn, side, seen.tx_bytes if seen else None),
+        back=_way(conn, other, seen.rx_bytes if seen else None),
+        age_ns=max(0, now - conn.opened),
+        cookies=(conn.cookie[side], conn.cookie[other]),
+        egress_rule=words.rule_word(names, conn.egress_rule),
+        ingress_rule=words.rule_word(names, conn.ingress_rule),
+    )
+
+
+def rows(conns: Iterable[tuple[abi.ConnKey, abi.Conn]], names: Names, find_ct: FindCt, now: int) -> tuple[SockRow, ...]:
+    """Return every connection, by the names of its ends."""
+    found = [row(key, conn, names, find_ct, now) for key, conn in conns]
+    return tuple(sorted(found, key=lambda r: (str(r.destination), str(r.source), r.source.port)))
+
+
+def matching(found: Iterable[SockRow], ip: str, port: int) -> tuple[SockRow, ...]:
+    """Return the connections with that address and port at either end; without an address, with that port."""
+    return tuple(r for r in found if any(e.port == port and (not ip or e.ip == ip) for e in (r.source, r.destination)))
+
+
+def _state(conn: abi.Conn) -> str:
+    if conn.denied:
+        return "denied"
+    if conn.stuck:
+        return "stuck"
+    return "closing" if any(conn.closed) else "open"
+
+
+def _way(conn: abi.Conn, sender: int, packet_bytes: int | None) -> Way:
+    receiver = 1 - sender
+    reason = conn.marked[receiver] or conn.reason[receiver]
+    active = bool(all(conn.enrolled) and reason == abi.AccelReason.ACTIVE and not conn.denied)
+    if not active and reason == abi.AccelReason.ACTIVE:
+        # Nothing bars this end; the other one is not enrolled, so the pair waits for it.
+        reason = int(abi.AccelReason.DENIED if conn.denied else abi.AccelReason.PROBATION)
+    return Way(
+        short_cut=active,
+        reason=accel_word(reason),
+        explanation=explain(reason),
+        redirected_bytes=conn.redirect_bytes[sender],
+        redirected_messages=conn.redirect_msgs[sender],
+        tcp_messages=conn.tcp_msgs[sender],
+        packet_bytes=packet_bytes,
+        tcp_bytes=conn.tcp_received[receiver] if conn.closed[receiver] else None,
+    )
+
+
+def explain(reason: int) -> str:
+    """Return what an AccelReason means, or "" for a number of another version."""
+    try:
+        return EXPLAIN[abi.AccelReason(reason)]
+    except (ValueError, KeyError):
+        return ""
+
+
+def _packets(
+    saddr: bytes, sport: int, daddr: bytes, dport: int, conn: abi.Conn, side: int, find_ct: FindCt
+) -> abi.CtEntry | None:
+    """Return what the packet hook counted for the connection, at whichever end is ours."""
+    for endpoint, direction in ((conn.endpoint[side], 1), (conn.endpoint[1 - side], 0)):
+        if endpoint:
+            found = find_ct(
+                abi.CtKey(
+                    saddr=saddr, daddr=daddr, endpoint=endpoint, sport=sport, dport=dport,
+                    proto=int(abi.Proto.TCP), direction=direction,
+                )
+            )  # fmt: skip
+            if found:
+                return found
+    return None
