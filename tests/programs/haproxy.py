@@ -1,0 +1,18 @@
+"""haproxy: four ways to one origin, two of them with splice(2)."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.hosts import Pod
+from tests.programs import running
+
+PORTS = {"tcp": 8001, "http": 8002, "tcp-splice-auto": 8003, "http-splice-response": 8004}
+
+
+@contextlib.contextmanager
+def proxy(pod: Pod, directory: Path, origin: str) -> Iterator[dict[str, str]]:
+    """Give "address:port" of each way by its name."""
+    config = running.configuration("haproxy.cfg", directory / "haproxy.cfg", address=pod.ip, origin=origin)
+    with running.running(pod, ["haproxy", "-db", "-f", config], max(PORTS.values()), directory / "haproxy.log"):
+        yield {name: f"{pod.ip}:{port}" for name, port in PORTS.items()}
