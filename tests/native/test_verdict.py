@@ -69,7 +69,7 @@ def asked(draw: st.DrawFn) -> Asked:
 
 
 def kernel(entries: dict[abi.PolicyKey, abi.PolicyValue]) -> native.Kernel:
-    rows: dict[Record, Record] = {**entries}
+    rows: dict[Record, Record] = dict(entries.items())
     return native.Kernel({"policy": rows})
 
 
