@@ -1,0 +1,10 @@
+"""Tries the short cut on this very kernel, with the very programs and maps that the agent loaded, before anybody may
+use it: two pods of its own, real sockets between them, every byte compared.
+
+`run(mesh)` for the agent; `python -m loader.selftest PIN_DIR` for a person. May import loader only.
+"""
+
+from loader.selftest.reserved import FIRST_ENDPOINT, is_reserved, sweep
+from loader.selftest.runner import run
+
+__all__ = ["FIRST_ENDPOINT", "is_reserved", "run", "sweep"]

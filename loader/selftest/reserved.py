@@ -1,0 +1,70 @@
+"""The numbers and addresses that belong to the self-test alone, and the removal of all that carries them."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from loader import abi, features
+from loader.maps import Maps
+
+FIRST_ENDPOINT = 0xFFFFFF00  # endpoints, identities and policy sets from here on are the self-test's
+FIRST_IFINDEX = 0x7FFF0000  # interface numbers that the kernel would reach only after two thousand million interfaces
+CGROUP_PREFIX = "sockmesh-selftest-"
+_STALE_S = 60.0
+
+
+def is_reserved(number: int) -> bool:
+    """Return whether an endpoint, identity or policy set number is one of the self-test's."""
+    return number >= FIRST_ENDPOINT
+
+
+def sweep(maps: Maps) -> int:
+    """Remove every entry of the self-test from the maps, its own or a killed predecessor's; return how many."""
+    removed = 0
+    for name, doomed in _doomed(maps):
+        removed += len(doomed)
+        maps[name].delete_many(doomed)
+    return removed
+
+
+def _doomed(maps: Maps) -> Iterator[tuple[str, list[abi.Record]]]:
+    """Give the entries of each map in an order in which the packet hooks stay closed: interfaces first."""
+    yield "endpoint_ifaces", [k for k, v in maps.endpoint_ifaces.items() if is_reserved(v.id)]
+    yield "endpoint_netns", [k for k, v in maps.endpoint_netns.items() if is_reserved(v.id)]
+    yield "endpoint_ips", [k for k, v in maps.endpoint_ips.items() if is_reserved(v.id)]
+    yield "endpoints", [k for k, _ in maps.endpoints.items() if is_reserved(k.id)]
+    yield "ipcache", [k for k, v in maps.ipcache.items() if is_reserved(v.identity)]
+    yield "policy", [k for k, _ in maps.policy.items() if is_reserved(k.set_id)]
+    yield "conns", [k for k, v in maps.conns.items() if any(is_reserved(e) for e in v.endpoint)]
+    yield "ct", [k for k, _ in maps.ct.items() if is_reserved(k.endpoint)]
+
+
+def sweep_cgroups(root: Path) -> None:
+    """Remove empty cgroups that killed self-tests left. One in use cannot be removed, one just made is left alone."""
+    for directory in root.glob(CGROUP_PREFIX + "*"):
+        with contextlib.suppress(OSError):
+            if time.time() - directory.stat().st_mtime > _STALE_S:
+                remove_cgroup(directory)
+
+
+def remove_cgroup_of(pid: int) -> None:
+    """Remove what a self-test process that has ended left; waits for its last processes to be gone."""
+    root = features.cgroup2_mount()
+    directory = root / f"{CGROUP_PREFIX}{pid}" if root else None
+    for _ in range(200):
+        if directory is None or not directory.is_dir():
+            return
+        with contextlib.suppress(OSError):
+            remove_cgroup(directory)
+            return
+        time.sleep(0.01)
+
+
+def remove_cgroup(directory: Path) -> None:
+    """Remove a cgroup and those in it; raises OSError while a process is in one of them."""
+    for child in directory.iterdir():
+        if child.is_dir():
+            os.rmdir(child)
+    os.rmdir(directory)
