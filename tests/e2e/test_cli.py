@@ -1,0 +1,311 @@
+"""Every inspecting command on a live agent, on a dead one and where there is none; as users run it, by its name."""
+
+import dataclasses
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts import Mesh, Node, Pod
+from tests.hosts.wait import wait_until
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+POLICY = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "web-ingress", "namespace": "default"},
+    "spec": {
+        "podSelector": {"matchLabels": {"app": "web"}},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}], "ports": [{"port": 6379}]}],
+    },
+}
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web", "namespace": "default"},
+    "spec": {"clusterIP": "10.96.0.10", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 6379}]},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A node with a mesh, redis in `web`, and a client with open connections to it."""
+
+    node: Node
+    mesh: Mesh
+    web: Pod
+    client: Pod
+    guest: Pod
+
+    def cli(self, *words: str, status: int = 0) -> str:
+        """Run the command in the node's namespace; return what it printed, after checking its exit status."""
+        answer = self.try_cli(*words)
+        assert answer.returncode == status, answer
+        assert "Traceback" not in answer.stdout + answer.stderr
+        return answer.stdout if status == 0 else answer.stderr
+
+    def try_cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        places = ["--pin-dir", str(self.node.pins), "--run-dir", str(self.mesh.run_dir)]
+        return self.node.run(
+            [sys.executable, "-m", "control.cli.main", *words, *places], check=False, cwd=ROOT, timeout=60
+        )
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.cli(*words, "-o", "json"))
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with Node("cli") as node:
+        web, client, guest = (node.pod(name) for name in ("web", "client", "guest"))
+        with Mesh(node, policies=[POLICY, SERVICE]) as mesh:
+            web.popen(
+                ["redis-server", "--port", "6379", "--bind", web.ip, "--save", "", "--protected-mode", "no"],
+                stdout=subprocess.DEVNULL,
+            )
+            web.wait_listening(6379)
+            assert client.run(["redis-cli", "-h", web.ip, "ping"]).stdout == "PONG\n"
+            refused = guest.run(["redis-cli", "-h", web.ip, "ping"], check=False)
+            assert "not permitted" in refused.stdout + refused.stderr
+            client.popen(
+                ["redis-benchmark", "-h", web.ip, "-c", "2", "-t", "get", "-n", "100000000", "-q"],
+                stdout=subprocess.DEVNULL,
+            )
+            made = Site(node, mesh, web, client, guest)
+            wait_until(
+                lambda: sum(r["there"]["short_cut"] for r in made.json("bpf", "sock", "list")) >= 2,
+                "two connections take the short cut", 30,
+            )  # fmt: skip
+            yield made
+
+
+@pytest.fixture(params=["alive", "dead"])
+def any_site(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
+    """The site with its agent alive, then killed; started again at the end."""
+    if request.param == "dead":
+        site.mesh.kill()
+    yield site
+    if request.param == "dead":
+        site.mesh.start()
+
+
+def test_sock(any_site: Site) -> None:
+    rows = any_site.json("bpf", "sock", "list", "--endpoint", "web")
+    busy = [r for r in rows if r["there"]["short_cut"] and r["back"]["short_cut"]]
+    assert len(busy) >= 2
+    for row in busy:
+        assert (row["source"]["name"], row["destination"]["name"]) == ("default/client", "default/web")
+        assert row["destination"]["port"] == 6379
+        assert row["there"]["redirected_bytes"] > 0 and row["back"]["redirected_bytes"] > 0
+        assert row["ingress_rule"] == "NetworkPolicy default/web-ingress spec.ingress[0]"
+    text = any_site.cli("bpf", "sock", "list")
+    assert "default/client:" in text and "default/web:6379" in text and "both ways" in text
+    assert "short cut: bytes go straight" in any_site.cli("bpf", "sock", "get", f"{any_site.web.ip}:6379")
+    assert "no open TCP connection has 1.2.3.4:9" in any_site.cli("bpf", "sock", "get", "1.2.3.4:9", status=1)
+    assert "say ADDRESS:PORT" in any_site.cli("bpf", "sock", "get", "web", status=2)
+
+
+def test_policy(any_site: Site) -> None:
+    rows = any_site.json("bpf", "policy", "get", "web")
+    told = [(r["direction"], r["verdict"], r["peer_word"], r["proto"], r["ports"], r["rule"]) for r in rows]
+    assert (
+        "ingress", "allow", "default app=client", "TCP", "6379", "NetworkPolicy default/web-ingress spec.ingress[0]",
+    ) in told  # fmt: skip
+    assert ("egress", "allow", "any", "any", "any", "default: no policy selects the endpoint") in told
+    assert [t for t in told if t[:3] == ("ingress", "deny", "any")]
+    text = any_site.cli("bpf", "policy", "get", "default/web")
+    assert "spec.ingress[0] (policy-0.yaml:" in text
+    assert "default/client, default/guest" in any_site.cli("bpf", "policy", "list")
+    assert "no endpoint nobody on this node" in any_site.cli("bpf", "policy", "get", "nobody", status=1)
+
+
+def test_ipcache(any_site: Site) -> None:
+    row = any_site.json("bpf", "ipcache", "get", any_site.web.ip)
+    assert (row["prefix"], row["name"]) == (f"{any_site.web.ip}/32", "default/web")
+    assert any_site.json("bpf", "ipcache", "get", "9.9.9.9")["identity_word"] == "world,world-ipv4"
+    assert row in any_site.json("bpf", "ipcache", "list")
+    assert "app=web" in any_site.cli("bpf", "ipcache", "list")
+    assert "'web' is not an IP address" in any_site.cli("bpf", "ipcache", "get", "web", status=2)
+
+
+def test_endpoint(any_site: Site) -> None:
+    rows = {r["name"]: r for r in any_site.json("bpf", "endpoint", "list")}
+    assert set(rows) == {"default/web", "default/client", "default/guest"}
+    web = rows["default/web"]
+    assert (web["policy"], web["ingress"], web["egress"], web["acceleration"]) == (
+        "enforced", "default deny", "open", "on",
+    )  # fmt: skip
+    assert web["ips"] == [any_site.web.ip, any_site.web.ip6] and "sockops" in web["hooks"]
+    for wanted in (str(web["id"]), "default/web", any_site.web.ip6):
+        assert any_site.json("bpf", "endpoint", "get", wanted) == web
+    assert any_site.web.interface in any_site.cli("bpf", "endpoint", "get", "web")
+
+
+def test_ct(any_site: Site) -> None:
+    rows = any_site.json("bpf", "ct", "get", "client")
+    redis = [r for r in rows if r["destination"]["name"] == "default/web" and r["destination"]["port"] == 6379]
+    assert redis and all(r["direction"] == "egress" and r["proto"] == "TCP" for r in redis)
+    assert any(r["sent_packets"] > 8 for r in redis)
+    text = any_site.cli("bpf", "ct", "list")
+    assert "NetworkPolicy default/web-ingress spec.ingress[0]" in text
+
+
+def test_lb(any_site: Site) -> None:
+    (row,) = any_site.json("bpf", "lb", "list")
+    assert (row["name"], row["address"], row["proto"]) == ("default/web", "10.96.0.10:80", "TCP")
+    assert [(b["name"], b["port"]) for b in row["backends"]] == [("default/web", 6379)]
+    assert any_site.json("bpf", "lb", "get", "web") == [row]
+    assert "no service x" in any_site.cli("bpf", "lb", "get", "x", status=1)
+
+
+def test_metrics_and_stats(any_site: Site) -> None:
+    rows = {(r["outcome"], r["direction"]): r for r in any_site.json("bpf", "metrics", "list")}
+    assert rows["forwarded", "egress"]["packets"] > 0
+    assert "seen so far: " in any_site.cli("bpf", "metrics", "get", "nothing", status=1)
+    counted = {r["name"]: r for r in any_site.json("bpf", "stats", "list", "-i", "0.2")}
+    redirected = counted["redirect_bytes"]
+    assert redirected["total"] == sum(redirected["per_cpu"]) > 0 and redirected["rate"] > 0
+    assert counted["dropped_packets"]["total"] >= 1
+    assert "/s" in any_site.cli("bpf", "stats", "get", "redirect-bytes", "-i", "0.2")
+    assert "no counter x" in any_site.cli("bpf", "stats", "get", "x", status=1)
+
+
+def test_config_is_shown_and_set(any_site: Site) -> None:
+    site = any_site
+    assert site.json("bpf", "config", "get", "acceleration")["word"] == "on"
+    assert site.cli("bpf", "config", "set", "acceleration", "off") == "acceleration: on -> off\n"
+    with site.mesh.open_maps() as opened:
+        assert opened.config.get_at(0).acceleration == 0
+    status = site.json("status")
+    assert not status["acceleration"]["on"] and "kill switch" in status["acceleration"]["why"]
+    assert site.json("bpf", "config", "set", "acceleration", "on") == {"name": "acceleration", "before": 0, "value": 1}
+    assert "neither on nor off" in site.cli("bpf", "config", "set", "acceleration", "maybe", status=1)
+    assert "unknown switch" in site.cli("bpf", "config", "set", "self_test", "on", status=1)
+    assert {r["name"] for r in site.json("bpf", "config", "list")} > {"acceleration", "udp_timeout_s"}
+
+
+def test_fs(any_site: Site) -> None:
+    rows = {(r["kind"], r["name"]): r for r in any_site.json("bpf", "fs", "list")}
+    policy, sockops = rows["map", "policy"], rows["program", "sockops"]
+    assert 0 < policy["entries"] < policy["max_entries"] and policy["memory_bytes"] > 0
+    assert len(sockops["tag"]) == 16
+    links = [r for r in rows.values() if r["kind"] == "link" and r["name"].endswith("-sockops")]
+    assert {link["program_id"] for link in links} == {sockops["id"]}
+    assert {link["target"] for link in links} == {f"cgroup of default/{n}" for n in ("web", "client", "guest")}
+    assert "sockops" in any_site.cli("bpf", "fs", "get", "sockops")
+
+
+def test_status_of_a_living_agent(site: Site) -> None:
+    found = site.json("status")
+    assert found["alive"] and found["node"] == "cli" and found["problems"] == []
+    assert found["acceleration"] == {"on": True, "why": ""}
+    assert found["short_cut"]["active"] >= 4 and found["redirected_bytes"] > 0
+    text = site.cli("status")
+    assert "alive on node cli" in text and "default/web" in text and "problems      none" in text
+    assert site.cli("status", "--brief").startswith("node cli: agent alive, revision ")
+
+
+def test_status_of_a_dead_agent_is_loud_and_succeeds(site: Site) -> None:
+    site.mesh.kill()
+    try:
+        found = site.json("status")
+        assert not found["alive"] and "not running any more" in found["why_dead"]
+        assert found["node"] == "cli" and found["policy_revision"] >= 1 and len(found["endpoints"]) == 3
+        assert "DEAD on node cli" in site.cli("status")
+        assert "agent DEAD (policy stays in force)" in site.cli("status", "--brief")
+    finally:
+        site.mesh.start()
+
+
+def test_status_reports_what_the_agent_could_not_take(site: Site) -> None:
+    (site.mesh.config / "broken.yaml").write_text("kind: Nothing\n")
+    try:
+        wait_until(lambda: site.json("status")["problems"], "the broken file is reported")
+        assert "broken.yaml" in site.cli("status")
+        assert "1 problems" in site.cli("status", "--brief")
+    finally:
+        site.mesh.delete("broken")
+        wait_until(lambda: not site.json("status")["problems"], "the problem is gone")
+
+
+def test_dump(any_site: Site, tmp_path: Path) -> None:
+    target = tmp_path / "dump.json"
+    any_site.cli("dump", "--output", str(target))
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    found = json.loads(target.read_text())
+    assert [key for key, part in found.items() if isinstance(part, dict) and "error" in part] == []
+    assert set(found["maps"]) >= {"config", "endpoints", "policy", "ipcache", "conns", "ct", "services", "counters"}
+    assert found["maps"]["conns"]["rows"][0]["destination"]["name"] == "default/web"
+    assert found["versions"]["kernel"] == os.uname().release
+    assert {f["name"] for f in found["features"]} and found["names"]["node"] == "cli"
+    assert json.loads(any_site.cli("dump", "--max-entries", "1"))["maps"]["policy"]["cut"] is True
+    assert "cannot write the dump" in any_site.cli("dump", "--output", "/nowhere/x", status=1)
+
+
+def test_where_nothing_is_pinned_every_command_says_so_in_one_sentence(site: Site, tmp_path: Path) -> None:
+    places = ["--pin-dir", "/sys/fs/bpf/sockmesh-test-none", "--run-dir", str(tmp_path)]
+    commands: Sequence[Sequence[str]] = [
+        ["status"], ["bpf", "sock", "list"], ["bpf", "policy", "list"], ["bpf", "policy", "get", "web"],
+        ["bpf", "ipcache", "list"], ["bpf", "endpoint", "list"], ["bpf", "ct", "list"], ["bpf", "lb", "list"],
+        ["bpf", "metrics", "list"], ["bpf", "config", "list"], ["bpf", "config", "set", "acceleration", "on"],
+        ["bpf", "stats", "list"], ["bpf", "fs", "list"], ["uninstall", "--pins"],
+    ]  # fmt: skip
+    for words in commands:
+        answer = site.node.run(
+            [sys.executable, "-m", "control.cli.main", *words, *places], check=False, cwd=ROOT, timeout=60
+        )
+        assert answer.returncode == 1, answer
+        assert len(answer.stderr.splitlines()) == 1 and "pinned" in answer.stderr, answer
+
+
+def test_check_tells_of_every_feature(site: Site) -> None:
+    answer = site.node.run([sys.executable, "-m", "control.cli.main", "check", "-o", "json"], cwd=ROOT, timeout=60)
+    found = json.loads(answer.stdout)
+    assert found["ok"] and [f for f in found["features"] if f["needed_for"] == "policy" and not f["ok"]] == []
+
+
+def test_check_without_root_says_what_it_could_not_see() -> None:
+    answer = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
+         sys.executable, "-m", "control.cli.main", "check"],
+        capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer
+    assert "not seen" in answer.stdout or "MISSING" in answer.stdout
+    assert "root" in answer.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "control.cli.main", "completion", shell], capture_output=True, text=True, cwd=ROOT
+    )
+    assert answer.returncode == 0 and f"{shell}_complete" in answer.stdout and "_SOCKMESH_COMPLETE" in answer.stdout
+
+
+def test_a_running_agent_is_never_uninstalled_and_a_dead_one_whole(site: Site) -> None:
+    """Last in this file: it takes the site's mesh away."""
+    assert "nothing was removed" in site.cli("uninstall", status=2)
+    assert "an agent is running" in site.cli("uninstall", "--pins", status=1)
+    site.mesh.stop()
+    elsewhere = subprocess.run(
+        [sys.executable, "-m", "control.cli.main", "uninstall", "--pins", "--pin-dir", str(site.node.pins),
+         "--run-dir", str(site.mesh.run_dir)],
+        capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
+    )  # fmt: skip
+    assert elsewhere.returncode == 1 and "in this network namespace" in elsewhere.stderr, elsewhere
+    assert "removed: hooks" in site.cli("uninstall", "--pins")
+    assert not site.node.pins.exists() and not site.mesh.run_dir.exists()
+    filters = site.node.run(["tc", "filter", "show", "dev", site.web.interface, "ingress"]).stdout
+    assert "sockmesh" not in filters
+    # The guest was refused; without a mesh nobody refuses.
+    assert site.guest.run(["redis-cli", "-h", site.web.ip, "ping"]).stdout == "PONG\n"
+    assert "no pinned map" in site.cli("status", status=1)

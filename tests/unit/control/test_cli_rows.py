@@ -1,0 +1,329 @@
+"""Rows of `sockmesh bpf`: whole values from records and names."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from control.inspect import addresses, counters, endpoints, pins, policies, services, settings, socks, tracking, words
+from control.names import EndpointName, Names, RuleName, ServiceName
+from loader import abi
+from loader.record import Record, pack_addr
+
+WEB, DB = pack_addr("10.0.0.1"), pack_addr("10.0.0.2")
+NAMES = Names(
+    node="n1",
+    endpoints={
+        1: EndpointName(1, "shop", "web", 256, ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop"), ("10.0.0.1",)),
+        2: EndpointName(2, "shop", "db", 257, ("k8s:app=db",), ("10.0.0.2",)),
+    },
+    remote={"10.0.9.9": EndpointName(0, "far", "away", 300)},
+    identities={1: ("reserved:host",), 256: ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop")},
+    rules={7: RuleName("NetworkPolicy", "shop", "db", "spec.ingress[0]", "db.yaml:4")},
+    services={3: ServiceName(3, "shop", "db")},
+)
+
+
+def blank(kind: type[Record], **given: object) -> Record:
+    """Return a record that is all zero but for what is given."""
+    return dataclasses.replace(kind.unpack(bytes(kind.SIZE)), **given)
+
+
+def conn(**given: object) -> abi.Conn:
+    record = blank(abi.Conn, cookie=(11, 12), endpoint=(1, 2), identity=(256, 257), opened=1_000, **given)
+    assert isinstance(record, abi.Conn)
+    return record
+
+
+def sock(record: abi.Conn, ct: dict[abi.CtKey, abi.CtEntry] | None = None) -> socks.SockRow:
+    key = abi.ConnKey(WEB, DB, 40000, 6379)
+    return socks.row(key, record, NAMES, (ct or {}).get, 6_000)
+
+
+ACTIVE, BLOCKING, SPLICE = abi.AccelReason.ACTIVE, abi.AccelReason.BLOCKING, abi.AccelReason.SPLICE
+
+
+def test_an_accelerated_connection_is_shown_from_the_end_that_connected() -> None:
+    row = sock(
+        conn(enrolled=(1, 1), reason=(ACTIVE, ACTIVE), redirect_bytes=(100, 900), redirect_msgs=(1, 9), ingress_rule=7)
+    )
+    way = socks.Way(True, "active", socks.EXPLAIN[ACTIVE], 100, 1, 0, None, None)
+    assert row == socks.SockRow(
+        source=words.End("10.0.0.1", 40000, "shop/web", 256, 1),
+        destination=words.End("10.0.0.2", 6379, "shop/db", 257, 2),
+        state="open",
+        there=way,
+        back=dataclasses.replace(way, redirected_bytes=900, redirected_messages=9),
+        age_ns=5_000,
+        cookies=(11, 12),
+        egress_rule="",
+        ingress_rule="NetworkPolicy shop/db spec.ingress[0]",
+    )
+
+
+def test_the_initiator_may_be_either_side_of_the_key() -> None:
+    row = sock(conn(flags=abi.ConnFlag.INITIATOR_1, redirect_bytes=(100, 900)))
+    assert (str(row.source), str(row.destination)) == ("shop/db:6379", "shop/web:40000")
+    assert (row.there.redirected_bytes, row.back.redirected_bytes, row.cookies) == (900, 100, (12, 11))
+
+
+def test_each_direction_is_explained_by_its_receiver() -> None:
+    row = sock(conn(reason=(BLOCKING, ACTIVE)))
+    assert (row.there.reason, row.back.reason) == ("probation", "blocking")
+    assert not row.there.short_cut and not row.back.short_cut
+
+
+def test_a_mark_outlives_the_reason_beside_it() -> None:
+    row = sock(conn(enrolled=(1, 1), reason=(ACTIVE, ACTIVE), marked=(0, SPLICE)))
+    assert (row.there.short_cut, row.there.reason, row.back.short_cut) == (False, "splice", True)
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        ({}, "open"),
+        ({"closed": (1, 0)}, "closing"),
+        ({"denied": 1, "enrolled": (1, 1), "reason": (ACTIVE, ACTIVE)}, "denied"),
+        ({"stuck": 1}, "stuck"),
+    ],
+)
+def test_states(given: dict[str, object], state: str) -> None:
+    row = sock(conn(**given))
+    assert row.state == state
+    assert not row.there.short_cut
+
+
+def test_packet_bytes_come_from_the_initiators_tracking_or_else_the_listeners() -> None:
+    entry = blank(abi.CtEntry, tx_bytes=10, rx_bytes=20)
+    assert isinstance(entry, abi.CtEntry)
+    for endpoint, direction in ((1, abi.Direction.EGRESS), (2, abi.Direction.INGRESS)):
+        key = abi.CtKey(WEB, DB, endpoint, 40000, 6379, abi.Proto.TCP, direction)
+        row = sock(conn(), {key: entry})
+        assert (row.there.packet_bytes, row.back.packet_bytes) == (10, 20)
+    assert sock(conn()).there.packet_bytes is None
+
+
+def test_connections_are_found_by_address_and_port_of_either_end() -> None:
+    rows = (sock(conn()),)
+    for ip, port, hits in (("10.0.0.2", 6379, 1), ("", 40000, 1), ("10.0.0.2", 40000, 0), ("", 80, 0)):
+        assert len(socks.matching(rows, ip, port)) == hits, (ip, port)
+
+
+def test_every_reason_is_explained() -> None:
+    assert set(socks.EXPLAIN) == set(abi.AccelReason)
+    assert socks.explain(250) == ""
+
+
+def entry(verdict: int, rank: int, rule: int = 0, **given: int) -> abi.PolicyValue:
+    record = blank(abi.PolicyValue, verdict=verdict, rank=rank, rule_id=rule, **({"present": 1} | given))
+    assert isinstance(record, abi.PolicyValue)
+    return record
+
+
+ALLOW, DENY = abi.Verdict.ALLOW, abi.Verdict.DENY
+SET = {
+    abi.PolicyKey(5, 0, 0, 0, 0, 0): entry(DENY, abi.Rank.DEFAULT, 7),
+    abi.PolicyKey(5, 256, 8000, abi.Proto.TCP, 0, 10): entry(ALLOW, abi.Rank.ALLOW, 7),
+    abi.PolicyKey(5, 999, 0, 0, 0, 0): entry(DENY, abi.Rank.DENY, 8),
+    abi.PolicyKey(5, 0, 0, 0, 1, 0): entry(ALLOW, abi.Rank.DEFAULT),
+}
+
+
+def test_policy_entries_in_the_order_in_which_they_decide() -> None:
+    rows = policies.rows(SET.items(), NAMES, {5: ("shop/db",)})
+    assert [(r.direction, r.verdict, r.peer_word, r.proto, r.ports, r.rule, r.source) for r in rows] == [
+        ("ingress", "deny", "999", "any", "any", "rule 8", ""),
+        ("ingress", "allow", "shop app=web", "TCP", "8000-8063", "NetworkPolicy shop/db spec.ingress[0]", "db.yaml:4"),
+        ("ingress", "deny", "any", "any", "any",
+         "default: NetworkPolicy shop/db spec.ingress[0] selects the endpoint", "db.yaml:4"),
+        ("egress", "allow", "any", "any", "any", "default: no policy selects the endpoint", ""),
+    ]  # fmt: skip
+    assert {r.endpoints for r in rows} == {("shop/db",)}
+    assert rows[1].port_prefix == "8000/10"
+
+
+def test_what_only_an_audited_policy_says_is_told_apart() -> None:
+    only = entry(0, 0, present=0, audit_present=1, audit_verdict=DENY, audit_rank=abi.Rank.DENY, audit_rule_id=7)
+    both = entry(ALLOW, abi.Rank.ALLOW, 7, audit_present=1, audit_verdict=ALLOW, audit_rank=1, audit_rule_id=7)
+    rows = policies.rows([(abi.PolicyKey(5, 1, 0, 0, 0, 0), only), (abi.PolicyKey(5, 2, 0, 0, 0, 0), both)], NAMES, {})
+    told = {r.peer_word: (r.verdict, r.audit_verdict, r.audit_rule) for r in rows}
+    assert told == {"host": ("", "deny", "NetworkPolicy shop/db spec.ingress[0]"), "world": ("allow", "", "")}
+
+
+def endpoint(**given: object) -> abi.Endpoint:
+    flags = abi.EndpointFlag.ENROLLED | abi.EndpointFlag.ACCELERATE | abi.EndpointFlag.HAS_CGROUP
+    record = blank(abi.Endpoint, **({"identity": 257, "set_id": 5, "flags": int(flags), "ifindex": 4} | given))
+    assert isinstance(record, abi.Endpoint)
+    return record
+
+
+def endpoint_row(held: abi.Endpoint) -> endpoints.EndpointRow:
+    found = endpoints.rows([(2, held)], endpoints.set_facts(SET.items()), NAMES, {"endpoint-2": ["sockops"]})
+    return endpoints.pick(found, "2")
+
+
+def test_an_endpoint_in_force() -> None:
+    row = endpoint_row(endpoint())
+    assert (row.name, row.policy, row.ingress, row.egress, row.entries, row.acceleration, row.hooks) == (
+        "shop/db", "enforced", "default deny", "open", 4, "on", ("sockops",),
+    )  # fmt: skip
+    assert row.flags == ("enrolled", "accelerate", "has-cgroup")
+
+
+@pytest.mark.parametrize(
+    ("given", "policy", "acceleration"),
+    [
+        ({"flags": 6}, "everything is refused: not enrolled yet", "on"),
+        ({"set_id": 0}, "everything is refused: no policy is loaded for it", "on"),
+        ({"set_id": 77}, "everything is refused: no policy is loaded for it", "on"),
+        ({"flags": 5}, "enforced", "opted out"),
+        ({"flags": 3}, "enforced", "no cgroup was given or found, so its sockets cannot be seen"),
+        ({"nsid": 0xFFFFFFFF}, "enforced", "its network namespace has no id here"),
+    ],
+)
+def test_endpoints_that_are_not_in_full_force(given: dict[str, object], policy: str, acceleration: str) -> None:
+    row = endpoint_row(endpoint(**given))
+    assert (row.policy, row.acceleration) == (policy, acceleration)
+
+
+def test_a_workload_with_a_name_but_no_record_is_shown_as_not_in_force() -> None:
+    row = endpoints.pick(endpoints.rows([(2, endpoint())], {}, NAMES, {}), "shop/web")
+    assert not row.in_force
+    assert (row.id, row.ingress, row.egress) == (1, "", "")
+
+
+def test_endpoints_are_picked_by_id_name_or_address_and_never_by_guess() -> None:
+    found = endpoints.rows([], {}, NAMES, {})
+    for wanted in ("2", "shop/db", "db", "10.0.0.2"):
+        assert endpoints.pick(found, wanted).id == 2
+    with pytest.raises(endpoints.NoSuchEndpoint, match=r"no endpoint x on this node; here are shop/web \(1\)"):
+        endpoints.pick(found, "x")
+    twice = Names(endpoints={1: EndpointName(1, "a", "db", 0), 2: EndpointName(2, "b", "db", 0)})
+    with pytest.raises(endpoints.NoSuchEndpoint, match="db is more than one endpoint: a/db, b/db"):
+        endpoints.pick(endpoints.rows([], {}, twice, {}), "db")
+
+
+def test_the_longest_prefix_decides_for_an_address() -> None:
+    rows = addresses.rows(
+        [
+            (abi.IpcacheKey(96, pack_addr("0.0.0.0")), abi.IpcacheValue(9)),
+            (abi.IpcacheKey(120, pack_addr("10.0.0.0")), abi.IpcacheValue(1 << 24)),
+            (abi.IpcacheKey(128, WEB), abi.IpcacheValue(256)),
+            (abi.IpcacheKey(64, pack_addr("fd00::")), abi.IpcacheValue(1)),
+            (abi.IpcacheKey(0, pack_addr("::")), abi.IpcacheValue(10)),
+        ],
+        NAMES,
+    )
+    assert [r.prefix for r in rows] == ["0.0.0.0/0", "10.0.0.0/24", "10.0.0.1/32", "::/0", "fd00::/64"]
+    for ip, prefix in (("10.0.0.1", "10.0.0.1/32"), ("10.0.0.9", "10.0.0.0/24"), ("9.9.9.9", "0.0.0.0/0"),
+                       ("fd00::5", "fd00::/64"), ("fe80::1", "::/0")):  # fmt: skip
+        found = addresses.lookup(rows, ip)
+        assert found is not None and found.prefix == prefix
+    assert addresses.lookup(rows, "10.0.0.1") == addresses.AddressRow(
+        "10.0.0.1/32", 256, "shop app=web", NAMES.identities[256], "shop/web"
+    )
+    assert addresses.lookup([], "10.0.0.1") is None
+    with pytest.raises(ValueError):
+        addresses.lookup(rows, "web")
+
+
+def test_tracking_names_both_ends_and_says_what_is_asked_again() -> None:
+    value = blank(abi.CtEntry, created=1, last_seen=5, generation=3, rule_id=7, flags=3, tx_packets=2)
+    assert isinstance(value, abi.CtEntry)
+    ping = abi.CtKey(WEB, DB, 2, 77, 0x0800, abi.Proto.ICMP, abi.Direction.INGRESS)
+    (row,) = tracking.rows([(ping, value)], NAMES, generation=4, now=9)
+    assert (row.endpoint_name, row.direction, row.proto, row.flags) == (
+        "shop/db", "ingress", "ICMP", ("seen-reply", "closing"),
+    )  # fmt: skip
+    assert (str(row.source), row.destination.port, row.idle_ns, row.current) == ("shop/web:0", 0, 4, False)
+    assert tracking.of([row], 2) == (row,) and tracking.of([row], 1) == ()
+
+
+def test_services_list_the_backends_they_count() -> None:
+    service = abi.Service(3, 2, 0)
+    backends = [
+        (abi.BackendKey(3, 0), abi.Backend(DB, 6379)),
+        (abi.BackendKey(3, 2), abi.Backend(WEB, 1)),  # left over: beyond what the service counts
+    ]
+    key = abi.ServiceKey(pack_addr("10.96.0.1"), 80, abi.Proto.TCP)
+    (row,) = services.rows([(key, service)], backends, NAMES)
+    assert (row.name, row.address, row.proto, [str(b) for b in row.backends], row.missing) == (
+        "shop/db", "10.96.0.1:80", "TCP", ["shop/db:6379"], 1,
+    )  # fmt: skip
+    for wanted in ("shop/db", "db", "10.96.0.1", "10.96.0.1:80"):
+        assert services.matching([row], wanted) == (row,)
+    assert services.matching([row], "10.96.0.2") == ()
+
+
+def test_every_field_of_the_config_record_is_explained() -> None:
+    record = blank(abi.Config, acceleration=1)
+    assert isinstance(record, abi.Config)
+    rows = settings.rows(record)
+    assert [r.name for r in rows] == [n for n, _, _ in abi.Config.FIELDS if not n.startswith("pad")]
+    assert [r.name for r in rows if not r.explanation] == []
+    assert settings.pick(rows, "acceleration") == settings.SettingRow(
+        "acceleration", 1, "on", "on, off", "new connections may take the short cut"
+    )
+    assert settings.pick(rows, "udp-timeout-s") is not None
+    assert settings.pick(rows, "nothing") is None
+
+
+def test_counters_are_summed_and_rated() -> None:
+    first = [[10, 20] for _ in abi.Metric]
+    then = [[14, 26] for _ in abi.Metric]
+    (row, *rest) = counters.counters(first, then, 2.0)
+    assert (row.name, row.total, row.per_cpu, row.rate) == ("events_lost", 40, (14, 26), 5.0)
+    assert len(rest) == len(abi.Metric) - 1
+    assert counters.counters(first)[0].rate is None
+
+
+def test_traffic_rows_name_reasons_and_put_drops_last() -> None:
+    rows = counters.traffic(
+        [
+            (abi.TrafficKey(133, 0), abi.TrafficValue(5, 50)),
+            (abi.TrafficKey(0, 1), abi.TrafficValue(1, 10)),
+            (abi.TrafficKey(60000, 0), abi.TrafficValue(9, 1)),
+        ]
+    )
+    assert [(r.outcome, r.dropped, r.direction, r.packets) for r in rows] == [
+        ("forwarded", False, "egress", 1),
+        ("60000", True, "ingress", 9),
+        ("POLICY_DENIED", True, "ingress", 5),
+    ]
+
+
+def test_pins_say_what_a_link_hangs_on() -> None:
+    info = pins.parse_fdinfo("pos:\t0\nlink_type:\tcgroup\nlink_id:\t4\nprog_tag:\tab12\nprog_id:\t9\n")
+    row = pins.row("links", Path("/p/links/endpoint-2-sockops"), info, None, NAMES)
+    assert row == pins.PinRow(
+        "link", "endpoint-2-sockops", "/p/links/endpoint-2-sockops", 4, "cgroup", "ab12", program_id=9,
+        target="cgroup of shop/db",
+    )  # fmt: skip
+    info = pins.parse_fdinfo("map_type:\t1\nmax_entries:\t5\nmemlock:\t4096\nmap_id:\t8\n")
+    assert pins.row("maps", Path("/p/maps/policy"), info, 3, NAMES) == pins.PinRow(
+        "map", "policy", "/p/maps/policy", 8, "hash", memory_bytes=4096, entries=3, max_entries=5
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (words.end(NAMES, WEB, 80), "shop/web:80"),
+        (words.end(NAMES, pack_addr("10.0.9.9"), 80), "far/away:80"),
+        (words.end(NAMES, pack_addr("1.2.3.4"), 80), "1.2.3.4:80"),
+        (words.end(NAMES, pack_addr("fd00::1"), 80), "[fd00::1]:80"),
+        (words.end(NAMES, pack_addr("1.2.3.4"), 80, endpoint=2), "shop/db:80"),
+        (words.end(Names(), WEB, 80, endpoint=2), "10.0.0.1:80"),
+    ],
+)
+def test_ends(end: words.End, text: str) -> None:
+    assert str(end) == text
+
+
+def test_numbers_without_a_name_stay_numbers() -> None:
+    nobody = Names()
+    assert words.identity_word(nobody, 5000) == "5000"
+    assert words.identity_word(nobody, 2) == "world"
+    assert words.rule_word(nobody, 9) == "rule 9"
+    assert words.endpoint_name(nobody, 4) == "endpoint 4"
+    assert words.proto_word(47) == "47"
