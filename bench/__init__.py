@@ -1,1 +1,1 @@
-"""Measures the mesh against plain veth and a Unix socket."""
+"""Measures the mesh against plain veth and a Unix socket: `python -m bench`. Uses the tests' pods and programs."""

@@ -8,6 +8,8 @@
  *   pingpong bulk   ...                                    --size 65536  one way; the far end acknowledges the total
  *   pingpong crr    ...                                    --size 64     a new connection for every request
  *   pingpong hold   ...  the far end stops reading after a warm-up: how many bytes does the kernel take and keep?
+ *   pingpong ask    --connect ADDR --port P --ports N      connect(2) of a UDP socket to N ports in turn: no packet goes
+ *                                                          out, so what it costs beyond the plain call is the verdict
  *   all: --seconds S  --cpu N (pin to that core)  --blocking
  *
  * A client prints one line of JSON. The first byte on a connection tells the server what it is for. Everything is
@@ -43,11 +45,11 @@ static const char MODE_ECHO = 'r', MODE_SINK = 't', MODE_HOLD = 'h';
 
 static struct {
 	const char *mode, *address, *unix_path;
-	int port, cpu;
+	int port, ports, cpu;
 	long size;
 	double seconds;
 	bool blocking;
-} opt = {.cpu = -1, .seconds = 1, .size = 64, .port = 7000};
+} opt = {.cpu = -1, .seconds = 1, .size = 64, .port = 7000, .ports = 1};
 
 static char buffer[BUFFER];
 
@@ -432,6 +434,27 @@ static void hold(void)
 	       (unsigned long long)taken, queued, taken >= cap ? "true" : "false");
 }
 
+static void ask(void)
+{
+	struct sockaddr_storage address;
+	socklen_t length = make_address(&address);
+	struct sockaddr_in *v4 = (void *)&address; /* the port is at the same place in both families */
+	int fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		die("socket");
+	long count = 0;
+	double start = now(), end = start + opt.seconds, last = start;
+	for (int port = 0; last < end; last = now())
+		for (int i = 0; i < 64; i++, count++) {
+			v4->sin_port = htons((uint16_t)(opt.port + port));
+			port = port + 1 < opt.ports ? port + 1 : 0;
+			if (connect(fd, (void *)&address, length) < 0)
+				die("connect");
+		}
+	printf("{\"mode\": \"ask\", \"ports\": %d, \"count\": %ld, \"ns_each\": %.2f}\n", opt.ports, count,
+	       (last - start) / (double)count * 1e9);
+}
+
 static void parse(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -439,10 +462,11 @@ static void parse(int argc, char **argv)
 		{"port", required_argument, NULL, 'p'},   {"unix", required_argument, NULL, 'u'},
 		{"size", required_argument, NULL, 's'},   {"seconds", required_argument, NULL, 't'},
 		{"cpu", required_argument, NULL, 'c'},    {"blocking", no_argument, NULL, 'b'},
+		{"ports", required_argument, NULL, 'n'},
 		{NULL, 0, NULL, 0},
 	};
 	if (argc < 2) {
-		fprintf(stderr, "usage: pingpong server|rr|bulk|crr|hold --port P --listen|--connect ADDR ...\n");
+		fprintf(stderr, "usage: pingpong server|rr|bulk|crr|hold|ask --port P --listen|--connect ADDR ...\n");
 		exit(64);
 	}
 	opt.mode = argv[1];
@@ -459,6 +483,7 @@ static void parse(int argc, char **argv)
 		case 't': opt.seconds = atof(optarg); break;
 		case 'c': opt.cpu = atoi(optarg); break;
 		case 'b': opt.blocking = true; break;
+		case 'n': opt.ports = atoi(optarg); break;
 		default: exit(64);
 		}
 	}
@@ -500,6 +525,8 @@ int main(int argc, char **argv)
 		bulk();
 	else if (!strcmp(opt.mode, "hold"))
 		hold();
+	else if (!strcmp(opt.mode, "ask"))
+		ask();
 	else
 		die("unknown mode");
 	return 0;

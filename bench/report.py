@@ -1,0 +1,61 @@
+"""The results as a table and as JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box, table
+
+from bench.result import MESH, PLAIN, UNIX, Result, as_json
+
+
+def number(value: float) -> str:
+    """Return a figure with as many digits as it deserves.
+
+    >>> number(93211.4), number(12.345), number(0.4567)
+    ('93,211', '12.3', '0.457')
+    """
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _cell(result: Result, side: str) -> str:
+    if side not in result.samples:
+        return ""
+    low, high = result.span(side)
+    spread = f"\n[dim]{number(low)}-{number(high)}[/dim]" if len(result.samples[side]) > 1 else ""
+    return number(result.median(side)) + spread
+
+
+def _base(result: Result) -> str:
+    return next((side for side in result.samples if side not in (MESH, UNIX)), PLAIN)
+
+
+def _against(result: Result) -> str:
+    base = _base(result)
+    if base not in result.samples:
+        return ""
+    low, high = result.ratio_span(base)
+    return f"{result.ratio(base):.2f}x\n[dim]{low:.2f}-{high:.2f}[/dim]"
+
+
+def as_table(results: Mapping[str, Result]) -> table.Table:
+    out = table.Table(box=box.SIMPLE_HEAD, show_lines=False, pad_edge=False)
+    out.add_column("work")
+    for name in (PLAIN, MESH, UNIX, "mesh / plain", "required", "found", "reached"):
+        out.add_column(name, justify="left" if name == "required" else "right")
+    for result in results.values():
+        words = ["\n".join(map(str, result.goals))]
+        words.append("\n".join(number(result.value(goal)) for goal in result.goals))
+        words.append("\n".join("yes" if result.reached(goal) else "[bold red]no[/]" for goal in result.goals))
+        title = f"{result.title} [dim]({result.unit})[/dim]"
+        base = _base(result)
+        out.add_row(title, _cell(result, base), _cell(result, MESH), _cell(result, UNIX), _against(result), *words)
+    return out
+
+
+def write(path: Path, results: Mapping[str, Result], about: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"about": about, "rows": as_json(results)}, indent=1) + "\n")
