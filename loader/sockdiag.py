@@ -24,12 +24,14 @@ _CONNECTED = (
     1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11
 )  # ESTABLISHED, FIN_WAIT*, CLOSE_WAIT, LAST_ACK, CLOSING
 _ANY_COOKIE = 0xFFFFFFFFFFFFFFFF
+_LISTEN = 10
+_COOKIE = 44  # in struct inet_diag_msg
 
 # (local address as 16 bytes, local port, remote address as 16 bytes, remote port, cookie or 0)
 SocketName = tuple[bytes, int, bytes, int, int]
 
 
-def _request(name: SocketName) -> bytes:
+def _request(name: SocketName, kind: int, flags: int) -> bytes:
     local, local_port, remote, remote_port, cookie = name
     is_v4 = "." in unpack_addr(local)
     family = socket.AF_INET if is_v4 else socket.AF_INET6
@@ -37,7 +39,7 @@ def _request(name: SocketName) -> bytes:
     body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
     body += struct.pack("!HH", local_port, remote_port) + source + target
     body += struct.pack("=IQ", 0, cookie or _ANY_COOKIE)
-    return struct.pack("=IHHII", 16 + len(body), _SOCK_DESTROY, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body
+    return struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body
 
 
 def channel() -> socket.socket:
@@ -49,7 +51,15 @@ def channel() -> socket.socket:
 
 def request(sock: socket.socket, name: SocketName) -> int:
     """Ask to reset one connection; return 0 or the kernel's errno."""
-    sock.send(_request(name))
+    if not name[4]:
+        # By its tuple alone a connection that is gone would be taken for the listener that it came from.
+        sock.send(_request(name, _SOCK_DIAG_BY_FAMILY, 0))
+        found = sock.recv(65536)
+        if struct.unpack_from("=H", found, 4)[0] != _NLMSG_ERROR:
+            if found[16 + 1] == _LISTEN:
+                return errno.ENOENT
+            name = (*name[:4], struct.unpack_from("=Q", found, 16 + _COOKIE)[0])
+    sock.send(_request(name, _SOCK_DESTROY, _NLM_F_ACK))
     reply = sock.recv(65536)
     kind = struct.unpack_from("=H", reply, 4)[0]
     return -int(struct.unpack_from("=i", reply, 16)[0]) if kind == _NLMSG_ERROR else 0
