@@ -21,10 +21,10 @@
 
 static void set(int fd, int level, int name, int value) { setsockopt(fd, level, name, &value, sizeof value); }
 
-void open_transfer(struct conn *conn, const struct plan *plan, int me, int fd, int late) {
+void open_transfer(struct conn *conn, const struct plan *plan, int me, int fd) {
   memset(conn, 0, sizeof *conn);
   conn->plan = *plan;
-  conn->me = me, conn->fd = fd, conn->late = late, conn->short_at = -1, conn->lowat_now = 1;
+  conn->me = me, conn->fd = fd, conn->late = plan->mode == LATE, conn->short_at = -1, conn->lowat_now = 1;
   conn->side = &conn->plan.side[me], conn->peer = &conn->plan.side[!me];
   conn->key_out = direction_key(plan, me), conn->key_in = direction_key(plan, !me);
   conn->tx_rng.state = conn->key_out ^ 0x77, conn->rx_rng.state = conn->key_out ^ 0x99;
@@ -82,6 +82,7 @@ void report(struct conn *conn, const char *result, const char *format, ...) {
 static void socket_error(struct conn *conn, const char *what, int error) {
   int gone = error == ECONNRESET || error == EPIPE;
   if (gone && resets(&conn->plan, conn->me) == 2 && (aborts(&conn->plan) || conn->received == conn->side->wanted)) return;
+  gone |= error == ECONNABORTED; /* what the mesh's own reset looks like */
   report(conn, gone && conn->late ? "reset" : "wrong", "%s: unexpected %s at sent %ld of %ld, received %ld of %ld", what,
          strerror(error), (long)conn->sent, conn->side->total, (long)conn->received, conn->side->wanted);
 }

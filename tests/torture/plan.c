@@ -67,8 +67,8 @@ static void make_traffic(struct plan *plan, struct rng *rng) {
   struct side *c = &plan->side[CLIENT], *s = &plan->side[SERVER];
   int first = chance(rng, 75) ? CLIENT : SERVER; /* who speaks first */
   struct side *a = &plan->side[first], *b = &plan->side[!first];
-  if (chance(rng, 60)) { /* small calls and answers: enough packets to get over any probation */
-    long rounds = 1 + below(rng, 40);
+  if (chance(rng, 80)) { /* small calls and answers: mostly enough of them to get over any probation */
+    long rounds = chance(rng, 70) ? 20 + below(rng, 50) : 1 + below(rng, 20);
     for (long i = 0; i < rounds; i++) {
       add(a, b->total, 1 + below(rng, 300));
       add(b, a->total, 1 + below(rng, 300));
@@ -96,15 +96,21 @@ static void make_traffic(struct plan *plan, struct rng *rng) {
   }
 }
 
-static void make_side(struct plan *plan, struct rng *rng, int who, int late) {
+/* fit: for the short cut; odd: this end does what the executable is there for. */
+static void make_side(struct plan *plan, struct rng *rng, int who, int fit, int odd) {
   struct side *side = &plan->side[who];
   long in = plan->side[!who].total;
-  side->engine = (enum engine)below(rng, ENGINES);
-  side->tx = (enum tx)below(rng, TX_KINDS);
-  side->rx = (enum rx)below(rng, RX_LATE);
+  side->engine = fit ? (enum engine)(1 + below(rng, ENGINES - 1)) : (enum engine)below(rng, ENGINES);
+  side->tx = (enum tx)below(rng, TX_URING);
+  side->rx = (enum rx)below(rng, RX_URING);
   if (chance(rng, 40)) side->rx = RX_RECV; /* what most programs do */
-  if (late) side->rx = RX_LATE;
-  if (side->rx == RX_WAITALL || side->rx == RX_URING || side->tx == TX_URING) side->engine = BLOCKING;
+  if (odd && plan->mode == LATE) side->rx = RX_LATE;
+  if (odd && plan->mode == RINGS) {
+    int how = (int)below(rng, 3);
+    if (how != 0) side->rx = RX_URING;
+    if (how != 1) side->tx = TX_URING;
+    side->engine = BLOCKING; /* else the ring would answer EAGAIN instead of waiting */
+  }
   side->tx_chunk = some_chunk(rng, side->total);
   side->rx_chunk = some_chunk(rng, in);
   if (chance(rng, 20)) side->nodelay = 1;
@@ -125,10 +131,10 @@ static void make_side(struct plan *plan, struct rng *rng, int who, int late) {
   side->late = below(rng, in + 1);
 }
 
-void make_plan(struct plan *plan, uint64_t seed, uint64_t id, int late) {
+void make_plan(struct plan *plan, uint64_t seed, uint64_t id, enum mode mode) {
   struct rng rng = {mix(seed) ^ mix(id * 0x2545f4914f6cdd1dULL + 7)};
   memset(plan, 0, sizeof *plan);
-  plan->seed = seed, plan->id = id;
+  plan->seed = seed, plan->id = id, plan->mode = mode;
   plan->family = (enum family)below(&rng, FAMILIES);
   plan->end = (enum end)below(&rng, ENDS);
   make_traffic(plan, &rng);
@@ -136,9 +142,10 @@ void make_plan(struct plan *plan, uint64_t seed, uint64_t id, int late) {
   for (int who = 0; who < 2; who++)
     /* Reset only when the peer has said that it has read all, so nothing may be missing. */
     if (resets(plan, who) == 1 && !aborts(plan)) add(&sides[!who], sides[who].total, 1 + below(&rng, 64));
-  int late_side = late ? (int)below(&rng, 3) : 3; /* 2: both */
+  int odd_side = (int)below(&rng, 3); /* 2: both */
+  int fit = chance(&rng, 75);         /* both ends non-blocking: else there is no short cut */
   for (int who = 0; who < 2; who++) {
-    make_side(plan, &rng, who, late && (late_side == 2 || late_side == who));
+    make_side(plan, &rng, who, fit, odd_side == 2 || odd_side == who);
     sides[who].wanted = sides[!who].total;
     sides[who].urgent = -1;
   }
@@ -176,8 +183,9 @@ void print_plan(const struct plan *plan) {
   static const char *const end[] = {"client shuts", "server shuts", "both shut", "client closes", "server closes",
                                     "client resets", "server resets", "client aborts", "server aborts"};
   static const char *const family[] = {"v4", "v6", "v4 to dual", "v6 to dual", "mapped to dual"};
-  printf("{\"seed\": %lu, \"id\": %lu, \"end\": \"%s\", \"family\": \"%s\", \"sides\": [", plan->seed, plan->id,
-         end[plan->end], family[plan->family]);
+  static const char *const mode[] = {"plain", "rings", "late"};
+  printf("{\"seed\": %lu, \"id\": %lu, \"mode\": \"%s\", \"end\": \"%s\", \"family\": \"%s\", \"sides\": [", plan->seed, plan->id,
+         mode[plan->mode], end[plan->end], family[plan->family]);
   for (int i = 0; i < 2; i++) {
     const struct side *s = &plan->side[i];
     printf("%s{\"side\": \"%s\", \"engine\": \"%s\", \"tx\": \"%s\", \"rx\": \"%s\", \"sends\": %ld, \"reads\": %ld, "

@@ -9,10 +9,11 @@ enum rx { RX_RECV, RX_RECVMSG, RX_PEEK, RX_WAITALL, RX_LOWAT, RX_SPLICE, RX_URIN
 enum engine { BLOCKING, THREADS_POLL, LOOP_POLL, LOOP_EPOLL, ENGINES };
 enum end { SHUT_CLIENT, SHUT_SERVER, SHUT_BOTH, CLOSE_CLIENT, CLOSE_SERVER, RESET_CLIENT, RESET_SERVER, ABORT_CLIENT,
            ABORT_SERVER, ENDS };
+enum mode { PLAIN, RINGS, LATE }; /* which executable this is: see stream.c */
 enum family { V4, V6, V4_DUAL, V6_DUAL, V4_MAPPED, FAMILIES }; /* dual: a server socket of both; mapped: client, too */
 
 #define MAX_TOTAL (8L << 20)
-#define MAX_SEGMENTS 96
+#define MAX_SEGMENTS 160
 
 struct segment {
   long wait; /* send it once this many bytes were received from the peer */
@@ -39,13 +40,14 @@ struct side {
 
 struct plan {
   uint64_t seed, id;
+  enum mode mode;
   enum end end;
   enum family family;
   struct side side[2];
 };
 
-/* Fill in the plan of connection `id`. late: one end at least reads first and splices later. */
-void make_plan(struct plan *plan, uint64_t seed, uint64_t id, int late);
+/* Fill in the plan of connection `id`. RINGS: one end at least uses io_uring; LATE: reads first and splices later. */
+void make_plan(struct plan *plan, uint64_t seed, uint64_t id, enum mode mode);
 void print_plan(const struct plan *plan);
 
 /* 1: this side ends by reset; 2: its peer does. 0: neither. */

@@ -187,7 +187,7 @@ long step_rx(struct conn *conn) {
   if (done == 0) return 0;
   if (conn->short_at >= 0) report(conn, "wrong", "the read at offset %ld was short, and yet more came", conn->short_at);
   check(conn, position, done, "read");
-  long enough = side->rx == RX_WAITALL ? n : 0;
+  long enough = side->rx == RX_WAITALL && !nonblock ? n : 0;
   if (done < enough) conn->short_at = position;
   conn->received += done;
   atomic_fetch_add(&conn->progress, 1);

@@ -1,8 +1,12 @@
-/* stream server PORT SEED FIRST | stream client V4 V6 PORT SEED FIRST COUNT PARALLEL | stream plan SEED ID
+/* stream server PORT SEED FIRST | stream client V4 V6 PORT SEED FIRST COUNT PARALLEL | stream plan SEED FIRST COUNT
+ * stream rings: whether this kernel lets us have an io_uring
  *
  * The server listens on PORT (IPv4), PORT+1 (IPv6) and PORT+2 (one socket for both). The client's own port says which
  * connection it is (FIRST + port - CLIENT_BASE), so no byte of the stream is needed to tell. Each connection is a process
- * on each side, and a line of JSON from each. The executable named late_splice makes plans whose reader splices late.
+ * on each side, and a line of JSON from each.
+ *
+ * The mesh remembers programs, by executable, that use io_uring or that read first and splice later. So plans with those
+ * are made only by executables whose names begin with `rings` and `late`.
  */
 #define _GNU_SOURCE
 #include "exchange.h"
@@ -21,7 +25,7 @@
 
 #define CLIENT_BASE 10000
 
-static int late;
+static enum mode mode;
 
 static void fatal(const char *what) {
   fprintf(stderr, "stream: %s: %s\n", what, strerror(errno));
@@ -81,8 +85,8 @@ static void serve(int port, uint64_t seed, uint64_t first) {
         for (int j = 0; j < 3; j++) close(sockets[j].fd);
         static struct plan plan;
         static struct conn conn;
-        make_plan(&plan, seed, first + (uint64_t)(number - CLIENT_BASE), late);
-        open_transfer(&conn, &plan, SERVER, fd, late);
+        make_plan(&plan, seed, first + (uint64_t)(number - CLIENT_BASE), mode);
+        open_transfer(&conn, &plan, SERVER, fd);
         exchange(&conn);
       }
       close(fd);
@@ -94,7 +98,7 @@ static void call(const char *v4, const char *v6, int port, uint64_t seed, uint64
   static struct plan plan;
   static struct conn conn;
   char mapped[64];
-  make_plan(&plan, seed, id, late);
+  make_plan(&plan, seed, id, mode);
   snprintf(mapped, sizeof mapped, "::ffff:%s", v4);
   const char *to = plan.family == V4_MAPPED ? mapped : plan.family == V6 || plan.family == V6_DUAL ? v6 : v4;
   struct sockaddr_storage local, remote;
@@ -111,7 +115,7 @@ static void call(const char *v4, const char *v6, int port, uint64_t seed, uint64
     if (poll(&p, 1, 5000) == 0) error = ETIMEDOUT;
     else getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n);
   }
-  open_transfer(&conn, &plan, CLIENT, fd, late);
+  open_transfer(&conn, &plan, CLIENT, fd);
   if (error) report(&conn, error == ETIMEDOUT ? "stall" : "error", "connect: %s", strerror(error));
   exchange(&conn);
 }
@@ -134,13 +138,21 @@ static void call_all(char **argv) {
 
 int main(int argc, char **argv) {
   const char *name = strrchr(argv[0], '/');
-  late = strcmp(name ? name + 1 : argv[0], "late_splice") == 0;
+  name = name ? name + 1 : argv[0];
+  mode = strncmp(name, "rings", 5) == 0 ? RINGS : strncmp(name, "late", 4) == 0 ? LATE : PLAIN;
   if (argc == 5 && !strcmp(argv[1], "server")) serve(atoi(argv[2]), strtoull(argv[3], NULL, 0), strtoull(argv[4], NULL, 0));
   else if (argc == 9 && !strcmp(argv[1], "client")) call_all(argv);
-  else if (argc == 4 && !strcmp(argv[1], "plan")) {
+  else if (argc == 5 && !strcmp(argv[1], "plan")) {
     static struct plan plan;
-    make_plan(&plan, strtoull(argv[2], NULL, 0), strtoull(argv[3], NULL, 0), late);
-    print_plan(&plan);
+    uint64_t first = strtoull(argv[3], NULL, 0), count = strtoull(argv[4], NULL, 0);
+    for (uint64_t id = first; id < first + count; id++) {
+      make_plan(&plan, strtoull(argv[2], NULL, 0), id, mode);
+      print_plan(&plan);
+    }
+  } else if (argc == 2 && !strcmp(argv[1], "rings")) {
+    struct io_uring ring;
+    int error = io_uring_queue_init(4, &ring, 0);
+    puts(error ? strerror(-error) : "yes");
   } else {
     fprintf(stderr, "usage: see the head of stream.c\n");
     return 2;

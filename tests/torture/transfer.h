@@ -31,7 +31,7 @@ struct conn {
   int over;
 };
 
-void open_transfer(struct conn *conn, const struct plan *plan, int me, int fd, int late);
+void open_transfer(struct conn *conn, const struct plan *plan, int me, int fd);
 
 /* Send something: more than 0, or -errno (-EAGAIN: the socket is full). Only to be called if can_send. */
 long step_tx(struct conn *conn);
