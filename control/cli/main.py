@@ -14,6 +14,7 @@ COMMANDS: Commands = {
     "bpf": ("control.cli.bpf", "bpf", "Show what the kernel holds: connections, policy, services, counters."),
     "check": ("control.cli.check", "check", "What this kernel lacks, and the remedy."),
     "dump": ("control.cli.dump", "dump", "Everything for a bug report, as one JSON."),
+    "demo": ("control.cli.demo", "demo", "Four pods, a policy, real programs: the mesh at work."),
     "uninstall": ("control.cli.uninstall", "uninstall", "Remove hooks, pinned maps and state."),
     "completion": ("control.cli.completion", "completion", "Print the completion script of a shell."),
 }

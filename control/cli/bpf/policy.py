@@ -19,7 +19,7 @@ def _rule(row: policies.PolicyRow) -> str:
 
 
 _STYLES = {"deny": "red", "allow": "green", "proxy": "cyan"}
-_COLUMNS = (
+COLUMNS = (
     Column[policies.PolicyRow]("DIRECTION", lambda r: r.direction),
     Column[policies.PolicyRow]("VERDICT", _verdict, style=lambda t: _STYLES.get(t, "")),
     Column[policies.PolicyRow]("PEER", lambda r: r.peer_word),
@@ -30,7 +30,7 @@ _COLUMNS = (
 )
 _WITH_OWNER = (
     Column[policies.PolicyRow]("ENDPOINT", lambda r: ", ".join(r.endpoints) or f"nobody (set {r.set_id})"),
-    *_COLUMNS,
+    *COLUMNS,
 )
 
 
@@ -70,4 +70,4 @@ def get(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     if output == "table":
         click.echo(f"{chosen.name} (endpoint {chosen.id}, identity {chosen.identity}, set {chosen.set_id}): "
                    f"{chosen.policy}")  # fmt: skip
-    show(policies.rows(own, names, users), _COLUMNS, output, "no entries: everything is refused")
+    show(policies.rows(own, names, users), COLUMNS, output, "no entries: everything is refused")

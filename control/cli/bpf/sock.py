@@ -26,7 +26,7 @@ def _over_tcp(way: socks.Way) -> str:
     return f"{amount(way.packet_bytes)}*" if way.packet_bytes is not None else "?"
 
 
-_COLUMNS = (
+COLUMNS = (
     Column[socks.SockRow]("FROM", lambda r: str(r.source)),
     Column[socks.SockRow]("TO", lambda r: str(r.destination)),
     Column[socks.SockRow]("STATE", lambda r: r.state, style=lambda t: "" if t in ("open", "closing") else "red"),
@@ -65,7 +65,7 @@ def list_(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     rows = _rows(Place(pin_dir, run_dir))
     if endpoint:
         rows = tuple(row for row in rows if _endpoint_matches(row, endpoint))
-    show(rows, _COLUMNS, output, "no open TCP connections")
+    show(rows, COLUMNS, output, "no open TCP connections")
 
 
 @sock.command("get")
