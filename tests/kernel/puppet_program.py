@@ -12,8 +12,10 @@ import select
 import socket
 import struct
 import sys
+import threading
 import time
 import traceback
+from collections.abc import Callable
 
 RAW = {"UDP": 17, "ICMP": 1, "ICMPV6": 58, "SCTP": 132}
 _ears: list[socket.socket] = []
@@ -117,6 +119,90 @@ def call(attempts: list[dict[str, object]], wait: float) -> list[str]:
     for s in waiting:
         s.close()
     return out
+
+
+def connect(ip: str, port: int, wait: float = 5.0, kind: int = socket.SOCK_STREAM) -> tuple[str, float]:
+    """Try a connection; return how it ended and how long that took."""
+    with socket.socket(family(ip), kind) as s:
+        s.settimeout(wait)
+        before = time.monotonic()
+        try:
+            s.connect((ip, port))
+            how = "ok"
+        except TimeoutError:
+            how = "timeout"
+        except OSError as error:
+            how = word(error.errno or 0)
+        return how, time.monotonic() - before
+
+
+def say(ip: str, port: int, token: str, size: int = 0, source: str = "") -> tuple[str, float]:
+    """Send a datagram of at least `size` bytes; return how that ended and how long it took."""
+    with socket.socket(family(ip), socket.SOCK_DGRAM) as s:
+        if source:
+            s.bind((source, 0))
+        before = time.monotonic()
+        try:
+            s.sendto(f"token:{token};".encode().ljust(size, b"."), (ip, port))
+        except OSError as error:
+            return word(error.errno or 0), time.monotonic() - before
+        return "ok", time.monotonic() - before
+
+
+def in_background(step: Callable[[], None]) -> None:
+    """Repeat a step for ever, whatever OSErrors it meets."""
+
+    def body() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                step()
+
+    threading.Thread(target=body, daemon=True).start()
+
+
+def echo_tcp(ip: str, port: int) -> None:
+    """Send back what one caller after the other says."""
+    listener = socket.create_server((ip, port), family=family(ip))
+
+    def step() -> None:
+        with listener.accept()[0] as s:
+            while data := s.recv(1000):
+                s.sendall(data)
+
+    in_background(step)
+
+
+def echo_udp(ip: str, port: int) -> None:
+    """Answer every datagram, over a socket that is not connected, as servers do."""
+    bound = socket.socket(family(ip), socket.SOCK_DGRAM)
+    bound.bind((ip, port))
+
+    def step() -> None:
+        data, who = bound.recvfrom(65535)
+        bound.sendto(data, who)
+
+    in_background(step)
+
+
+def udp_packet(source: str, target: str, sport: int, dport: int, token: str) -> bytes:
+    """Return a whole IP packet, as only a raw socket can send it."""
+    body = f"token:{token};".encode()
+    a, b = (socket.inet_pton(family(ip), ip) for ip in (source, target))
+    length = 8 + len(body)
+    udp = struct.pack("!HHHH", sport, dport, length, 0) + body
+    if ":" in source:
+        pseudo = a + b + struct.pack("!II", length, 17)
+        udp = struct.pack("!HHHH", sport, dport, length, checksum(pseudo + udp)) + body
+        return struct.pack("!IHBB", 0x60000000, length, 17, 64) + a + b + udp
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 1, 0, 64, 17, 0) + a + b
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + udp
+
+
+def send_packet(packet: bytes, target: str) -> None:
+    with socket.socket(family(target), socket.SOCK_RAW, socket.IPPROTO_RAW) as s:
+        if ":" in target:
+            s.setsockopt(socket.IPPROTO_IPV6, 36, 1)  # IPV6_HDRINCL
+        s.sendto(packet, (target, 0))
 
 
 def main() -> None:
