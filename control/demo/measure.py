@@ -67,7 +67,7 @@ def parse_redis(output: str) -> Sample:
     try:
         row = rows[-1]
         return Sample(
-            float(row["rps"]), 0.0, float(row["p50_latency_ms"]) / 1e3, float(row["p99_latency_ms"]) / 1e3
+            float(row["rps"]), 0.0, *(round(float(row[f"p{n}_latency_ms"]) / 1e3, 9) for n in (50, 99))
         )  # fmt: skip
     except (IndexError, KeyError, ValueError):
         raise NoFigures(output.strip() or "no output") from None
