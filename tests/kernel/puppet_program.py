@@ -184,6 +184,23 @@ def echo_udp(ip: str, port: int) -> None:
     in_background(step)
 
 
+def name_tcp(ip: str, port: int, name: str) -> None:
+    """Tell every caller a name."""
+    listener = socket.create_server((ip, port), family=family(ip))
+
+    def step() -> None:
+        with listener.accept()[0] as s:
+            s.sendall(name.encode())
+
+    in_background(step)
+
+
+def name_udp(ip: str, port: int, name: str) -> None:
+    bound = socket.socket(family(ip), socket.SOCK_DGRAM)
+    bound.bind((ip, port))
+    in_background(lambda: bound.sendto(name.encode(), bound.recvfrom(100)[1]) and None)
+
+
 def udp_packet(source: str, target: str, sport: int, dport: int, token: str) -> bytes:
     """Return a whole IP packet, as only a raw socket can send it."""
     body = f"token:{token};".encode()

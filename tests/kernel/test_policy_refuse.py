@@ -55,6 +55,7 @@ def test_a_denied_datagram_fails_at_once(street: Street, family: int) -> None:
 
 def test_a_datagram_over_a_socket_that_was_connected_before_is_dropped(street: Street, family: int) -> None:
     ip, what = street.ip("server", family), token()
+    street["server"].do("bound = socket.socket(family(ip), socket.SOCK_DGRAM); bound.bind((ip, 4004))", ip=ip)
     order = (
         "u = socket.socket(family(ip), socket.SOCK_DGRAM); u.connect((ip, 4004)); u.send(f'token:{token}1;'.encode())"
     )
