@@ -14,19 +14,21 @@ from control.cli.show import print_json, printable
 if TYPE_CHECKING:
     from loader.features import Feature
 
+PRIVILEGES = "privileges"  # that feature's name
+
 
 @click.command()
 @output_option
 def check(output: str) -> None:
     """Try each thing the mesh needs of this kernel and this system, and say what to do about what is missing.
 
-    Exit status 1: something that policy needs is missing, or could not be looked at. What only the short cut needs is
-    no failure: without it everything else works.
+    Exit status 1: something that policy or flow records need is missing, or could not be looked at. What only the short
+    cut needs is no failure: without it everything else works.
     """
     from loader import features
 
     found = features.probe()
-    missing = [f for f in found if f.needed_for == "policy" and f.ok is not True]
+    missing = [f for f in found if f.needed_for != "acceleration" and f.ok is not True]
     if output == "json":
         print_json({"kernel": platform.release(), "root": os.geteuid() == 0, "ok": not missing, "features": found})
     else:
@@ -36,11 +38,12 @@ def check(output: str) -> None:
 
 def verdict(found: Sequence["Feature"], is_root: bool) -> str:
     """Return one sentence on what the mesh can do here."""
-    broken = [f.name for f in found if f.needed_for == "policy" and f.ok is False]
+    known = [f for f in found if is_root or f.name != PRIVILEGES]  # who is not root knows that already
+    broken = [f.name for f in known if f.needed_for != "acceleration" and f.ok is False]
     unseen = [f.name for f in found if f.ok is None]
     slow = [f.name for f in found if f.needed_for == "acceleration" and f.ok is False]
     if broken:
-        return f"this system cannot enforce policy: {', '.join(broken)}"
+        return f"this system cannot run the mesh for want of: {', '.join(broken)}"
     if unseen:
         hint = "" if is_root else "; run it as root to look at them"
         return f"nothing is known to be missing, but {len(unseen)} things could not be looked at{hint}"
@@ -55,7 +58,10 @@ def _print(found: Sequence["Feature"], missing: Sequence["Feature"]) -> None:
         word, colour = {True: ("ok", "green"), False: ("MISSING", "red"), None: ("not seen", "yellow")}[feature.ok]
         text = feature.detail
         if feature.ok is not True:
-            text = "; ".join(part for part in (f"for {feature.needed_for}", text, feature.remedy) if part)
+            remedy = (
+                feature.remedy if feature.ok is False else ""
+            )  # of what was not seen nobody knows that it is missing
+            text = "; ".join(part for part in (f"for {feature.needed_for}", text, remedy) if part)
         click.echo(f"{click.style(f'{word:<8}', fg=colour)}  {feature.name:<{width}}  {printable(text)}".rstrip())
     click.echo()
     click.secho(f"kernel {platform.release()}: {verdict(found, os.geteuid() == 0)}", fg="red" if missing else "green")

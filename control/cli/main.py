@@ -20,7 +20,12 @@ COMMANDS: Commands = {
 }
 
 
-@click.command(cls=LazyGroup, commands_table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup,
+    commands_table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Completion in the shell: source <(sockmesh completion bash), in ~/.bashrc for good; zsh and fish likewise.",
+)
 @click.version_option(package_name="sockmesh", prog_name="sockmesh")
 def cli() -> None:
     """A service mesh without sidecars: pods on one node talk through the kernel, under policy and on record."""

@@ -11,9 +11,9 @@ from control import admin_client
 from control.agent import options, state
 from control.names import Names
 from loader import maps
-from loader.errors import AgentUnavailable
+from loader.errors import AgentUnavailable, AttachFailed
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)  # whether it can be read is said in a better sentence later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,12 @@ class Place:
         return self.run_dir / "agent.sock"
 
     def maps(self) -> maps.Maps:
-        """Open the pinned maps; raises MeshError in one sentence where there are none."""
+        """Open the pinned maps; raises AttachFailed in one sentence where there are none."""
+        if not (self.pin_dir / "maps" / "config").exists():
+            raise AttachFailed(
+                f"no maps are pinned under {self.pin_dir}: no agent ran here, or it was uninstalled; start one with "
+                "`sockmesh agent --config DIR`, or name its directory with --pin-dir"
+            )
         return maps.open_all(self.pin_dir)
 
     def names(self) -> Names:

@@ -58,7 +58,10 @@ def get(name: str, pin_dir: Path, run_dir: Path, output: str) -> None:
 @place_options
 @output_option
 def set_(name: str, value: str, pin_dir: Path, run_dir: Path, output: str) -> None:
-    """Turn one switch: through the agent if it runs, else in its pinned map. It is in force at once."""
+    """Turn one switch, in force at once.
+
+    Through the agent if it runs, else in the map that it left.
+    """
     switches.parse(name, value)
     place = Place(pin_dir, run_dir)
     before = settings.pick(_rows(place), name)
