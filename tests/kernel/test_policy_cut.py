@@ -1,0 +1,102 @@
+"""A policy that turns against an open connection cuts it, short-cut or not, in use or not, within a second."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.hosts.wait import wait_until
+from tests.kernel.street import Json, Street, app, mesh_part, nobody, policy
+
+WITHIN_S = 1.0
+PORT = 4301
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(whole_street: Street) -> None:
+    whole_street["server"].do("ends = []")
+    for version in (4, 6):
+        whole_street["server"].do("echo_unblocked(ip, port, ends)", ip=whole_street.ip("server", version), port=PORT)
+
+
+def call(street: Street, caller: str, family: int, short_cut: bool) -> int:
+    """Open a connection and use it; return the caller's port."""
+    order = """
+s = socket.create_connection((ip, port), 5)
+s.setblocking(not short_cut)
+exchange(s, 40)
+result = s.getsockname()[1]
+"""
+    street["server"].do("ends.clear()")
+    port: int = street[caller].do(order, ip=street.ip("server", family), port=PORT, short_cut=short_cut)
+    used = any(any(conn.used) for key, conn in connections(street) if port in (key.port0, key.port1))
+    assert used == short_cut
+    return port
+
+
+def connections(street: Street) -> list[Any]:
+    with street.mesh.open_maps() as maps:
+        return list(maps.conns.items())
+
+
+def cut(street: Street, caller: str, busy: bool, *documents: Json) -> tuple[str, float, list[Any]]:
+    """Edit the policy while the caller uses its connection; return how its end broke, when, and the server's ends."""
+    street[caller].start("result = watch(s, busy, 5.0)", busy=busy)
+    time.sleep(0.05)  # in use, or waiting, by now; later is no harm
+    edited = time.monotonic()
+    street.mesh.apply("policy", *documents)
+    how, when = street[caller].answer()
+    ends = wait_until(lambda: street["server"].do("result = ends"), "the server's end breaks, too")
+    street[caller].do("s.close()")
+    return how, max([when, *(when for _, when in ends)]) - edited, ends
+
+
+def wait_reset(street: Street, port: int) -> Json:
+    return street.mesh.wait_flow(
+        lambda flow: mesh_part(flow)["event"] == "policy_reset" and flow["l4"]["TCP"]["source_port"] == port,
+        "the record of the reset",
+    )
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
+@pytest.mark.parametrize("short_cut", [True, False], ids=["short-cut", "plain"])
+def test_both_ends_are_reset(street: Street, family: int, short_cut: bool, busy: bool) -> None:
+    port = call(street, "client", family, short_cut)
+    how, took, ends = cut(street, "client", busy, policy("turned", "server", ingressDeny=[{"fromEndpoints": [{}]}]))
+    print(f"cut after {took * 1000:.0f} ms")
+    assert how in ("ECONNRESET", "ECONNABORTED", "EPIPE")
+    assert {how for how, _ in ends} <= {"ECONNRESET", "ECONNABORTED", "EPIPE"}
+    assert took < WITHIN_S
+    flow = wait_reset(street, port)
+    assert flow["verdict"] == "DROPPED"
+    assert flow["drop_reason_desc"] == "POLICY_DENY"
+    assert [by["name"] for by in flow["ingress_denied_by"]] == ["turned"]
+    assert (flow["source"]["pod_name"], flow["destination"]["pod_name"]) == ("client", "server")
+    assert not [key for key, conn in connections(street) if port in (key.port0, key.port1) and not all(conn.closed)]
+
+
+def test_the_sending_ends_policy_cuts_as_well(street: Street) -> None:
+    port = call(street, "client", 4, short_cut=True)
+    how, took, _ = cut(street, "client", True, nobody("kept-in", "client", "egress"))
+    assert how in ("ECONNRESET", "ECONNABORTED", "EPIPE")
+    assert took < WITHIN_S
+    assert [by["name"] for by in wait_reset(street, port)["egress_denied_by"]] == ["kept-in"]
+
+
+def test_a_policy_that_still_allows_it_cuts_nothing(street: Street) -> None:
+    call(street, "client", 4, short_cut=True)
+    street["client"].start("result = watch(s, True, 1.5)")
+    street.enforce(policy("in", "server", ingress=[{"fromEndpoints": [app("client")]}]), nobody("x", "third", "egress"))
+    street.enforce(policy("in", "server", ingress=[{"fromEndpoints": [app("client")]}]))
+    assert street["client"].answer()[0] == "alive"
+    street["client"].do("exchange(s, 40); s.close()")
+
+
+def test_a_caller_from_outside_loses_its_connection(street: Street) -> None:
+    port = call(street, "stranger", 4, short_cut=False)
+    edited = time.monotonic()
+    street.mesh.apply("policy", nobody("closed", "server", "ingress"))
+    ends = wait_until(lambda: street["server"].do("result = ends"), "the server's end breaks")
+    assert ends[0][1] - edited < WITHIN_S
+    assert [by["name"] for by in wait_reset(street, port)["ingress_denied_by"]] == ["closed"]
+    street["stranger"].do("s.close()")

@@ -1,0 +1,70 @@
+"""An edit is in force in less than a second; a file that is wrong changes nothing and is reported."""
+
+import time
+
+from tests.hosts.wait import wait_until
+from tests.kernel.street import Street, app, nobody, policy
+
+WITHIN_S = 1.0
+
+
+def seconds_until(street: Street, wanted: str, port: int, since: float) -> float:
+    """Return how long after `since` the client's connections go as wanted."""
+    order = """
+deadline = time.monotonic() + 5
+while connect(ip, port)[0] != wanted and time.monotonic() < deadline:
+    time.sleep(0.005)
+result = time.monotonic()
+"""
+    return float(street["client"].do(order, ip=street.ip("server"), port=port, wanted=wanted)) - since
+
+
+def test_edits_take_effect_at_once(street: Street) -> None:
+    took = []
+    for documents, wanted in (
+        ([nobody("closed", "server", "ingress")], "EPERM"),
+        ([policy("open", "server", ingress=[{"fromEndpoints": [app("client")]}])], "ECONNREFUSED"),
+        ([policy("other", "server", ingress=[{"fromEndpoints": [app("third")]}])], "EPERM"),
+    ):
+        since = time.monotonic()
+        street.mesh.apply("policy", *documents)
+        took.append(seconds_until(street, wanted, 4401, since))
+    since = time.monotonic()
+    street.mesh.delete("policy")
+    took.append(seconds_until(street, "ECONNREFUSED", 4401, since))
+    print("in force after", [f"{seconds * 1000:.0f} ms" for seconds in took])
+    assert max(took) < WITHIN_S
+
+
+def problems(street: Street) -> list[str]:
+    return list(street.mesh.call("status")["problems"])
+
+
+def test_a_broken_file_changes_nothing_and_is_reported(street: Street) -> None:
+    street.enforce(nobody("closed", "server", "ingress"))
+    file = street.mesh.config / "policy.yaml"
+    good = file.read_text()
+    for text, reason in (
+        (good.replace("ingress:", "ingres:"), "policy.yaml: spec.ingres: unknown key"),
+        (good.replace("default", "def ault"), "policy.yaml: metadata.namespace:"),
+        (good + "\n  : {", "policy.yaml: line"),
+        ("kind: Nonsense\napiVersion: v1\nmetadata: {name: x}\n", "policy.yaml: "),
+    ):
+        file.write_text(text)
+        found = wait_until(lambda: problems(street), "the problem is in the status")
+        assert found[0].startswith(reason), found
+        assert found[0] in street.mesh.log.read_text()
+        assert street.connect("client", street.ip("server"), 4410) == "EPERM"
+        file.write_text(good)
+        wait_until(lambda: not problems(street), "the file is mended")
+        assert "mended: " + found[0] in street.mesh.log.read_text()
+    assert street.connect("third", street.ip("server"), 4410) == "EPERM"
+
+
+def test_other_files_count_while_one_is_broken(street: Street) -> None:
+    street.enforce(nobody("closed", "server", "ingress"))
+    (street.mesh.config / "policy-broken.yaml").write_text("{")
+    wait_until(lambda: problems(street), "the problem is in the status")
+    street.mesh.apply("policy", nobody("closed", "third", "ingress"))
+    wait_until(lambda: street.connect("client", street.ip("third"), 4420) == "EPERM", "the other file is in force")
+    assert street.connect("client", street.ip("server"), 4420) == "ECONNREFUSED"
