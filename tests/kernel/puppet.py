@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.hosts import Host
 
-PROGRAM = Path(__file__).with_name("puppet_program.py")
+ROOT = Path(__file__).parents[2]
 
 
 class Puppet:
@@ -25,7 +25,11 @@ class Puppet:
     def __init__(self, host: Host, ears: bool = False) -> None:
         self.host = host
         self._child = host.popen(
-            [sys.executable, "-S", str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, "-S", "-m", "tests.kernel.puppet_program"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
         )
         self._unread = b""
         self._unwanted = 0

@@ -12,23 +12,15 @@ import select
 import socket
 import struct
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable
+
+from tests.kernel import puppet_lasting
+from tests.kernel.puppet_words import family, word
 
 RAW = {"UDP": 17, "ICMP": 1, "ICMPV6": 58, "SCTP": 132}
 _ears: list[socket.socket] = []
 _heard: set[str] = set()
-
-
-def word(number: int) -> str:
-    """Return the name of an errno, "ok" for none."""
-    return "ok" if not number else errno.errorcode.get(number, str(number))
-
-
-def family(ip: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
 def listen_to_all() -> None:
@@ -149,116 +141,6 @@ def say(ip: str, port: int, token: str, size: int = 0, source: str = "") -> tupl
         return "ok", time.monotonic() - before
 
 
-def in_background(step: Callable[[], None]) -> None:
-    """Repeat a step for ever, whatever OSErrors it meets."""
-
-    def body() -> None:
-        while True:
-            with contextlib.suppress(OSError):
-                step()
-
-    threading.Thread(target=body, daemon=True).start()
-
-
-def echo_tcp(ip: str, port: int) -> None:
-    """Send back what one caller after the other says."""
-    listener = socket.create_server((ip, port), family=family(ip))
-
-    def step() -> None:
-        with listener.accept()[0] as s:
-            while data := s.recv(1000):
-                s.sendall(data)
-
-    in_background(step)
-
-
-def echo_udp(ip: str, port: int) -> None:
-    """Answer every datagram, over a socket that is not connected, as servers do."""
-    bound = socket.socket(family(ip), socket.SOCK_DGRAM)
-    bound.bind((ip, port))
-
-    def step() -> None:
-        data, who = bound.recvfrom(65535)
-        bound.sendto(data, who)
-
-    in_background(step)
-
-
-def pump(s: socket.socket, ends: list[tuple[str, float]]) -> None:
-    """Send back what comes, in non-blocking mode, until the connection ends; note how and when."""
-    how = "end"
-    try:
-        while True:
-            select.select([s], [], [])
-            data = s.recv(65536)
-            if not data:
-                break
-            while data:
-                select.select([], [s], [])
-                data = data[s.send(data) :]
-    except OSError as error:
-        how = word(error.errno or 0)
-    ends.append((how, time.monotonic()))
-    s.close()
-
-
-def echo_unblocked(ip: str, port: int, ends: list[tuple[str, float]]) -> None:
-    """Serve any number of callers at once, every socket in non-blocking mode."""
-    listener = socket.create_server((ip, port), family=family(ip))
-
-    def step() -> None:
-        s = listener.accept()[0]
-        s.setblocking(False)
-        threading.Thread(target=pump, args=(s, ends), daemon=True).start()
-
-    in_background(step)
-
-
-def exchange(s: socket.socket, rounds: int, wait: float = 10.0) -> None:
-    """Send and get back a few bytes, again and again; raises OSError when the connection breaks."""
-    for _ in range(rounds):
-        s.send(b"ping")
-        got = 0
-        while got < 4:
-            if not select.select([s], [], [], wait)[0]:
-                raise TimeoutError
-            data = s.recv(4 - got)
-            if not data:
-                raise ConnectionAbortedError(errno.ECONNABORTED, "ended")
-            got += len(data)
-
-
-def watch(s: socket.socket, busy: bool, wait: float) -> tuple[str, float]:
-    """Use a connection, or only look at it, until it breaks; return how and when (CLOCK_MONOTONIC)."""
-    deadline = time.monotonic() + wait
-    try:
-        while time.monotonic() < deadline:
-            if busy:
-                exchange(s, 20, deadline - time.monotonic())
-            elif select.select([s], [], [], deadline - time.monotonic())[0] and not s.recv(1):
-                return "end", time.monotonic()
-    except OSError as error:
-        return word(error.errno or 0), time.monotonic()
-    return "alive", time.monotonic()
-
-
-def name_tcp(ip: str, port: int, name: str) -> None:
-    """Tell every caller a name."""
-    listener = socket.create_server((ip, port), family=family(ip))
-
-    def step() -> None:
-        with listener.accept()[0] as s:
-            s.sendall(name.encode())
-
-    in_background(step)
-
-
-def name_udp(ip: str, port: int, name: str) -> None:
-    bound = socket.socket(family(ip), socket.SOCK_DGRAM)
-    bound.bind((ip, port))
-    in_background(lambda: bound.sendto(name.encode(), bound.recvfrom(100)[1]) and None)
-
-
 def udp_packet(source: str, target: str, sport: int, dport: int, token: str) -> bytes:
     """Return a whole IP packet, as only a raw socket can send it."""
     body = f"token:{token};".encode()
@@ -281,7 +163,7 @@ def send_packet(packet: bytes, target: str) -> None:
 
 
 def main() -> None:
-    scope: dict[str, object] = dict(globals())
+    scope: dict[str, object] = {**globals(), **vars(puppet_lasting)}
     for line in sys.stdin:
         request = json.loads(line)
         scope.update(request["args"])
