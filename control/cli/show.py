@@ -3,17 +3,13 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table
-
 R = TypeVar("R")
-_PIPE_WIDTH = 400  # a pipe has no width; lines are as long as they must be, for grep
+_RICH_ROWS = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,31 +22,50 @@ class Column(Generic[R]):
     style: Callable[[str], str] = lambda _: ""
 
 
-def console() -> "Console":
-    """Return a console on standard output that neither wraps for pipes nor reads markup."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
-
-
 def printable(text: str) -> str:
     """Return text that cannot steer a terminal: names may come from files of others."""
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def table(rows: Sequence[R], columns: Sequence[Column[R]]) -> "Table":
-    """Return rows as a rich table."""
+def print_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:
+    """Print rows in columns: folded and coloured on a terminal, in lines as long as they must be into a pipe."""
+    # A rich table lays out some thousand rows a second; whoever asks for more will not mind wrapped lines.
+    is_rich = sys.stdout.isatty() and len(rows) <= _RICH_ROWS
+    for line in rich_lines(rows, columns) if is_rich else plain_lines(rows, columns):
+        click.echo(line)
+
+
+def _cells(rows: Iterable[R], columns: Sequence[Column[R]]) -> Iterator[list[str]]:
+    return ([printable(column.cell(row)) for column in columns] for row in rows)
+
+
+def plain_lines(rows: Iterable[R], columns: Sequence[Column[R]]) -> Iterator[str]:
+    """Yield the heading and a line a row, without colours."""
+    lines = [[column.heading for column in columns], *_cells(rows, columns)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    for cells in lines:
+        laid = (
+            text.rjust(width) if column.right else text.ljust(width)
+            for text, width, column in zip(cells, widths, columns, strict=True)
+        )  # fmt: skip
+        yield "  ".join(laid).rstrip()
+
+
+def rich_lines(rows: Iterable[R], columns: Sequence[Column[R]], width: int | None = None) -> Iterator[str]:
+    """Yield the same for a terminal of that width (None: the one we write to)."""
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         out.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
-    for row in rows:
-        cells = [(printable(column.cell(row)), column) for column in columns]
-        out.add_row(*(Text(text, style=column.style(text)) for text, column in cells))
-    return out
+    for cells in _cells(rows, columns):
+        out.add_row(*(Text(text, style=column.style(text)) for text, column in zip(cells, columns, strict=True)))
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    with console.capture() as captured:
+        console.print(out)
+    return (line.rstrip() for line in captured.get().splitlines())
 
 
 def show(rows: Sequence[R], columns: Sequence[Column[R]], output: str, empty: str) -> None:
@@ -58,7 +73,7 @@ def show(rows: Sequence[R], columns: Sequence[Column[R]], output: str, empty: st
     if output == "json":
         print_json([jsonable(row) for row in rows])
     elif rows:
-        print_lines(table(rows, columns))
+        print_table(rows, columns)
     else:
         click.echo(empty)
 
@@ -71,15 +86,6 @@ def show_one(row: object, facts: Mapping[str, str], output: str) -> None:
     width = max((len(name) for name in facts), default=0)
     for name, text in facts.items():
         click.echo(f"{name:<{width}}  {printable(text)}")
-
-
-def print_lines(*what: "RenderableType") -> None:
-    """Print to standard output without the blanks that a table pads its last column with."""
-    to = console()
-    with to.capture() as captured:
-        to.print(*what)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
 
 
 def jsonable(value: object) -> Any:

@@ -8,7 +8,7 @@ import click
 from control.cli.bpf.endpoint import COLUMNS
 from control.cli.gather import COUNTED, gather
 from control.cli.place import Place, output_option, place_options
-from control.cli.show import print_json, print_lines, printable, table
+from control.cli.show import print_json, print_table, printable
 from control.flow.summary import amount, span
 from control.inspect import health
 
@@ -60,7 +60,7 @@ def _print(found: health.Health) -> None:
         _line("problems", "none")
     if found.endpoints:
         click.echo()
-        print_lines(table(found.endpoints, COLUMNS))
+        print_table(found.endpoints, COLUMNS)
 
 
 def _print_agent(found: health.Health) -> None:

@@ -8,7 +8,7 @@ import click
 
 from control.cli.bpf import policy as policy_command
 from control.cli.bpf import sock as sock_command
-from control.cli.show import Column, print_lines, printable, table
+from control.cli.show import Column, print_table, printable
 from control.demo import measure, steps
 from control.flow import printer
 from control.flow.summary import span
@@ -90,17 +90,17 @@ class Terminal:
         sys.stdout.flush()
 
     def calls(self, found: Sequence[steps.Call]) -> None:
-        print_lines(table(found, _CALLS))
+        print_table(found, _CALLS)
 
     def comparisons(self, found: Sequence[measure.Comparison]) -> None:
-        print_lines(table(found, _COMPARISON))
+        print_table(found, _COMPARISON)
         click.echo()
         for comparison in found:
             for line in picture(comparison):
                 click.echo(line)
 
     def cuts(self, found: Sequence[steps.Cut]) -> None:
-        print_lines(table(found, _CUTS))
+        print_table(found, _CUTS)
 
     def records(self, found: Sequence[Mapping[str, Any]]) -> None:
         style = printer.Style(policy_names=True)
@@ -109,9 +109,9 @@ class Terminal:
 
     def maps(self, connections: Sequence[socks.SockRow], entries: Sequence[policies.PolicyRow]) -> None:
         click.secho("$ sockmesh bpf sock list", bold=True)
-        print_lines(table(connections, sock_command.COLUMNS))
+        print_table(connections, sock_command.COLUMNS)
         click.secho("\n$ sockmesh bpf policy get web", bold=True)
-        print_lines(table(entries, policy_command.COLUMNS))
+        print_table(entries, policy_command.COLUMNS)
 
 
 def picture(comparison: measure.Comparison) -> tuple[str, str]:

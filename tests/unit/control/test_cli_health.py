@@ -148,6 +148,13 @@ def test_tables_keep_brackets_and_long_lines_and_disarm_control_characters() -> 
     assert printed([], "table") == "nothing\n"
 
 
+def test_a_terminal_gets_the_same_lines_and_folds_what_is_too_wide() -> None:
+    rows = [("spec.ingress[0]", 1), ("x", 2222)]
+    assert list(show.rich_lines(rows, COLUMNS, 80)) == list(show.plain_lines(rows, COLUMNS))
+    folded = list(show.rich_lines([("y" * 100, 1)], COLUMNS, 40))
+    assert max(map(len, folded)) <= 40 and sum(line.count("y") for line in folded) == 100
+
+
 def test_json_has_plain_lists_and_numbers() -> None:
     assert json.loads(printed([("a", 1)], "json")) == [["a", 1]]
     assert json.loads(printed([], "json")) == []
