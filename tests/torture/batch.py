@@ -47,6 +47,10 @@ class Result:
         for end in (self.client, self.server):
             yield "nothing" if end is None else end["result"]
 
+    def told(self) -> list[Json]:
+        """Return what the ends said that did not end well."""
+        return [end for end in (self.client, self.server) if end is not None and end["result"] != "ok"]
+
     @property
     def ok(self) -> bool:
         return set(self.ends()) == {"ok"}

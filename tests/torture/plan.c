@@ -154,6 +154,8 @@ void make_plan(struct plan *plan, uint64_t seed, uint64_t id, enum mode mode) {
     if ((reader == RX_RECV || reader == RX_RECVMSG) && sides[who].total && chance(&rng, 6))
       sides[who].urgent = below(&rng, sides[who].total + 1);
     if (resets(plan, who) == 1 && aborts(plan)) {
+      /* TCP throws away segments that a tiny buffer cannot hold, and with them, for good, the RST behind them. */
+      sides[!who].rcvbuf = 0;
       sides[who].wanted = below(&rng, sides[!who].total + 1);
       for (int i = 0; i < sides[who].segments; i++)
         if (sides[who].segment[i].wait > sides[who].wanted) sides[who].segment[i].wait = sides[who].wanted;
