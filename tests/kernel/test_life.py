@@ -1,0 +1,285 @@
+"""The agent may die, come back and be replaced; workloads come and go: policy holds all the time."""
+
+import dataclasses
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader import abi, record
+from tests.hosts import Mesh, Node
+from tests.kernel.puppet import Puppet
+from tests.kernel.street import Json, app, matches, mesh_part, nobody, policy
+
+ROOT = Path(__file__).parents[2]
+PORT = 4501
+CLOSED = policy("closed", "server", ingress=[{"fromEndpoints": [app("client")]}])
+NUMBERS = itertools.count(1)
+
+
+@dataclasses.dataclass
+class Place:
+    """client may call server, third may not; the policy that says so is in policy.yaml."""
+
+    node: Node
+    mesh: Mesh
+    puppets: dict[str, Puppet]
+
+    def ip(self, name: str) -> str:
+        return self.node.pods[name].ip
+
+    def connect(self, caller: str, target: str, port: int) -> str:
+        return str(self.puppets[caller].do("result = connect(ip, port, 0.5)[0]", ip=self.ip(target), port=port))
+
+    def raw_passes(self, source: str, target: str) -> bool:
+        """Tell whether a packet from a raw socket arrives: what the packet hook alone says."""
+        number = next(NUMBERS)
+        token = f"life{number}"
+        self.puppets[source].do(
+            "send_packet(udp_packet(a, b, port, port, token), b)",
+            a=self.ip(source), b=self.ip(target), port=30000 + number, token=token,
+        )  # fmt: skip
+        return token in self.puppets[target].do("result = heard()")
+
+    def assert_policy_holds(self) -> None:
+        port = 20000 + next(NUMBERS)
+        assert self.connect("client", "server", port) == "ECONNREFUSED"
+        assert self.connect("third", "server", port) == "EPERM"
+        assert self.raw_passes("client", "server")
+        assert not self.raw_passes("third", "server")
+
+    def write(self, pod: str, **spec: Any) -> None:
+        """Write a pod's Workload anew with other fields."""
+        workload = self.node.pods[pod].workload_yaml()
+        workload["spec"] |= spec
+        self.mesh.apply(f"workload-{pod}", workload)
+
+    def reconcile(self) -> list[str]:
+        return list(self.mesh.call("reconcile")["problems"])
+
+    def restart(self) -> Json:
+        self.mesh.kill()
+        self.mesh.start()
+        return self.mesh.call("status")
+
+
+@pytest.fixture(scope="module")
+def whole_place() -> Iterator[Place]:
+    with Node("life") as node:
+        for name in ("client", "server", "third"):
+            node.pod(name)
+        puppets = {name: Puppet(pod, ears=True) for name, pod in node.pods.items()}
+        puppets["server"].do("ends = []; echo_unblocked(ip, port, ends)", ip=node.pods["server"].ip, port=PORT)
+        with Mesh(node) as mesh:
+            yield Place(node, mesh, puppets)
+
+
+@pytest.fixture
+def place(whole_place: Place) -> Iterator[Place]:
+    whole_place.mesh.apply("policy", CLOSED)
+    assert whole_place.reconcile() == []
+    yield whole_place
+    if whole_place.mesh.agent is None:
+        whole_place.mesh.start()
+    for name in ("client", "server", "third"):
+        whole_place.write(name)
+
+
+@pytest.fixture
+def short_cut(place: Place) -> Iterator[int]:
+    """A connection from client to server that takes the short cut; the client's port."""
+    order = """
+s = socket.create_connection((ip, port), 5)
+s.setblocking(False)
+exchange(s, 40)
+result = s.getsockname()[1]
+"""
+    port: int = place.puppets["client"].do(order, ip=place.ip("server"), port=PORT)
+    assert redirected(place, port) > 0
+    yield port
+    place.puppets["client"].do("s.close()")
+
+
+def redirected(place: Place, port: int) -> int:
+    """Return how many messages of a connection took the short cut."""
+    with place.mesh.open_maps() as maps:
+        return sum(sum(c.redirect_msgs) for k, c in maps.conns.items() if port in (k.port0, k.port1))
+
+
+def test_a_dead_agent_leaves_policy_and_short_cut_in_force(place: Place, short_cut: int) -> None:
+    place.mesh.kill()
+    place.assert_policy_holds()
+    before = redirected(place, short_cut)
+    place.puppets["client"].do("exchange(s, 100)")
+    assert redirected(place, short_cut) >= before + 200
+    lines = len(place.mesh.flows())
+    assert place.connect("third", "server", 4510) == "EPERM"
+    opened = "t = socket.create_connection((ip, port), 5); t.close(); result = 1"
+    assert place.puppets["client"].do(opened, ip=place.ip("server"), port=PORT)
+    assert len(place.mesh.flows()) == lines  # nobody writes
+    place.mesh.start()
+    place.mesh.wait_flow(lambda flow: flow["verdict"] == "DROPPED" and matches(flow, port=4510), "what happened then")
+    assert place.connect("third", "server", 4511) == "EPERM"
+    place.mesh.wait_flow(lambda flow: flow["verdict"] == "DROPPED" and matches(flow, port=4511), "what happens now")
+
+
+def test_a_restarted_agent_adopts(place: Place, short_cut: int) -> None:
+    status = place.restart()
+    assert (status["adopted"], status["compiled"]) == (True, False)
+    place.assert_policy_holds()
+    before = redirected(place, short_cut)
+    place.puppets["client"].do("exchange(s, 100)")
+    assert redirected(place, short_cut) >= before + 200
+    flow = place.mesh.wait_flow(lambda flow: flow["verdict"] == "DROPPED" and matches(flow, source=place.ip("third")))
+    assert flow["destination"]["pod_name"] == "server"
+
+
+HAMMER = """
+tried = hammer(lambda: connect(ip, 4520)[0])
+sent = []
+def one():
+    send_packet(udp_packet(mine, ip, 4521, 4521, f'{token}{len(sent)}'), ip)
+    sent.append(1)
+    return 'sent'
+packets = hammer(one)
+"""
+
+
+@pytest.mark.parametrize("upgrade", [False, True], ids=["restart", "upgrade"])
+def test_nothing_denied_passes_while_the_agent_comes_back(place: Place, short_cut: int, upgrade: bool) -> None:
+    token = f"hammer{upgrade}"
+    place.puppets["third"].do(HAMMER, ip=place.ip("server"), mine=place.ip("third"), token=token)
+    place.puppets["client"].start("result = watch(s, True, 8.0)" if upgrade else "result = watch(s, True, 3.0)")
+    if upgrade:
+        (place.mesh.run_dir / "programs.sha256").unlink()
+    status = place.restart()
+    assert (status["adopted"], status["compiled"]) == (True, upgrade)
+    assert place.puppets["client"].answer()[0] == "alive"
+    tried, packets = place.puppets["third"].do("result = [tried(), packets()]")
+    heard = [word for word in place.puppets["server"].do("result = heard()") if word.startswith(token)]
+    print(f"tried {tried}, sent {packets}, heard {len(heard)}")
+    assert tried.keys() == {"EPERM"}
+    assert tried["EPERM"] > 200
+    assert packets["sent"] > 200
+    assert heard == []
+    place.puppets["client"].do("exchange(s, 100)")
+    place.assert_policy_holds()
+
+
+def test_a_policy_edited_while_the_agent_was_dead_cuts_when_it_is_back(place: Place, short_cut: int) -> None:
+    place.mesh.kill()
+    place.mesh.apply("policy", nobody("shut", "server", "ingress"))
+    place.puppets["client"].do("exchange(s, 100)")  # nobody has read the edit yet
+    place.mesh.start()
+    assert place.puppets["client"].do("result = watch(s, True, 5.0)")[0] in ("ECONNRESET", "ECONNABORTED", "EPIPE")
+    place.mesh.wait_flow(
+        lambda flow: mesh_part(flow)["event"] == "policy_reset" and matches(flow, source=place.ip("client"))
+    )
+    assert place.connect("client", "server", PORT) == "EPERM"
+
+
+def test_an_agent_that_forgot_everything_keeps_policy(place: Place) -> None:
+    place.mesh.kill()
+    for name in ("state.json", "names.json", "programs.sha256"):
+        (place.mesh.run_dir / name).unlink()
+    place.assert_policy_holds()
+    place.mesh.start()
+    place.assert_policy_holds()
+
+
+def test_a_policy_that_is_broken_at_a_restart_opens_nothing(place: Place) -> None:
+    place.mesh.kill()
+    file = place.mesh.config / "policy.yaml"
+    file.write_text(file.read_text().replace("fromEndpoints", "fromEndpoint"))
+    place.mesh.start()
+    assert place.connect("third", "server", 4530) == "EPERM"
+    assert not place.raw_passes("third", "server")
+    assert [p for p in place.mesh.call("status")["problems"] if p.startswith("policy.yaml: spec.ingress[0].fromEndp")]
+
+
+@pytest.mark.parametrize("agent", ["alive", "dead"])
+def test_an_endpoint_without_its_policy_passes_nothing(place: Place, agent: str) -> None:
+    if agent == "dead":
+        place.mesh.kill()
+    with place.mesh.open_maps() as maps:
+        ref = maps.endpoint_ips.get(abi.AddrKey(record.pack_addr(place.ip("server"))))
+        assert ref
+        key = abi.EndpointKey(ref.id)
+        whole = maps.endpoints.get(key)
+        assert whole
+        for hollow in (dataclasses.replace(whole, set_id=0), dataclasses.replace(whole, set_id=0xFFFFFF)):
+            maps.endpoints.put(key, hollow)
+            try:
+                assert place.connect("client", "server", 4540) == "EPERM"
+                assert place.connect("server", "client", 4540) == "EPERM"
+                assert not place.raw_passes("client", "server")
+                assert not place.raw_passes("server", "client")
+            finally:
+                maps.endpoints.put(key, whole)
+    place.assert_policy_holds()
+
+
+def test_a_workload_that_is_removed_and_comes_back(place: Place) -> None:
+    place.mesh.delete("workload-server")
+    assert place.reconcile() == []
+    assert place.connect("third", "server", 4550) == "ECONNREFUSED"  # no longer the mesh's
+    with place.mesh.open_maps() as maps:
+        assert maps.endpoints.count() == 2
+    place.write("server")
+    assert place.reconcile() == []
+    place.assert_policy_holds()
+
+
+def test_a_workload_under_a_new_name_stays_closed(place: Place) -> None:
+    """As when a pod is replaced in the file by another name: same interface, same addresses."""
+    server = place.node.pods["server"].workload_yaml()
+    server["metadata"]["name"] = "server-2"
+    place.mesh.apply("workload-server", server)
+    assert place.reconcile() == []
+    place.assert_policy_holds()
+
+
+@pytest.mark.parametrize(
+    "mistake", [{"cgroup": "/sys/fs/cgroup/nowhere"}, {"netns": "/run/netns/nowhere"}, {"interface": "vh-nowhere"}]
+)
+def test_a_mistake_in_a_workload_opens_nothing(place: Place, mistake: dict[str, str]) -> None:
+    place.write("server", **mistake)
+    problems = place.reconcile()
+    assert [p for p in problems if "workload-server.yaml" in p and next(iter(mistake.values())) in p]
+    assert place.connect("third", "server", 4560) == "EPERM"
+    assert not place.raw_passes("third", "server")
+    place.write("server")
+    assert place.reconcile() == []
+    place.assert_policy_holds()
+
+
+def test_a_pod_that_vanishes_takes_nobody_with_it(place: Place) -> None:
+    pod = place.node.pod("victim")
+    place.mesh.apply("workload-victim", pod.workload_yaml())
+    assert place.reconcile() == []
+    assert place.connect("client", "victim", 4570) == "ECONNREFUSED"
+    place.node.remove(pod)
+    problems = place.reconcile()
+    assert [p for p in problems if p.startswith("workload-victim.yaml")]
+    place.assert_policy_holds()
+    place.mesh.delete("workload-victim")
+    assert place.reconcile() == []
+    with place.mesh.open_maps() as maps:
+        assert maps.endpoints.count() == 3
+    place.assert_policy_holds()
+
+
+def test_a_second_agent_on_the_same_directory_is_refused(place: Place) -> None:
+    command = [
+        sys.executable, "-m", "control.cli.main", "agent", "--config", str(place.mesh.config), "--run-dir",
+        str(place.mesh.run_dir), "--pin-dir", str(place.node.pins), "--metrics", "", "--no-self-test",
+    ]  # fmt: skip
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert second.returncode != 0
+    assert len(second.stderr.strip().splitlines()) == 1
+    assert "another agent is running" in second.stderr
+    place.assert_policy_holds()
