@@ -117,7 +117,7 @@ static int buffer_full(int fd) {
 }
 
 /* Read with SO_RCVLOWAT, always after poll: a blocking read that has taken a part already would never be woken for the
- * rest, as TCP counts only what is still queued against the mark (so on plain TCP, 6.18). */
+ * rest, as TCP counts only what is still queued against the mark (so on plain TCP, 6.18): below it, do not wait. */
 static long read_marked(struct conn *conn, long n, int nonblock) {
   struct pollfd p = {.fd = conn->fd, .events = POLLIN | POLLRDHUP};
   int queued = 0;
@@ -138,7 +138,7 @@ static long read_marked(struct conn *conn, long n, int nonblock) {
     report(conn, "wrong", "offset %ld: readable with %d bytes, below the mark of %d, %d times of %d",
            conn->received, queued, conn->lowat_now, conn->early_polls, conn->marked_polls);
   conn->doing_rx = "recv with SO_RCVLOWAT";
-  return recv(conn->fd, conn->in, (size_t)n, 0);
+  return recv(conn->fd, conn->in, (size_t)n, queued < conn->lowat_now ? MSG_DONTWAIT : 0);
 }
 
 static long peek(struct conn *conn, long n) {

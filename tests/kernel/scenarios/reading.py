@@ -1,0 +1,135 @@
+"""Ways to read bytes that wait."""
+
+import ctypes
+import socket
+
+from tests.kernel.look import data, ending, events, name, recv, short, state, unsent
+from tests.kernel.pairs import Pair, receive
+from tests.kernel.scenarios import See, option, prepared, reset, scenario, wait_in
+
+
+@scenario
+def peek(p: Pair, see: See) -> None:
+    for start in (0, 100, 200):
+        see("waiting", wait_in(p, p.a, 100, start))
+    see("peek", recv(p.b, 50, socket.MSG_PEEK))
+    see("peek across", recv(p.b, 250, socket.MSG_PEEK))
+    see("unsent", unsent(p.a))
+    see("part", recv(p.b, 120))
+    see("peek", recv(p.b, 1000, socket.MSG_PEEK))
+    see("peek 10", recv(p.b, 10, socket.MSG_PEEK))
+    see("read", recv(p.b, 1000))
+    see("peek nothing", recv(p.b, 1000, socket.MSG_PEEK))
+    p.a.close()
+    see("state", state(p.b, "CLOSE_WAIT"))
+    see("peek at the end", recv(p.b, 1000, socket.MSG_PEEK))
+
+
+small_buffer = option(socket.SOL_SOCKET, socket.SO_RCVBUF, 40000)
+
+
+@prepared(small_buffer)
+def peek_at_bytes_that_came_both_ways(p: Pair, see: See) -> None:
+    """With its queue half full, a reader gets the rest over TCP; it must be able to peek at all of it."""
+    for start in range(0, 50000, 1000):
+        assert p.a.send(data(1000, start)) == 1000
+    see("unsent", unsent(p.a))
+    see("peek", recv(p.b, 60000, socket.MSG_PEEK))
+    see("read", receive(p.b, 50000) == data(50000))
+
+
+@prepared(small_buffer)
+def read_bytes_that_came_both_ways(p: Pair, see: See) -> None:
+    for start in range(0, 50000, 1000):
+        assert p.a.send(data(1000, start)) == 1000
+    see("unsent", unsent(p.a))
+    see("read", receive(p.b, 50000) == data(50000))
+    see("poll", events(p.b))
+    see("nothing more", recv(p.b, 10))
+
+
+@prepared(small_buffer)
+def reset_with_bytes_that_came_both_ways(p: Pair, see: See) -> None:
+    for start in range(0, 50000, 1000):
+        assert p.a.send(data(1000, start)) == 1000
+    see("unsent", unsent(p.a))
+    reset(p.a)
+    see("state", state(p.b, "CLOSE"))
+    see("rest", ending(p.b))
+
+
+@prepared(small_buffer)
+def close_with_bytes_that_came_both_ways(p: Pair, see: See) -> None:
+    for start in range(0, 50000, 1000):
+        assert p.a.send(data(1000, start)) == 1000
+    p.a.close()
+    see("state", state(p.b, "CLOSE_WAIT"))
+    see("rest", ending(p.b))
+
+
+@scenario
+def peek_offset_with_waiting_bytes(p: Pair, see: See) -> None:
+    SO_PEEK_OFF = 42
+    see("waiting", wait_in(p, p.a, 100))
+    try:
+        p.b.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+        see("set", "yes")
+    except OSError as error:
+        see("set", name(error))
+    see("peek", recv(p.b, 10, socket.MSG_PEEK))
+    see("peek on", recv(p.b, 10, socket.MSG_PEEK))
+    see("read", recv(p.b, 30))
+    see("peek on", recv(p.b, 10, socket.MSG_PEEK))
+
+
+prepared(option(socket.SOL_SOCKET, 42, 0), "peek_offset_asked_for_before", barred=True)(peek_offset_with_waiting_bytes)
+
+
+@scenario
+def discard(p: Pair, see: See) -> None:
+    """MSG_TRUNC: TCP throws the bytes away and says how many; no buffer is needed."""
+    see("waiting", wait_in(p, p.a, 100))
+    libc = ctypes.CDLL(None, use_errno=True)
+    see("discarded", libc.recv(p.b.fileno(), None, 40, socket.MSG_TRUNC))
+    see("next", recv(p.b, 20))
+    buffer = ctypes.create_string_buffer(b"\xee" * 16, 16)
+    see("discarded", libc.recv(p.b.fileno(), buffer, 16, socket.MSG_TRUNC))
+    see("buffer", buffer.raw)
+    see("next", recv(p.b, 100))
+
+
+@scenario
+def scattered_read_and_its_flags(p: Pair, see: See) -> None:
+    see("waiting", wait_in(p, p.a, 100))
+    parts = [bytearray(7), bytearray(0), bytearray(50), bytearray(100)]
+    count, control, flags, where = p.b.recvmsg_into(parts, 100)
+    see("recvmsg", (count, control, flags, where, short(b"".join(parts)[:count])))
+    see("waiting", wait_in(p, p.a, 10))
+    see("recvfrom", p.b.recvfrom(100))
+
+
+@scenario
+def bytes_left_as_control_message(p: Pair, see: See) -> None:
+    TCP_INQ = 36
+    p.b.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 1)
+    see("waiting", wait_in(p, p.a, 100))
+    content, control, _, _ = p.b.recvmsg(30, 100)
+    see("recvmsg", (short(content), control))
+
+
+prepared(option(socket.IPPROTO_TCP, 36), "bytes_left_as_control_message_asked_for_before", barred=True)(
+    bytes_left_as_control_message
+)
+
+
+@scenario
+def timestamps_of_reception(p: Pair, see: See) -> None:
+    p.b.setsockopt(socket.SOL_SOCKET, 29, 1)  # SO_TIMESTAMP
+    see("waiting", wait_in(p, p.a, 100))
+    _, control, _, _ = p.b.recvmsg(30, 100)
+    see("recvmsg", [(level, kind, len(value)) for level, kind, value in control])
+
+
+prepared(option(socket.SOL_SOCKET, 29), "timestamps_of_reception_asked_for_before", barred=True)(
+    timestamps_of_reception
+)

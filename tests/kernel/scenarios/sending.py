@@ -1,0 +1,80 @@
+"""Ways to send, and what the sender is told of it."""
+
+import os
+import select
+import socket
+import struct
+
+from tests.kernel.look import data, name, recv, send, short, unsent
+from tests.kernel.pairs import Pair, receive
+from tests.kernel.scenarios import See, option, prepared, scenario
+
+SO_TIMESTAMPING, WHEN_ACKNOWLEDGED = 37, 0x10 | 1 << 9 | 1 << 7 | 1 << 11  # software, TX_ACK, OPT_ID, OPT_TSONLY
+
+
+@scenario
+def zerocopy_notices(p: Pair, see: See) -> None:
+    p.a.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
+    see("send", send(p.a, data(20000), 0x4000000))
+    see("unsent", unsent(p.a))
+    see("read", recv(p.b, 20000))
+    see("unsent", unsent(p.a))
+    poll = select.poll()
+    poll.register(p.a, 0)
+    see("poll", [bits for _, bits in poll.poll(1000)])
+    try:
+        _, control, _, _ = p.a.recvmsg(0, 200, socket.MSG_ERRQUEUE)
+        see("notice", [struct.unpack("IBBBBII", value[:16])[0::4] for _, _, value in control])
+    except OSError as error:
+        see("notice", name(error))
+
+
+prepared(option(socket.SOL_SOCKET, 60), "zerocopy_notices_asked_for_before", barred=True)(zerocopy_notices)
+
+
+@scenario
+def timestamps_of_acknowledgement(p: Pair, see: See) -> None:
+    p.a.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, WHEN_ACKNOWLEDGED)
+    see("send", send(p.a, data(100)))
+    see("unsent", unsent(p.a))
+    poll = select.poll()
+    poll.register(p.a, 0)
+    see("poll", [bits for _, bits in poll.poll(500)])
+
+
+prepared(
+    option(socket.SOL_SOCKET, SO_TIMESTAMPING, WHEN_ACKNOWLEDGED),
+    "timestamps_of_acknowledgement_asked_for_before",
+    barred=True,
+)(timestamps_of_acknowledgement)
+
+
+@scenario
+def splice_and_sendfile_to_the_socket(p: Pair, see: See) -> None:
+    inner, outer = os.pipe()
+    os.write(outer, data(5000))
+    see("splice", os.splice(inner, p.a.fileno(), 5000))
+    see("unsent", unsent(p.a))
+    see("read", recv(p.b, 6000))
+    file = os.memfd_create("x")
+    os.write(file, data(90000))
+    see("sendfile", os.sendfile(p.a.fileno(), file, 10, 30000))
+    see("unsent", unsent(p.a))
+    see("read", receive(p.b, 30000) == data(30000, 10))
+    for fd in (inner, outer, file):
+        os.close(fd)
+
+
+@scenario
+def splice_from_the_socket_before_bytes(p: Pair, see: See) -> None:
+    inner, outer = os.pipe()
+    try:
+        os.splice(p.b.fileno(), outer, 100, flags=os.SPLICE_F_NONBLOCK)
+    except OSError as error:
+        see("nothing there", name(error))
+    see("send", send(p.a, data(3000)))
+    see("unsent", unsent(p.a))
+    see("splice", os.splice(p.b.fileno(), outer, 5000, flags=os.SPLICE_F_NONBLOCK))
+    see("read", short(os.read(inner, 5000)))
+    os.close(inner)
+    os.close(outer)
