@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ROUNDS = 2
-_FAILURES = (AssertionError, TimeoutError, OSError, measure.NoFigures)
+_FAILURES = (AssertionError, OSError, MeshError, measure.NoFigures)
 
 
 class DemoFailed(MeshError):
@@ -31,13 +31,6 @@ class DemoFailed(MeshError):
 
 class _Interrupted(BaseException):
     pass
-
-
-def _sentence(error: BaseException, log: Path | None = None) -> str:
-    """Return what went wrong in one line, with the agent's last words."""
-    text = f"the demo failed: {' '.join(str(error).split())[:400] or type(error).__name__}"
-    words = log.read_text().splitlines()[-1:] if log and log.exists() else []
-    return text + (f" (the agent's last words: {words[0]})" if words else "")
 
 
 @dataclasses.dataclass
@@ -79,15 +72,12 @@ def run(output: str, seconds: float) -> None:
     shown: stage.Stage = stage.Silent() if output == "json" else stage.Terminal()
     made = Made()
     with _interruptible() as calm:
-        try:
-            _play(figures, made, shown, seconds)
-        except _Interrupted:
-            figures.interrupted = True
-        except _FAILURES as error:  # before the agent was up
-            raise DemoFailed(_sentence(error)) from None
+        failure = _guarded(figures, lambda: _play(figures, made, shown, seconds, calm))
         calm()
         made.restore_mounts()
         figures.left_behind = made.left()
+    if failure:
+        raise DemoFailed(failure)
     figures.seconds = round(time.monotonic() - began, 1)
     if output == "json":
         print_json(figures.to_json())
@@ -107,7 +97,7 @@ def _epilogue(figures: Figures, shown: stage.Stage) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Any]:
+def _interruptible() -> Iterator[Callable[[], None]]:
     """Turn the first signal into _Interrupted and ignore the others; call the given function to ignore all."""
 
     def calm() -> None:
@@ -129,7 +119,26 @@ def _interruptible() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def _play(figures: Figures, made: Made, shown: stage.Stage, seconds: float) -> None:
+def _guarded(figures: Figures, step: Callable[[], None], log: Path | None = None) -> str:
+    """Run a step; return "" or one line saying what went wrong, with the agent's last words."""
+    try:
+        try:
+            step()
+            return ""
+        except DemoFailed as error:
+            return str(error)
+        except _FAILURES as error:
+            # Ctrl-C reaches the agent and the programs too, perhaps before us: then that is what went wrong.
+            time.sleep(0.5)
+            words = log.read_text().splitlines()[-1:] if log and log.exists() else []
+            text = f"the demo failed: {' '.join(str(error).split())[:400] or type(error).__name__}"
+            return text + (f" (the agent's last words: {words[0]})" if words else "")
+    except _Interrupted:
+        figures.interrupted = True
+        return ""
+
+
+def _play(figures: Figures, made: Made, shown: stage.Stage, seconds: float, calm: Callable[[], None]) -> None:
     """Make the place, walk through the steps, and take it down again, whatever happens."""
     make_node, make_mesh = hosts.library()
     began = time.monotonic()
@@ -144,17 +153,17 @@ def _play(figures: Figures, made: Made, shown: stage.Stage, seconds: float) -> N
         shown.say("policy: client may call web on port 80; client and web may call db on port 6379; guest may nothing")
         shown.say("the agent compiles its programs and tests the short cut on this kernel first ...")
         with make_mesh(node, policies=site.policies(), self_test=True) as mesh:
-            failure = ""
-            try:
-                made.note_pins()
-                figures.start_seconds = round(time.monotonic() - began, 1)
+            made.note_pins()
+            figures.start_seconds = round(time.monotonic() - began, 1)
+
+            def show() -> None:
                 site.serve()
                 _show(figures, site, mesh, shown, seconds)
-                made.note_pins()
-            except _Interrupted:
-                figures.interrupted = True  # and down in order, without the agent's log that a failure would print
-            except _FAILURES as error:
-                failure = _sentence(error, mesh.log)
+
+            # Caught here already, so that all goes down in order and without the whole of the agent's log.
+            failure = _guarded(figures, show, mesh.log)
+            calm()  # nothing may interrupt the way down
+            made.note_pins()
     if failure:
         raise DemoFailed(failure)
 

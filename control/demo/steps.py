@@ -107,18 +107,15 @@ def compare(mesh: "Mesh", work: Work, rounds: int) -> measure.Comparison:
     """Run a load over TCP and over the short cut in turn; the switch is turned as a person would turn it."""
     found: dict[str, list[measure.Sample]] = {"off": [], "on": []}
     redirected = total = 0
-    try:
-        for _ in range(rounds):
-            for switch in ("off", "on"):
-                mesh.call("set", acceleration=switch)
-                before = _bytes(mesh)
-                found[switch].append(work.parse(work.pod.run(work.command, timeout=60).stdout))
-                if switch == "on":
-                    after = _bytes(mesh)
-                    redirected += after[0] - before[0]
-                    total += sum(after) - sum(before)
-    finally:
-        mesh.call("set", acceleration="on")
+    for _ in range(rounds):
+        for switch in ("off", "on"):
+            mesh.call("set", acceleration=switch)
+            before = _bytes(mesh)
+            found[switch].append(work.parse(work.pod.run(work.command, timeout=60).stdout))
+            if switch == "on":
+                after = _bytes(mesh)
+                redirected += after[0] - before[0]
+                total += sum(after) - sum(before)
     share = redirected / total if total else 0.0
     return measure.Comparison(work.name, measure.median(found["off"]), measure.median(found["on"]), share)
 
