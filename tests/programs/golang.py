@@ -47,7 +47,7 @@ def relay(pod: Pod, directory: Path, origin: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def web(pod: Pod, directory: Path) -> Iterator[str]:
-    """Serve `/small`, `/large` and `/echo`; gives "address:port"."""
+    """Serve `/small`, `/large`, `/huge` and `/echo`; gives "address:port"."""
     address = f"{pod.ip}:{WEB_PORT}"
     root = running.document_root(directory)
     with running.running(pod, [build("web"), address, root], WEB_PORT, directory / "web.log"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hosts import Pod
-from tests.programs.running import LARGE, SMALL, body, digest, sha256
+from tests.programs.running import SIZES, body, digest, sha256
 
 # A silence of five seconds ends a download with an error: a stall must not look like a slow machine.
 _CURL = ["curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--speed-limit", "1", "--speed-time", "5"]
@@ -18,10 +18,18 @@ def fetch(pod: Pod, url: str, count: int, *args: str) -> dict[str, int]:
     """Download the URL `count` times over one connection and return how often each body came, by hash."""
     directory = Path(tempfile.mkdtemp(prefix="sockmesh-fetch-"))
     try:
-        pod.run([*_CURL, *args, "-o", f"{directory}/#1", f"{url}?[1-{count}]"], timeout=90)
+        pod.run([*_CURL, "--fail-early", *args, "-o", f"{directory}/#1", f"{url}?[1-{count}]"], timeout=90)
         return dict(Counter(sha256(file.read_bytes()) for file in directory.iterdir()))
     finally:
         shutil.rmtree(directory)
+
+
+def broken(pod: Pod, url: str, count: int) -> int:
+    """Ask for the URL `count` times, one after the other, and return how many answers did not come whole."""
+    done = pod.run([*_CURL, "-o", "/dev/null", "-w", "%{exitcode}\\n", f"{url}?[1-{count}]"], timeout=90, check=False)
+    codes = done.stdout.split()
+    assert len(codes) == count, f"{codes}: {done.stderr}"
+    return sum(code != "0" for code in codes)
 
 
 def echo(pod: Pod, url: str, count: int, size: int) -> dict[str, int]:
@@ -45,8 +53,8 @@ def load(pod: Pod, url: str, connections: int, seconds: int = 1) -> int:
 
 
 def wanted(path: str, count: int) -> dict[str, int]:
-    """Return what `fetch` must say of `/small` or `/large`."""
-    return {digest({"small": SMALL, "large": LARGE}[path]): count}
+    """Return what `fetch` must say of `/small`, `/large` or `/huge`."""
+    return {digest(SIZES[path]): count}
 
 
 def requests(pod: Pod, url: str, count: int, connections: int, *args: str) -> Any:

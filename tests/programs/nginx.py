@@ -12,7 +12,7 @@ PORT, PROXY_PORT = 8080, 8081
 
 @contextlib.contextmanager
 def serve(pod: Pod, directory: Path) -> Iterator[str]:
-    """Serve `/small` and `/large` by sendfile; gives "address:port"."""
+    """Serve `/small`, `/large` and `/huge` by sendfile; gives "address:port"."""
     config = running.configuration(
         "nginx.conf",
         directory / "nginx.conf",

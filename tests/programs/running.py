@@ -15,12 +15,13 @@ from tests.hosts import Pod
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / ".build" / "programs"
-SMALL, LARGE = 90, 1_500_000
+SIZES = {"small": 90, "large": 1_500_000, "huge": 20_000_000}
+SMALL, LARGE, HUGE = SIZES.values()
 
 
 @contextlib.contextmanager
 def running(
-    pod: Pod, argv: Sequence[str | Path], port: int, log: Path, user: str | None = None, **kw: Any
+    pod: Pod, argv: Sequence[object], port: int, log: Path, user: str | None = None, **kw: Any
 ) -> Iterator[subprocess.Popen[Any]]:
     """Run a server from when it listens until the block's end; its output is in `log`, and shown when it fails."""
     with log.open("wb") as output:
@@ -55,7 +56,7 @@ def configuration(template: str, target: Path, **values: object) -> Path:
 
 @cache
 def body(size: int) -> bytes:
-    """Return the bytes that every program serves: random, so that a lost or swapped piece shows, and always the same."""
+    """Return what every program serves: random bytes, so that a lost or swapped piece shows, and always the same."""
     return random.Random(size).randbytes(size)
 
 
@@ -69,11 +70,12 @@ def sha256(data: bytes) -> str:
 
 
 def document_root(directory: Path) -> Path:
-    """Make a directory with the files `small` and `large`."""
+    """Make a directory with the files `small`, `large` and `huge`."""
     root = directory / "www"
-    root.mkdir(exist_ok=True)
-    (root / "small").write_bytes(body(SMALL))
-    (root / "large").write_bytes(body(LARGE))
+    if not root.exists():
+        root.mkdir()
+        for name, size in SIZES.items():
+            (root / name).write_bytes(body(size))
     return root
 
 

@@ -26,10 +26,12 @@ def memcached(pod: Pod, directory: Path) -> Iterator[None]:
         yield
 
 
-def redis_benchmark(pod: Pod, address: str, requests: int, connections: int, size: int, pipeline: int) -> list[str]:
+def redis_benchmark(
+    pod: Pod, address: str, requests: int, connections: int, size: int, pipeline: int, what: str
+) -> list[str]:
     """Run redis-benchmark and return the tests that it finished; AssertionError for any error it tells of."""
     argv = ["redis-benchmark", "-h", address, "-p", str(REDIS_PORT), "-n", str(requests), "-c", str(connections)]
-    argv += ["-d", str(size), "-P", str(pipeline), "-t", "set,get,incr,lpush,lrange_100", "--csv"]
+    argv += ["-d", str(size), "-P", str(pipeline), "-t", what, "--csv"]
     done = pod.run(argv, timeout=90)
     assert "rror" not in done.stdout + done.stderr, done.stdout + done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))

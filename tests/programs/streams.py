@@ -57,7 +57,7 @@ def socat_file(source: Pod, target: Pod, directory: Path, size: int) -> str:
 
 @contextlib.contextmanager
 def nghttpd(pod: Pod, directory: Path) -> Iterator[str]:
-    """Serve `/small` and `/large` over HTTP/2; gives "address:port"."""
+    """Serve `/small`, `/large` and `/huge` over HTTP/2; gives "address:port"."""
     argv = ["nghttpd", "--no-tls", "-a", pod.ip, "-d", running.document_root(directory), str(H2_PORT)]
     with running.running(pod, argv, H2_PORT, directory / "nghttpd.log"):
         yield f"{pod.ip}:{H2_PORT}"

@@ -64,7 +64,7 @@ def main() -> None:
     wrong = 0
     seen = hashlib.sha256()
     with socket.create_connection((address, port), timeout=5) as connection:
-        stream = connection.makefile("rb", buffering=1 << 16)
+        stream = connection.makefile("rb")
         for seed in range(ROUNDS):
             pairs = values(seed)
             for key, value in pairs:

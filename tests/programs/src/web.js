@@ -14,8 +14,8 @@ http
       request.pipe(response);
     } else if (pathname === "/small") {
       response.end(small);
-    } else if (pathname === "/large") {
-      fs.createReadStream(path.join(root, "large")).pipe(response);
+    } else if (pathname === "/large" || pathname === "/huge") {
+      fs.createReadStream(path.join(root, pathname)).pipe(response);
     } else {
       response.statusCode = 404;
       response.end();
