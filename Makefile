@@ -7,7 +7,7 @@ RUFF := .venv/bin/ruff
 # A path or an interpreter from outside must not get in between.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup setup-demo setup-kernels demo test check gen bench bench-quick torture test-kernels clean
+.PHONY: help setup setup-demo demo test check gen bench bench-quick torture test-kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
@@ -17,9 +17,6 @@ setup: ## install everything that tests and bench need (Debian packages, .venv)
 
 setup-demo:
 	@scripts/setup.sh demo
-
-setup-kernels:
-	@scripts/setup.sh kernels
 
 demo: setup-demo ## four pods, a policy, real programs, flow records: the mesh at work
 	@.venv/bin/sockmesh demo
@@ -48,7 +45,7 @@ bench-quick: setup
 torture: setup ## 100,000 connections of every kind, each stream compared by hash
 	@SOCKMESH_REQUIRE_KERNEL=1 SOCKMESH_TORTURE=100000 $(PYTHON) -m pytest -m torture --timeout=0 $(PYTEST_ARGS)
 
-test-kernels: setup-kernels ## the kernel tests and the self-test on Debian's stock kernel, in software emulation
+test-kernels: setup ## the kernel tests and the self-test on Debian's stock kernel, in software emulation
 	@$(PYTHON) -m tests.kernels $(KERNEL_ARGS)
 
 clean: ## what was built and what killed runs left; the virtual environment and everything installed stay

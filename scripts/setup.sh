@@ -1,10 +1,9 @@
 #!/bin/bash
-# Installs what a target needs and says so: scripts/setup.sh demo | test | kernels. A second run only looks.
+# Installs what a target needs and says so: scripts/setup.sh demo | test. A second run only looks.
 #
 # demo:    what the mesh needs to run, and the programs that the demo shows it with
-# test:    the above, compilers and every real program that the tests and the bench run
-# kernels: the above, an emulator, and Debian's stock kernel unpacked beside the tests (not installed: this machine's
-#          own boot files stay as they are)
+# test:    the above, compilers, every real program that the tests and the bench run, an emulator, and Debian's stock
+#          kernel unpacked beside the tests (not installed: this machine's own boot files stay as they are)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,18 +23,14 @@ packages=(python3 python3-venv python3-bpfcc linux-libc-dev iproute2 iputils-pin
 extra='.'
 case $group in
 demo) ;;
-test | kernels)
+test)
 	packages+=(python3-dev make haproxy socat memcached iperf3 nghttp2-client nghttp2-server golang-go postgresql
-		liburing-dev)
+		liburing-dev qemu-system-x86 busybox-static kmod udev)
 	command -v node >/dev/null || packages+=(nodejs)
-	extra='.[dev]'
-	;;
-*) fail "unknown group '$group': say demo, test or kernels" ;;
-esac
-if [ "$group" = kernels ]; then
-	packages+=(qemu-system-x86 busybox-static kmod udev)
 	extra='.[dev,kernels]'
-fi
+	;;
+*) fail "unknown group '$group': say demo or test" ;;
+esac
 
 . /etc/os-release 2>/dev/null || true
 command -v apt-get >/dev/null || fail "this is ${PRETTY_NAME:-not Debian}; make installs its packages with apt-get and" \
@@ -72,7 +67,7 @@ fi
 
 # An inherited PYTHONPATH or pyenv shim would mix another interpreter's packages into ours.
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
-wanted=$(sha256sum pyproject.toml | cut -d' ' -f1)
+wanted="$extra $(sha256sum pyproject.toml | cut -d' ' -f1)"
 stamp=$VENV/.stamp-$group
 if [ ! -x $VENV/bin/python ] || ! $VENV/bin/python -c 'import bcc' 2>/dev/null; then
 	say "making the virtual environment $VENV from $PYTHON"
@@ -88,7 +83,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
 	say "Python packages are there after $((SECONDS - started)) s"
 fi
 
-if [ "$group" = kernels ]; then
+if [ "$group" = test ]; then
 	image=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: *\(linux-image-[0-9].*\)/\1/p' | head -n1)
 	if [ -z "$image" ]; then
 		apt-get -q=2 -o DPkg::Lock::Timeout=300 update
@@ -97,15 +92,21 @@ if [ "$group" = kernels ]; then
 	[ -n "$image" ] || fail "apt-cache knows no linux-image-amd64: is this an amd64 Debian?"
 	release=${image#linux-image-}
 	tree=$KERNELS/$release
-	if [ ! -e "$tree/.complete" ]; then
+	if [ ! -e "$tree/.unpacked" ]; then
 		say "unpacking Debian's kernel $release into $tree"
 		rm -rf "$tree" && mkdir -p "$tree"
-		(cd "$tree" && apt-get -q=2 download "$image")
+		(cd "$tree" && apt-get -q=2 -o APT::Sandbox::User=root download "$image")
 		dpkg-deb -x "$tree"/*.deb "$tree"
 		rm -f "$tree"/*.deb
 		[ -e "$tree/lib/modules" ] || ln -s usr/lib "$tree/lib" # a merged /usr keeps the modules under usr/lib
+		# Only what namespaces, veths and the emulator's own devices need: for the rest there is no hardware, and looking
+		# for it takes longer than booting.
+		modules=$tree/lib/modules/$release/kernel
+		rm -rf "$modules/sound" "$modules/arch"
+		find "$modules/drivers" -mindepth 1 -maxdepth 1 ! -name virtio ! -name net ! -name char ! -name block -exec rm -rf {} +
+		find "$modules/drivers/net" -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +
 		depmod -b "$tree" "$release"
-		touch "$tree/.complete"
+		touch "$tree/.unpacked"
 	fi
 	echo "$release" >$KERNELS/current
 fi

@@ -15,7 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "tests/.build/kernels"
-DEFAULT = ["python", "-m", "pytest", "-p", "no:cacheprovider", "--timeout=900", "tests/kernel"]
+DEFAULT = [
+    "python", "-m", "pytest", "-p", "no:cacheprovider", "--timeout=900", "--ignore=tests/kernel/test_kernels.py",
+    "tests/kernel",
+]  # fmt: skip
 
 
 def boot_argv(release: str, out: Path, command: list[str], cpus: int, memory: str) -> list[str]:
@@ -101,17 +104,20 @@ def _stop(machine: subprocess.Popen[bytes]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kernels", description=__doc__)
-    parser.add_argument("--timeout", type=float, default=2400, help="seconds for boot and command (2400)")
+    parser.add_argument("--timeout", type=float, default=5400, help="seconds for boot and command (5400)")
     parser.add_argument("--smoke", action="store_true", help="only: does a BPF program compile and load there?")
+    parser.add_argument("--quick", action="store_true", help="only: features, all programs, self-test")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     current = KERNELS / "current"
     if not current.exists():
-        print("no kernel is unpacked yet: run `make setup-kernels` as root", file=sys.stderr)
+        print("no kernel is unpacked yet: run `make setup` as root", file=sys.stderr)
         return 1
     command = [word for word in args.command if word != "--"] or DEFAULT
     if args.smoke:
         command = ["python", "-m", "tests.kernels.smoke"]
+    if args.quick:
+        command = ["python", "-m", "tests.kernels.selftest"]
     return run(current.read_text().strip(), command, args.timeout)
 
 

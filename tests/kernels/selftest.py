@@ -39,7 +39,9 @@ def main() -> int:
             print(f"{error}\n{error.log[-6000:]}")
             return 1
         try:
-            print(f"{platform.release()}: programs compiled and loaded in {time.monotonic() - started:.1f} s", flush=True)
+            print(
+                f"{platform.release()}: programs compiled and loaded in {time.monotonic() - started:.1f} s", flush=True
+            )
             if mesh.loaded.acceleration:
                 print(f"no short cut: {mesh.loaded.acceleration}")
                 good = False
