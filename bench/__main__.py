@@ -1,5 +1,6 @@
 """`python -m bench`: the table on standard output, bench.json and bench.png in bench/out."""
 
+import statistics
 import sys
 from pathlib import Path
 
@@ -38,9 +39,12 @@ def main(quick: bool, only: tuple[str, ...], rounds: int | None, seconds: float 
 
 def _footnotes(console: Console, results: dict[str, Result]) -> None:
     for result in results.values():
+        if times := result.notes.get("p50_us"):
+            each = ", ".join(f"{side} {statistics.median(values):.1f}" for side, values in times.items())
+            console.print(f"{result.title}: median time of one in us: {each}.")
         ratio = run.alone_ratio(result)
         if ratio is not None:
-            console.print(f"{result.title}: plain veth is at {ratio:.2f}x of what it was before the mesh was loaded.")
+            console.print(f"{result.title}: plain veth takes {ratio:.2f}x what it took before the mesh was loaded.")
         found = [used for used in result.notes.get("agent", []) if used["records"]]
         if result.key.startswith("connect") and found:
             worst = max(found, key=lambda used: used["cores"])

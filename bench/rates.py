@@ -7,7 +7,7 @@ from bench import load
 from bench.ground import CLIENT_CPU, SERVER_CPU, Ground
 from bench.result import MESH, PLAIN, UNIX, Goal, Result
 
-Sample = Callable[[Ground, str, float], float]
+Sample = Callable[[Ground, str, float], tuple[float, float | None]]  # the rate, and the median time of one in us
 BOTH, ALL = (PLAIN, MESH), (PLAIN, MESH, UNIX)
 
 
@@ -27,17 +27,17 @@ class Row:
 
 
 def _ours(mode: str, field: str, cpu: int, *options: object) -> Sample:
-    def sample(ground: Ground, side: str, seconds: float) -> float:
+    def sample(ground: Ground, side: str, seconds: float) -> tuple[float, float | None]:
         report = load.pingpong(ground.host(side), mode, seconds, *ground.address(side), "--cpu", cpu, *options)
-        return float(report[field])
+        return float(report[field]), report.get("p50_us")
 
     return sample
 
 
 def _wrk(path: str, connections: int, close: bool = False) -> Sample:
-    def sample(ground: Ground, side: str, seconds: float) -> float:
+    def sample(ground: Ground, side: str, seconds: float) -> tuple[float, float | None]:
         pair = ground.pairs[side]
-        return load.wrk(pair.client, f"{pair.http}/{path}", connections, seconds, close=close)
+        return load.wrk(pair.client, f"{pair.http}/{path}", connections, seconds, close=close), None
 
     return sample
 
@@ -62,4 +62,7 @@ def measure(row: Row, ground: Ground, result: Result, number: int, seconds: floa
     """Take one sample of each side; who comes first changes from round to round."""
     turn = number % len(row.sides)
     for side in (*row.sides[turn:], *row.sides[:turn]):
-        result.add(side, row.sample(ground, side, seconds))
+        rate, median = row.sample(ground, side, seconds)
+        result.add(side, rate)
+        if median is not None:  # on a busy machine it tells more than the rate
+            result.notes.setdefault("p50_us", {}).setdefault(side, []).append(median)

@@ -12,10 +12,10 @@ from typing import Any
 
 from bench import agent, rates, shares, slow, verdicts
 from bench.ground import Ground, Pair, ground
-from bench.result import MESH, PLAIN, Result
+from bench.result import PLAIN, Result
 
 Say = Callable[[str], None]
-ALONE = "no mesh on the machine"
+ALONE = "p50_us_before_the_mesh"
 OTHERS = ("shares", "verdict", "slow-reader", "agent")
 KEYS = (*(row.key for row in rates.ROWS), *OTHERS)
 
@@ -64,7 +64,7 @@ def run(plan: Plan, say: Say) -> tuple[dict[str, Result], dict[str, Any]]:
         for row in rows:
             if row.key in ("rr-one-core", "connect"):
                 row.sample(lone, PLAIN, 0.3)
-                values = [row.sample(lone, PLAIN, plan.seconds) for _ in range(min(3, plan.rounds))]
+                values = [row.sample(lone, PLAIN, plan.seconds)[1] for _ in range(min(3, plan.rounds))]
                 results[row.key].notes[ALONE] = values
 
     say("making the pods and starting the agent")
@@ -78,7 +78,7 @@ def _measure(plan: Plan, here: Ground, rows: list[rates.Row], results: dict[str,
     if plan.has("shares"):
         say("shares of the short cut")
         found = shares.results()
-        shares.measure(here, found, max(1.0, plan.seconds))
+        shares.measure(here, found, plan.seconds)
         results.update({result.key: result for result in found.values()})
     sizes = verdicts.Sizes() if plan.has("verdict") else None
     reader = slow.result() if plan.has("slow-reader") else None
@@ -108,6 +108,6 @@ def _measure(plan: Plan, here: Ground, rows: list[rates.Row], results: dict[str,
 
 
 def alone_ratio(result: Result) -> float | None:
-    """Return how fast the plain side is with a mesh on the machine, against without; None if not measured."""
-    values = result.notes.get(ALONE)
-    return result.median(PLAIN) / statistics.median(values) if values and MESH in result.samples else None
+    """Return how long the plain side takes with a mesh on the machine, against without; None if not measured."""
+    values, now = result.notes.get(ALONE), result.notes.get("p50_us", {}).get(PLAIN)
+    return statistics.median(now) / statistics.median(values) if values and now else None

@@ -87,14 +87,14 @@ def _nginx(pair: Pair, seconds: float) -> int:
 def _redis(pair: Pair, seconds: float) -> int:
     with stores.redis(pair.server, pair.directory):
         words = ["redis-benchmark", "-h", pair.server.ip, "-p", str(stores.REDIS_PORT), "-c", str(_CONNECTIONS)]
-        pair.client.run([*words, "-n", str(round(40_000 * seconds)), "-d", "256", "-t", "get", "-q"], timeout=120)
+        pair.client.run([*words, "-n", str(round(200_000 * seconds)), "-d", "256", "-t", "get", "-q"], timeout=120)
     return stores.REDIS_PORT
 
 
 def _postgresql(pair: Pair, seconds: float) -> int:
     with postgres.cluster(pair.server):
         postgres.pgbench(pair.client, pair.server.ip, "-i", "-q", "-s", "1")
-        clients = ["-c", str(_CONNECTIONS), "-j", "1", "-n", "-S", "-T", str(max(2, round(seconds)))]
+        clients = ["-c", str(_CONNECTIONS), "-j", "1", "-n", "-S", "-T", str(max(2, round(5 * seconds)))]
         postgres.pgbench(pair.client, pair.server.ip, *clients)
     return postgres.PORT
 

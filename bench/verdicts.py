@@ -77,6 +77,7 @@ class Sizes:
     def measure(self, ground: Ground, seconds: float) -> None:
         """One round: what the same calls cost beyond those of a pod without a mesh, with either size."""
         put(ground, self._few, FEW)
+        ground.mesh.settle()
         plain = [_ask(ground, PLAIN, seconds)]
         few = _ask(ground, MESH, seconds)
         self.load.add(MESH, put(ground, self._many, MANY))
