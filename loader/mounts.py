@@ -26,6 +26,15 @@ def kind_at(path: Path) -> str:
     return kind
 
 
+def cgroup2() -> Path | None:
+    """Return where cgroup v2 is mounted, alone or beside v1; None: nowhere that this process sees."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split(" ")
+        if kind == "cgroup2":
+            return Path(where.encode().decode("unicode_escape"))
+    return None
+
+
 def ensure(kind: str, where: Path) -> bool:
     """Mount a file system unless it is there; return whether that was needed. Raises AttachFailed."""
     if kind_at(where) == kind:

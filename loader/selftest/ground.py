@@ -15,7 +15,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from loader import abi, attach, bpf, features, maps, netns, programs
+from loader import abi, attach, bpf, maps, mounts, netns, programs
 from loader.errors import FeatureUnsupported
 from loader.record import pack_addr
 from loader.selftest import reserved
@@ -116,7 +116,7 @@ class Ground:
 
     def open(self) -> None:
         """Make everything; raises OSError or MeshError."""
-        root = features.cgroup2_mount()
+        root = mounts.cgroup2()
         if root is None:
             raise FeatureUnsupported("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
         reserved.sweep(self.maps)

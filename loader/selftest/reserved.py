@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from loader import abi, features
+from loader import abi, mounts
 from loader.maps import Maps
 
 FIRST_ENDPOINT = 0xFFFFFF00  # endpoints, identities and policy sets from here on are the self-test's
@@ -51,7 +51,7 @@ def sweep_cgroups(root: Path) -> None:
 
 def remove_cgroup_of(pid: int) -> None:
     """Remove what a self-test process that has ended left; waits for its last processes to be gone."""
-    root = features.cgroup2_mount()
+    root = mounts.cgroup2()
     directory = root / f"{CGROUP_PREFIX}{pid}" if root else None
     for _ in range(200):
         if directory is None or not directory.is_dir():

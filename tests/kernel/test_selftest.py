@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loader import abi, attach, bpf, features, selftest
+from loader import abi, attach, bpf, features, mounts, selftest
 from loader.bpf import exit_with
 from loader.mesh import Mesh
 from loader.programs import ProgType
@@ -43,7 +43,7 @@ def mesh() -> Iterator[Mesh]:
 def left_behind(mesh: Mesh, pid: int = 0) -> list[str]:
     """Return what is in the maps, and the cgroup of one self-test, or of all of them that have no process."""
     found = [f"{name}: {key}" for name in MAPS for key, _ in mesh.maps[name].items()]
-    root = features.cgroup2_mount()
+    root = mounts.cgroup2()
     assert root
     for directory in root.glob(CGROUP_PREFIX + (str(pid) if pid else "*")):
         if not any(file.read_text() for file in directory.glob("*/cgroup.procs")):
@@ -103,7 +103,7 @@ def test_the_next_self_test_removes_what_a_killed_one_left(mesh: Mesh) -> None:
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert mesh.maps.endpoints.count() == 2
-    root = features.cgroup2_mount()
+    root = mounts.cgroup2()
     assert root
     directory = root / f"{CGROUP_PREFIX}{child.pid}"
     wait_until(lambda: not any(f.read_text() for f in directory.glob("*/cgroup.procs")), "its pods are gone")
@@ -128,5 +128,5 @@ def test_every_feature_is_there_and_the_probes_leave_nothing() -> None:
     found = features.probe()
     assert [f"{f.name}: {f.detail}" for f in found if not f.ok] == []
     assert sorted(os.listdir("/proc/self/fd")) == before
-    root = features.cgroup2_mount()
+    root = mounts.cgroup2()
     assert root and not (root / f"sockmesh-probe-{os.getpid()}").exists()

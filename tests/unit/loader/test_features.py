@@ -11,7 +11,8 @@ import pytest
 
 from loader import features
 from loader.errors import FeatureUnsupported
-from loader.features import CannotLook, Feature, Probe
+from loader.features import Feature, Probe
+from loader.probes import CannotLook
 
 ROOT = Path(__file__).resolve().parents[3]
 
