@@ -36,8 +36,11 @@ class Street:
 
     def enforce(self, *documents: Json) -> None:
         """Put policies (or services) in force in place of those before."""
+        assert self.enforce_with_problems(*documents) == []
+
+    def enforce_with_problems(self, *documents: Json) -> list[str]:
         self.mesh.apply("policy", *documents)
-        assert self.mesh.call("reconcile")["problems"] == []
+        return list(self.mesh.call("reconcile")["problems"])
 
     def relax(self) -> None:
         """Take all policies away."""
