@@ -1,6 +1,7 @@
 """Every inspecting command on a live agent, on a dead one and where there is none; as users run it, by its name."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import stat
@@ -192,6 +193,19 @@ def test_config_is_shown_and_set(any_site: Site) -> None:
     assert {r["name"] for r in site.json("bpf", "config", "list")} > {"acceleration", "udp_timeout_s"}
 
 
+def test_config_is_not_set_behind_the_back_of_an_agent_that_does_not_answer(site: Site) -> None:
+    site.mesh.kill()
+    try:
+        with (site.mesh.run_dir / "agent.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert "does not answer, so nothing was set" in site.cli(
+                "bpf", "config", "set", "acceleration", "off", status=1
+            )
+        assert site.json("bpf", "config", "get", "acceleration")["value"] == 1
+    finally:
+        site.mesh.start()
+
+
 def test_fs(any_site: Site) -> None:
     rows = {(r["kind"], r["name"]): r for r in any_site.json("bpf", "fs", "list")}
     policy, sockops = rows["map", "policy"], rows["program", "sockops"]
@@ -241,13 +255,13 @@ def test_dump(any_site: Site, tmp_path: Path) -> None:
     any_site.cli("dump", "--output", str(target))
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     found = json.loads(target.read_text())
-    assert [key for key, part in found.items() if isinstance(part, dict) and "error" in part] == []
+    assert {key: part["error"] for key, part in found.items() if isinstance(part, dict) and "error" in part} == {}
     assert set(found["maps"]) >= {"config", "endpoints", "policy", "ipcache", "conns", "ct", "services", "counters"}
     assert found["maps"]["conns"]["rows"][0]["destination"]["name"] == "default/web"
     assert found["versions"]["kernel"] == os.uname().release
     assert {f["name"] for f in found["features"]} and found["names"]["node"] == "cli"
     assert json.loads(any_site.cli("dump", "--max-entries", "1"))["maps"]["policy"]["cut"] is True
-    assert "cannot write the dump" in any_site.cli("dump", "--output", "/nowhere/x", status=1)
+    assert "cannot write the dump" in any_site.cli("dump", "--output", str(tmp_path / "no" / "x"), status=1)
 
 
 def test_where_nothing_is_pinned_every_command_says_so_in_one_sentence(site: Site, tmp_path: Path) -> None:

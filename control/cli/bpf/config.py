@@ -87,7 +87,9 @@ def turn(place: Place, name: str, value: str) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no agent may start, and write the record, meanwhile
         except BlockingIOError:
-            raise silent from None
+            raise AgentUnavailable(
+                f"an agent runs with {place.run_dir} but does not answer, so nothing was set; see its log ({silent})"
+            ) from None
         with place.maps() as opened:
             opened.config.put_at(0, switches.with_changes(opened.config.get_at(0), {name: value}))
     finally:

@@ -1,10 +1,13 @@
 """What the demo reads out of wrk's and redis-benchmark's words, and how it draws it."""
 
+from pathlib import Path
+
 import pytest
 
-from control.demo import measure, stage
+from control.demo import hosts, measure, stage
 from control.demo.run import Figures
 from control.demo.steps import Call, Cut
+from loader.errors import PackageMissing
 
 WRK = """\
 Running 1s test @ http://10.244.0.10/small
@@ -45,6 +48,12 @@ def test_output_without_good_figures_is_refused(output: str) -> None:
 def test_redis_output_without_figures_is_refused(output: str) -> None:
     with pytest.raises(measure.NoFigures):
         measure.parse_redis(output)
+
+
+def test_without_a_checkout_it_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hosts, "ROOT", tmp_path)
+    with pytest.raises(PackageMissing, match="only a source checkout has: clone the repository and run `make demo`"):
+        hosts.require()
 
 
 def test_medians_are_taken_figure_by_figure() -> None:
