@@ -147,10 +147,8 @@ static void *read_all(void *argument) {
   struct conn *conn = argument;
   int more = 1;
   while (more >= 0) {
-    if (read_enough(conn)) {
-      if (conn->peer->urgent >= 0) read_urgent(conn);
-      break;
-    }
+    read_urgent(conn);
+    if (read_enough(conn)) break;
     more = received(conn, step_rx(conn));
     conn->doing_rx = "polling for data";
     if (more == 0) wait_for(conn, POLLIN);
@@ -185,6 +183,7 @@ static void *both_in_a_loop(void *argument) {
     for (int i = 0; i < 16 && !full && can_send(conn); i++) full = !sent(conn, step_tx(conn));
     if (was_sending && all_sent(conn)) shut(conn), was_sending = 0;
     for (int i = 0; i < 16 && !empty && reading; i++) {
+      read_urgent(conn);
       if (read_enough(conn)) reading = 0;
       else {
         int more = received(conn, step_rx(conn));
