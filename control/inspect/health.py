@@ -11,7 +11,7 @@ from loader import abi
 from loader.programs import PROGRAMS, Target
 
 Json = Mapping[str, Any]
-_SOCKET_HOOKS = sum(spec.target is Target.CGROUP for spec in PROGRAMS)
+SOCKET_HOOKS = sum(spec.target is Target.CGROUP for spec in PROGRAMS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +95,9 @@ def problems(agent: Json | None, endpoints: Sequence[EndpointRow], fills: Iterab
     for row in endpoints:
         if not row.in_force and not any(row.name in problem for problem in out):
             out.append(f"endpoint {row.name}: {row.policy}")
-        if "has-cgroup" in row.flags and len(row.hooks) < _SOCKET_HOOKS:
+        if "has-cgroup" in row.flags and len(row.hooks) < SOCKET_HOOKS:
             out.append(
-                f"endpoint {row.name}: {len(row.hooks)} of {_SOCKET_HOOKS} socket hooks are attached; "
+                f"endpoint {row.name}: {len(row.hooks)} of {SOCKET_HOOKS} socket hooks are attached; "
                 "restart the agent (`sockmesh bpf endpoint get` names them)"
             )
     for fill in fills:

@@ -59,6 +59,13 @@ class Site:
             [sys.executable, "-m", "control.cli.main", *words, *places], check=False, cwd=ROOT, timeout=60
         )
 
+    def ensure(self, alive: bool) -> None:
+        """Kill or start the agent, if need be."""
+        if alive and self.mesh.agent is None:
+            self.mesh.start()
+        elif not alive and self.mesh.agent is not None:
+            self.mesh.kill()
+
     def json(self, *words: str) -> Any:
         return json.loads(self.cli(*words, "-o", "json"))
 
@@ -88,14 +95,24 @@ def site() -> Iterator[Site]:
             yield made
 
 
-@pytest.fixture(params=["alive", "dead"])
-def any_site(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
-    """The site with its agent alive, then killed; started again at the end."""
-    if request.param == "dead":
-        site.mesh.kill()
-    yield site
-    if request.param == "dead":
-        site.mesh.start()
+# Of the module, so that all tests of one state run in a row: the agent is killed once, not before every test.
+@pytest.fixture(scope="module", params=["alive", "dead"])
+def state(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def any_site(site: Site, state: str) -> Site:
+    """The site with its agent alive, then with it killed."""
+    site.ensure(alive=state == "alive")
+    return site
+
+
+@pytest.fixture
+def living(site: Site) -> Site:
+    """The site with its agent alive."""
+    site.ensure(alive=True)
+    return site
 
 
 def test_sock(any_site: Site) -> None:
@@ -193,17 +210,14 @@ def test_config_is_shown_and_set(any_site: Site) -> None:
     assert {r["name"] for r in site.json("bpf", "config", "list")} > {"acceleration", "udp_timeout_s"}
 
 
-def test_config_is_not_set_behind_the_back_of_an_agent_that_does_not_answer(site: Site) -> None:
-    site.mesh.kill()
-    try:
-        with (site.mesh.run_dir / "agent.lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            assert "does not answer, so nothing was set" in site.cli(
-                "bpf", "config", "set", "acceleration", "off", status=1
-            )
-        assert site.json("bpf", "config", "get", "acceleration")["value"] == 1
-    finally:
-        site.mesh.start()
+def test_config_is_not_set_behind_the_back_of_an_agent_that_does_not_answer(living: Site) -> None:
+    living.mesh.kill()
+    with (living.mesh.run_dir / "agent.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "does not answer, so nothing was set" in living.cli(
+            "bpf", "config", "set", "acceleration", "off", status=1
+        )
+    assert living.json("bpf", "config", "get", "acceleration")["value"] == 1
 
 
 def test_fs(any_site: Site) -> None:
@@ -217,37 +231,34 @@ def test_fs(any_site: Site) -> None:
     assert "sockops" in any_site.cli("bpf", "fs", "get", "sockops")
 
 
-def test_status_of_a_living_agent(site: Site) -> None:
-    found = site.json("status")
+def test_status_of_a_living_agent(living: Site) -> None:
+    found = living.json("status")
     assert found["alive"] and found["node"] == "cli" and found["problems"] == []
     assert found["acceleration"] == {"on": True, "why": ""}
     assert found["short_cut"]["active"] >= 4 and found["redirected_bytes"] > 0
-    text = site.cli("status")
+    text = living.cli("status")
     assert "alive on node cli" in text and "default/web" in text and "problems      none" in text
-    assert site.cli("status", "--brief").startswith("node cli: agent alive, revision ")
+    assert living.cli("status", "--brief").startswith("node cli: agent alive, revision ")
 
 
-def test_status_of_a_dead_agent_is_loud_and_succeeds(site: Site) -> None:
-    site.mesh.kill()
+def test_status_of_a_dead_agent_is_loud_and_succeeds(living: Site) -> None:
+    living.mesh.kill()
+    found = living.json("status")
+    assert not found["alive"] and "not running any more" in found["why_dead"]
+    assert found["node"] == "cli" and found["policy_revision"] >= 1 and len(found["endpoints"]) == 3
+    assert "DEAD on node cli" in living.cli("status")
+    assert "agent DEAD (policy stays in force)" in living.cli("status", "--brief")
+
+
+def test_status_reports_what_the_agent_could_not_take(living: Site) -> None:
+    (living.mesh.config / "broken.yaml").write_text("kind: Nothing\n")
     try:
-        found = site.json("status")
-        assert not found["alive"] and "not running any more" in found["why_dead"]
-        assert found["node"] == "cli" and found["policy_revision"] >= 1 and len(found["endpoints"]) == 3
-        assert "DEAD on node cli" in site.cli("status")
-        assert "agent DEAD (policy stays in force)" in site.cli("status", "--brief")
+        wait_until(lambda: living.json("status")["problems"], "the broken file is reported")
+        assert "broken.yaml" in living.cli("status")
+        assert "1 problems" in living.cli("status", "--brief")
     finally:
-        site.mesh.start()
-
-
-def test_status_reports_what_the_agent_could_not_take(site: Site) -> None:
-    (site.mesh.config / "broken.yaml").write_text("kind: Nothing\n")
-    try:
-        wait_until(lambda: site.json("status")["problems"], "the broken file is reported")
-        assert "broken.yaml" in site.cli("status")
-        assert "1 problems" in site.cli("status", "--brief")
-    finally:
-        site.mesh.delete("broken")
-        wait_until(lambda: not site.json("status")["problems"], "the problem is gone")
+        living.mesh.delete("broken")
+        wait_until(lambda: not living.json("status")["problems"], "the problem is gone")
 
 
 def test_dump(any_site: Site, tmp_path: Path) -> None:
@@ -264,7 +275,7 @@ def test_dump(any_site: Site, tmp_path: Path) -> None:
     assert "cannot write the dump" in any_site.cli("dump", "--output", str(tmp_path / "no" / "x"), status=1)
 
 
-def test_where_nothing_is_pinned_every_command_says_so_in_one_sentence(site: Site, tmp_path: Path) -> None:
+def test_where_nothing_is_pinned_every_command_says_so_in_one_sentence(living: Site, tmp_path: Path) -> None:
     places = ["--pin-dir", "/sys/fs/bpf/sockmesh-test-none", "--run-dir", str(tmp_path)]
     commands: Sequence[Sequence[str]] = [
         ["status"], ["bpf", "sock", "list"], ["bpf", "policy", "list"], ["bpf", "policy", "get", "web"],
@@ -273,23 +284,23 @@ def test_where_nothing_is_pinned_every_command_says_so_in_one_sentence(site: Sit
         ["bpf", "stats", "list"], ["bpf", "fs", "list"], ["uninstall", "--pins"],
     ]  # fmt: skip
     for words in commands:
-        answer = site.node.run(
+        answer = living.node.run(
             [sys.executable, "-m", "control.cli.main", *words, *places], check=False, cwd=ROOT, timeout=60
         )
         assert answer.returncode == 1, answer
         assert len(answer.stderr.splitlines()) == 1 and "pinned" in answer.stderr, answer
 
 
-def test_check_tells_of_every_feature(site: Site) -> None:
-    answer = site.node.run([sys.executable, "-m", "control.cli.main", "check", "-o", "json"], cwd=ROOT, timeout=60)
+def test_check_tells_of_every_feature(living: Site) -> None:
+    answer = living.node.run([sys.executable, "-m", "control.cli.main", "check", "-o", "json"], cwd=ROOT, timeout=60)
     found = json.loads(answer.stdout)
     assert found["ok"] and [f for f in found["features"] if f["needed_for"] == "policy" and not f["ok"]] == []
 
 
-def test_without_root_maps_are_refused_in_one_sentence(site: Site) -> None:
+def test_without_root_maps_are_refused_in_one_sentence(living: Site) -> None:
     answer = subprocess.run(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "control.cli.main",
-         "status", "--pin-dir", str(site.node.pins), "--run-dir", str(site.mesh.run_dir)],
+         "status", "--pin-dir", str(living.node.pins), "--run-dir", str(living.mesh.run_dir)],
         capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
     )  # fmt: skip
     assert answer.returncode == 1 and answer.stderr.endswith("run it as root\n"), answer
@@ -313,23 +324,3 @@ def test_completion_prints_a_script(shell: str) -> None:
         [sys.executable, "-m", "control.cli.main", "completion", shell], capture_output=True, text=True, cwd=ROOT
     )
     assert answer.returncode == 0 and f"{shell}_complete" in answer.stdout and "_SOCKMESH_COMPLETE" in answer.stdout
-
-
-def test_a_running_agent_is_never_uninstalled_and_a_dead_one_whole(site: Site) -> None:
-    """Last in this file: it takes the site's mesh away."""
-    assert "nothing was removed" in site.cli("uninstall", status=2)
-    assert "an agent is running" in site.cli("uninstall", "--pins", status=1)
-    site.mesh.stop()
-    elsewhere = subprocess.run(
-        [sys.executable, "-m", "control.cli.main", "uninstall", "--pins", "--pin-dir", str(site.node.pins),
-         "--run-dir", str(site.mesh.run_dir)],
-        capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
-    )  # fmt: skip
-    assert elsewhere.returncode == 1 and "in this network namespace" in elsewhere.stderr, elsewhere
-    assert "removed: hooks" in site.cli("uninstall", "--pins")
-    assert not site.node.pins.exists() and not site.mesh.run_dir.exists()
-    filters = site.node.run(["tc", "filter", "show", "dev", site.web.interface, "ingress"]).stdout
-    assert "sockmesh" not in filters
-    # The guest was refused; without a mesh nobody refuses.
-    assert site.guest.run(["redis-cli", "-h", site.web.ip, "ping"]).stdout == "PONG\n"
-    assert "no maps are pinned" in site.cli("status", status=1)

@@ -16,7 +16,7 @@ from loader.features import Feature
 
 ROW = endpoints.EndpointRow(
     1, "shop/web", 256, (), (), "enforced", "open", "open", 2, 5, "on", ("enrolled", "has-cgroup"), "vh-web", 4, "", "",
-    "", tuple(f"hook{n}" for n in range(health._SOCKET_HOOKS)),
+    "", tuple(f"hook{n}" for n in range(health.SOCKET_HOOKS)),
 )  # fmt: skip
 AGENT: dict[str, Any] = {"problems": [], "acceleration_off": "", "self_test": {}, "flow_log": {"sinks": []}}
 
@@ -72,7 +72,7 @@ def test_what_is_wrong_is_said_once_and_in_sentences() -> None:
     assert health.problems(agent, [broken, half], [health.MapFill("policy", 90, 100, 0)]) == (
         "web.yaml: spec: unknown",
         "endpoint shop/db: everything is refused: not enrolled yet",
-        f"endpoint shop/web: 1 of {health._SOCKET_HOOKS} socket hooks are attached; "
+        f"endpoint shop/web: 1 of {health.SOCKET_HOOKS} socket hooks are attached; "
         "restart the agent (`sockmesh bpf endpoint get` names them)",
         "map policy is nearly full: 90 of 100 entries",
         "flow log /f: disk full",

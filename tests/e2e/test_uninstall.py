@@ -1,0 +1,50 @@
+"""`sockmesh uninstall --pins`: refused while it would hurt or miss something, and then whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.hosts import Mesh, Node
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY_IN = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "closed", "namespace": "default"},
+    "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]},
+}
+
+
+def test_a_running_agent_is_never_uninstalled_and_a_stopped_one_whole() -> None:
+    with Node("uninstall") as node:
+        web, guest = node.pod("web"), node.pod("guest")
+        with Mesh(node, policies=[NOBODY_IN]) as mesh:
+            places = ["--pin-dir", str(node.pins), "--run-dir", str(mesh.run_dir)]
+            command = [sys.executable, "-m", "control.cli.main", "uninstall", *places]
+
+            def uninstall(*words: str) -> subprocess.CompletedProcess[str]:
+                return node.run([*command, *words], check=False, cwd=ROOT, timeout=60)
+
+            assert guest.run(["ping", "-c1", "-W1", web.ip], check=False).returncode != 0
+            unsure = uninstall()
+            assert unsure.returncode == 2 and "nothing was removed" in unsure.stderr
+            early = uninstall("--pins")
+            assert early.returncode == 1 and "an agent is running" in early.stderr
+            mesh.stop()
+            elsewhere = subprocess.run(
+                [*command, "--pins"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+            )
+            assert elsewhere.returncode == 1 and "is in this network namespace" in elsewhere.stderr, elsewhere
+            assert guest.run(["ping", "-c1", "-W1", web.ip], check=False).returncode != 0
+
+            done = uninstall("--pins")
+            assert done.returncode == 0 and "removed: hooks" in done.stdout, done
+            assert not node.pins.exists() and not mesh.run_dir.exists()
+            filters = node.run(["tc", "filter", "show", "dev", web.interface, "ingress"]).stdout
+            assert "sockmesh" not in filters
+            guest.run(["ping", "-c1", "-W5", web.ip])  # nobody refuses any more
+            again = uninstall("--pins")
+            assert again.returncode == 1 and "there is nothing to remove" in again.stderr
