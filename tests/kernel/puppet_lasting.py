@@ -144,3 +144,28 @@ def hammer(step: Callable[[], str]) -> Callable[[], dict[str, int]]:
         return dict(tally)
 
     return end
+
+
+def flood(packet: bytes, target: str) -> Callable[[], int]:
+    """Send one IPv4 packet as often as may be; the answer is to be called: it stops and tells how often."""
+    stop = threading.Event()
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    sent = 0
+
+    def body() -> None:
+        nonlocal sent
+        while not stop.wait(0.0002):
+            for _ in range(20):
+                raw.sendto(packet, (target, 0))
+            sent += 20
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+
+    def end() -> int:
+        stop.set()
+        thread.join(10)
+        raw.close()
+        return sent
+
+    return end

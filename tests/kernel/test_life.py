@@ -18,6 +18,7 @@ from tests.kernel.street import Json, app, matches, mesh_part, nobody, policy
 ROOT = Path(__file__).parents[2]
 PORT = 4501
 CLOSED = policy("closed", "server", ingress=[{"fromEndpoints": [app("client")]}])
+ALL = {"fromEntities": ["all"]}
 NUMBERS = itertools.count(1)
 
 
@@ -283,3 +284,24 @@ def test_a_second_agent_on_the_same_directory_is_refused(place: Place) -> None:
     assert len(second.stderr.strip().splitlines()) == 1
     assert "another agent is running" in second.stderr
     place.assert_policy_holds()
+
+
+def test_a_denied_pod_stays_denied_while_its_labels_change(place: Place) -> None:
+    """Its identity changes each time, and every policy set that names it; before and after, policy says no."""
+    place.mesh.apply("policy", policy("no", "server", ingressDeny=[{"fromEndpoints": [app("third")]}], ingress=[ALL]))
+    assert place.reconcile() == []
+    order = """
+tried = hammer(lambda: connect(ip, 4591)[0])
+packets = flood(udp_packet(mine, ip, 4592, 4592, 'labels'), ip)
+"""
+    place.puppets["third"].do(order, ip=place.ip("server"), mine=place.ip("third"))
+    third = place.node.pods["third"].workload_yaml()
+    for number in range(30):
+        third["metadata"]["labels"]["version"] = str(number)
+        place.mesh.apply("workload-third", third)
+        assert place.reconcile() == []
+    tried, sent = place.puppets["third"].do("result = [tried(), packets()]")
+    print(f"tried {tried}, sent {sent}")
+    assert sent > 1000
+    assert "labels" not in place.puppets["server"].do("result = heard()")
+    assert tried.keys() == {"EPERM"}

@@ -150,6 +150,21 @@ def test_a_foreign_source_address_is_dropped(street: Street, family: int, who: s
     assert not heard(street, "server", what)
 
 
+@pytest.mark.parametrize("kind", [130, 132, 143, 135, 136, 137])
+def test_messages_of_the_link_carry_nothing_from_pod_to_pod(street: Street, kind: int) -> None:
+    """Multicast listener and neighbour messages that no kernel sends: to a pod's own address, from afar."""
+    street.enforce(nobody("closed", "server", "ingress"))
+    what = token()
+    attempt = {"proto": "ICMPV6", "port": kind, "token": what}
+    ends = {"source": street.ip("client", 6), "target": street.ip("server", 6)}
+    assert street["client"].do("result = call([attempt], 1)", attempt=attempt | ends) == ["ok"]
+    flow = street.mesh.wait_flow(
+        lambda flow: flow["verdict"] == "DROPPED" and flow["l4"].get("ICMPv6", {}).get("type") == kind
+    )
+    assert [by["name"] for by in flow["ingress_denied_by"]] == ["closed"]
+    assert not heard(street, "server", what)
+
+
 def test_selecting_a_pod_closes_that_direction_only(street: Street, family: int) -> None:
     street.enforce(policy("server", "server", ingress=[{"fromEndpoints": [app("client")]}]))
     ip = street.ip("server", family)
