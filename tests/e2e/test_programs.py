@@ -229,7 +229,7 @@ def test_pgbench(database: Stage) -> None:
     with_it, _ = trial.both(database.mesh, scenario)
     done, *sums = with_it.result
     assert sums == [0, 0, 1200]
-    assert [line.split(": ")[1] for line in done] == ["14000/14000", "0 (0.000%)", "1200/1200", "0 (0.000%)"]
+    assert [line.split(": ")[1] for line in done] == ["16000/16000", "0 (0.000%)", "1200/1200", "0 (0.000%)"]
     assert with_it.share(postgres.PORT, long=256 << 10) >= 0.99, with_it.to(postgres.PORT)
 
 
