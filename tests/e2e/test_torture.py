@@ -3,6 +3,7 @@
 SOCKMESH_TORTURE says how many connections; SOCKMESH_SEED which ones. A failure says how to replay it alone.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -24,7 +25,7 @@ from tests.torture.weather import Weather
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torture]
 
-TOTAL = int(os.environ.get("SOCKMESH_TORTURE", "2400"))
+TOTAL = int(os.environ.get("SOCKMESH_TORTURE", "4000"))
 SEED = int(os.environ.get("SOCKMESH_SEED", "0")) or time.time_ns() % 1_000_000_007
 AT_ONCE = 2500  # connections of a batch
 LATE_AT_ONCE = 30  # the mesh remembers a program at its first late splice: few connections each, of many programs
@@ -59,21 +60,23 @@ class Stage:
             pytest.fail(described(wrong, plans, each.program.name), pytrace=False)
         return results
 
-    def on_record(self, evidence: Evidence) -> None:
-        """Wait until the close of every connection is on record; none may be missing or lost."""
+    def collect(self, evidence: Evidence) -> None:
+        """Wait for the close records of all connections, and say what they tell."""
 
         def all_there() -> bool:
             evidence.take(self.records.new())
             return evidence.connections >= evidence.expected
 
-        try:
-            wait_until(all_there, "a close record for every connection", 60)
-        finally:
-            print(evidence.summary())
-        assert evidence.connections == evidence.expected
-        assert not evidence.miscounted
+        with contextlib.suppress(TimeoutError):  # on_record judges
+            wait_until(all_there, "a close record for every connection", 20)
+        print(evidence.summary())
+
+    def on_record(self, evidence: Evidence) -> None:
+        """Nothing is silent: every connection's close is on record with its exact bytes, or counted as lost."""
         with self.mesh.open_maps() as maps:
-            assert maps.counter(abi.Metric.EVENTS_LOST) == 0
+            lost = maps.counter(abi.Metric.EVENTS_LOST)
+        assert evidence.connections == evidence.expected, f"no close record, and {lost} events said to be lost"
+        assert not evidence.miscounted
 
 
 def described(wrong: list[Result], plans: dict[int, batch.Json], program: str) -> str:
@@ -113,15 +116,16 @@ def test_plain_connections(stage: Stage) -> None:
                 stage.run(stage.batch(program, first, min(AT_ONCE, total - first)), evidence)
                 evidence.take(stage.records.new())
         carried = maps.counter(abi.Metric.REDIRECT_BYTES) - before
-    stage.on_record(evidence)
+    stage.collect(evidence)
     print(dict(weather.seen))
-    assert carried == evidence.short_cut_bytes
     assert carried > evidence.bytes / 20
     for kind in MUST_CARRY:
         assert evidence.carried[kind] > evidence.fit[kind] / 2 > total / 200, kind
     for kind in MUST_MEET:
         assert evidence.able[kind] > total / 100, kind
     assert min(weather.seen[what] for what in ("policy changes", "agents killed")) > 0
+    stage.on_record(evidence)
+    assert carried == evidence.short_cut_bytes
 
 
 MUST_CARRY = (
@@ -143,6 +147,7 @@ def test_io_uring(stage: Stage) -> None:
         for first in range(0, total, AT_ONCE):
             stage.run(stage.batch(program, first, min(AT_ONCE, total - first)), evidence)
             evidence.take(stage.records.new())
+    stage.collect(evidence)
     stage.on_record(evidence)
 
 
@@ -160,6 +165,7 @@ def test_late_splicers(stage: Stage) -> None:
         for results in pool.map(lambda each: stage.run(each, evidence), batches):
             resets += sum(one.by_design for one in results)
             evidence.take(stage.records.new())
+    stage.collect(evidence)
     stage.on_record(evidence)
     print(f"{resets} of {total} connections reset by design")
     with stage.mesh.open_maps() as maps:

@@ -60,7 +60,7 @@ class Weather:
     def _run(self) -> None:
         try:
             while not self._over.wait(self._rng.uniform(0.1, 1.0)):
-                if self._kills and self._rng.random() < 0.15:
+                if self._kills and self._rng.random() < 0.2:
                     self._kill()
                 else:
                     self._turn(self._rng.choice(sorted(self._policies)))
