@@ -18,6 +18,7 @@ class Link:
 
     def __init__(self, ground: Ground, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
+        self.early = 0  # bytes that the client sent before the server accepted
         self._maps = ground.maps
         here, there = _name(client), _name(server)
         first, second = sorted((here, there))
@@ -105,7 +106,7 @@ def _name(sock: socket.socket) -> tuple[bytes, int]:
 def connected(
     ground: Ground, deadline: Deadline, family: int = socket.AF_INET, blocking: bool = False, early: bytes = b""
 ) -> Iterator[Link]:
-    """Connect the pods; `early` is sent before the other end accepts. Closed with a reset at the end."""
+    """Connect the pods; what goes of `early` is sent before the other end accepts. Closed with a reset at the end."""
     listener = ground.listener(family)
     client = ground.pods[0].socket(family)
     link = None
@@ -114,13 +115,13 @@ def connected(
         client.connect(listener.getsockname()[:2])
         client.setblocking(blocking)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if early:
-            client.sendall(early)
+        sent = client.send(early) if early else 0
         readable(listener, deadline, "no connection arrived")
         server, _ = listener.accept()
         server.setblocking(blocking)
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = Link(ground, client, server)
+        link.early = sent
         yield link
     finally:
         if link:
