@@ -305,3 +305,19 @@ packets = flood(udp_packet(mine, ip, 4592, 4592, 'labels'), ip)
     assert sent > 1000
     assert "labels" not in place.puppets["server"].do("result = heard()")
     assert tried.keys() == {"EPERM"}
+
+
+def test_a_pods_connection_to_itself_is_never_cut(place: Place) -> None:
+    """Between two addresses of one pod, which no policy covers."""
+    other = "10.244.0.99"
+    place.node.pods["server"].run(["ip", "addr", "add", f"{other}/32", "dev", "eth0"])
+    place.write("server", ips=[place.ip("server"), other])
+    assert place.reconcile() == []
+    order = """
+own = socket.create_connection((ip, port), 5, source_address=(other, 0))
+exchange(own, 5)
+"""
+    place.puppets["server"].do(order, ip=place.ip("server"), other=other, port=PORT)
+    place.mesh.apply("policy", nobody("in", "server", "ingress"), nobody("out", "server", "egress"))
+    assert place.reconcile() == []
+    place.puppets["server"].do("exchange(own, 5); own.close()")
