@@ -6,6 +6,7 @@ SOCKMESH_TORTURE says how many connections; SOCKMESH_SEED which ones. A failure 
 import contextlib
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -81,7 +82,7 @@ class Stage:
 
 def described(wrong: list[Result], plans: dict[int, batch.Json], program: str) -> str:
     """Say what was planned, what came of it, and how to see it again."""
-    kinds = Counter(f"{end['side']} {end['result']}: {end['detail']}" for one in wrong for end in one.told())
+    kinds = Counter(f"{end['result']}: {re.sub('[0-9]+', 'N', end['detail'])}" for one in wrong for end in one.told())
     out = [
         f"{len(wrong)} connections of seed {SEED} went wrong",
         *(f"{n} times {kind}" for kind, n in kinds.most_common(9)),
