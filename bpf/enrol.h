@@ -12,12 +12,13 @@
 #pragma once
 #include "flow.h"
 #include "kernel.h"
+#include "packet.h"
 
 #define O_NONBLOCK_FLAG 04000
 #define NSID_UNKNOWN 0xffffffff
 
 /* Why this end must not be redirected to, as far as its socket tells now; ACTIVE when nothing speaks against it. */
-static __always_inline u8 reader_reason(u64 sk, u64 cookie, u64 program) {
+static __always_inline u8 reader_reason(u64 sk, u64 cookie, u32 endpoint) {
   if (!sk || peek64(sk, OFF_SKC_COOKIE) != cookie)
     return ACCEL_REASON_UNKNOWN;
   u64 sock = peek64(sk, OFF_SK_SOCKET);
@@ -32,19 +33,17 @@ static __always_inline u8 reader_reason(u64 sk, u64 cookie, u64 program) {
     return ACCEL_REASON_ULP;
   if ((s32)peek32(sk, OFF_SK_PEEK) >= 0)
     return ACCEL_REASON_PEEK_OFF;
-  struct program_key k = {.inode = program};
-  struct program_value *caught = program ? programs.lookup(&k) : 0;
-  if (caught)
-    return caught->reason == ACCEL_REASON_IO_URING ? ACCEL_REASON_IO_URING : ACCEL_REASON_PROGRAM;
+  struct endpoint_key k = {.id = endpoint};
+  struct caught *before = caught.lookup(&k);
+  if (before)
+    return before->reason;
   return ACCEL_REASON_ACTIVE;
 }
 
-static __always_inline void enrol(struct __sk_buff *skb, const struct conn_key *k, struct conn *c, int side, u32 nsid) {
+static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p, struct conn *c, u32 side, u32 nsid) {
   struct bpf_sock_tuple t = {};
   u64 want = side ? c->sock[1] : c->sock[0];
   struct cookie_key ck = {.cookie = side ? c->cookie[1] : c->cookie[0]};
-  const u8 *local = side ? k->addr1 : k->addr0, *remote = side ? k->addr0 : k->addr1;
-  u16 lport = side ? k->port1 : k->port0, rport = side ? k->port0 : k->port1;
   u32 size;
   if (peek64(want, OFF_SK_USER_DATA)) { /* somebody else's psock, or another kernel user of the socket */
     if (side)
@@ -53,18 +52,19 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct conn_key *
       c->reason[0] = c->marked[0] = ACCEL_REASON_FOREIGN;
     return;
   }
-  const u32 *l = (const u32 *)local, *r = (const u32 *)remote;
+  /* The packet's source is this end: a look-up names it as the destination. */
+  const u32 *l = (const u32 *)p->saddr, *r = (const u32 *)p->daddr;
   if (l[0] == 0 && l[1] == 0 && l[2] == bpf_htonl(0xffff)) {
     t.ipv4.saddr = r[3];
     t.ipv4.daddr = l[3];
-    t.ipv4.sport = bpf_htons(rport);
-    t.ipv4.dport = bpf_htons(lport);
+    t.ipv4.sport = bpf_htons(p->dport);
+    t.ipv4.dport = bpf_htons(p->sport);
     size = sizeof(t.ipv4);
   } else {
-    __builtin_memcpy(t.ipv6.saddr, remote, 16);
-    __builtin_memcpy(t.ipv6.daddr, local, 16);
-    t.ipv6.sport = bpf_htons(rport);
-    t.ipv6.dport = bpf_htons(lport);
+    __builtin_memcpy(t.ipv6.saddr, p->daddr, 16);
+    __builtin_memcpy(t.ipv6.daddr, p->saddr, 16);
+    t.ipv6.sport = bpf_htons(p->dport);
+    t.ipv6.dport = bpf_htons(p->sport);
     size = sizeof(t.ipv6);
   }
   struct bpf_sock *sk = size == sizeof(t.ipv4) ? bpf_sk_lookup_tcp(skb, &t, sizeof(t.ipv4), nsid, 0)
@@ -94,7 +94,7 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct conn_key *
 }
 
 /* Called for each TCP packet that leaves a pod: count it, and enrol its socket once both ends have proved themselves. */
-static __always_inline void consider(struct __sk_buff *skb, const struct conn_key *k, struct conn *c, int side,
+static __always_inline void consider(struct __sk_buff *skb, const struct packet *p, struct conn *c, u32 side,
                                      const struct config *cfg, const struct endpoint *ep) {
   if (!(c->flags & CONN_FLAG_CANDIDATE) || c->denied || (side ? c->enrolled[1] : c->enrolled[0]))
     return;
@@ -106,8 +106,8 @@ static __always_inline void consider(struct __sk_buff *skb, const struct conn_ke
     return;
   if (!(cfg->acceleration && cfg->self_test) && !(ep->flags & ENDPOINT_FLAG_SELF_TEST))
     return; /* switched off since the connection opened */
-  u8 why0 = reader_reason(c->sock[0], c->cookie[0], c->program[0]);
-  u8 why1 = reader_reason(c->sock[1], c->cookie[1], c->program[1]);
+  u8 why0 = reader_reason(c->sock[0], c->cookie[0], c->endpoint[0]);
+  u8 why1 = reader_reason(c->sock[1], c->cookie[1], c->endpoint[1]);
   if (why0 != ACCEL_REASON_ACTIVE || why1 != ACCEL_REASON_ACTIVE) {
     if (!c->enrolled[0])
       c->reason[0] = why0 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why0;
@@ -115,5 +115,5 @@ static __always_inline void consider(struct __sk_buff *skb, const struct conn_ke
       c->reason[1] = why1 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why1;
     return;
   }
-  enrol(skb, k, c, side, ep->nsid);
+  enrol(skb, p, c, side, ep->nsid);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
  *
  * Reads fields of kernel structs that no helper shows, at offsets that the loader took from this kernel's BTF (the OFF_
- * macros, loader/offsets.py). A read of a stale address fails or gives stale bytes, so every use of another socket's
+ * macros, loader/programs.py). A read of a stale address fails or gives stale bytes, so every use of another socket's
  * address first checks the socket's cookie.
  */
 #pragma once
@@ -31,10 +31,12 @@ static __always_inline u8 peek8(u64 base, u32 off) {
   return v;
 }
 
-/* The inode of the executable that runs now; 0 for a kernel thread. */
-static __always_inline u64 current_program(void) {
-  u64 exe = peek64(peek64(bpf_get_current_task(), OFF_TASK_MM), OFF_MM_EXE);
-  return exe ? peek64(peek64(exe, OFF_FILE_INODE), OFF_INODE_INO) : 0;
+/* The endpoint in whose network namespace the current task runs; 0: none. */
+static __always_inline u32 current_endpoint(void) {
+  u64 net = peek64(peek64(bpf_get_current_task(), OFF_TASK_NSPROXY), OFF_NSPROXY_NET);
+  struct netns_key k = {.cookie = net ? peek64(net, OFF_NET_COOKIE) : 0};
+  struct endpoint_ref *ref = k.cookie ? endpoint_netns.lookup(&k) : 0;
+  return ref ? ref->id : 0;
 }
 
 /* Whether this socket holds redirected bytes that its program has not read yet. */

@@ -24,11 +24,11 @@ MESH_TABLE("hash", struct service_key, struct service, services, MAX_SERVICES, 0
 MESH_TABLE("hash", struct backend_key, struct backend, backends, MAX_BACKENDS, 0);
 MESH_TABLE("lru_hash", struct reverse_key, struct reverse_value, reverse, MAX_REVERSE, 0);
 MESH_TABLE("lru_hash", struct frag_key, struct frag_value, frags, MAX_FRAGS, 0);
-MESH_TABLE("lru_hash", struct program_key, struct program_value, programs, MAX_PROGRAMS, 0);
+MESH_TABLE("lru_hash", struct endpoint_key, struct caught, caught, MAX_CAUGHT, 0);
 MESH_TABLE("percpu_array", u32, struct counter, counters, MAX_COUNTERS, 0);
 MESH_TABLE("percpu_hash", struct traffic_key, struct traffic_value, traffic, MAX_TRAFFIC, 0);
 
-/* bcc has no pinned form of these three, so their tables are spelled out. */
+/* bcc has no pinned form of these two, so their tables are spelled out. */
 struct socks_table_t {
   struct cookie_key key;
   struct cookie_key leaf;
@@ -42,19 +42,6 @@ __attribute__((section("maps/sockhash:" PIN_DIR "/maps/socks"))) struct socks_ta
     .max_entries = MAX_SOCKS,
 };
 BPF_ANNOTATE_KV_PAIR(socks, struct cookie_key, struct cookie_key);
-
-struct sock_marks_table_t {
-  int key;
-  struct sock_mark leaf;
-  void *(*sk_storage_get)(void *, void *, int);
-  int (*sk_storage_delete)(void *);
-  u32 max_entries;
-  int flags;
-};
-__attribute__((section("maps/sk_storage:" PIN_DIR "/maps/sock_marks"))) struct sock_marks_table_t sock_marks = {
-    .flags = 1 | 0x200,
-};
-BPF_ANNOTATE_KV_PAIR(sock_marks, int, struct sock_mark);
 
 struct events_table_t {
   int key;

@@ -157,14 +157,15 @@ enum metric {
   METRIC_STUCK_READERS = 17,
   METRIC_LB_TRANSLATED = 18,
   METRIC_LB_NO_BACKEND = 19,
-  METRIC_FORWARDED_PACKETS = 20,
-  METRIC_FORWARDED_BYTES = 21,
-  METRIC_DROPPED_PACKETS = 22,
-  METRIC_DROPPED_BYTES = 23,
+  METRIC_FORWARDED_INGRESS_PACKETS = 20,
+  METRIC_FORWARDED_INGRESS_BYTES = 21,
+  METRIC_FORWARDED_EGRESS_PACKETS = 22,
+  METRIC_FORWARDED_EGRESS_BYTES = 23,
   METRIC_AUDITED = 24,
   METRIC_POLICY_LOOKUPS = 25,
   METRIC_PASS_GONE = 26,
   METRIC_REDIRECT_FAILED = 27,
+  METRIC_REFUSED_CALLS = 28,
 };
 
 struct config {
@@ -357,7 +358,6 @@ struct conn {
   __u64 opened;
   __u64 cookie[2];
   __u64 sock[2];
-  __u64 program[2];
   __u64 redirect_bytes[2];
   __u64 redirect_msgs[2];
   __u64 tcp_sent[2];
@@ -370,6 +370,7 @@ struct conn {
   __u32 ingress_rule;
   __u32 generation;
   __u32 flags;
+  __u32 judged[2];
   __u8 reason[2];
   __u8 marked[2];
   __u8 enrolled[2];
@@ -379,31 +380,31 @@ struct conn {
   __u8 stuck;
   __u32 pad;
 };
-_Static_assert(sizeof(struct conn) == 192, "struct conn");
+_Static_assert(sizeof(struct conn) == 184, "struct conn");
 _Static_assert(__builtin_offsetof(struct conn, opened) == 0, "struct conn.opened");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 8, "struct conn.cookie");
 _Static_assert(__builtin_offsetof(struct conn, sock) == 24, "struct conn.sock");
-_Static_assert(__builtin_offsetof(struct conn, program) == 40, "struct conn.program");
-_Static_assert(__builtin_offsetof(struct conn, redirect_bytes) == 56, "struct conn.redirect_bytes");
-_Static_assert(__builtin_offsetof(struct conn, redirect_msgs) == 72, "struct conn.redirect_msgs");
-_Static_assert(__builtin_offsetof(struct conn, tcp_sent) == 88, "struct conn.tcp_sent");
-_Static_assert(__builtin_offsetof(struct conn, tcp_received) == 104, "struct conn.tcp_received");
-_Static_assert(__builtin_offsetof(struct conn, tcp_msgs) == 120, "struct conn.tcp_msgs");
-_Static_assert(__builtin_offsetof(struct conn, endpoint) == 136, "struct conn.endpoint");
-_Static_assert(__builtin_offsetof(struct conn, identity) == 144, "struct conn.identity");
-_Static_assert(__builtin_offsetof(struct conn, packets) == 152, "struct conn.packets");
-_Static_assert(__builtin_offsetof(struct conn, egress_rule) == 160, "struct conn.egress_rule");
-_Static_assert(__builtin_offsetof(struct conn, ingress_rule) == 164, "struct conn.ingress_rule");
-_Static_assert(__builtin_offsetof(struct conn, generation) == 168, "struct conn.generation");
-_Static_assert(__builtin_offsetof(struct conn, flags) == 172, "struct conn.flags");
-_Static_assert(__builtin_offsetof(struct conn, reason) == 176, "struct conn.reason");
-_Static_assert(__builtin_offsetof(struct conn, marked) == 178, "struct conn.marked");
-_Static_assert(__builtin_offsetof(struct conn, enrolled) == 180, "struct conn.enrolled");
-_Static_assert(__builtin_offsetof(struct conn, closed) == 182, "struct conn.closed");
-_Static_assert(__builtin_offsetof(struct conn, used) == 184, "struct conn.used");
-_Static_assert(__builtin_offsetof(struct conn, denied) == 186, "struct conn.denied");
-_Static_assert(__builtin_offsetof(struct conn, stuck) == 187, "struct conn.stuck");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 188, "struct conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, redirect_bytes) == 40, "struct conn.redirect_bytes");
+_Static_assert(__builtin_offsetof(struct conn, redirect_msgs) == 56, "struct conn.redirect_msgs");
+_Static_assert(__builtin_offsetof(struct conn, tcp_sent) == 72, "struct conn.tcp_sent");
+_Static_assert(__builtin_offsetof(struct conn, tcp_received) == 88, "struct conn.tcp_received");
+_Static_assert(__builtin_offsetof(struct conn, tcp_msgs) == 104, "struct conn.tcp_msgs");
+_Static_assert(__builtin_offsetof(struct conn, endpoint) == 120, "struct conn.endpoint");
+_Static_assert(__builtin_offsetof(struct conn, identity) == 128, "struct conn.identity");
+_Static_assert(__builtin_offsetof(struct conn, packets) == 136, "struct conn.packets");
+_Static_assert(__builtin_offsetof(struct conn, egress_rule) == 144, "struct conn.egress_rule");
+_Static_assert(__builtin_offsetof(struct conn, ingress_rule) == 148, "struct conn.ingress_rule");
+_Static_assert(__builtin_offsetof(struct conn, generation) == 152, "struct conn.generation");
+_Static_assert(__builtin_offsetof(struct conn, flags) == 156, "struct conn.flags");
+_Static_assert(__builtin_offsetof(struct conn, judged) == 160, "struct conn.judged");
+_Static_assert(__builtin_offsetof(struct conn, reason) == 168, "struct conn.reason");
+_Static_assert(__builtin_offsetof(struct conn, marked) == 170, "struct conn.marked");
+_Static_assert(__builtin_offsetof(struct conn, enrolled) == 172, "struct conn.enrolled");
+_Static_assert(__builtin_offsetof(struct conn, closed) == 174, "struct conn.closed");
+_Static_assert(__builtin_offsetof(struct conn, used) == 176, "struct conn.used");
+_Static_assert(__builtin_offsetof(struct conn, denied) == 178, "struct conn.denied");
+_Static_assert(__builtin_offsetof(struct conn, stuck) == 179, "struct conn.stuck");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 180, "struct conn.pad");
 
 struct cookie_key {
   __u64 cookie;
@@ -503,19 +504,13 @@ _Static_assert(sizeof(struct frag_value) == 4, "struct frag_value");
 _Static_assert(__builtin_offsetof(struct frag_value, sport) == 0, "struct frag_value.sport");
 _Static_assert(__builtin_offsetof(struct frag_value, dport) == 2, "struct frag_value.dport");
 
-struct program_key {
-  __u64 inode;
-};
-_Static_assert(sizeof(struct program_key) == 8, "struct program_key");
-_Static_assert(__builtin_offsetof(struct program_key, inode) == 0, "struct program_key.inode");
-
-struct program_value {
+struct caught {
   __u32 reason;
   __u32 count;
 };
-_Static_assert(sizeof(struct program_value) == 8, "struct program_value");
-_Static_assert(__builtin_offsetof(struct program_value, reason) == 0, "struct program_value.reason");
-_Static_assert(__builtin_offsetof(struct program_value, count) == 4, "struct program_value.count");
+_Static_assert(sizeof(struct caught) == 8, "struct caught");
+_Static_assert(__builtin_offsetof(struct caught, reason) == 0, "struct caught.reason");
+_Static_assert(__builtin_offsetof(struct caught, count) == 4, "struct caught.count");
 
 struct counter {
   __u64 value;
@@ -540,12 +535,6 @@ struct traffic_value {
 _Static_assert(sizeof(struct traffic_value) == 16, "struct traffic_value");
 _Static_assert(__builtin_offsetof(struct traffic_value, packets) == 0, "struct traffic_value.packets");
 _Static_assert(__builtin_offsetof(struct traffic_value, bytes) == 8, "struct traffic_value.bytes");
-
-struct sock_mark {
-  __u64 program;
-};
-_Static_assert(sizeof(struct sock_mark) == 8, "struct sock_mark");
-_Static_assert(__builtin_offsetof(struct sock_mark, program) == 0, "struct sock_mark.program");
 
 struct flow_event {
   __u64 time;
@@ -625,9 +614,8 @@ _Static_assert(__builtin_offsetof(struct flow_event, pad) == 132, "struct flow_e
 #define MAX_BACKENDS 65536
 #define MAX_REVERSE 65536
 #define MAX_FRAGS 8192
-#define MAX_PROGRAMS 1024
+#define MAX_CAUGHT 4096
 #define MAX_COUNTERS 64
 #define MAX_TRAFFIC 1024
-#define MAX_SOCK_MARKS 0
 #define MAX_EVENTS 4194304
 #define FIRST_CIDR_IDENTITY 16777216

@@ -87,7 +87,7 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     __builtin_memcpy(e->daddr, addr, 16);
     events.ringbuf_submit(e, EVENT_QUIET);
   }
-  count(METRIC_DROPPED_PACKETS);
+  count(METRIC_REFUSED_CALLS);
   return SK_REFUSE;
 }
 

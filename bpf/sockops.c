@@ -3,7 +3,7 @@
  * The life of a TCP connection whose socket lives in an enrolled endpoint: one record for both ends in `conns`, an OPEN
  * event by the end that connected, a CLOSE event by the end that closes last.
  */
-#include "flow.h"
+#include "conntrack.h"
 #include "kernel.h"
 
 #define TCP_CLOSE_STATE 7
@@ -17,22 +17,49 @@ static __always_inline int is_multipath(u64 sk) {
 #endif
 }
 
-static __always_inline u8 why_not(const struct config *cfg, const struct pair *p, const struct conn_key *k) {
-  if (!(p->src_flags & p->dst_flags & ENDPOINT_FLAG_SELF_TEST)) {
+/* What a connection's ends are, initiator first. */
+struct ends {
+  u32 id[2]; /* endpoint ids; 0: not ours */
+  u32 identity[2];
+  u32 flags[2]; /* EndpointFlag */
+};
+
+static __always_inline void look_up_end(struct ends *e, int i, const u8 *addr) {
+  u32 id = endpoint_id_by_addr(addr);
+  struct endpoint *ep = id ? endpoint_by_id(id) : 0;
+  e->id[i] = id;
+  e->flags[i] = ep ? ep->flags : 0;
+  e->identity[i] = ep ? ep->identity : identity_of(addr);
+}
+
+static __always_inline u8 why_not(const struct config *cfg, const struct ends *e) {
+  if (!(e->flags[0] & e->flags[1] & ENDPOINT_FLAG_SELF_TEST)) {
     if (!cfg->acceleration)
       return ACCEL_REASON_OFF;
     if (!cfg->self_test)
       return ACCEL_REASON_SELF_TEST;
   }
-  if (addr_is_loopback(k->addr0) || p->src_endpoint == p->dst_endpoint)
-    return ACCEL_REASON_LOOPBACK;
-  if (!p->src_endpoint || !p->dst_endpoint)
+  if (!e->id[0] || !e->id[1])
     return ACCEL_REASON_PEER_REMOTE;
-  if (!pair_allowed(p) || p->egress.verdict != VERDICT_ALLOW || p->ingress.verdict != VERDICT_ALLOW)
-    return ACCEL_REASON_DENIED;
-  if (!(p->src_flags & ENDPOINT_FLAG_ACCELERATE) || !(p->dst_flags & ENDPOINT_FLAG_ACCELERATE))
+  if (e->id[0] == e->id[1])
+    return ACCEL_REASON_LOOPBACK;
+  if (!(e->flags[0] & e->flags[1] & ENDPOINT_FLAG_ACCELERATE))
     return ACCEL_REASON_OPT_OUT;
   return ACCEL_REASON_PROBATION;
+}
+
+/* The conntrack entry of one end's pod: the packet hooks made it, and judged, when the first packet passed. */
+static __always_inline struct ct_entry *ct_find(const u8 *saddr, const u8 *daddr, u16 sport, u16 dport, u32 endpoint,
+                                                u8 direction) {
+  struct ct_key k ALIGNED = {};
+  __builtin_memcpy(k.saddr, saddr, 16);
+  __builtin_memcpy(k.daddr, daddr, 16);
+  k.endpoint = endpoint;
+  k.sport = sport;
+  k.dport = dport;
+  k.proto = IPPROTO_TCP;
+  k.direction = direction;
+  return endpoint ? ct.lookup(&k) : 0;
 }
 
 static __always_inline void event_conn(struct flow_event *e, const struct conn *c, const struct conn_key *k) {
@@ -86,81 +113,81 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
   struct config *cfg = get_config();
   if (!cfg)
     return 0;
-  /* Asked first, though an end that joins needs it only for its metrics: the verifier would otherwise walk the look-ups
-   * once for every way the rest can go. */
-  struct pair p;
-  if (active)
-    ask_pair(&p, t.local, t.remote, IPPROTO_TCP, t.remote_port);
-  else
-    ask_pair(&p, t.remote, t.local, IPPROTO_TCP, t.local_port);
   int side = conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
   u64 cookie = bpf_get_socket_cookie(s);
   u64 sk = 0;
   struct bpf_sock *bsk = s->sk;
-  u64 program = 0;
-  if (bsk) {
+  if (bsk)
     sk = (u64)bpf_skc_to_tcp_sock(bsk);
-    struct sock_mark *m = sock_marks.sk_storage_get(bsk, 0, 0);
-    if (m)
-      program = m->program;
-  }
   bpf_sock_ops_cb_flags_set(s, s->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 
   struct conn *c = conns.lookup(&k);
   if (c && !(side ? c->cookie[1] : c->cookie[0])) {
-    /* the other end came first: join it */
+    /* The other end came first: join it. */
     if (side) {
       c->sock[1] = sk;
-      c->program[1] = program;
       c->cookie[1] = cookie;
     } else {
       c->sock[0] = sk;
-      c->program[0] = program;
       c->cookie[0] = cookie;
     }
   } else {
     struct conn fresh = {};
+    struct ends e;
+    u8 src[16] ALIGNED, dst[16] ALIGNED;
+    u16 sport = active ? t.local_port : t.remote_port, dport = active ? t.remote_port : t.local_port;
+    __builtin_memcpy(src, active ? t.local : t.remote, 16);
+    __builtin_memcpy(dst, active ? t.remote : t.local, 16);
+    look_up_end(&e, 0, src);
+    look_up_end(&e, 1, dst);
+    u32 out = 0, in = 0;
+    struct ct_entry *ct_out = ct_find(src, dst, sport, dport, e.id[0], DIRECTION_EGRESS);
+    if (ct_out) {
+      fresh.egress_rule = ct_out->rule_id;
+      out = ct_out->generation;
+    }
+    struct ct_entry *ct_in = ct_find(src, dst, sport, dport, e.id[1], DIRECTION_INGRESS);
+    if (ct_in) {
+      fresh.ingress_rule = ct_in->rule_id;
+      in = ct_in->generation;
+    }
     fresh.opened = bpf_ktime_get_ns();
-    fresh.generation = cfg->generation;
-    fresh.egress_rule = p.egress.rule_id;
-    fresh.ingress_rule = p.ingress.rule_id;
-    int initiator = active ? side : !side;
-    if (initiator) {
+    u8 why = why_not(cfg, &e);
+    if (why == ACCEL_REASON_PROBATION)
+      fresh.flags |= CONN_FLAG_CANDIDATE;
+    fresh.reason[0] = why;
+    fresh.reason[1] = why;
+    if (active ? side : !side) {
       fresh.flags |= CONN_FLAG_INITIATOR_1;
-      fresh.endpoint[1] = p.src_endpoint;
-      fresh.endpoint[0] = p.dst_endpoint;
-      fresh.identity[1] = p.src_identity;
-      fresh.identity[0] = p.dst_identity;
+      fresh.endpoint[1] = e.id[0];
+      fresh.endpoint[0] = e.id[1];
+      fresh.identity[1] = e.identity[0];
+      fresh.identity[0] = e.identity[1];
+      fresh.judged[1] = out;
+      fresh.judged[0] = in;
     } else {
-      fresh.endpoint[0] = p.src_endpoint;
-      fresh.endpoint[1] = p.dst_endpoint;
-      fresh.identity[0] = p.src_identity;
-      fresh.identity[1] = p.dst_identity;
+      fresh.endpoint[0] = e.id[0];
+      fresh.endpoint[1] = e.id[1];
+      fresh.identity[0] = e.identity[0];
+      fresh.identity[1] = e.identity[1];
+      fresh.judged[0] = out;
+      fresh.judged[1] = in;
     }
     if (side) {
       fresh.sock[1] = sk;
-      fresh.program[1] = program;
       fresh.cookie[1] = cookie;
     } else {
       fresh.sock[0] = sk;
-      fresh.program[0] = program;
       fresh.cookie[0] = cookie;
     }
-    u8 why = why_not(cfg, &p, &k);
-    if (why == ACCEL_REASON_PROBATION)
-      fresh.flags |= CONN_FLAG_CANDIDATE;
-    fresh.denied = !pair_allowed(&p);
-    fresh.reason[0] = why;
-    fresh.reason[1] = why;
     if (conns.update(&k, &fresh)) {
       count(METRIC_CONNS_MAP_FULL);
       /* still on record: the event below needs no map entry */
     }
-    struct flow_event *e = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
-    if (e) {
-      event_conn(e, &fresh, &k);
-      e->verdict = pair_allowed(&p) ? VERDICT_ALLOW : VERDICT_DENY;
-      events.ringbuf_submit(e, EVENT_QUIET);
+    struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
+    if (event) {
+      event_conn(event, &fresh, &k);
+      events.ringbuf_submit(event, EVENT_QUIET);
     }
     count(METRIC_CONNECTIONS_OPENED);
     c = conns.lookup(&k);
@@ -172,6 +199,14 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     c->reason[0] = c->reason[1] = ACCEL_REASON_MPTCP;
   }
   return 0;
+}
+
+/* The packet hooks pass an open connection without looking at its conntrack entry, so its end is told to it here. */
+static __always_inline void ct_closing(struct ct_entry *e) {
+  if (e) {
+    e->last_seen = bpf_ktime_get_ns();
+    e->flags |= CT_FLAG_CLOSING;
+  }
 }
 
 static __always_inline int closed(struct bpf_sock_ops *s) {
@@ -218,6 +253,13 @@ static __always_inline int closed(struct bpf_sock_ops *s) {
     events.ringbuf_submit(e, EVENT_QUIET);
   }
   count(METRIC_CONNECTIONS_CLOSED);
+  if (flags & CONN_FLAG_INITIATOR_1) {
+    ct_closing(ct_find(k.addr1, k.addr0, k.port1, k.port0, c->endpoint[1], DIRECTION_EGRESS));
+    ct_closing(ct_find(k.addr1, k.addr0, k.port1, k.port0, c->endpoint[0], DIRECTION_INGRESS));
+  } else {
+    ct_closing(ct_find(k.addr0, k.addr1, k.port0, k.port1, c->endpoint[0], DIRECTION_EGRESS));
+    ct_closing(ct_find(k.addr0, k.addr1, k.port0, k.port1, c->endpoint[1], DIRECTION_INGRESS));
+  }
   conns.delete(&k);
   return 0;
 }
@@ -233,15 +275,4 @@ int sockops(struct bpf_sock_ops *s) {
       return closed(s);
   }
   return 0;
-}
-
-/* cgroup sock_create: remember which executable made a socket. Accepted sockets inherit their listener's memory. */
-int sock_create(struct bpf_sock *sk) {
-  if (sk->type != 1 /* SOCK_STREAM */)
-    return 1;
-  u64 inode = current_program();
-  struct sock_mark *m = sock_marks.sk_storage_get(sk, 0, 1 /* BPF_SK_STORAGE_GET_F_CREATE */);
-  if (m)
-    m->program = inode;
-  return 1;
 }

@@ -15,13 +15,15 @@ struct scratch {
   struct decision decision;
   struct answer answer;
   struct answer peer_answer;
+  u32 side; /* of the packet's sender in its connection's record */
+  u32 own;  /* of the pod whose hook runs */
 };
 BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 
 #define TC_PASS (-1) /* TC_ACT_UNSPEC: other filters may follow */
 #define TC_DROP 2
 
-static __always_inline void account(u32 len, u16 reason, u8 direction) {
+static __always_inline void account_drop(u32 len, u16 reason, u8 direction) {
   struct traffic_key k = {.reason = reason, .direction = direction};
   struct traffic_value *v = traffic.lookup(&k);
   if (!v) {
@@ -76,16 +78,13 @@ static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, c
       e->ingress_rule = rule;
     events.ringbuf_submit(e, EVENT_QUIET);
   }
-  account(skb->len, reason, direction);
-  count(METRIC_DROPPED_PACKETS);
-  count_by(METRIC_DROPPED_BYTES, skb->len);
+  account_drop(skb->len, reason, direction);
   return TC_DROP;
 }
 
 static __always_inline int pass(struct __sk_buff *skb, u8 direction) {
-  account(skb->len, 0, direction);
-  count(METRIC_FORWARDED_PACKETS);
-  count_by(METRIC_FORWARDED_BYTES, skb->len);
+  count(direction == DIRECTION_EGRESS ? METRIC_FORWARDED_EGRESS_PACKETS : METRIC_FORWARDED_INGRESS_PACKETS);
+  count_by(direction == DIRECTION_EGRESS ? METRIC_FORWARDED_EGRESS_BYTES : METRIC_FORWARDED_INGRESS_BYTES, skb->len);
   return TC_PASS;
 }
 
@@ -176,6 +175,48 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
     count(METRIC_AUDITED);
 }
 
+/* The record of the connection that this packet belongs to; *own is the side of the pod that is asked. */
+static __always_inline struct conn *conn_of(struct scratch *w, u8 direction) {
+  struct packet *p = &w->packet;
+  struct conn_key k ALIGNED = {};
+  if (p->proto != IPPROTO_TCP || p->tcp_flags & TCP_SYN || p->frag_id)
+    return 0;
+  w->side = conn_side(&k, p->saddr, p->daddr, p->sport, p->dport);
+  w->own = direction == DIRECTION_EGRESS ? w->side : !w->side;
+  return conns.lookup(&k);
+}
+
+/* An open connection of a socket in this pod, judged under the policy in force: nothing else need be asked. */
+static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 direction, u32 id, struct endpoint *ep,
+                                struct config *cfg) {
+  struct conn *c = conn_of(w, direction);
+  if (!c || c->denied)
+    return 0;
+  if (w->own ? c->endpoint[1] != id || c->judged[1] != cfg->generation || !c->cookie[1]
+             : c->endpoint[0] != id || c->judged[0] != cfg->generation || !c->cookie[0])
+    return 0;
+  if (direction == DIRECTION_EGRESS)
+    consider(skb, &w->packet, c, w->side, cfg, ep);
+  return 1;
+}
+
+/* Whether a packet without a conntrack entry answers an open connection: the entry was evicted, the socket is alive. */
+static __always_inline int evicted_reply(struct scratch *w, u32 id, u8 direction) {
+  struct conn *c = conn_of(w, direction);
+  return c && (c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0) != w->side;
+}
+
+/* Remember that this pod's policy let its connection pass, so that the next packet is fast. */
+static __always_inline void judged(struct scratch *w, u32 id, u8 direction, u32 generation) {
+  struct conn *c = conn_of(w, direction);
+  if (!c || c->denied)
+    return;
+  if (w->own && c->endpoint[1] == id)
+    c->judged[1] = generation;
+  if (!w->own && c->endpoint[0] == id)
+    c->judged[0] = generation;
+}
+
 static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   u32 zero = 0;
   struct scratch *w = scratch.lookup(&zero);
@@ -207,6 +248,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     return drop(skb, p, ep, id, direction, reason, 0);
   if (!ep || !cfg || !(ep->flags & ENDPOINT_FLAG_ENROLLED))
     return drop(skb, p, ep, id, direction, DROP_REASON_DROP_EP_NOT_READY, 0);
+  if (fast(skb, w, direction, id, ep, cfg))
+    return pass(skb, direction);
   if (is_link_control(p))
     return TC_PASS;
   if (direction == DIRECTION_EGRESS && endpoint_id_by_addr(p->saddr) != id)
@@ -232,21 +275,9 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       e = 0; /* a new connection on an old tuple */
   }
 
-  struct conn_key nk ALIGNED = {};
-  struct conn *c = 0;
-  int side = 0;
-  if (p->proto == IPPROTO_TCP) {
-    side = conn_side(&nk, p->saddr, p->daddr, p->sport, p->dport);
-    if (!e || direction == DIRECTION_EGRESS)
-      c = conns.lookup(&nk);
-    if (!e && c && !(p->tcp_flags & TCP_SYN)) {
-      /* The entry was evicted, but the socket is alive: judge it the way round it was opened. */
-      int from = c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0;
-      if (from != side) {
-        reply = 1;
-        ct_key_reverse(&k, id, direction, p);
-      }
-    }
+  if (!e && evicted_reply(w, id, direction)) {
+    reply = 1;
+    ct_key_reverse(&k, id, direction, p);
   }
 
   if (!e || e->generation != generation) {
@@ -278,8 +309,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   }
   if (e)
     ct_seen(e, p, skb->len, reply, now);
-  if (direction == DIRECTION_EGRESS && c)
-    consider(skb, &nk, c, side, cfg, ep);
+  judged(w, id, direction, generation);
   return pass(skb, direction);
 }
 

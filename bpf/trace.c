@@ -2,8 +2,8 @@
  *
  * Marks sockets whose programs make a call that cannot see redirected bytes, before that call reads anything. Only rare
  * system calls are watched. A mark bars redirecting to that socket for good; if redirected bytes already wait in it, the
- * call would wait for ever, so the agent is woken to reset the connection, and the program's next sockets stay off the
- * short cut from the start.
+ * call would wait for ever, so the agent is woken to reset the connection, and the endpoint's next connections stay off
+ * the short cut from the start.
  */
 #include "flow.h"
 #include "kernel.h"
@@ -47,14 +47,15 @@ static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int
   return c;
 }
 
-static __always_inline void remember_program(u8 reason) {
-  struct program_key k = {.inode = current_program()};
-  struct program_value v = {.reason = reason, .count = 1};
-  struct program_value *old = programs.lookup(&k);
+/* Keep an endpoint's next connections off the short cut from the start. */
+static __always_inline void remember(u32 endpoint, u8 reason) {
+  struct endpoint_key k = {.id = endpoint};
+  struct caught v = {.reason = reason, .count = 1};
+  struct caught *old = caught.lookup(&k);
   if (old)
     v.count = old->count + 1;
-  if (k.inode)
-    programs.update(&k, &v);
+  if (endpoint)
+    caught.update(&k, &v);
 }
 
 /* `target` 0: bar redirecting to the caller's socket (it reads so); 1: to its peer (it sends so). */
@@ -81,7 +82,7 @@ static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
   if (c->stuck)
     return 0;
   c->stuck = 1;
-  remember_program(reason);
+  remember(side ? c->endpoint[1] : c->endpoint[0], ACCEL_REASON_PROGRAM);
   count(METRIC_STUCK_READERS);
   struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_TRACEPOINT);
   if (e) {
@@ -124,7 +125,7 @@ int enter_recvmsg(struct sys_enter *s) {
 /* What a ring is asked to do passes no system call that is watched here, and splice is among it: the program's sockets
  * stay on TCP from now on. */
 int enter_io_uring_setup(struct sys_enter *s) {
-  remember_program(ACCEL_REASON_IO_URING);
+  remember(current_endpoint(), ACCEL_REASON_IO_URING);
   return 0;
 }
 

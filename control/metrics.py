@@ -17,7 +17,7 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 @dataclasses.dataclass(frozen=True)
 class TrafficRow:
-    """One row of the `traffic` map, summed over the CPUs; reason 0 is forwarded traffic."""
+    """One row of the `traffic` map, summed over the CPUs: what was dropped, and why."""
 
     reason: int
     direction: int
@@ -61,8 +61,8 @@ class Series:
 
 _SHORTCUT_PASS = "Messages that went over TCP although the short cut was open to them, by reason."
 _SHORTCUT_CAUSE = "shortcut_passes"
-_PACKETS = "Packets judged by policy on pods' interfaces."
-_BYTES = "Bytes of packets judged by policy on pods' interfaces."
+_PACKETS = "Packets forwarded on pods' interfaces."
+_BYTES = "Bytes of packets forwarded on pods' interfaces."
 
 SERIES: dict[abi.Metric, Series] = {
     abi.Metric.EVENTS_LOST: Series("flows_lost", "Flow events or lines lost, by where.", ("source", "kernel")),
@@ -91,10 +91,11 @@ SERIES: dict[abi.Metric, Series] = {
     ),
     abi.Metric.LB_TRANSLATED: Series("service_translations", "Calls to a service address sent to a backend."),
     abi.Metric.LB_NO_BACKEND: Series("service_no_backend", "Calls to a service address without a ready backend."),
-    abi.Metric.FORWARDED_PACKETS: Series("packets", _PACKETS, ("verdict", "forwarded")),
-    abi.Metric.DROPPED_PACKETS: Series("packets", _PACKETS, ("verdict", "dropped")),
-    abi.Metric.FORWARDED_BYTES: Series("packet_bytes", _BYTES, ("verdict", "forwarded")),
-    abi.Metric.DROPPED_BYTES: Series("packet_bytes", _BYTES, ("verdict", "dropped")),
+    abi.Metric.REFUSED_CALLS: Series("refused_calls", "connect and sendmsg calls that policy refused with EPERM."),
+    abi.Metric.FORWARDED_INGRESS_PACKETS: Series("forward_count", _PACKETS, ("direction", "ingress")),
+    abi.Metric.FORWARDED_EGRESS_PACKETS: Series("forward_count", _PACKETS, ("direction", "egress")),
+    abi.Metric.FORWARDED_INGRESS_BYTES: Series("forward_bytes", _BYTES, ("direction", "ingress")),
+    abi.Metric.FORWARDED_EGRESS_BYTES: Series("forward_bytes", _BYTES, ("direction", "egress")),
     abi.Metric.AUDITED: Series("policy_audited", "Verdicts that a policy in audit mode would have made a denial."),
     abi.Metric.POLICY_LOOKUPS: Series("policy_lookups", "Questions to the policy map."),
 }
@@ -131,17 +132,11 @@ def _direction(number: int) -> str:
 def _traffic(rows: Iterable[TrafficRow]) -> Iterator[core.CounterMetricFamily]:
     drops = core.CounterMetricFamily("sockmesh_drop_count", "Packets dropped.", labels=["reason", "direction"])
     drop_bytes = core.CounterMetricFamily("sockmesh_drop_bytes", "Bytes dropped.", labels=["reason", "direction"])
-    forwards = core.CounterMetricFamily("sockmesh_forward_count", "Packets forwarded.", labels=["direction"])
-    forward_bytes = core.CounterMetricFamily("sockmesh_forward_bytes", "Bytes forwarded.", labels=["direction"])
     for row in rows:
         direction = _direction(row.direction)
-        if row.reason:
-            drops.add_metric([_reason(row.reason), direction], row.packets)
-            drop_bytes.add_metric([_reason(row.reason), direction], row.bytes)
-        else:
-            forwards.add_metric([direction], row.packets)
-            forward_bytes.add_metric([direction], row.bytes)
-    yield from (drops, drop_bytes, forwards, forward_bytes)
+        drops.add_metric([_reason(row.reason), direction], row.packets)
+        drop_bytes.add_metric([_reason(row.reason), direction], row.bytes)
+    yield from (drops, drop_bytes)
 
 
 def _flow_log(stats: log.FlowLogStats) -> Iterator[core.Metric]:

@@ -129,14 +129,14 @@ class AccelReason(enum.IntEnum):
     URGENT = 10  # urgent data (MSG_OOB) was sent
     MPTCP = 11
     ULP = 12  # kernel TLS or another upper layer protocol
-    PROGRAM = 13  # this program was caught mixing plain reads and splice(2) before
+    PROGRAM = 13  # a program of this endpoint was caught mixing plain reads and splice(2) before
     DENIED = 14  # policy denies the pair
     MAP_FULL = 15
     LOOPBACK = 16
     ENROL_FAILED = 17  # the kernel refused to put the socket into the sockhash
     FOREIGN = 18  # another program already owns the socket (psock present)
     PEEK_OFF = 19  # SO_PEEK_OFF is set
-    IO_URING = 20  # its program uses io_uring, whose splices no hook sees
+    IO_URING = 20  # a program of this endpoint uses io_uring, whose splices no hook sees
 
 
 class EndpointFlag(enum.IntFlag):
@@ -192,14 +192,15 @@ class Metric(enum.IntEnum):
     STUCK_READERS = 17
     LB_TRANSLATED = 18
     LB_NO_BACKEND = 19
-    FORWARDED_PACKETS = 20
-    FORWARDED_BYTES = 21
-    DROPPED_PACKETS = 22
-    DROPPED_BYTES = 23
+    FORWARDED_INGRESS_PACKETS = 20
+    FORWARDED_INGRESS_BYTES = 21
+    FORWARDED_EGRESS_PACKETS = 22
+    FORWARDED_EGRESS_BYTES = 23
     AUDITED = 24
     POLICY_LOOKUPS = 25
     PASS_GONE = 26  # the peer's socket was closed or replaced
     REDIRECT_FAILED = 27
+    REFUSED_CALLS = 28  # connect and sendmsg calls that got EPERM
 
 
 @record
@@ -344,7 +345,6 @@ class Conn(Record):
     opened: U64
     cookie: U64x2  # socket cookies; 0: that end is not ours
     sock: U64x2  # kernel addresses of the tcp_socks, checked by cookie at each use
-    program: U64x2  # inode of the executable that made the socket
     redirect_bytes: U64x2  # sent by that side over the short cut
     redirect_msgs: U64x2
     tcp_sent: U64x2  # TCP's own counters, known once that side has closed
@@ -357,6 +357,7 @@ class Conn(Record):
     ingress_rule: U32
     generation: U32
     flags: U32  # ConnFlag.INITIATOR_1, CANDIDATE and AUDITED: written once, when the record is made
+    judged: U32x2  # generation under which the packet hook of that side's pod last let it pass
     # A byte for each fact that changes, so that two CPUs never write one word: BPF has no atomic `or` before v5.12.
     reason: U8x2  # AccelReason: why bytes *to* that side are, or are not, redirected
     marked: U8x2  # AccelReason that bars redirecting to that side for good; 0: none
@@ -438,12 +439,9 @@ class FragValue(Record):
 
 
 @record
-class ProgramKey(Record):
-    inode: U64
+class Caught(Record):
+    """An endpoint whose program reads in a way that no hook can see coming: kept off the short cut."""
 
-
-@record
-class ProgramValue(Record):
     reason: U32  # AccelReason
     count: U32
 
@@ -455,9 +453,9 @@ class Counter(Record):
 
 @record
 class TrafficKey(Record):
-    """One row of the drop and forward counters."""
+    """One row of the drop counters."""
 
-    reason: U16  # DropReason; 0: forwarded
+    reason: U16  # DropReason
     direction: U8
     pad: U8 = 0
 
@@ -466,13 +464,6 @@ class TrafficKey(Record):
 class TrafficValue(Record):
     packets: U64
     bytes: U64
-
-
-@record
-class SockMark(Record):
-    """Kept in the socket's own storage from socket(2) on; accepted sockets inherit their listener's."""
-
-    program: U64  # inode of the executable
 
 
 @record
@@ -543,10 +534,9 @@ MAPS: tuple[MapSpec, ...] = (
     MapSpec("backends", "hash", BackendKey, Backend, 65536),
     MapSpec("reverse", "lru_hash", ReverseKey, ReverseValue, 65536),
     MapSpec("frags", "lru_hash", FragKey, FragValue, 8192),
-    MapSpec("programs", "lru_hash", ProgramKey, ProgramValue, 1024),
+    MapSpec("caught", "lru_hash", EndpointKey, Caught, 4096),
     MapSpec("counters", "percpu_array", None, Counter, 64),
     MapSpec("traffic", "percpu_hash", TrafficKey, TrafficValue, 1024),
-    MapSpec("sock_marks", "sk_storage", None, SockMark, 0, BPF_F_NO_PREALLOC | 0x200),  # BPF_F_CLONE
     MapSpec("events", "ringbuf", None, FlowEvent, 4 << 20),  # bytes
 )
 

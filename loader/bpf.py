@@ -52,7 +52,6 @@ class MapType(enum.IntEnum):
     lru_hash = 9
     lpm_trie = 11
     sockhash = 18
-    sk_storage = 24
     ringbuf = 27
 
 
@@ -77,16 +76,8 @@ def _buffer(raw: bytes) -> "ctypes.Array[ctypes.c_char]":
     return ctypes.create_string_buffer(raw, len(raw))
 
 
-def load_btf(blob: bytes) -> int:
-    data = _buffer(blob)
-    return call(Cmd.BTF_LOAD, struct.pack("=QQIII4x", _pointer(data), 0, len(blob), 0, 0))
-
-
-def create_map(
-    kind: MapType, key: int, value: int, entries: int, flags: int, name: str, btf: tuple[int, int, int] | None = None
-) -> int:
-    """Return the fd of a new map; sizes in bytes; btf is (fd, key type id, value type id)."""
-    btf_fd, btf_key, btf_value = btf or (0, 0, 0)
+def create_map(kind: MapType, key: int, value: int, entries: int, flags: int, name: str) -> int:
+    """Return the fd of a new map; sizes in bytes."""
     attr = struct.pack(
         "=IIIIIII16sIIII",
         int(kind),
@@ -98,9 +89,9 @@ def create_map(
         0,
         name.encode()[:15],
         0,
-        btf_fd,
-        btf_key,
-        btf_value,
+        0,
+        0,
+        0,
     )
     return call(Cmd.MAP_CREATE, attr)
 

@@ -172,7 +172,7 @@ class Maps:
     backends: Map[abi.BackendKey, abi.Backend]
     reverse: Map[abi.ReverseKey, abi.ReverseValue]
     frags: Map[abi.FragKey, abi.FragValue]
-    programs: Map[abi.ProgramKey, abi.ProgramValue]
+    caught: Map[abi.EndpointKey, abi.Caught]
     counters: Map[Record, abi.Counter]
     traffic: Map[abi.TrafficKey, abi.TrafficValue]
 
@@ -252,14 +252,4 @@ def _check(spec: abi.MapSpec, fd: int) -> None:
 
 def _create(spec: abi.MapSpec) -> int:
     key, value = sizes(spec)
-    btf = None
-    if spec.type == "sk_storage":  # the kernel takes socket storage only with a type description (5.2)
-        btf = (bpf.load_btf(storage_btf(value)), 1, 2)
-    return bpf.create_map(bpf.MapType[spec.type], key, value, spec.max_entries, spec.flags, f"sm_{spec.name}", btf)
-
-
-def storage_btf(value: int) -> bytes:
-    """Return BTF with type 1 `int` (the key) and type 2 `value`, an integer of the value's size (1 to 8 bytes)."""
-    strings = b"\0int\0value\0"
-    kinds = struct.pack("<IIII", 1, 1 << 24, 4, 32 | 1 << 24) + struct.pack("<IIII", 5, 1 << 24, value, value * 8)
-    return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(kinds), len(kinds), len(strings)) + kinds + strings
+    return bpf.create_map(bpf.MapType[spec.type], key, value, spec.max_entries, spec.flags, f"sm_{spec.name}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from loader import attach, bpf, btf, compiler, headers, maps, mounts, netns, programs, sockdiag
+from loader import attach, bpf, btf, compiler, headers, mounts, netns, programs, sockdiag
 from loader.bpf import MapType, call_helper, exit_with
 from loader.errors import PrivilegeMissing
 
@@ -74,14 +74,7 @@ def type_information() -> str:
 
 
 def _create(kind: MapType, key: int, value: int, entries: int, flags: int = 0) -> int:
-    described = None
-    if kind is MapType.sk_storage:
-        described = (bpf.load_btf(maps.storage_btf(value)), 1, 2)
-    try:
-        return bpf.create_map(kind, key, value, entries, flags, "sm_probe", described)
-    finally:
-        if described:
-            os.close(described[0])
+    return bpf.create_map(kind, key, value, entries, flags, "sm_probe")
 
 
 def makes(kind: MapType, key: int, value: int, entries: int, flags: int = 0) -> Callable[[], str]:

@@ -9,7 +9,6 @@ class ProgType(enum.IntEnum):
 
     SCHED_CLS = 3
     TRACEPOINT = 5
-    CGROUP_SOCK = 9
     SOCK_OPS = 13
     SK_MSG = 16
     CGROUP_SOCK_ADDR = 18
@@ -19,7 +18,6 @@ class AttachType(enum.IntEnum):
     """Attach types by the kernel's numbers (enum bpf_attach_type)."""
 
     NONE = -1
-    CGROUP_INET_SOCK_CREATE = 2
     CGROUP_SOCK_OPS = 3
     SK_MSG_VERDICT = 7
     CGROUP_INET4_CONNECT = 10
@@ -85,7 +83,6 @@ PROGRAMS: tuple[ProgramSpec, ...] = (
     ProgramSpec("sockaddr.c", "getpeername4", _ADDR, _CG, AttachType.CGROUP_INET4_GETPEERNAME),
     ProgramSpec("sockaddr.c", "getpeername6", _ADDR, _CG, AttachType.CGROUP_INET6_GETPEERNAME),
     ProgramSpec("sockops.c", "sockops", ProgType.SOCK_OPS, _CG, AttachType.CGROUP_SOCK_OPS),
-    ProgramSpec("sockops.c", "sock_create", ProgType.CGROUP_SOCK, _CG, AttachType.CGROUP_INET_SOCK_CREATE),
     ProgramSpec("skmsg.c", "skmsg", ProgType.SK_MSG, Target.SOCKHASH, AttachType.SK_MSG_VERDICT, "", "acceleration"),
     *(_trace(name) for name in _TRACED),
 )
@@ -124,11 +121,10 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_SOCKET_SK": (("socket", "sk"),),
     "OFF_FILE_FLAGS": (("file", "f_flags"),),
     "OFF_FILE_PRIVATE": (("file", "private_data"),),
-    "OFF_FILE_INODE": (("file", "f_inode"),),
-    "OFF_INODE_INO": (("inode", "i_ino"),),
     "OFF_TASK_FILES": (("task_struct", "files"),),
-    "OFF_TASK_MM": (("task_struct", "mm"),),
-    "OFF_MM_EXE": (("mm_struct", "exe_file"),),
+    "OFF_TASK_NSPROXY": (("task_struct", "nsproxy"),),
+    "OFF_NSPROXY_NET": (("nsproxy", "net_ns"),),
+    "OFF_NET_COOKIE": (("net", "net_cookie"),),
     "OFF_FILES_FDT": (("files_struct", "fdt"),),
     "OFF_FDT_FD": (("fdtable", "fd"),),
     "OFF_FDT_MAX": (("fdtable", "max_fds"),),

@@ -2,6 +2,7 @@
 which get a record now and then.
 """
 
+import struct
 import time
 from collections.abc import Iterator, Mapping
 
@@ -21,12 +22,12 @@ def limit_s(proto: int, flags: int, config: abi.Config) -> int:
 
 
 def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent]:
-    """Delete dead conntrack entries; yield the CLOSE of each whose opening was recorded by the packet hook."""
-    dead = [
-        (key, value)
-        for key, value in opened.ct.items()
-        if now - value.last_seen > limit_s(key.proto, value.flags, config) * 1_000_000_000
-    ]
+    """Delete dead conntrack entries; yield the CLOSE of each whose opening was recorded by the packet hook.
+
+    The kernel takes a dead entry for none, and its LRU makes room: those that nobody was told of stay until a quiet
+    moment, so that a node with many short connections does not pay twice for each.
+    """
+    dead = [(abi.CtKey.unpack(key), abi.CtEntry.unpack(raw)) for key, raw in _dead(opened, config, now)]
     for key, value in dead:
         if not opened.ct.delete(key) or not value.flags & abi.CtFlag.REPORTED:
             continue
@@ -46,6 +47,33 @@ def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent
             direction=key.direction, verdict=int(abi.Verdict.ALLOW), tx_bytes=value.tx_bytes, rx_bytes=value.rx_bytes,
             duration=value.last_seen - value.created,
         )  # fmt: skip
+
+
+_LAST_SEEN = next(at for name, _, at in abi.CtEntry.FIELDS if name == "last_seen")
+_FLAGS = next(at for name, _, at in abi.CtEntry.FIELDS if name == "flags")
+_PROTO = next(at for name, _, at in abi.CtKey.FIELDS if name == "proto")
+_QUIET = 2048  # so many unreported entries may be deleted in one round
+
+
+def _dead(opened: Maps, config: abi.Config, now: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield raw dead entries: all that were reported, and some of the others."""
+    limits = {
+        (proto, flags): limit_s(proto, flags, config) * 1_000_000_000
+        for proto in range(256)
+        for flags in (0, int(abi.CtFlag.CLOSING))
+    }
+    read = struct.Struct("=Q").unpack_from
+    closing, reported = int(abi.CtFlag.CLOSING), int(abi.CtFlag.REPORTED)
+    quiet = _QUIET
+    for key, raw in opened.ct.raw_items():
+        flags = raw[_FLAGS]
+        if now - read(raw, _LAST_SEEN)[0] <= limits[key[_PROTO], flags & closing]:
+            continue
+        if not flags & reported:
+            if not quiet:
+                continue
+            quiet -= 1
+        yield key, raw
 
 
 Counts = Mapping[sockdiag.SocketName, tuple[int, int]]

@@ -23,7 +23,7 @@ def gather(place: Place) -> health.Health:
         entries = {name: opened[name].count() for name in COUNTED}
         kernel_lost = opened.counter(abi.Metric.EVENTS_LOST)
         redirected = opened.counter(abi.Metric.REDIRECT_BYTES)
-        dropped = opened.counter(abi.Metric.DROPPED_PACKETS)
+        dropped = sum(value.packets for _, value in opened.traffic.items())
     fills = tuple(
         health.MapFill(path.name, entries.get(path.name, 0), _limit(path.name), int(info.get("memlock", 0)))
         for kind, path in pins.pinned(place.pin_dir)

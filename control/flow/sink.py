@@ -52,6 +52,10 @@ class FileSink:
         done = 0
         try:
             size = self._ready()
+            block = b"".join(lines)
+            if size + len(block) <= self._limit:
+                self._append(block, size)
+                done = len(lines)
             while done < len(lines):
                 room = self._limit - size
                 count, length = 1, len(lines[done])  # a line longer than the limit still gets a file of its own

@@ -1,7 +1,7 @@
 """The datapath's counters in words: what happened, how often, on which CPU, and how fast it goes on."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from control.metrics import SERIES
 from loader import abi
@@ -44,12 +44,22 @@ def counters(first: Reading, then: Reading | None = None, seconds: float = 0.0) 
     return tuple(out)
 
 
-def traffic(entries: Iterable[tuple[abi.TrafficKey, abi.TrafficValue]]) -> tuple[TrafficRow, ...]:
-    """Return the rows of the traffic map: forwarded first, then drops by how many."""
+def traffic(
+    entries: Iterable[tuple[abi.TrafficKey, abi.TrafficValue]], counted: Callable[[abi.Metric], int]
+) -> tuple[TrafficRow, ...]:
+    """Return what was forwarded, from the counters, then the drops of the traffic map by how many."""
+    metric = abi.Metric
     out = [
+        TrafficRow("forwarded", False, direction, counted(packets), counted(octets))
+        for direction, packets, octets in (
+            ("ingress", metric.FORWARDED_INGRESS_PACKETS, metric.FORWARDED_INGRESS_BYTES),
+            ("egress", metric.FORWARDED_EGRESS_PACKETS, metric.FORWARDED_EGRESS_BYTES),
+        )
+        if counted(packets)
+    ] + [
         TrafficRow(
             outcome=_reason(key.reason),
-            dropped=key.reason != 0,
+            dropped=True,
             direction="egress" if key.direction == abi.Direction.EGRESS else "ingress",
             packets=value.packets,
             bytes=value.bytes,
@@ -60,8 +70,6 @@ def traffic(entries: Iterable[tuple[abi.TrafficKey, abi.TrafficValue]]) -> tuple
 
 
 def _reason(number: int) -> str:
-    if not number:
-        return "forwarded"
     try:
         return abi.DropReason(number).name
     except ValueError:

@@ -48,10 +48,10 @@ def content(opened: Maps, names: Names, links: dict[str, list[str]], now: int, m
     yield section("conns", lambda found: socks.rows(found, names, opened.ct.get, now))
     yield section("ct", lambda found: tracking.rows(found, names, config.generation, now))
     yield section("services", lambda found: services.rows(found, opened.backends.items(), names))
-    yield section("traffic", counters.traffic)
+    yield section("traffic", lambda found: counters.traffic(found, opened.counter))
     for name in ("endpoint_ips", "endpoint_netns", "endpoint_ifaces", "backends", "reverse", "frags"):
         yield section(name, lambda found: [plain(key) | plain(value) for key, value in found])
-    yield section("programs", lambda found: [plain(k) | plain(v) | {"word": accel_word(v.reason)} for k, v in found])
+    yield section("caught", lambda found: [plain(k) | plain(v) | {"word": accel_word(v.reason)} for k, v in found])
     cookies, cut = _bounded(opened.socks.raw_items(), most)
     yield "socks", {"rows": [abi.CookieKey.unpack(key).cookie for key, _ in cookies], "cut": cut}
     readings = [[cpu.value for cpu in opened.counters.cpus_at(int(metric))] for metric in abi.Metric]

@@ -159,8 +159,7 @@ class Ground:
     def _enrol(self, pod: Pod) -> None:
         """Attach the pinned programs to one pod and write its map entries, the interface's last."""
         for spec in programs.PROGRAMS:
-            # Not sock_create: it would remember this interpreter, and one that was once caught splicing is barred.
-            if spec.target is programs.Target.CGROUP and spec.function != "sock_create":
+            if spec.target is programs.Target.CGROUP:
                 self._link(pod, spec)
         progs: dict[programs.Target, tuple[str, int]] = {
             spec.target: (f"sockmesh_{spec.function}", self._program(spec))

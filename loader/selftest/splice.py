@@ -6,7 +6,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from loader import abi
 from loader.selftest.ground import Ground
@@ -75,8 +74,6 @@ def late(ground: Ground, deadline: Deadline) -> None:
 
 def too_late(ground: Ground, deadline: Deadline) -> None:
     """A program that splices while redirected bytes wait: found at once, and ended by a reset as the agent does it."""
-    inode = abi.ProgramKey(Path("/proc/self/exe").stat().st_ino)
-    known = ground.maps.programs.get(inode)
     try:
         with connected(ground, deadline) as link, _pipe() as (_, into):
             link.enrol(deadline)
@@ -92,11 +89,9 @@ def too_late(ground: Ground, deadline: Deadline) -> None:
                 link.server.shutdown(socket.SHUT_RDWR)
                 reader.join(deadline.left())
     finally:
-        # This interpreter is now known as one that mixes reads and splices; that was no fault of the node's programs.
-        if known:
-            ground.maps.programs.put(inode, known)
-        else:
-            ground.maps.programs.delete(inode)
+        # The pod is now known as one that mixes reads and splices; the cases that follow must not suffer for it.
+        for pod in ground.pods:
+            ground.maps.caught.delete(abi.EndpointKey(pod.id))
 
 
 def _splice_once(sock: socket.socket, into: int) -> None:

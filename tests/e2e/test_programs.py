@@ -29,6 +29,14 @@ class Stage:
     directory: Path
 
 
+@pytest.fixture(autouse=True)
+def nobody_caught(stage: Stage) -> Iterator[None]:
+    """Forget after each test which pods were caught splicing: one test must not decide another's."""
+    yield
+    for pod in (stage.server, stage.proxy, stage.client):
+        haproxy.remember(stage.mesh, pod, caught=False)
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with Node("programs") as node:
@@ -101,7 +109,7 @@ def test_nginx_reverse_proxy(stage: Stage) -> None:
 def test_haproxy(stage: Stage, way: str) -> None:
     """The mesh knows already that this program splices, if it is told to: not one request fails then."""
     splices = "splice" in way
-    haproxy.remember(stage.mesh, caught=splices)
+    haproxy.remember(stage.mesh, stage.proxy, caught=splices)
 
     def scenario() -> object:
         with ExitStack() as stack:
@@ -121,7 +129,7 @@ def test_haproxy(stage: Stage, way: str) -> None:
 
 def test_haproxy_is_caught_splicing(stage: Stage) -> None:
     """Who reads for long and then splices loses that connection, on record, and is never redirected to again."""
-    haproxy.remember(stage.mesh, caught=False)
+    haproxy.remember(stage.mesh, stage.proxy, caught=False)
     broken: list[list[int]] = []
 
     def scenario() -> None:

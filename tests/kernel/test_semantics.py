@@ -37,8 +37,8 @@ def host() -> Iterator[Host]:
 
 def told(host: Host, which: str, family: int, accelerated: bool) -> list[str]:
     """Run a scenario on one connection and return what was seen."""
-    for key, _ in list(host.maps.programs.items()):
-        host.maps.programs.delete(key)  # a scenario may have put this very program off the short cut
+    for key, _ in list(host.maps.caught.items()):
+        host.maps.caught.delete(key)  # a scenario may have put this very pod off the short cut
     makers = host.fast if accelerated else host.plain
     this = scenarios.ALL[which]
     pair = connect(*makers, host.maps, family, this.prepare)

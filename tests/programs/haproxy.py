@@ -1,11 +1,11 @@
 """haproxy: four ways to one origin, two of them with splice(2)."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from loader import abi
+from loader.record import pack_addr
 from tests.hosts import Mesh, Pod
 from tests.programs import running
 
@@ -20,10 +20,12 @@ def proxy(pod: Pod, directory: Path, origin: str) -> Iterator[dict[str, str]]:
         yield {name: f"{pod.ip}:{port}" for name, port in PORTS.items()}
 
 
-def remember(mesh: Mesh, caught: bool) -> None:
-    """Make the mesh believe that haproxy was, or was not, caught splicing: one test must not decide another's."""
-    key = abi.ProgramKey(inode=Path(shutil.which("haproxy") or "").resolve().stat().st_ino)
+def remember(mesh: Mesh, pod: Pod, caught: bool) -> None:
+    """Make the mesh believe that the pod was, or was not, caught splicing: one test must not decide another's."""
     with mesh.open_maps() as maps:
-        maps.programs.delete(key)
+        ref = maps.endpoint_ips.get(abi.AddrKey(pack_addr(pod.ip)))
+        assert ref, f"{pod.name} is not an endpoint"
+        key = abi.EndpointKey(ref.id)
+        maps.caught.delete(key)
         if caught:
-            maps.programs.put(key, abi.ProgramValue(reason=int(abi.AccelReason.SPLICE), count=1))
+            maps.caught.put(key, abi.Caught(reason=int(abi.AccelReason.PROGRAM), count=1))

@@ -11,7 +11,7 @@ from control.inspect import pins
 from loader import abi
 from loader.errors import MeshError
 
-_UNCOUNTABLE = ("ringbuf", "sk_storage")
+_UNCOUNTABLE = ("ringbuf",)
 
 
 def _entries(row: pins.PinRow) -> str:

@@ -20,7 +20,7 @@ _COLUMNS = (
 
 def _rows(place: Place) -> tuple[counters.TrafficRow, ...]:
     with place.maps() as opened:
-        return counters.traffic(opened.traffic.items())
+        return counters.traffic(opened.traffic.items(), opened.counter)
 
 
 @click.group()
