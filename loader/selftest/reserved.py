@@ -35,6 +35,7 @@ def _doomed(maps: Maps) -> Iterator[tuple[str, list[abi.Record]]]:
     yield "endpoint_netns", [k for k, v in maps.endpoint_netns.items() if is_reserved(v.id)]
     yield "endpoint_ips", [k for k, v in maps.endpoint_ips.items() if is_reserved(v.id)]
     yield "endpoints", [k for k, _ in maps.endpoints.items() if is_reserved(k.id)]
+    yield "caught", [k for k, _ in maps.caught.items() if is_reserved(k.id)]
     yield "ipcache", [k for k, v in maps.ipcache.items() if is_reserved(v.identity)]
     yield "policy", [k for k, _ in maps.policy.items() if is_reserved(k.set_id)]
     yield "conns", [k for k, v in maps.conns.items() if any(is_reserved(e) for e in v.endpoint)]

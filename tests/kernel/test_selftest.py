@@ -27,7 +27,7 @@ CONFIG = abi.Config(
     generation=1, probation_packets=16, udp_timeout_s=30, tcp_timeout_s=3600, tcp_close_timeout_s=10, icmp_timeout_s=30,
     acceleration=0, self_test=0,
 )  # fmt: skip
-MAPS = ("endpoints", "endpoint_ips", "endpoint_netns", "endpoint_ifaces", "ipcache", "policy", "conns", "programs")
+MAPS = ("endpoints", "endpoint_ips", "endpoint_netns", "endpoint_ifaces", "ipcache", "policy", "conns", "caught")
 
 
 @pytest.fixture(scope="module")
