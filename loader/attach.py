@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from loader import bpf, mounts, programs
-from loader.errors import AttachFailed, FeatureUnsupported
+from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported
 
 PARENT = {programs.Target.INGRESS: 0xFFFFFFF2, programs.Target.EGRESS: 0xFFFFFFF3}
 _CLSACT = 0xFFFF0000
@@ -31,12 +31,12 @@ def _link_target(fd: int) -> int:
 
 
 def cgroup(pin_dir: Path, owner: str, path: str, spec: programs.ProgramSpec, prog: int) -> None:
-    """Attach to one cgroup, or put prog behind the link that is there; raises AttachFailed."""
+    """Attach to one cgroup, or put prog behind the link that is there; raises CgroupFailed."""
     pinned = link_path(pin_dir, owner, spec.function)
     try:
         target = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise AttachFailed(f"cgroup {path}: {error.strerror}: is the workload still there?") from error
+        raise CgroupFailed(f"cgroup {path}: {error.strerror}: is the workload still there?") from error
     try:
         if _replace(pinned, prog, os.stat(path).st_ino):
             return
@@ -46,7 +46,7 @@ def cgroup(pin_dir: Path, owner: str, path: str, spec: programs.ProgramSpec, pro
         finally:
             os.close(link)
     except OSError as error:
-        raise AttachFailed(f"cgroup {path}: cannot attach {spec.function}: {error.strerror}") from error
+        raise CgroupFailed(f"cgroup {path}: cannot attach {spec.function}: {error.strerror}") from error
     finally:
         os.close(target)
 
@@ -141,3 +141,11 @@ def remove_links(pin_dir: Path, owner: str) -> None:
         if path.name.startswith(owner + "-"):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+
+def rename_links(pin_dir: Path, old: str, new: str) -> None:
+    """Give the links of one owner to another that has none; they stay attached meanwhile."""
+    for path in sorted((pin_dir / "links").glob(f"{old}-*")):
+        target = path.with_name(new + path.name.removeprefix(old))
+        if not target.exists():
+            os.rename(path, target)

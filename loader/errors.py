@@ -37,6 +37,10 @@ class AttachFailed(MeshError):
     """The operator must look at a cgroup, interface or network namespace: which one, and what the kernel said."""
 
 
+class CgroupFailed(AttachFailed):
+    """As AttachFailed: a workload's cgroup cannot have hooks, so that only its packets are under policy."""
+
+
 class AgentUnavailable(MeshError):
     """The operator must start the agent or give the right socket path."""
 

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from loader import abi, attach, bpf, compiler, headers, maps, mounts, programs
-from loader.errors import AttachFailed, FeatureUnsupported, MeshError, PrivilegeMissing
+from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported, MeshError, PrivilegeMissing
 
 ATTACH_CAPABILITIES = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 
@@ -107,32 +107,42 @@ class Mesh:
         return ""
 
     def attach(self, id: int, interface: str, ifindex: int, cgroup: str) -> None:
-        """Attach one endpoint's hooks, or replace what hangs there; all or nothing. Raises AttachFailed."""
+        """Attach one endpoint's hooks, or replace what hangs there.
+
+        Raises AttachFailed; when it is a CgroupFailed the packet filters hang, and no hook of the cgroup does.
+        """
         owner = f"endpoint-{id}"
-        fresh = not any((self.pin_dir / "links").glob(owner + "-*"))
+        attach.filters(
+            interface, ifindex,
+            {
+                spec.target: (f"sockmesh_{spec.function}", self._progs[spec.function])
+                for spec in programs.PROGRAMS
+                if spec.target in (programs.Target.INGRESS, programs.Target.EGRESS)
+            },
+        )  # fmt: skip
+        if not cgroup:
+            attach.remove_links(self.pin_dir, owner)
+            return
         try:
-            attach.filters(
-                interface, ifindex,
-                {
-                    spec.target: (f"sockmesh_{spec.function}", self._progs[spec.function])
-                    for spec in programs.PROGRAMS
-                    if spec.target in (programs.Target.INGRESS, programs.Target.EGRESS)
-                },
-            )  # fmt: skip
-            if cgroup:
-                for spec in programs.PROGRAMS:
-                    if spec.target is programs.Target.CGROUP:
-                        attach.cgroup(self.pin_dir, owner, cgroup, spec, self._progs[spec.function])
-            else:
-                attach.remove_links(self.pin_dir, owner)
-        except BaseException:
-            if fresh:
-                self.detach(id, ifindex)
+            for spec in programs.PROGRAMS:
+                if spec.target is programs.Target.CGROUP:
+                    attach.cgroup(self.pin_dir, owner, cgroup, spec, self._progs[spec.function])
+        except CgroupFailed:
+            attach.remove_links(self.pin_dir, owner)
             raise
 
-    def detach(self, id: int, ifindex: int) -> None:
-        """Take one endpoint's hooks away; what is already gone is no error."""
+    def hand_over(self, old: int, new: int) -> None:
+        """Let an endpoint have the cgroup hooks of the one whose place it takes; they are in force all the time."""
+        attach.rename_links(self.pin_dir, f"endpoint-{old}", f"endpoint-{new}")
+
+    def detach(self, id: int, ifindex: int = 0) -> None:
+        """Take one endpoint's hooks away, the filters of its interface too if given; what is gone is no error."""
         attach.remove_links(self.pin_dir, f"endpoint-{id}")
+        if ifindex:
+            self.release(ifindex)
+
+    def release(self, ifindex: int) -> None:
+        """Take the filters off an interface."""
         attach.remove_filters(ifindex)
 
     def attached(self) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from loader.errors import AttachFailed
 BPF = Path("/sys/fs/bpf")
 TRACEFS = Path("/sys/kernel/tracing")
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_CGROUP2_MAGIC = 0x63677270
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -33,6 +34,14 @@ def cgroup2() -> Path | None:
         if kind == "cgroup2":
             return Path(where.encode().decode("unicode_escape"))
     return None
+
+
+def is_cgroup2(path: str) -> bool:
+    """Return whether path is a directory of cgroup v2."""
+    answer = ctypes.create_string_buffer(256)  # struct statfs, which begins with the type
+    if not os.path.isdir(path) or _libc.statfs(os.fsencode(path), answer) != 0:
+        return False
+    return ctypes.c_long.from_buffer(answer).value == _CGROUP2_MAGIC
 
 
 def ensure(kind: str, where: Path) -> bool:

@@ -42,7 +42,7 @@ class Agent:
         self.flows = flow_log.FlowLog(
             [sink.make(t, opts.flow_log_max_bytes, opts.flow_log_files) for t in opts.flow_log], self.node
         )
-        self.workloads = workloads.Workloads(self.mesh)
+        self.workloads = workloads.Workloads(self.mesh, self.names)
         self.snapshot: model.Snapshot | None = None
         self.problems: tuple[model.Problem, ...] = ()
         self.have = apply.current(self.mesh.maps)
@@ -99,35 +99,37 @@ class Agent:
     def reconcile(self, force: bool = False) -> None:
         """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
         loaded = directory.load(self.opts.config_dir, self.snapshot)
-        snapshot, problems = loaded.snapshot, list(loaded.problems)
-        local = [w for w in snapshot.workloads if w.is_local(self.node)]
-        facts, missing = self.workloads.facts(local)
-        problems += missing
+        problems = list(loaded.problems)
+        applied = False
         try:
-            applied = self._apply(snapshot, facts, problems, force)
+            for _ in range(2):
+                survey = self.workloads.survey(w for w in loaded.snapshot.workloads if w.is_local(self.node))
+                changed, failed, refused = self._apply(loaded.snapshot, survey, force)
+                applied |= changed
+                if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
+                    break
+            problems += [*survey.problems, *failed]
         except (MapFull, ValueError) as error:
-            problems.append(model.Problem(str(self.opts.config_dir), "", str(error)))
-            applied = False
+            problems += [*survey.problems, model.Problem(str(self.opts.config_dir), "", str(error))]
         self._report(tuple(problems))
         if applied:
             self._enforce()
 
     def _apply(
-        self,
-        snapshot: model.Snapshot,
-        facts: dict[workloads.Key, compiler.EndpointFacts],
-        problems: list[model.Problem],
-        force: bool,
-    ) -> bool:
+        self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
+    ) -> tuple[bool, list[model.Problem], bool]:
+        """Bring maps and hooks to a snapshot; return whether anything changed, what failed, and as `attach` does."""
         node = compiler.NodeInfo(self.node, self.opts.node_ips, self.opts.cluster_cidrs)
-        want, known, allocation = compiler.compile_state(snapshot, self.allocation, facts, node)
+        found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
+        really = dataclasses.replace(snapshot, workloads=tuple(found))
+        want, known, allocation = compiler.compile_state(really, self.allocation, survey.facts, node)
         apply.check_room(self.have, want)
-        before = {k.id: v for k, v in self.have["endpoints"].items() if isinstance(k, abi.EndpointKey)}
+        before = {k.id: v.ifindex for k, v in self.have["endpoints"].items()}  # type: ignore[attr-defined]
         changed = apply.apply(self.mesh.maps, self.have, want)
         self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
         self.snapshot, self.allocation = snapshot, allocation
         self.view = evaluate.View(want)
-        self._attach(want, known, problems, before, force)
+        failures, refused = self.workloads.attach(_places(want, known), before, force)
         if changed or force:
             self.revision += 1
             with self._config_lock:
@@ -135,7 +137,8 @@ class Agent:
         self.names = dataclasses.replace(known, node=self.node, revision=self.revision)
         self.recorder.update(self.names)
         state.save(self.opts.run_dir, self.allocation, self.names)
-        return changed or force
+        failed = [model.Problem("", f"Workload {known.endpoint(id)}", str(error)) for id, error in failures]
+        return changed or force, failed, refused
 
     def reconcile_now(self, timeout: float = 30.0) -> dict[str, Any]:
         """Have the directory read again and wait until that is done; return what is wrong with it."""
@@ -154,25 +157,6 @@ class Agent:
             changed = switches.with_changes(self.mesh.maps.config.get_at(0), params)
             self.mesh.maps.config.put_at(0, changed)
         return {"config": dataclasses.asdict(changed)}
-
-    def _attach(
-        self,
-        want: compiler.Desired,
-        known: names.Names,
-        problems: list[model.Problem],
-        before: dict[int, Any],
-        force: bool,
-    ) -> None:
-        wanted: dict[int, tuple[str, int, str]] = {}
-        for key, value in want["endpoints"].items():
-            assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
-            name = known.endpoint(key.id)
-            if name:
-                has_cgroup = value.flags & abi.EndpointFlag.HAS_CGROUP
-                wanted[key.id] = (name.interface, value.ifindex, name.cgroup if has_cgroup else "")
-        for id, error in self.workloads.attach(wanted, force):
-            problems.append(model.Problem("", f"Workload {known.endpoint(id)}", str(error)))
-        self.workloads.detach({id: value.ifindex for id, value in before.items() if id not in wanted})
 
     def _report(self, problems: tuple[model.Problem, ...]) -> None:
         for problem in problems:
@@ -268,6 +252,18 @@ class Agent:
             self.opts.config_dir, stop_event=self._stop, debounce=100, step=20, rust_timeout=500, yield_on_timeout=False
         ):
             self._changed.set()
+
+
+def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:
+    """Return where the hooks of each endpoint hang."""
+    out: dict[int, workloads.Where] = {}
+    for key, value in want["endpoints"].items():
+        assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
+        name = known.endpoint(key.id)
+        if name:
+            has_cgroup = value.flags & abi.EndpointFlag.HAS_CGROUP
+            out[key.id] = (name.interface, value.ifindex, name.cgroup if has_cgroup else "")
+    return out
 
 
 def serve(opts: options.Options) -> None:

@@ -1,99 +1,158 @@
 """Looks after local workloads: what the host knows of each, and its hooks."""
 
 import contextlib
+import dataclasses
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from control import compile as compiler
-from control import model
-from loader import mesh, netns
-from loader.errors import AttachFailed
+from control import model, names
+from loader import mesh, mounts, netns
+from loader.errors import AttachFailed, CgroupFailed
 
 Key = tuple[str, str]
+Where = tuple[str, int, str]  # interface, ifindex, cgroup
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A workload that is here: where it was found, and the facts. `inode` is the namespace's, 0: not looked at."""
+
+    netns: str
+    interface: str
+    inode: int
+    facts: compiler.EndpointFacts
+
+    def still_there(self) -> bool:
+        inode = _inode(netns.path_of(self.netns))
+        return inode != 0 and self.inode in (0, inode) and _index(self.interface) == self.facts.ifindex
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """The facts of each workload that is here, the workloads as they were found, a problem for each that is wrong."""
+
+    facts: dict[Key, compiler.EndpointFacts]
+    workloads: dict[Key, model.Workload]
+    problems: list[model.Problem]
 
 
 class Workloads:
     """Facts of local workloads, remembered while nothing about them changed, and what is attached."""
 
-    def __init__(self, loaded: mesh.Mesh) -> None:
+    def __init__(self, loaded: mesh.Mesh, known: names.Names) -> None:
         self._mesh = loaded
-        self._facts: dict[Key, tuple[tuple[str, str, str, int], compiler.EndpointFacts]] = {}
-        self._attached: dict[int, tuple[str, int, str]] = {}  # endpoint id -> interface, ifindex, cgroup
+        self._found: dict[Key, Found] = {}
+        self._before = {(e.namespace, e.name): e for e in known.endpoints.values()}  # a predecessor's, once
+        self._attached: dict[int, Where] = {}  # by endpoint id
+        self._refused: dict[tuple[str, int], str] = {}  # cgroup and inode -> why it takes no hooks
 
-    def facts(
-        self, workloads: Iterable[model.Workload]
-    ) -> tuple[dict[Key, compiler.EndpointFacts], list[model.Problem]]:
-        """Return the facts of each workload that is really here, and a problem for each that is not."""
-        found: dict[Key, compiler.EndpointFacts] = {}
-        problems: list[model.Problem] = []
-        remembered: dict[Key, tuple[tuple[str, str, str, int], compiler.EndpointFacts]] = {}
+    def survey(self, workloads: Iterable[model.Workload]) -> Survey:
+        """Look at each workload.
+
+        One that is edited to what does not exist stays as it was for as long as that exists: a mistake in a file does
+        not take the hooks off a running pod.
+        """
+        out = Survey({}, {}, [])
+        remembered: dict[Key, Found] = {}
         for workload in workloads:
             key = (workload.namespace, workload.name)
+            if not workload.netns or not workload.interface:
+                continue
             try:
-                facts = self._one(workload, remembered, key)
+                found = self._look(key, workload.netns, workload.interface)
             except AttachFailed as error:
-                problems.append(_problem(workload, str(error)))
-                continue
-            if facts is None:
-                continue
-            found[key] = facts
-            if workload.cgroup and not facts.has_cgroup:
-                problems.append(
-                    _problem(
-                        workload,
-                        f"cgroup {workload.cgroup}: No such file or directory: is the workload still there? Its "
-                        "packets are under policy, but it gets no short cut and no error at connect",
-                    )
-                )
-        self._facts = remembered
-        return found, problems
+                kept = self._last_good(key)
+                words = f"{error}; until then the last good values stay" if kept else str(error)
+                out.problems.append(_problem(workload, words))
+                if kept is None:
+                    continue
+                found = kept
+            remembered[key] = found
+            cgroup, wrong = self._cgroup(workload.cgroup)
+            if wrong:
+                words = f"{wrong}: its packets are under policy, but it gets no short cut and no error at connect"
+                out.problems.append(_problem(workload, words))
+            out.facts[key] = dataclasses.replace(found.facts, has_cgroup=bool(cgroup))
+            out.workloads[key] = dataclasses.replace(workload, netns=found.netns, interface=found.interface)
+        self._found, self._before = remembered, {}
+        return out
 
-    def _one(
-        self,
-        workload: model.Workload,
-        remembered: dict[Key, tuple[tuple[str, str, str, int], compiler.EndpointFacts]],
-        key: Key,
-    ) -> compiler.EndpointFacts | None:
-        if not workload.netns or not workload.interface:
-            return None
-        inode = 0
-        with contextlib.suppress(OSError):
-            inode = os.stat(netns.path_of(workload.netns)).st_ino
-        cgroup = workload.cgroup if workload.cgroup and os.path.isdir(workload.cgroup) else ""
-        signature = (workload.netns, workload.interface, cgroup, inode)
-        old = self._facts.get(key)
-        if old and old[0] == signature and inode and _index(workload.interface) == old[1].ifindex:
-            remembered[key] = old
-            return old[1]
-        pod = netns.facts(workload.netns, workload.interface)
-        facts = compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid, bool(cgroup))
-        remembered[key] = (signature, facts)
-        return facts
+    def _look(self, key: Key, where: str, interface: str) -> Found:
+        old = self._found.get(key)
+        if old and (old.netns, old.interface) == (where, interface) and old.inode and old.still_there():
+            return old
+        inode = _inode(netns.path_of(where))
+        pod = netns.facts(where, interface)
+        return Found(where, interface, inode, compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid))
 
-    def attach(self, wanted: dict[int, tuple[str, int, str]], force: bool = False) -> list[tuple[int, AttachFailed]]:
-        """Attach the hooks of endpoints (id -> interface, ifindex, cgroup), detach those of others; return failures."""
+    def _last_good(self, key: Key) -> Found | None:
+        old, name = self._found.get(key), self._before.get(key)
+        if old is None and name and name.netns and name.interface:
+            with contextlib.suppress(AttachFailed):
+                old = self._look(key, name.netns, name.interface)
+        return old if old and old.still_there() else None
+
+    def _cgroup(self, path: str) -> tuple[str, str]:
+        """Return a cgroup that hooks can hang on, or "" and what is wrong with the one given."""
+        if not path:
+            return "", ""
+        try:
+            inode = os.stat(path).st_ino
+        except OSError as error:
+            return "", f"cgroup {path}: {error.strerror}: is the workload still there?"
+        if not mounts.is_cgroup2(path):
+            return "", f"cgroup {path}: not a directory of a cgroup2 file system"
+        refused = self._refused.get((path, inode))
+        return ("", refused) if refused else (path, "")
+
+    def attach(
+        self, wanted: Mapping[int, Where], old: Mapping[int, int], force: bool = False
+    ) -> tuple[list[tuple[int, AttachFailed]], bool]:
+        """Attach the hooks of endpoints, and take away those of `old` ones (id -> ifindex) that are not wanted.
+
+        The hooks of an endpoint whose place another takes pass over to it, so that no moment is without. Return what
+        failed, and whether a cgroup refused, so that its workload must be looked at again.
+        """
         failures: list[tuple[int, AttachFailed]] = []
+        refused = False
+        gone = {ifindex: id for id, ifindex in old.items() if id not in wanted}
         for id, where in wanted.items():
+            if where[1] in gone and id not in old:
+                self._mesh.hand_over(gone[where[1]], id)
             if not force and self._attached.get(id) == where:
                 continue
             try:
                 self._mesh.attach(id, *where)
                 self._attached[id] = where
+            except CgroupFailed as error:
+                refused = True
+                self._attached.pop(id, None)
+                self._refused[where[2], _inode(where[2])] = str(error)
             except AttachFailed as error:
                 failures.append((id, error))
-        return failures
+        self._detach(wanted, old)
+        return failures, refused
 
-    def detach(self, gone: dict[int, int]) -> None:
-        """Detach endpoints (id -> ifindex)."""
-        for id, ifindex in gone.items():
-            self._mesh.detach(id, ifindex)
-            self._attached.pop(id, None)
+    def _detach(self, wanted: Mapping[int, Where], old: Mapping[int, int]) -> None:
+        for id in old:
+            if id not in wanted:
+                self._mesh.detach(id)
+                self._attached.pop(id, None)
+        for ifindex in set(old.values()) - {ifindex for _, ifindex, _ in wanted.values()}:
+            self._mesh.release(ifindex)
 
 
 def _problem(workload: model.Workload, message: str) -> model.Problem:
     file, _, _ = workload.source.partition(":")
     return model.Problem(file, f"Workload {workload}", message)
+
+
+def _inode(path: os.PathLike[str] | str) -> int:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_ino
+    return 0
 
 
 def _index(interface: str) -> int:
