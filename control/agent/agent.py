@@ -18,7 +18,7 @@ from control.agent import admin, ageing, apply, enforce, metrics_http, options, 
 from control.flow import log as flow_log
 from control.flow import record, recorder, sink
 from control.source import directory
-from loader import abi, events, mesh
+from loader import abi, events, mesh, selftest
 from loader.errors import AttachFailed, ConfigInvalid, MapFull, MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
@@ -37,7 +37,6 @@ class Agent:
         self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir)
         self.events = events.EventReader(self.mesh.maps.events_fd)
         self.names = state.load_names(opts.run_dir)
-        self.allocation = state.load_allocation(opts.run_dir) or self._fresh_allocation()
         self.recorder = recorder.Recorder(self.names)
         self.flows = flow_log.FlowLog(
             [sink.make(t, opts.flow_log_max_bytes, opts.flow_log_files) for t in opts.flow_log], self.node
@@ -45,7 +44,9 @@ class Agent:
         self.workloads = workloads.Workloads(self.mesh, self.names)
         self.snapshot: model.Snapshot | None = None
         self.problems: tuple[model.Problem, ...] = ()
+        selftest.sweep(self.mesh.maps)  # what a killed predecessor's left
         self.have = apply.current(self.mesh.maps)
+        self.allocation = self._numbers(state.load_allocation(opts.run_dir) or identity.Allocation())
         self.view: evaluate.View | None = None
         self.revision = self.names.revision
         self.started = time.time()
@@ -60,16 +61,18 @@ class Agent:
         self._rounds = 0  # reconciliations finished
         self._stop = threading.Event()
 
-    def _fresh_allocation(self) -> identity.Allocation:
-        """Start numbering above what pinned maps still hold: a set's number must never change its meaning."""
-        fresh = identity.Allocation()
-        maps = self.mesh.maps
-        sets = max((key.set_id for key, _ in maps.policy.items()), default=0)
-        endpoints = max((key.id for key, _ in maps.endpoints.items()), default=0)
+    def _numbers(self, before: identity.Allocation) -> identity.Allocation:
+        """Go on numbering above what pinned maps hold: a predecessor may have died before it wrote its numbers down,
+        and a set's number must never change its meaning.
+        """
+        sets = {k.set_id for k in self.have["policy"] if isinstance(k, abi.PolicyKey) and k.set_id < apply.FIRST_BRIDGE}
+        endpoints = {k.id for k in self.have["endpoints"] if isinstance(k, abi.EndpointKey)}
         return dataclasses.replace(
-            fresh,
-            sets=dataclasses.replace(fresh.sets, next=sets + 1),
-            endpoints=dataclasses.replace(fresh.endpoints, next=endpoints + 1),
+            before,
+            sets=dataclasses.replace(before.sets, next=max({before.sets.next} | {n + 1 for n in sets})),
+            endpoints=dataclasses.replace(
+                before.endpoints, next=max({before.endpoints.next} | {n + 1 for n in endpoints})
+            ),
         )
 
     def start(self) -> None:
