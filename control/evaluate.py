@@ -105,10 +105,14 @@ class View:
                 return value.identity
         return int(abi.ReservedIdentity.UNKNOWN)
 
+    def endpoint_id(self, ip: str) -> int:
+        """Return the number of the endpoint of this node that has ip, 0 for none."""
+        ref = self.endpoint_ips.get(abi.AddrKey(record.pack_addr(ip)))
+        return ref.id if isinstance(ref, abi.EndpointRef) else 0
+
     def endpoint(self, ip: str) -> abi.Endpoint | None:
         """Return the enrolled endpoint of this node that has ip."""
-        ref = self.endpoint_ips.get(abi.AddrKey(record.pack_addr(ip)))
-        found = self.endpoints.get(abi.EndpointKey(ref.id)) if isinstance(ref, abi.EndpointRef) else None
+        found = self.endpoints.get(abi.EndpointKey(self.endpoint_id(ip)))
         return found if isinstance(found, abi.Endpoint) else None
 
     def decide(self, endpoint: abi.Endpoint, direction: int, peer_id: int, proto: int, dport: int) -> Decision:
@@ -120,9 +124,14 @@ class View:
 
 
 def evaluate_pair(view: View, source: str, destination: str, proto: int, dport: int) -> Pair:
-    """Return what both ends say to a connection from source to destination; for ICMP, dport is the type."""
+    """Return what both ends say to a connection from source to destination; for ICMP, dport is the type.
+
+    Policy has no say where both are addresses of one endpoint.
+    """
     from_id, to_id = view.identity(source), view.identity(destination)
     sender, receiver = view.endpoint(source), view.endpoint(destination)
+    if sender and view.endpoint_id(source) == view.endpoint_id(destination):
+        sender = receiver = None
     return Pair(
         view.decide(sender, abi.Direction.EGRESS, to_id, proto, dport) if sender else None,
         view.decide(receiver, abi.Direction.INGRESS, from_id, proto, dport) if receiver else None,

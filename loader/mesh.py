@@ -59,7 +59,7 @@ class Mesh:
         """
         _require_privileges()
         _require_bpffs(pin_dir)
-        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(run_dir)
         lock = _take_lock(run_dir)
         try:
             adopted = (pin_dir / "progs").is_dir()
@@ -193,12 +193,22 @@ def _require_bpffs(pin_dir: Path) -> None:
         mounts.ensure("bpf", mounts.BPF)
     if mounts.kind_at(pin_dir) != "bpf":
         raise AttachFailed(f"{pin_dir}: not on a BPF file system: give a directory under {mounts.BPF}")
-    pin_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(pin_dir)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise AttachFailed(f"{directory}: cannot make the directory: {error.strerror}: give another one") from error
 
 
 def _take_lock(run_dir: Path) -> int:
     """Only one agent owns a run directory; the lock goes with its process, however that ends."""
-    fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AttachFailed(f"{run_dir}: cannot write there: {error.strerror}: give another one") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

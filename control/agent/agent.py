@@ -19,7 +19,7 @@ from control.flow import log as flow_log
 from control.flow import record, recorder, sink
 from control.source import directory
 from loader import abi, events, mesh, selftest
-from loader.errors import AttachFailed, ConfigInvalid, MapFull, MeshError
+from loader.errors import MapFull, MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.02
@@ -247,7 +247,7 @@ class Agent:
         """Run one step; a failure is logged and tried again: a dead agent would protect nobody better."""
         try:
             step()
-        except (MeshError, OSError, AttachFailed) as error:
+        except (MeshError, OSError) as error:
             LOG.error("%s", error)
 
     def _watch(self) -> None:
@@ -271,8 +271,7 @@ def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.W
 
 def serve(opts: options.Options) -> None:
     """Run an agent with its admin socket and /metrics until SIGTERM or SIGINT; SIGHUP reads the directory again."""
-    if not opts.config_dir.is_dir():
-        raise ConfigInvalid(f"--config {opts.config_dir}: not a directory")
+    opts.check()
     if opts.metrics:
         metrics_http.parse(opts.metrics)
     node = Agent(opts)

@@ -48,7 +48,7 @@ class Judge:
         if pair is None:
             pair = evaluate.evaluate_pair(self._view, unpack_addr(saddr), unpack_addr(daddr), _TCP, dport)
             self._answers[key] = pair
-        return None if saddr == daddr or pair.allowed else pair
+        return None if pair.allowed else pair
 
 
 def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:

@@ -1,7 +1,11 @@
 """How an agent is run: everything it touches is a parameter, so that several agents can share one kernel."""
 
 import dataclasses
+import ipaddress
 from pathlib import Path
+
+from control.policy import peers
+from loader.errors import ConfigInvalid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,28 @@ class Options:
     @property
     def socket(self) -> Path:
         return self.run_dir / "agent.sock"
+
+    def check(self) -> None:
+        """Raise ConfigInvalid for what cannot be, before anything is touched."""
+        if not self.config_dir.is_dir():
+            raise ConfigInvalid(f"--config {self.config_dir}: not a directory")
+        for ip in self.node_ips:
+            try:
+                if ipaddress.ip_address(ip) and "%" in ip:
+                    raise ValueError
+            except ValueError:
+                raise ConfigInvalid(f"--node-ip {ip}: not an IP address (such as 192.0.2.1 or 2001:db8::1)") from None
+        for cidr in self.cluster_cidrs:
+            try:
+                peers.parse_prefix(cidr)
+            except ValueError:
+                raise ConfigInvalid(
+                    f"--cluster-cidr {cidr}: not an address range (such as 10.0.0.0/8 or fd00::/8)"
+                ) from None
+        for target in self.flow_log:
+            parent = Path(target).parent
+            if target != "-" and not parent.is_dir():
+                raise ConfigInvalid(f"--flow-log {target}: {parent} is not a directory: make it first")
 
 
 UDP_TIMEOUT_S, TCP_TIMEOUT_S, TCP_CLOSE_TIMEOUT_S, ICMP_TIMEOUT_S = 60, 21_600, 10, 30

@@ -106,6 +106,16 @@ def test_both_ends_must_allow() -> None:
     assert (outside.egress, outside.ingress, outside.allowed) == (None, None, True)
 
 
+def test_policy_has_no_say_within_an_endpoint() -> None:
+    maps = {name: dict(content) for name, content in desired().maps.items()}
+    maps["endpoint_ips"][abi.AddrKey(record.pack_addr("10.0.0.3"))] = abi.EndpointRef(1)
+    view = evaluate.View(compiler.Desired(maps))
+    for source, destination in (("10.0.0.1", "10.0.0.3"), ("10.0.0.1", "10.0.0.1")):
+        pair = evaluate.evaluate_pair(view, source, destination, TCP, 81)
+        assert (pair.egress, pair.ingress, pair.allowed) == (None, None, True)
+    assert not evaluate.evaluate_pair(view, "10.0.0.3", "10.0.0.2", TCP, 81).allowed
+
+
 def test_an_endpoint_that_is_not_enrolled_is_closed() -> None:
     assert not evaluate.evaluate_pair(evaluate.View(desired(flags=0)), "10.0.0.1", "10.0.0.2", TCP, 80).allowed
 
