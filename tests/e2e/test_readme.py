@@ -5,6 +5,7 @@ Three marks in it, invisible on the page: `<!-- run -->` before a block that is 
 before real output, whose lines must look like those of today, figures and times apart.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -23,6 +24,7 @@ from control.flow.summary import accel_word
 from control.source import directory
 from loader import abi
 from loader.programs import PROGRAMS
+from loader.selftest import cases
 from tests.hosts import Node, cgroups, namespaces
 
 pytestmark = pytest.mark.e2e
@@ -156,6 +158,10 @@ def test_every_reason_is_explained() -> None:
     )
 
 
+def test_every_event_is_explained() -> None:
+    assert set(rows_under("Flow records")) - {"event"} == {e.name.lower() for e in abi.EventType if e}
+
+
 def test_every_hook_and_map_is_in_the_picture() -> None:
     rows = rows_under("How it works")
     hooks = {spec.function if spec.file != "trace.c" else spec.tracepoint.rpartition("_enter_")[2] for spec in PROGRAMS}
@@ -183,11 +189,13 @@ def test_every_folder_is_on_the_map() -> None:
     assert {f for f in found if not any(row.startswith(f) or f.startswith(row) for row in rows)} == set()
 
 
-def test_figures_about_maps_are_those_of_the_abi() -> None:
+def test_figures_are_those_of_the_code() -> None:
     sizes = {spec.name: f"{spec.max_entries:,}" for spec in abi.MAPS}
     sentence = PROSE.partition("Maps have fixed sizes")[2].partition("\n\n")[0]
     found = re.findall(r"\d+,\d+", sentence)
     assert found == [sizes[name] for name in ("endpoints", "policy", "conns", "ct", "ipcache")]
+    cases_found = re.search(r"self-test runs (\d+) cases", " ".join(PROSE.split()))
+    assert cases_found and int(cases_found[1]) == len(cases.NAMES)
 
 
 # --- what it tells people to run runs ---------------------------------------------------------------------------------
@@ -255,6 +263,16 @@ def test_the_example_runs(tmp_path: Path) -> None:
                 namespaces.remove(f"shop-{name}")
     shown = [line for block in marked("form", "run") for line in block.splitlines()]
     compare(shown, said)
+    (record,) = (json.loads(text) for _, _, language, text in BLOCK.findall(TEXT) if language == "json")
+    lines = map(json.loads, (tmp_path / "flows.json").read_text().splitlines())
+    assert any(keys(record) == keys(line) for line in lines)
+
+
+def keys(value: object, path: str = "") -> set[str]:
+    """Return the paths of all members; those of a list count once."""
+    if isinstance(value, dict):
+        return {deep for name, inner in value.items() for deep in {f"{path}.{name}", *keys(inner, f"{path}.{name}")}}
+    return {deep for inner in value for deep in keys(inner, path)} if isinstance(value, list) else set()
 
 
 # --- what it shows is what is shown -----------------------------------------------------------------------------------
