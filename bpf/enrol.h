@@ -33,6 +33,15 @@ static __always_inline u8 reader_reason(u64 sk, u64 cookie, u32 endpoint) {
     return ACCEL_REASON_ULP;
   if ((s32)peek32(sk, OFF_SK_PEEK) >= 0)
     return ACCEL_REASON_PEEK_OFF;
+  /* What these ask for comes with bytes of TCP only. */
+  u64 flags = peek64(sk, OFF_SK_FLAGS);
+  if (flags >> SOCK_ZEROCOPY_BIT & 1 || flags >> SOCK_RCVTSTAMP_BIT & 1 || peek32(sk, OFF_SK_TSFLAGS) ||
+      peek8(sk, OFF_TP_INQ) >> BIT_TP_INQ & 1)
+    return ACCEL_REASON_OPTIONS;
+  /* A socket may be made blocking after it was accepted, and a program may ask FIONREAD: wait until it has read all there
+   * was, in this mode. */
+  if (peek32(sk, OFF_TP_RCVNXT) != peek32(sk, OFF_TP_COPIED))
+    return ACCEL_REASON_PROBATION;
   struct endpoint_key k = {.id = endpoint};
   struct caught *before = caught.lookup(&k);
   if (before)
@@ -98,6 +107,8 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
                                      const struct config *cfg, const struct endpoint *ep) {
   if (!(c->flags & CONN_FLAG_CANDIDATE) || c->denied || (side ? c->enrolled[1] : c->enrolled[0]))
     return;
+  if (p->tcp_flags & (TCP_FIN | TCP_RST))
+    return;
   u32 seen = side ? ++c->packets[1] : ++c->packets[0];
   /* Looking is not free: once in eight packets is soon enough. */
   if (seen < cfg->probation_packets || seen & 7)
@@ -116,4 +127,61 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
     return;
   }
   enrol(skb, p, c, side, ep->nsid);
+}
+
+/* Take one end's socket out of the sockhash: it is a plain TCP socket again. Nothing redirected may wait in it. */
+static __always_inline void withdraw(struct conn *c, u32 side) {
+  struct cookie_key ck = {.cookie = side ? c->cookie[1] : c->cookie[0]};
+  if (side)
+    c->enrolled[1] = 0;
+  else
+    c->enrolled[0] = 0;
+  socks.delete(&ck);
+  count(METRIC_WITHDRAWN_SOCKETS);
+}
+
+/* Withdraw a marked end, if its peer is not inside a send that may be about to redirect: one that starts now sees the
+ * mark. */
+static __always_inline void withdraw_when_idle(struct conn *c, u32 side) {
+  u64 sk = side ? c->sock[1] : c->sock[0], peer = side ? c->sock[0] : c->sock[1];
+  if ((side ? c->enrolled[1] : c->enrolled[0]) && !psock_has_data(sk) && !peek32(peer, OFF_SK_OWNED))
+    withdraw(c, side);
+}
+
+/* A mark means that a program uses its socket in a way that a socket in the sockhash does not support. */
+static __always_inline void withdraw_marked(struct conn *c) {
+  if (!(c->marked[0] | c->marked[1]) || !(c->enrolled[0] | c->enrolled[1]))
+    return;
+  withdraw_when_idle(c, 0);
+  withdraw_when_idle(c, 1);
+}
+
+#define HOLD_LIMIT_NS 60000000000ull
+
+/* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
+ * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
+ * takes a short read for an empty queue (epoll(7)) would never come back for them. TCP sends the packet again. A reader that stays away for a minute gets TCP's own ways: its peer must not take it for dead. */
+static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
+  if (!(own ? c->enrolled[1] : c->enrolled[0]) || p->tcp_flags & TCP_RST || !p->payload)
+    return 0;
+  u64 since = own ? c->held[1] : c->held[0];
+  if (!psock_has_data(own ? c->sock[1] : c->sock[0])) {
+    if (since && own)
+      c->held[1] = 0;
+    else if (since)
+      c->held[0] = 0;
+    /* The peer redirects nothing while bytes it sent over TCP are on their way, so this needs no second look at it. */
+    if ((own ? c->asks[1] | c->marked[1] : c->asks[0] | c->marked[0]))
+      withdraw(c, own);
+    return 0;
+  }
+  u64 now = bpf_ktime_get_ns();
+  if (since && now - since > HOLD_LIMIT_NS)
+    return 0;
+  if (!since && own)
+    c->held[1] = now;
+  else if (!since)
+    c->held[0] = now;
+  count(METRIC_HELD_PACKETS);
+  return 1;
 }

@@ -39,6 +39,9 @@ static __always_inline u32 current_endpoint(void) {
   return ref ? ref->id : 0;
 }
 
+/* The receive buffer that a socket on the short cut is given: what TCP's own tuning would give a fast reader. */
+#define SHORT_CUT_RCVBUF (3 << 20)
+
 /* Whether this socket holds redirected bytes that its program has not read yet. */
 static __always_inline int psock_has_data(u64 sk) {
   u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull; /* the low bits are flags (include/linux/skmsg.h) */
@@ -49,24 +52,36 @@ static __always_inline int psock_has_data(u64 sk) {
   return first && first != head;
 }
 
-/* Bytes that wait in this socket's receive queues, both kinds. From 6.14 on sk_rmem_alloc counts redirected bytes; before
- * that the psock's list is walked, and a list longer than the walk counts as full. */
-static __always_inline u32 queued_bytes(u64 sk) {
-  u32 bytes = peek32(sk, OFF_SK_RMEM);
-#ifdef PSOCK_NOT_IN_RMEM
+#define WALK 24
+
+/* Bytes in the psock's queue, by walking it; a queue longer than the walk counts as *more. */
+static __always_inline u32 walked_bytes(u64 sk, u32 more) {
   u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull;
+  u32 bytes = 0;
   if (!psock)
-    return bytes;
+    return 0;
   u64 head = psock + OFF_PSOCK_INGRESS, at = peek64(head, 0);
 #pragma clang loop unroll(disable)
-  for (int i = 0; i < 24; i++) {
+  for (int i = 0; i < WALK; i++) {
     if (!at || at == head)
       return bytes;
     bytes += peek32(at - OFF_MSG_LIST, OFF_MSG_SIZE);
     at = peek64(at, 0);
   }
-  return 0x7fffffff;
-#else
-  return bytes;
+  return bytes + more;
+}
+
+/* Redirected bytes that wait, at least. */
+static __always_inline u32 redirected_bytes(u64 sk) {
+  return walked_bytes(sk, 0);
+}
+
+/* Bytes that wait in this socket's receive queues, both kinds. From 6.14 on sk_rmem_alloc counts redirected bytes; before
+ * that the psock's list is walked, and a list longer than the walk counts as full. */
+static __always_inline u32 queued_bytes(u64 sk) {
+  u32 bytes = peek32(sk, OFF_SK_RMEM);
+#ifdef PSOCK_NOT_IN_RMEM
+  bytes += walked_bytes(sk, 0x3fffffff);
 #endif
+  return bytes;
 }

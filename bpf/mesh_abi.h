@@ -105,6 +105,8 @@ enum accel_reason {
   ACCEL_REASON_ENROL_FAILED = 17,
   ACCEL_REASON_FOREIGN = 18,
   ACCEL_REASON_PEEK_OFF = 19,
+  ACCEL_REASON_OPTIONS = 21,
+  ACCEL_REASON_COUNTS = 22,
   ACCEL_REASON_IO_URING = 20,
 };
 
@@ -165,6 +167,8 @@ enum metric {
   METRIC_POLICY_LOOKUPS = 25,
   METRIC_PASS_GONE = 26,
   METRIC_REDIRECT_FAILED = 27,
+  METRIC_HELD_PACKETS = 29,
+  METRIC_WITHDRAWN_SOCKETS = 30,
   METRIC_REFUSED_CALLS = 28,
 };
 
@@ -206,8 +210,10 @@ struct endpoint {
   __u64 netns_cookie;
   __u32 nsid;
   __u32 pad;
+  __u8 addr4[16];
+  __u8 addr6[16];
 };
-_Static_assert(sizeof(struct endpoint) == 40, "struct endpoint");
+_Static_assert(sizeof(struct endpoint) == 72, "struct endpoint");
 _Static_assert(__builtin_offsetof(struct endpoint, identity) == 0, "struct endpoint.identity");
 _Static_assert(__builtin_offsetof(struct endpoint, set_id) == 4, "struct endpoint.set_id");
 _Static_assert(__builtin_offsetof(struct endpoint, flags) == 8, "struct endpoint.flags");
@@ -217,6 +223,8 @@ _Static_assert(__builtin_offsetof(struct endpoint, egress_plens) == 20, "struct 
 _Static_assert(__builtin_offsetof(struct endpoint, netns_cookie) == 24, "struct endpoint.netns_cookie");
 _Static_assert(__builtin_offsetof(struct endpoint, nsid) == 32, "struct endpoint.nsid");
 _Static_assert(__builtin_offsetof(struct endpoint, pad) == 36, "struct endpoint.pad");
+_Static_assert(__builtin_offsetof(struct endpoint, addr4) == 40, "struct endpoint.addr4");
+_Static_assert(__builtin_offsetof(struct endpoint, addr6) == 56, "struct endpoint.addr6");
 
 struct addr_key {
   __u8 addr[16];
@@ -363,6 +371,7 @@ struct conn {
   __u64 tcp_sent[2];
   __u64 tcp_received[2];
   __u64 tcp_msgs[2];
+  __u64 held[2];
   __u32 endpoint[2];
   __u32 identity[2];
   __u32 packets[2];
@@ -378,9 +387,10 @@ struct conn {
   __u8 used[2];
   __u8 denied;
   __u8 stuck;
-  __u32 pad;
+  __u8 asks[2];
+  __u16 pad;
 };
-_Static_assert(sizeof(struct conn) == 184, "struct conn");
+_Static_assert(sizeof(struct conn) == 200, "struct conn");
 _Static_assert(__builtin_offsetof(struct conn, opened) == 0, "struct conn.opened");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 8, "struct conn.cookie");
 _Static_assert(__builtin_offsetof(struct conn, sock) == 24, "struct conn.sock");
@@ -389,22 +399,24 @@ _Static_assert(__builtin_offsetof(struct conn, redirect_msgs) == 56, "struct con
 _Static_assert(__builtin_offsetof(struct conn, tcp_sent) == 72, "struct conn.tcp_sent");
 _Static_assert(__builtin_offsetof(struct conn, tcp_received) == 88, "struct conn.tcp_received");
 _Static_assert(__builtin_offsetof(struct conn, tcp_msgs) == 104, "struct conn.tcp_msgs");
-_Static_assert(__builtin_offsetof(struct conn, endpoint) == 120, "struct conn.endpoint");
-_Static_assert(__builtin_offsetof(struct conn, identity) == 128, "struct conn.identity");
-_Static_assert(__builtin_offsetof(struct conn, packets) == 136, "struct conn.packets");
-_Static_assert(__builtin_offsetof(struct conn, egress_rule) == 144, "struct conn.egress_rule");
-_Static_assert(__builtin_offsetof(struct conn, ingress_rule) == 148, "struct conn.ingress_rule");
-_Static_assert(__builtin_offsetof(struct conn, generation) == 152, "struct conn.generation");
-_Static_assert(__builtin_offsetof(struct conn, flags) == 156, "struct conn.flags");
-_Static_assert(__builtin_offsetof(struct conn, judged) == 160, "struct conn.judged");
-_Static_assert(__builtin_offsetof(struct conn, reason) == 168, "struct conn.reason");
-_Static_assert(__builtin_offsetof(struct conn, marked) == 170, "struct conn.marked");
-_Static_assert(__builtin_offsetof(struct conn, enrolled) == 172, "struct conn.enrolled");
-_Static_assert(__builtin_offsetof(struct conn, closed) == 174, "struct conn.closed");
-_Static_assert(__builtin_offsetof(struct conn, used) == 176, "struct conn.used");
-_Static_assert(__builtin_offsetof(struct conn, denied) == 178, "struct conn.denied");
-_Static_assert(__builtin_offsetof(struct conn, stuck) == 179, "struct conn.stuck");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 180, "struct conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, held) == 120, "struct conn.held");
+_Static_assert(__builtin_offsetof(struct conn, endpoint) == 136, "struct conn.endpoint");
+_Static_assert(__builtin_offsetof(struct conn, identity) == 144, "struct conn.identity");
+_Static_assert(__builtin_offsetof(struct conn, packets) == 152, "struct conn.packets");
+_Static_assert(__builtin_offsetof(struct conn, egress_rule) == 160, "struct conn.egress_rule");
+_Static_assert(__builtin_offsetof(struct conn, ingress_rule) == 164, "struct conn.ingress_rule");
+_Static_assert(__builtin_offsetof(struct conn, generation) == 168, "struct conn.generation");
+_Static_assert(__builtin_offsetof(struct conn, flags) == 172, "struct conn.flags");
+_Static_assert(__builtin_offsetof(struct conn, judged) == 176, "struct conn.judged");
+_Static_assert(__builtin_offsetof(struct conn, reason) == 184, "struct conn.reason");
+_Static_assert(__builtin_offsetof(struct conn, marked) == 186, "struct conn.marked");
+_Static_assert(__builtin_offsetof(struct conn, enrolled) == 188, "struct conn.enrolled");
+_Static_assert(__builtin_offsetof(struct conn, closed) == 190, "struct conn.closed");
+_Static_assert(__builtin_offsetof(struct conn, used) == 192, "struct conn.used");
+_Static_assert(__builtin_offsetof(struct conn, denied) == 194, "struct conn.denied");
+_Static_assert(__builtin_offsetof(struct conn, stuck) == 195, "struct conn.stuck");
+_Static_assert(__builtin_offsetof(struct conn, asks) == 196, "struct conn.asks");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 198, "struct conn.pad");
 
 struct cookie_key {
   __u64 cookie;

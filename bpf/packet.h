@@ -30,7 +30,9 @@ struct packet {
   u32 frag_id; /* 0: not a fragment */
   u8 later_fragment;
   u8 icmp; /* 1: ICMP or ICMPv6 */
-  u8 pad[2];
+  u8 multicast;    /* 1: to a multicast group of the link, from an address of the link or none (IPv6) */
+  u8 pad;
+  u32 payload; /* bytes behind the TCP header */
 } ALIGNED;
 
 /* Echo is a conversation: give request and reply tuples that are each other's reverse, the identifier on one side. */
@@ -52,9 +54,15 @@ static __always_inline u32 parse_l4(struct __sk_buff *skb, struct packet *p, u32
   case IPPROTO_TCP: {
     if (bpf_skb_load_bytes(skb, off, ports, 4))
       return DROP_REASON_INVALID_PACKET_DROPPED;
-    /* the flags byte may lie outside the eight bytes an ICMP error quotes */
-    if (!p->related && bpf_skb_load_bytes(skb, off + 13, &p->tcp_flags, 1))
-      return DROP_REASON_INVALID_PACKET_DROPPED;
+    /* offset and flags may lie outside the eight bytes an ICMP error quotes */
+    if (!p->related) {
+      u8 more[2];
+      if (bpf_skb_load_bytes(skb, off + 12, more, 2))
+        return DROP_REASON_INVALID_PACKET_DROPPED;
+      u32 head = off + (more[0] >> 4) * 4;
+      p->tcp_flags = more[1];
+      p->payload = skb->len > head ? skb->len - head : 0;
+    }
     break;
   }
   case IPPROTO_UDP:
@@ -111,6 +119,8 @@ static __always_inline u32 parse_v6(struct __sk_buff *skb, struct packet *p, u32
   __builtin_memcpy(p->daddr, h + 24, 16);
   u8 next = h[6];
   p->hop_limit = h[7];
+  /* ff02::/16 from fe80::/10 or :: */
+  p->multicast = h[24] == 0xff && (h[25] & 15) == 2 && ((h[8] == 0xfe && (h[9] & 0xc0) == 0x80) || addr_is_any(p->saddr));
   off += 40;
 #pragma clang loop unroll(disable)
   for (int i = 0; i < 6; i++) {
@@ -144,11 +154,12 @@ static __always_inline int is_icmp_error(const struct packet *p) {
   return p->proto == 58 && p->icmp_type >= 1 && p->icmp_type <= 4;
 }
 
-/* Neighbour discovery and multicast listener messages: without them IPv6 does not work, and they stay on the link. */
+/* Neighbour discovery and multicast listener messages: without them IPv6 does not work, and they stay on the link. What
+ * they may look like is fixed, so that nothing else passes for one. RFC 4861 7.1, 2710 3, 3810 5. */
 static __always_inline int is_link_control(const struct packet *p) {
   if (p->proto != 58)
     return 0;
   if (p->icmp_type >= 133 && p->icmp_type <= 137)
     return p->hop_limit == 255; /* RFC 4861: cannot have crossed a router */
-  return (p->icmp_type >= 130 && p->icmp_type <= 132) || p->icmp_type == 143;
+  return ((p->icmp_type >= 130 && p->icmp_type <= 132) || p->icmp_type == 143) && p->hop_limit == 1 && p->multicast;
 }

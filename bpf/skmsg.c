@@ -46,7 +46,7 @@ int skmsg(struct sk_msg_md *m) {
     count(METRIC_PASS_DENIED);
     goto tcp;
   }
-  if (side ? c->marked[0] : c->marked[1]) {
+  if (c->marked[0] | c->marked[1]) {
     count(METRIC_PASS_MARKED);
     goto tcp;
   }

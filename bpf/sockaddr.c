@@ -49,9 +49,31 @@ static __always_inline int translate(u8 *addr, u16 *port, u8 proto, u64 cookie) 
   return 1;
 }
 
-static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 hook) {
+/* Whether a datagram to addr answers one that policy let in: from this port, by the conntrack of the packet hooks. */
+static __always_inline int answers(const struct endpoint *src, u32 id, const u8 *addr, u16 port, u16 own_port) {
+  struct ct_key k ALIGNED = {};
+  const u32 *w = (const u32 *)addr;
+  __builtin_memcpy(k.saddr, addr, 16);
+  if (w[0] == 0 && w[1] == 0 && w[2] == bpf_htonl(0xffff))
+    __builtin_memcpy(k.daddr, src->addr4, 16);
+  else
+    __builtin_memcpy(k.daddr, src->addr6, 16);
+  k.endpoint = id;
+  k.sport = port;
+  k.dport = own_port;
+  k.proto = IPPROTO_UDP;
+  k.direction = DIRECTION_INGRESS;
+  return ct.lookup(&k) != 0;
+}
+
+/* ping(8) finds its own address by connecting a UDP socket to this port and never sends a byte there. */
+#define PING_PROBE_PORT 1025
+
+static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 hook, u16 own_port) {
   if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
     return SK_ALLOW; /* the packet hook judges all other protocols */
+  if (hook == HOOK_CONNECT && proto == IPPROTO_UDP && *port == PING_PROBE_PORT)
+    return SK_ALLOW; /* a datagram would meet the packet hook */
   u32 id = caller(ctx);
   if (!id || addr_is_loopback(addr) || addr_is_any(addr))
     return SK_ALLOW; /* not ours, or the pod's own loopback, which no policy covers */
@@ -77,6 +99,8 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
   }
   if (pair_allowed(&p))
     return SK_ALLOW;
+  if (hook == HOOK_SENDMSG && own_port && answers(src, id, addr, *port, own_port))
+    return SK_ALLOW; /* the packet hook has the last word */
   struct flow_event *e = event_new(EVENT_TYPE_DROP, hook);
   if (e) {
     event_pair(e, &p);
@@ -91,12 +115,17 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
   return SK_REFUSE;
 }
 
+static __always_inline u16 own_port(struct bpf_sock_addr *ctx) {
+  struct bpf_sock *sk = ctx->sk;
+  return sk ? sk->src_port : 0;
+}
+
 #define HOOK4(name, hook)                                                                                          \
   int name(struct bpf_sock_addr *ctx) {                                                                            \
     u8 addr[16] ALIGNED;                                                                                           \
     u16 port = bpf_ntohs(ctx->user_port), before = port;                                                           \
     addr_v4(addr, ctx->user_ip4);                                                                                  \
-    int verdict = decide(ctx, addr, &port, ctx->protocol, hook);                                                   \
+    int verdict = decide(ctx, addr, &port, ctx->protocol, hook, hook == HOOK_SENDMSG ? own_port(ctx) : 0);                                                   \
     ctx->user_ip4 = *(u32 *)(addr + 12);                                                                           \
     if (port != before)                                                                                            \
       ctx->user_port = bpf_htons(port);                                                                            \
@@ -109,7 +138,7 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     u8 addr[16] ALIGNED;                                                                                           \
     u16 port = bpf_ntohs(ctx->user_port), before = port;                                                           \
     addr_v6(addr, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);                         \
-    int verdict = decide(ctx, addr, &port, ctx->protocol, hook);                                                   \
+    int verdict = decide(ctx, addr, &port, ctx->protocol, hook, hook == HOOK_SENDMSG ? own_port(ctx) : 0);                                                   \
     ctx->user_ip6[0] = *(u32 *)addr;                                                                               \
     ctx->user_ip6[1] = *(u32 *)(addr + 4);                                                                         \
     ctx->user_ip6[2] = *(u32 *)(addr + 8);                                                                         \

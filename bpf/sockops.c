@@ -7,7 +7,24 @@
 #include "kernel.h"
 
 #define TCP_CLOSE_STATE 7
-#define SOCK_DONE_BIT 1 /* enum sock_flags (include/net/sock.h): a FIN has come in */
+#define SOL_SOCKET 1
+#define SO_RCVBUF 8
+#define TCP_BPF_DELACK_MAX 1003
+#define TCP_BPF_RTO_MIN 1004
+#define RCVBUF_LOCKED 2 /* SOCK_RCVBUF_LOCK: the program has chosen its receive buffer itself */
+
+/* Make a socket ready for the short cut. TCP grows a receive buffer only for bytes that it delivers itself, so one that
+ * gets its bytes redirected would keep its first, small one, which bounds both ways (bpf/skmsg.c). And a packet that was
+ * held back (bpf/enrol.h) should come again soon, on a path of microseconds. */
+static __always_inline void prepare(struct bpf_sock_ops *s, u64 sk) {
+  int rcvbuf = SHORT_CUT_RCVBUF / 2; /* the kernel doubles it, within net.core.rmem_max */
+  u32 rto = 10000, delack = 4000;    /* microseconds */
+  if (!(peek8(sk, OFF_SK_USERLOCKS) >> BIT_SK_USERLOCKS & RCVBUF_LOCKED) &&
+      peek32(sk, OFF_SK_RCVBUF) < SHORT_CUT_RCVBUF)
+    bpf_setsockopt(s, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf));
+  bpf_setsockopt(s, IPPROTO_TCP, TCP_BPF_DELACK_MAX, &delack, sizeof(delack));
+  bpf_setsockopt(s, IPPROTO_TCP, TCP_BPF_RTO_MIN, &rto, sizeof(rto));
+}
 
 static __always_inline int is_multipath(u64 sk) {
 #ifdef OFF_TP_IS_MPTCP
@@ -194,6 +211,8 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
   }
   if (!c)
     return 0;
+  if (sk && c->flags & CONN_FLAG_CANDIDATE)
+    prepare(s, sk);
   if (sk && is_multipath(sk)) {
     c->marked[0] = c->marked[1] = ACCEL_REASON_MPTCP;
     c->reason[0] = c->reason[1] = ACCEL_REASON_MPTCP;

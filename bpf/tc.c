@@ -186,7 +186,11 @@ static __always_inline struct conn *conn_of(struct scratch *w, u8 direction) {
   return conns.lookup(&k);
 }
 
-/* An open connection of a socket in this pod, judged under the policy in force: nothing else need be asked. */
+#define PASS_ON 1
+#define HOLD 2
+
+/* An open connection of a socket in this pod, judged under the policy in force: nothing else need be asked. Returns 0 for
+ * all other packets. */
 static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 direction, u32 id, struct endpoint *ep,
                                 struct config *cfg) {
   struct conn *c = conn_of(w, direction);
@@ -195,9 +199,12 @@ static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 dir
   if (w->own ? c->endpoint[1] != id || c->judged[1] != cfg->generation || !c->cookie[1]
              : c->endpoint[0] != id || c->judged[0] != cfg->generation || !c->cookie[0])
     return 0;
+  withdraw_marked(c);
   if (direction == DIRECTION_EGRESS)
     consider(skb, &w->packet, c, w->side, cfg, ep);
-  return 1;
+  else if (held(c, w->own, &w->packet))
+    return HOLD;
+  return PASS_ON;
 }
 
 /* Whether a packet without a conntrack entry answers an open connection: the entry was evicted, the socket is alive. */
@@ -248,8 +255,12 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     return drop(skb, p, ep, id, direction, reason, 0);
   if (!ep || !cfg || !(ep->flags & ENDPOINT_FLAG_ENROLLED))
     return drop(skb, p, ep, id, direction, DROP_REASON_DROP_EP_NOT_READY, 0);
-  if (fast(skb, w, direction, id, ep, cfg))
+  switch (fast(skb, w, direction, id, ep, cfg)) {
+  case PASS_ON:
     return pass(skb, direction);
+  case HOLD:
+    return TC_DROP; /* no drop of policy: it comes again */
+  }
   if (is_link_control(p))
     return TC_PASS;
   if (direction == DIRECTION_EGRESS && endpoint_id_by_addr(p->saddr) != id)

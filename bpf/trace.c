@@ -58,31 +58,14 @@ static __always_inline void remember(u32 endpoint, u8 reason) {
     caught.update(&k, &v);
 }
 
-/* `target` 0: bar redirecting to the caller's socket (it reads so); 1: to its peer (it sends so). */
-static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
-  struct conn_key k ALIGNED = {};
-  int side = 0;
-  u64 sk = fd_to_sock(fd);
-  if (!sk)
-    return 0;
-  struct conn *c = sock_to_conn(sk, &k, &side);
-  if (!c)
-    return 0;
-  int barred = target ? !side : side;
-  u8 before = barred ? c->marked[1] : c->marked[0];
-  if (!before) {
-    if (barred)
-      c->marked[1] = c->reason[1] = reason;
-    else
-      c->marked[0] = c->reason[0] = reason;
-    count(METRIC_MARKED_READERS);
-  }
-  if (!reads || !psock_has_data(sk))
-    return 0;
+/* A program waits, or is about to wait, for bytes that its call cannot see: have the agent reset the connection. */
+static __always_inline void stuck(struct conn *c, const struct conn_key *at, int side, u8 reason) {
+  struct conn_key k = *at;
   if (c->stuck)
-    return 0;
+    return;
   c->stuck = 1;
-  remember(side ? c->endpoint[1] : c->endpoint[0], ACCEL_REASON_PROGRAM);
+  if (reason != ACCEL_REASON_COUNTS) /* that one is bad luck, not a habit */
+    remember(side ? c->endpoint[1] : c->endpoint[0], reason == ACCEL_REASON_SPLICE ? ACCEL_REASON_PROGRAM : reason);
   count(METRIC_STUCK_READERS);
   struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_TRACEPOINT);
   if (e) {
@@ -102,6 +85,33 @@ static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
     e->flags = conn_flags(c);
     events.ringbuf_submit(e, EVENT_URGENT);
   }
+}
+
+/* `target` 0: bar redirecting to the caller's socket (it reads so); 1: to its peer (it sends so). */
+static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
+  struct conn_key k ALIGNED = {};
+  int side = 0;
+  u64 sk = fd_to_sock(fd);
+  if (!sk)
+    return 0;
+  struct conn *c = sock_to_conn(sk, &k, &side);
+  if (!c)
+    return 0;
+  /* A program that has spliced once will do so again: its pod's next connections need no luck. */
+  if (reason == ACCEL_REASON_SPLICE)
+    remember(side ? c->endpoint[1] : c->endpoint[0], ACCEL_REASON_SPLICE);
+  int barred = target ? !side : side;
+  u8 before = barred ? c->marked[1] : c->marked[0];
+  if (!before) {
+    if (barred)
+      c->marked[1] = c->reason[1] = reason;
+    else
+      c->marked[0] = c->reason[0] = reason;
+    count(METRIC_MARKED_READERS);
+  }
+  if (!reads || !psock_has_data(sk))
+    return 0;
+  stuck(c, &k, side, reason);
   return 0;
 }
 
@@ -115,11 +125,11 @@ int enter_splice(struct sys_enter *s) {
 #define MSG_TRUNC_FLAG 0x20
 
 int enter_recvfrom(struct sys_enter *s) {
-  return s->args[3] & MSG_TRUNC_FLAG ? mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1) : 0;
+  return s->args[3] & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 1) : 0;
 }
 
 int enter_recvmsg(struct sys_enter *s) {
-  return s->args[2] & MSG_TRUNC_FLAG ? mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1) : 0;
+  return s->args[2] & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 1) : 0;
 }
 
 /* What a ring is asked to do passes no system call that is watched here, and splice is among it: the program's sockets
@@ -137,6 +147,10 @@ int enter_sendmsg(struct sys_enter *s) {
   return s->args[2] & MSG_OOB_FLAG ? mark(s->args[0], ACCEL_REASON_URGENT, 1, 0) : 0;
 }
 
+int enter_sendmmsg(struct sys_enter *s) {
+  return s->args[3] & MSG_OOB_FLAG ? mark(s->args[0], ACCEL_REASON_URGENT, 1, 0) : 0;
+}
+
 /* TCP_ZEROCOPY_RECEIVE (35) maps pages of the TCP queue only. */
 int enter_getsockopt(struct sys_enter *s) {
   return s->args[1] == IPPROTO_TCP && s->args[2] == 35 ? mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1) : 0;
@@ -148,6 +162,10 @@ int enter_setsockopt(struct sys_enter *s) {
     return mark(s->args[0], ACCEL_REASON_LOW_WATER, 0, 0);
   if (level == 1 && name == 42 /* SO_PEEK_OFF */)
     return mark(s->args[0], ACCEL_REASON_PEEK_OFF, 0, 0);
+  /* SO_ZEROCOPY, SO_TIMESTAMP*, SO_TIMESTAMPNS*, SO_TIMESTAMPING*, TCP_INQ */
+  if ((level == 1 && (name == 60 || name == 29 || name == 35 || name == 37 || (name >= 63 && name <= 65))) ||
+      (level == IPPROTO_TCP && name == 36))
+    return mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 0);
   if (level == IPPROTO_TCP && name == 31 /* TCP_ULP */) {
     mark(s->args[0], ACCEL_REASON_ULP, 0, 0);
     return mark(s->args[0], ACCEL_REASON_ULP, 1, 0);
@@ -160,9 +178,38 @@ int enter_fcntl(struct sys_enter *s) {
   return s->args[1] == 4 /* F_SETFL */ && !(s->args[2] & 04000) ? mark(s->args[0], ACCEL_REASON_BLOCKING, 0, 0) : 0;
 }
 
+#define FIONREAD 0x541B
+#define FIONBIO 0x5421
+
+/* A socket in the sockhash answers FIONREAD with one of its two queues. On a kernel where that is the redirected bytes,
+ * the packet hook sees to it that no byte of TCP waits in the socket of a program that asks (bpf/enrol.h), from the
+ * first question on. Where it is TCP's bytes (before 6.14), such a program stays off the short cut. */
+static __always_inline int asks(u64 fd) {
+#ifdef PSOCK_NOT_IN_RMEM
+  return mark(fd, ACCEL_REASON_COUNTS, 0, 1);
+#else
+  struct conn_key k ALIGNED = {};
+  int side = 0;
+  u64 sk = fd_to_sock(fd);
+  struct conn *c = sk ? sock_to_conn(sk, &k, &side) : 0;
+  if (!c || (side ? c->asks[1] : c->asks[0]))
+    return 0;
+  if (side)
+    c->asks[1] = 1;
+  else
+    c->asks[0] = 1;
+  if ((side ? c->enrolled[1] : c->enrolled[0]) && !psock_has_data(sk) &&
+      peek32(sk, OFF_TP_COPIED) != peek32(sk, OFF_TP_RCVNXT))
+    stuck(c, &k, side, ACCEL_REASON_COUNTS); /* this one answer will be wrong, and a program may wait on it for ever */
+  return 0;
+#endif
+}
+
 int enter_ioctl(struct sys_enter *s) {
   u32 on = 1;
-  if (s->args[1] != 0x5421 /* FIONBIO */)
+  if (s->args[1] == FIONREAD)
+    return asks(s->args[0]);
+  if (s->args[1] != FIONBIO)
     return 0;
   bpf_probe_read_user(&on, sizeof(on), (void *)s->args[2]);
   return on ? 0 : mark(s->args[0], ACCEL_REASON_BLOCKING, 0, 0);

@@ -91,6 +91,8 @@ def compile_state(
             egress_plens=policy_set.egress_plens,
             netns_cookie=fact.netns_cookie,
             nsid=fact.nsid,
+            addr4=_first(workload.ips, 4),
+            addr6=_first(workload.ips, 6),
         )
         for ip in workload.ips:
             if ip not in host_ips:
@@ -165,6 +167,11 @@ def _port_entries(specs: Iterable[model.PortSpec] | None) -> Iterable[tuple[int,
     for spec in specs:
         for port, plen in ports.split(spec.first, spec.last):
             yield int(spec.proto), port, plen
+
+
+def _first(ips: Iterable[str], version: int) -> bytes:
+    """Return the first address of a family as the maps hold it, zero where there is none."""
+    return next((record.pack_addr(ip) for ip in ips if (6 if ":" in ip else 4) == version), bytes(16))
 
 
 def _flags(workload: model.Workload, fact: EndpointFacts, policy_set: PolicySet) -> int:

@@ -91,6 +91,10 @@ SERIES: dict[abi.Metric, Series] = {
     ),
     abi.Metric.LB_TRANSLATED: Series("service_translations", "Calls to a service address sent to a backend."),
     abi.Metric.LB_NO_BACKEND: Series("service_no_backend", "Calls to a service address without a ready backend."),
+    abi.Metric.HELD_PACKETS: Series(
+        "shortcut_held_packets", "TCP packets held back until the bytes before them, redirected, have been read."
+    ),
+    abi.Metric.WITHDRAWN_SOCKETS: Series("shortcut_withdrawn_sockets", "Sockets taken out of the short cut's map."),
     abi.Metric.REFUSED_CALLS: Series("refused_calls", "connect and sendmsg calls that policy refused with EPERM."),
     abi.Metric.FORWARDED_INGRESS_PACKETS: Series("forward_count", _PACKETS, ("direction", "ingress")),
     abi.Metric.FORWARDED_EGRESS_PACKETS: Series("forward_count", _PACKETS, ("direction", "egress")),

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import hashlib
 
-from loader.record import U8, U16, U32, U64, Addr, Record, U8x2, U16x2, U32x2, U64x2, record
+from loader.record import U8, U16, U32, U64, ZERO_ADDR, Addr, Record, U8x2, U16x2, U32x2, U64x2, record
 
 
 class Verdict(enum.IntEnum):
@@ -136,6 +136,8 @@ class AccelReason(enum.IntEnum):
     ENROL_FAILED = 17  # the kernel refused to put the socket into the sockhash
     FOREIGN = 18  # another program already owns the socket (psock present)
     PEEK_OFF = 19  # SO_PEEK_OFF is set
+    OPTIONS = 21  # a socket option is set that redirected bytes would not honour (zero-copy, time stamps, TCP_INQ)
+    COUNTS = 22  # its program asks FIONREAD, which on this kernel does not see redirected bytes
     IO_URING = 20  # a program of this endpoint uses io_uring, whose splices no hook sees
 
 
@@ -200,6 +202,8 @@ class Metric(enum.IntEnum):
     POLICY_LOOKUPS = 25
     PASS_GONE = 26  # the peer's socket was closed or replaced
     REDIRECT_FAILED = 27
+    HELD_PACKETS = 29  # held back because redirected bytes before them are unread; TCP sends them again
+    WITHDRAWN_SOCKETS = 30  # taken out of the sockhash again
     REFUSED_CALLS = 28  # connect and sendmsg calls that got EPERM
 
 
@@ -236,6 +240,8 @@ class Endpoint(Record):
     netns_cookie: U64
     nsid: U32  # the pod's network namespace as seen from the agent's; 0xffffffff: not known
     pad: U32 = 0
+    addr4: Addr = ZERO_ADDR  # its first address of each family; zero: none
+    addr6: Addr = ZERO_ADDR
 
 
 @record
@@ -350,6 +356,7 @@ class Conn(Record):
     tcp_sent: U64x2  # TCP's own counters, known once that side has closed
     tcp_received: U64x2
     tcp_msgs: U64x2  # sk_msg messages of that side that went over TCP
+    held: U64x2  # since when packets to that side are held back, until it has read its redirected bytes; 0: none are
     endpoint: U32x2  # endpoint ids; 0: not ours
     identity: U32x2
     packets: U32x2  # packets seen from that side by tc
@@ -366,7 +373,8 @@ class Conn(Record):
     used: U8x2  # 1: that side sent at least one byte over the short cut
     denied: U8  # 1: policy turned against the connection; the agent resets it
     stuck: U8  # 1: a reader waits for redirected bytes that it cannot see; the agent resets it
-    pad: U32 = 0
+    asks: U8x2  # 1: that side's program asks FIONREAD
+    pad: U16 = 0
 
 
 @record

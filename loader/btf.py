@@ -46,6 +46,7 @@ class Btf:
         self._strings = header + str_off
         self._offsets = [0]
         self._structs: dict[int, int] = {}  # string offset -> type id, for structs and unions
+        self._enums: dict[int, int] = {}  # the same for enums
         position, end = header + type_off, header + type_off + type_len
         unpack = struct.Struct("<III").unpack_from
         while position < end:
@@ -53,6 +54,8 @@ class Btf:
             kind, vlen = (info >> 24) & 0x1F, info & 0xFFFF
             if kind in (_STRUCT, _UNION) and name and vlen:
                 self._structs.setdefault(name, len(self._offsets))
+            elif kind == _ENUM and name:
+                self._enums.setdefault(name, len(self._offsets))
             self._offsets.append(position)
             fixed, each = _EXTRA.get(kind, (0, 0))
             position += 12 + fixed + each * vlen
@@ -82,6 +85,18 @@ class Btf:
                 break
             type_id = target
         return type_id
+
+    def enumerator(self, enum_name: str, wanted: str) -> int:
+        """Return the number of an enumerator; raises KeyError if the kernel has none of that name."""
+        for name, type_id in self._enums.items():
+            if self._name(name) != enum_name:
+                continue
+            _, info, _ = self._header(type_id)
+            for index in range(info & 0xFFFF):
+                member, value = struct.unpack_from("<Ii", self._blob, self._offsets[type_id] + 12 + 8 * index)
+                if self._name(member) == wanted:
+                    return int(value)
+        raise KeyError(f"enum {enum_name}: {wanted}")
 
     def _find_struct(self, name: str) -> int:
         wanted = b"\0" + name.encode() + b"\0"

@@ -45,8 +45,11 @@ def flags(pin_dir: Path, kernel: btf.Btf) -> list[str]:
         )
     out = [f'-DPIN_DIR="{pin_dir}"', "-Wno-unused-function", "-Wno-unused-variable"]
     out += [f"-D{name}={field.offset}" for name, field in found.items()]
-    if "OFF_TP_IS_MPTCP" in found:
-        out.append(f"-DBIT_TP_IS_MPTCP={found['OFF_TP_IS_MPTCP'].bit}")
+    out += [f"-D{name.replace('OFF', 'BIT', 1)}={found[name].bit}" for name in programs.BIT_FIELDS if name in found]
+    try:
+        out += [f"-D{macro}={kernel.enumerator(*where)}" for macro, where in programs.ENUMERATORS.items()]
+    except KeyError as error:
+        raise FeatureUnsupported(f"this kernel's BTF has no {error.args[0]}") from error
     if not redirect_is_charged(kernel):
         out.append("-DPSOCK_NOT_IN_RMEM")
     return out

@@ -68,7 +68,7 @@ def _trace(name: str) -> ProgramSpec:
 # Rare calls, but for recvfrom and recvmsg, where the price is one test of the flags.
 _TRACED = (
     "splice", "recvfrom", "recvmsg", "sendto", "sendmsg", "getsockopt", "setsockopt", "fcntl", "ioctl",
-    "io_uring_setup",
+    "sendmmsg", "io_uring_setup",
 )  # fmt: skip
 
 PROGRAMS: tuple[ProgramSpec, ...] = (
@@ -103,6 +103,10 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_SK_RCVBUF": (("sock", "sk_rcvbuf"),),
     "OFF_SK_RCVLOWAT": (("sock", "sk_rcvlowat"),),
     "OFF_SK_FLAGS": (("sock_common", "skc_flags"),),
+    "OFF_SK_OWNED": (("sock", "sk_lock.owned"),),
+    "OFF_SK_TSFLAGS": (("sock", "sk_tsflags"),),
+    "OFF_SK_USERLOCKS": (("sock", "sk_userlocks"),),
+    "OFF_TP_INQ": (("tcp_sock", "recvmsg_inq"),),
     "OFF_SK_PEEK": (("sock", "sk_peek_off"),),
     "OFF_SK_SOCKET": (("sock", "sk_socket"),),
     "OFF_SK_USER_DATA": (("sock", "sk_user_data"),),
@@ -129,4 +133,12 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_FDT_FD": (("fdtable", "fd"),),
     "OFF_FDT_MAX": (("fdtable", "max_fds"),),
 }
+# Bit fields: the macro BIT_... gives the bit within the byte at OFF_...
+BIT_FIELDS = ("OFF_TP_IS_MPTCP", "OFF_TP_INQ", "OFF_SK_USERLOCKS")
 OPTIONAL_OFFSETS = frozenset({"OFF_TP_IS_MPTCP"})  # absent where the kernel has no MPTCP
+# Macro -> enumerator: bits of sk_flags.
+ENUMERATORS = {
+    "SOCK_DONE_BIT": ("sock_flags", "SOCK_DONE"),
+    "SOCK_RCVTSTAMP_BIT": ("sock_flags", "SOCK_RCVTSTAMP"),
+    "SOCK_ZEROCOPY_BIT": ("sock_flags", "SOCK_ZEROCOPY"),
+}

@@ -1,6 +1,7 @@
 """Names as a flow record writes them: endpoints, identities and rules, looked up once until Names changes."""
 
 import collections
+import contextlib
 from typing import Any
 
 from control import names
@@ -87,8 +88,12 @@ class Directory:
         """Return the address from which an endpoint would have called: a refused connect has none of its own yet."""
         name = self._endpoint(endpoint, 0, "")
         family = ":" in record.unpack_addr(destination)
-        addresses = (ip for ip in (name.ips if name else ()) if (":" in ip) == family)
-        return next(map(record.pack_addr, addresses), bytes(16))
+        for ip in name.ips if name else ():
+            with contextlib.suppress(ValueError):  # a names file holds any text
+                address = record.pack_addr(ip)
+                if (":" in ip) == family:
+                    return address
+        return bytes(16)
 
     def _endpoint(self, endpoint: int, identity: int, ip: str) -> names.EndpointName | None:
         if endpoint:

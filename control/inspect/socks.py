@@ -24,13 +24,15 @@ EXPLAIN: dict[abi.AccelReason, str] = {
     abi.AccelReason.URGENT: "urgent data was sent (MSG_OOB)",
     abi.AccelReason.MPTCP: "the socket is a Multipath TCP socket",
     abi.AccelReason.ULP: "another protocol layer owns the socket (such as kernel TLS)",
-    abi.AccelReason.PROGRAM: "this program was caught mixing plain reads and splice before",
+    abi.AccelReason.PROGRAM: "a program of this endpoint was caught splicing (splice(2)) before",
     abi.AccelReason.DENIED: "policy denies the pair",
     abi.AccelReason.MAP_FULL: "a map was full when the connection began (`sockmesh bpf fs list`)",
     abi.AccelReason.LOOPBACK: "both ends are in the same pod",
     abi.AccelReason.ENROL_FAILED: "the kernel refused to put the socket into the sockhash",
     abi.AccelReason.FOREIGN: "another program already owns the socket",
     abi.AccelReason.PEEK_OFF: "the program peeks at an offset (SO_PEEK_OFF)",
+    abi.AccelReason.OPTIONS: "a socket option or flag is in use that only bytes of TCP honour (zero-copy, time stamps)",
+    abi.AccelReason.COUNTS: "the program asks FIONREAD, which on this kernel does not see redirected bytes",
     abi.AccelReason.IO_URING: "the program uses io_uring, whose reads no hook sees",
 }
 

@@ -156,6 +156,11 @@ class Ground:
         for pod in self.pods:
             netns.inside(pod.netns, lambda pod=pod: _wait_usable(pod.addresses))  # type: ignore[misc]
 
+    def forget_caught(self) -> None:
+        """Let the pods' programs be taken for good readers again."""
+        for pod in self.pods:
+            self.maps.caught.delete(abi.EndpointKey(pod.id))
+
     def _enrol(self, pod: Pod) -> None:
         """Attach the pinned programs to one pod and write its map entries, the interface's last."""
         for spec in programs.PROGRAMS:

@@ -74,24 +74,19 @@ def late(ground: Ground, deadline: Deadline) -> None:
 
 def too_late(ground: Ground, deadline: Deadline) -> None:
     """A program that splices while redirected bytes wait: found at once, and ended by a reset as the agent does it."""
-    try:
-        with connected(ground, deadline) as link, _pipe() as (_, into):
-            link.enrol(deadline)
-            link.client.send(b"waiting")
-            link.server.setblocking(True)  # as the worst reader: the call does not come back by itself
-            reader = threading.Thread(target=_splice_once, args=(link.server, into), daemon=True)
-            reader.start()
-            while reader.is_alive() and not link.record().stuck:
-                reader.join(0.001)
-                deadline.left()
-            if reader.is_alive():
-                link.client.close()
-                link.server.shutdown(socket.SHUT_RDWR)
-                reader.join(deadline.left())
-    finally:
-        # The pod is now known as one that mixes reads and splices; the cases that follow must not suffer for it.
-        for pod in ground.pods:
-            ground.maps.caught.delete(abi.EndpointKey(pod.id))
+    with connected(ground, deadline) as link, _pipe() as (_, into):
+        link.enrol(deadline)
+        link.client.send(b"waiting")
+        link.server.setblocking(True)  # as the worst reader: the call does not come back by itself
+        reader = threading.Thread(target=_splice_once, args=(link.server, into), daemon=True)
+        reader.start()
+        while reader.is_alive() and not link.record().stuck:
+            reader.join(0.001)
+            deadline.left()
+        if reader.is_alive():
+            link.client.close()
+            link.server.shutdown(socket.SHUT_RDWR)
+            reader.join(deadline.left())
 
 
 def _splice_once(sock: socket.socket, into: int) -> None:

@@ -98,14 +98,15 @@ int native_conn_side(struct conn_key *k, const u8 *local, const u8 *remote, u32 
 
 /* Parse an Ethernet frame as judge() in bpf/tc.c does. Returns the DropReason, 0 when all is well. */
 u32 native_parse(struct packet *p, const u8 *frame, u32 size) {
+  struct __sk_buff skb = {.len = size};
   u32 l4 = 0;
   packet_data = frame;
   packet_size = size;
   memset(p, 0, sizeof(*p));
   u16 ethertype = frame[12] << 8 | frame[13];
-  u32 reason = ethertype == ETH_IP ? parse_v4(0, p, 14, &l4) : parse_v6(0, p, 14, &l4);
+  u32 reason = ethertype == ETH_IP ? parse_v4(&skb, p, 14, &l4) : parse_v6(&skb, p, 14, &l4);
   if (!reason && !p->later_fragment)
-    reason = parse_l4(0, p, l4);
+    reason = parse_l4(&skb, p, l4);
   return reason;
 }
 

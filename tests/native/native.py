@@ -83,8 +83,9 @@ class Packet(ctypes.Structure):
         ("frag_id", ctypes.c_uint32),
         ("later_fragment", ctypes.c_uint8),
         ("icmp", ctypes.c_uint8),
-        ("pad", ctypes.c_uint8 * 2),
-        ("align", ctypes.c_uint8 * 4),
+        ("multicast", ctypes.c_uint8),
+        ("pad", ctypes.c_uint8),
+        ("payload", ctypes.c_uint32),
     )
 
 

@@ -28,7 +28,15 @@ def test_ports_of_ipv4(proto: int, options: bytes) -> None:
     assert (bytes(packet.saddr), bytes(packet.daddr)) == (packed("10.0.0.1"), packed("10.0.0.2"))
     assert (packet.proto, packet.sport, packet.dport, packet.policy_port) == (proto, 40000, 443, 443)
     assert packet.tcp_flags == (0x12 if proto == TCP else 0)
+    assert packet.payload == 0
     assert packet.frag_id == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_payload_of_tcp(size: int) -> None:
+    body = frames.tcp(40000, 443) + bytes(size)
+    for packet in (frames.ipv4(body, TCP, options=bytes(8)), frames.ipv6(body, TCP)):
+        assert native.parse(frames.ethernet(packet)).packet.payload == size
 
 
 @pytest.mark.parametrize("headers", [(), (0,), (0, 60), (60, 0, 43, 60)])
@@ -133,12 +141,18 @@ def test_which_icmp_types_are_errors(proto: int, errors: set[int]) -> None:
 
 
 def test_only_what_stays_on_the_link_is_link_control() -> None:
-    def control(kind: int, hops: int, proto: int = ICMPV6) -> bool:
-        return native.parse(frames.ethernet(frames.ipv6(frames.icmp(kind), proto, hops=hops))).is_link_control
+    def control(kind: int, hops: int, proto: int = ICMPV6, src: str = "fd00::1", dst: str = "fd00::2") -> bool:
+        packet = frames.ipv6(frames.icmp(kind), proto, src, dst, hops)
+        return native.parse(frames.ethernet(packet)).is_link_control
 
     assert {kind for kind in range(256) if control(kind, 255)} >= {133, 134, 135, 136, 137}
     assert not {kind for kind in range(256) if control(kind, 64)} & {128, 129, 133, 134, 135, 136, 137}
     assert not control(135, 255, proto=UDP)
+    for kind in (130, 131, 132, 143):
+        assert control(kind, 1, src="fe80::1", dst="ff02::16") and control(kind, 1, src="::", dst="ff02::16")
+        assert not control(kind, 64, src="fe80::1", dst="ff02::16")
+        assert not control(kind, 1, src="fd00::1", dst="ff02::16")
+        assert not control(kind, 1, src="fe80::1", dst="fd00::2")
     v4 = native.parse(frames.ethernet(frames.ipv4(frames.icmp(135), ICMP)))
     assert not v4.is_link_control
 
