@@ -5,6 +5,7 @@ The agent keeps one `Names` for the state that is in force and writes it beside 
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -68,10 +69,11 @@ class Names:
         return self.endpoints.get(id)
 
     def endpoint_by_ip(self, ip: str) -> EndpointName | None:
-        for endpoint in self.endpoints.values():
-            if ip in endpoint.ips:
-                return endpoint
-        return self.remote.get(ip)
+        return self._local_by_ip.get(ip) or self.remote.get(ip)
+
+    @functools.cached_property
+    def _local_by_ip(self) -> Mapping[str, EndpointName]:
+        return {ip: endpoint for endpoint in reversed(list(self.endpoints.values())) for ip in endpoint.ips}
 
     def labels(self, identity: int) -> tuple[str, ...]:
         return self.identities.get(identity, ())

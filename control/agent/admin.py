@@ -27,6 +27,7 @@ class AdminServer:
     def __init__(self, path: Path, handlers: Mapping[str, Handler], flows: log.FlowLog) -> None:
         self._path, self._handlers, self._flows = path, handlers, flows
         self._slots = threading.BoundedSemaphore(_MAX_CALLERS)
+        self._calls, self._closed, self._quiet = 0, False, threading.Condition()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()  # a killed predecessor's; the lock in the run directory says that it is dead
@@ -80,6 +81,10 @@ class AdminServer:
             known = ", ".join(sorted((*self._handlers, "observe")))
             self._reply(connection, {"error": f"unknown method {method!r} (known: {known})"})
             return
+        with self._quiet:
+            if self._closed:
+                return
+            self._calls += 1
         try:
             answer = handler(params)
         except MeshError as error:
@@ -87,6 +92,10 @@ class AdminServer:
         except Exception:
             LOG.exception("admin socket: %s failed", method)
             answer = {"error": f"{method} failed inside the agent; its log has the details"}
+        finally:
+            with self._quiet:
+                self._calls -= 1
+                self._quiet.notify_all()
         self._reply(connection, answer)
 
     def _reply(self, connection: socket.socket, answer: Json) -> None:
@@ -94,6 +103,12 @@ class AdminServer:
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def close(self) -> None:
+        """Take no more calls, and return when no handler is at work any more: they use the agent's maps."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() alone does not
         self._listener.close()
+        with self._quiet:
+            self._closed = True
+            self._quiet.wait_for(lambda: not self._calls, _PATIENCE_S)
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()

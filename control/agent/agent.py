@@ -14,7 +14,19 @@ import watchfiles
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import admin, ageing, apply, enforce, metrics_http, options, state, status, switches, workloads
+from control.agent import (
+    admin,
+    ageing,
+    apply,
+    enforce,
+    metrics_http,
+    options,
+    state,
+    status,
+    switches,
+    trial,
+    workloads,
+)
 from control.flow import log as flow_log
 from control.flow import record, recorder, sink
 from control.source import directory
@@ -25,7 +37,8 @@ LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.02
 _TYPE = next(at for name, _, at in abi.FlowEvent.FIELDS if name == "type")
 _AGEING_S = 5.0
-_REPLAY_S = 1.0  # how soon problems that may mend themselves (a missing namespace) are tried again
+_LOOK_S = 1.0  # how often workloads that are not there are looked for
+_RETRY_S, _RETRY_MAX_S = 1.0, 30.0  # when a configuration with problems is tried again though nobody changed it
 
 
 class Agent:
@@ -51,7 +64,8 @@ class Agent:
         self.revision = self.names.revision
         self.started = time.time()
         self.accel_off = ""  # why the short cut is off on this node
-        self.self_test: dict[str, str] = {}  # case -> "ok" or what went wrong
+        self.self_test: dict[str, str] = {}  # case -> "ok" or what went wrong; empty while it is not done
+        self.trial = trial.Trial(opts.pin_dir, opts.run_dir)
         self._config_lock = threading.Lock()  # the admin socket's threads write switches, our own the generation
         self.resets = 0
         self._long_lived = ageing.LongLived(opts.flow_interval)
@@ -59,6 +73,9 @@ class Agent:
         self._changed = threading.Event()
         self._reconciled = threading.Condition()
         self._rounds = 0  # reconciliations finished
+        self._survey = workloads.Survey({}, {}, [])  # the last one
+        self._retry_at = self._look_at = 0.0
+        self._retry_after = _RETRY_S
         self._stop = threading.Event()
 
     def _numbers(self, before: identity.Allocation) -> identity.Allocation:
@@ -76,9 +93,12 @@ class Agent:
         )
 
     def start(self) -> None:
-        """Put the configuration in force; whether the short cut may be used on this kernel is found out first."""
-        self.accel_off = self.mesh.loaded.acceleration
-        if self.accel_off:
+        """Put the configuration in force. The short cut waits for the self-test, unless it passed before."""
+        self.accel_off = self.mesh.loaded.acceleration or ("" if self.opts.self_test else trial.SWITCHED_OFF)
+        if not self.accel_off:
+            self.self_test = self.trial.passed_before()
+            self.accel_off = "" if self.self_test else trial.RUNNING
+        else:
             LOG.warning("the short cut is off: %s", self.accel_off)
         old = self.mesh.maps.config.get_at(0)
         adopted = old.generation != 0
@@ -96,6 +116,23 @@ class Agent:
             ),
         )
         self.reconcile(force=True)
+        if self.accel_off == trial.RUNNING:
+            self.trial.begin()
+
+    def _take_trial(self) -> None:
+        """Let the self-test's result, when it is there, decide on the short cut."""
+        cases = self.trial.take()
+        if not cases:
+            return
+        wrong = trial.failures(cases)
+        if wrong:
+            LOG.warning("the short cut stays off: %s", wrong)
+        else:
+            with self._config_lock:
+                passed = dataclasses.replace(self.mesh.maps.config.get_at(0), self_test=1)
+                self.mesh.maps.config.put_at(0, passed)
+            LOG.info("the short cut passed its self-test")
+        self.self_test, self.accel_off = cases, wrong
 
     # --- configuration ---------------------------------------------------------------------------------------------
 
@@ -106,7 +143,7 @@ class Agent:
         applied = False
         try:
             for _ in range(2):
-                survey = self.workloads.survey(w for w in loaded.snapshot.workloads if w.is_local(self.node))
+                survey = self._survey = self._look(loaded.snapshot)
                 changed, failed, refused = self._apply(loaded.snapshot, survey, force)
                 applied |= changed
                 if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
@@ -118,6 +155,9 @@ class Agent:
         if applied:
             self._enforce()
 
+    def _look(self, snapshot: model.Snapshot) -> workloads.Survey:
+        return self.workloads.survey(w for w in snapshot.workloads if w.is_local(self.node))
+
     def _apply(
         self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
     ) -> tuple[bool, list[model.Problem], bool]:
@@ -127,12 +167,18 @@ class Agent:
         really = dataclasses.replace(snapshot, workloads=tuple(found))
         want, known, allocation = compiler.compile_state(really, self.allocation, survey.facts, node)
         apply.check_room(self.have, want)
-        before = {k.id: v.ifindex for k, v in self.have["endpoints"].items()}  # type: ignore[attr-defined]
-        changed = apply.apply(self.mesh.maps, self.have, want)
+        before = self.have["endpoints"]
+        try:
+            changed = apply.apply(self.mesh.maps, self.have, want)
+        except (MapFull, OSError):
+            self.have = apply.current(self.mesh.maps)  # half of it may be done
+            raise
         self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
+        apply.forgive(self.mesh.maps, before, want)
         self.snapshot, self.allocation = snapshot, allocation
         self.view = evaluate.View(want)
-        failures, refused = self.workloads.attach(_places(want, known), before, force)
+        interfaces = {k.id: v.ifindex for k, v in before.items()}  # type: ignore[attr-defined]
+        failures, refused = self.workloads.attach(_places(want, known), interfaces, force)
         if changed or force:
             self.revision += 1
             with self._config_lock:
@@ -184,11 +230,12 @@ class Agent:
 
     def _write(self, found: Iterable[abi.FlowEvent]) -> None:
         for event in found:
-            self.flows.write(self.recorder.line(event))
+            if not (selftest.is_reserved(event.src_endpoint) or selftest.is_reserved(event.dst_endpoint)):
+                self.flows.write(self.recorder.line(event))
 
     def drain(self) -> int:
         """Move waiting events to the flow log; return how many."""
-        found = self.events.read()
+        found = [raw for raw in self.events.read() if not trial.is_ours(raw)]
         self.flows.write(map(self.recorder.raw_line, found))
         for raw in found:
             if raw[_TYPE] == abi.EventType.STUCK:
@@ -219,25 +266,45 @@ class Agent:
         self._stop.set()
 
     def run(self) -> None:
-        """Serve until `stop`. Then what is pinned stays in force and the flow log is closed."""
+        """Serve until `stop`."""
         watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         watcher.start()
         self.resets += enforce.reset(enforce.stuck(self.mesh.maps), self.names)
-        next_age = next_retry = time.monotonic()
+        next_age = time.monotonic()
         while not self._stop.is_set():
             if not self.drain():
                 self._stop.wait(_TICK_S)
-            now = time.monotonic()
-            if self._changed.is_set() or (self.problems and now >= next_retry):
-                self._changed.clear()
-                next_retry = now + _REPLAY_S
+            self._take_trial()
+            if self._is_due(time.monotonic()):
                 self._guard(self.reconcile)
                 with self._reconciled:
                     self._rounds += 1
                     self._reconciled.notify_all()
+            now = time.monotonic()
             if now >= next_age:
                 next_age = now + min(_AGEING_S, self.opts.flow_interval)
                 self._guard(self.age)
+
+    def _is_due(self, now: float) -> bool:
+        """Tell whether to reconcile: the directory changed, a missing workload came, or problems have waited enough."""
+        if self._changed.is_set():
+            self._changed.clear()
+            self._retry_after = _RETRY_S
+        elif self.problems and now >= self._retry_at:
+            self._retry_after = min(_RETRY_MAX_S, self._retry_after * 2)
+        elif self._survey.problems and self.snapshot and now >= self._look_at:
+            self._look_at = now + _LOOK_S
+            if self._look(self.snapshot) == self._survey:
+                return False
+            self._retry_after = _RETRY_S
+        else:
+            return False
+        self._retry_at = now + self._retry_after
+        self._look_at = now + _LOOK_S
+        return True
+
+    def close(self) -> None:
+        """End the flow log and let go of the maps; what is pinned stays in force."""
         self.drain()
         self.flows.close()
         self.events.close()
@@ -280,6 +347,7 @@ def serve(opts: options.Options) -> None:
     signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
     node.start()
     with contextlib.ExitStack() as stack:
+        stack.callback(node.close)  # last, when nobody asks any more
         handlers = {
             "status": lambda _: status.status(node),
             "set": node.set_switch,

@@ -30,6 +30,7 @@ class MetricsServer:
 
     def __init__(self, where: str, snapshot: Callable[[], metrics.MetricsSnapshot]) -> None:
         host, port = parse(where)
+        self._at_work = at_work = threading.Lock()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             server_version, sys_version = "sockmesh", ""
@@ -39,7 +40,8 @@ class MetricsServer:
                 if self.path.partition("?")[0] != "/metrics":
                     self.send_error(404, "only /metrics is here")
                     return
-                body = metrics.render(snapshot())
+                with at_work:
+                    body = metrics.render(snapshot())
                 self.send_response(200)
                 self.send_header("Content-Type", metrics.CONTENT_TYPE)
                 self.send_header("Content-Length", str(len(body)))
@@ -66,3 +68,4 @@ class MetricsServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        self._at_work.acquire()  # for good: nobody looks at the agent's maps after this

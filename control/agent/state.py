@@ -6,7 +6,7 @@ from pathlib import Path
 from control import identity, names
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Replace a file in one step, readable by root alone."""
     temporary = path.with_suffix(".tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -16,8 +16,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def save(run_dir: Path, allocation: identity.Allocation, known: names.Names) -> None:
-    _write(run_dir / "state.json", allocation.to_json())
-    _write(run_dir / "names.json", known.to_json())
+    write(run_dir / "state.json", allocation.to_json())
+    write(run_dir / "names.json", known.to_json())
 
 
 def load_allocation(run_dir: Path) -> identity.Allocation | None:

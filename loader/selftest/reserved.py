@@ -23,13 +23,13 @@ def is_reserved(number: int) -> bool:
 def sweep(maps: Maps) -> int:
     """Remove every entry of the self-test from the maps, its own or a killed predecessor's; return how many."""
     removed = 0
-    for name, doomed in _doomed(maps):
+    for name, doomed in entries(maps):
         removed += len(doomed)
         maps[name].delete_many(doomed)
     return removed
 
 
-def _doomed(maps: Maps) -> Iterator[tuple[str, list[abi.Record]]]:
+def entries(maps: Maps) -> Iterator[tuple[str, list[abi.Record]]]:
     """Give the entries of each map in an order in which the packet hooks stay closed: interfaces first."""
     yield "endpoint_ifaces", [k for k, v in maps.endpoint_ifaces.items() if is_reserved(v.id)]
     yield "endpoint_netns", [k for k, v in maps.endpoint_netns.items() if is_reserved(v.id)]

@@ -20,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from control import admin_client
+from control.agent import trial
 from loader import maps
 from loader.errors import AgentUnavailable
 from tests.hosts.node import Node
@@ -34,8 +35,8 @@ class Mesh:
     """Enrols every pod of the node (those in `pods`, if given) and runs an agent until the end of the `with` block.
 
     Stopping leaves hooks and maps in force, as for users; the node's end takes them away. `policies` are documents that
-    are there from the start. Without `self_test` the short cut stays off, unless
-    `force_acceleration` says that it is safe on this kernel. `config`, `log` and `flow_log` are paths.
+    are there from the start. `self_test` is waited for, unless `await_self_test` is off; without it the short cut stays
+    off, unless `force_acceleration` says that it is safe on this kernel. `config`, `log` and `flow_log` are paths.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Mesh:
         args: Sequence[str] = (),
         self_test: bool = False,
         force_acceleration: bool = True,
+        await_self_test: bool = True,
     ) -> None:
         self.node = node
         self.config = node.directory / "config"
@@ -56,7 +58,7 @@ class Mesh:
         self._pods = pods
         self._policies = tuple(policies)
         self._args = tuple(args)
-        self._self_test, self._force = self_test, force_acceleration
+        self._self_test, self._force, self._await = self_test, force_acceleration, await_self_test
         self._read = 0
         self._seen: list[Json] = []
 
@@ -89,6 +91,9 @@ class Mesh:
                 return False
 
         wait_until(up, "the agent answers", 120)
+        if self._self_test and self._await:
+            running = trial.RUNNING
+            wait_until(lambda: self.call("status")["acceleration_off"] != running, "the self-test is done", 120)
         if self._force and not self._self_test:
             with self.open_maps() as opened:
                 opened.config.put_at(0, dataclasses.replace(opened.config.get_at(0), self_test=1))

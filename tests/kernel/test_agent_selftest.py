@@ -1,0 +1,99 @@
+"""The agent tests the short cut before anybody may use it, beside its work, and once for each kernel."""
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from control.agent import trial
+from loader import selftest
+from loader.selftest import reserved
+from tests.hosts import Mesh, Node
+from tests.hosts.wait import wait_until
+from tests.kernel.puppet import Puppet
+from tests.kernel.street import nobody
+
+PASSED = dict.fromkeys(selftest.NAMES, selftest.OK)
+PATIENCE_S = 300.0 if os.environ.get("SOCKMESH_EMULATED") else 90.0
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    with Node("trial") as made:
+        made.pod("client")
+        made.pod("server")
+        yield made
+
+
+def is_on(mesh: Mesh) -> bool:
+    with mesh.open_maps() as maps:
+        return bool(maps.config.get_at(0).self_test)
+
+
+def wait_done(mesh: Mesh) -> None:
+    wait_until(lambda: mesh.call("status")["self_test"], "the self-test is done", PATIENCE_S)
+
+
+def test_the_self_test_decides_once(node: Node) -> None:
+    client = Puppet(node.pods["client"])
+    with Mesh(node, [nobody("closed", "server", "ingress")], self_test=True, await_self_test=False) as mesh:
+        order = "result = connect(ip, 4601, 0.5)[0]"
+        refused = []
+        while mesh.call("status")["acceleration_off"] == trial.RUNNING:
+            assert not is_on(mesh)
+            refused.append(client.do(order, ip=node.pods["server"].ip))
+        print(f"asked {len(refused)} times meanwhile")
+        assert len(refused) > 3 and set(refused) == {"EPERM"}  # policy and agent do not wait for it
+        status = mesh.call("status")
+        assert (status["self_test"], status["acceleration_off"]) == (PASSED, "")
+        assert is_on(mesh)
+        record = mesh.run_dir / "selftest.json"
+        assert json.loads(record.read_text())["cases"] == PASSED
+        ours = {node.pods[name].ip for name in node.pods}
+        strangers = [f for f in mesh.flows() if "IP" in f and not ours & {f["IP"]["source"], f["IP"]["destination"]}]
+        assert strangers == []
+
+        before = record.stat().st_mtime_ns
+        mesh.stop()
+        assert is_on(mesh)
+        mesh.start()
+        status = mesh.call("status")  # from the first moment
+        assert (status["self_test"], status["acceleration_off"]) == (PASSED, "")
+        assert is_on(mesh) and record.stat().st_mtime_ns == before
+
+        mesh.kill()
+        record.write_text(json.dumps({"hash": "of another kernel", "cases": PASSED}))
+        mesh.start()
+        assert mesh.call("status")["acceleration_off"] == trial.RUNNING
+        assert not is_on(mesh)
+        wait_done(mesh)
+        assert is_on(mesh) and json.loads(record.read_text())["hash"] != "of another kernel"
+
+
+def test_an_agent_killed_during_its_self_test(node: Node) -> None:
+    with Mesh(node, self_test=True, await_self_test=False) as mesh:
+        mesh.kill()
+        (mesh.run_dir / "selftest.json").unlink(missing_ok=True)
+        mesh.start()
+
+        def at_work() -> bool:
+            with mesh.open_maps() as maps:
+                return any(True for _, keys in reserved.entries(maps) for _ in keys)
+
+        wait_until(at_work, "the self-test is at work", PATIENCE_S)
+        mesh.kill()
+        mesh.start()
+        wait_done(mesh)
+        assert mesh.call("status")["self_test"] == PASSED
+        with mesh.open_maps() as maps:
+            assert [name for name, keys in reserved.entries(maps) if keys] == []
+            assert maps.endpoints.count() == 2
+
+
+def test_without_it_the_short_cut_stays_off(node: Node) -> None:
+    with Mesh(node, force_acceleration=False) as mesh:
+        status = mesh.call("status")
+        assert (status["self_test"], status["acceleration_off"]) == ({}, trial.SWITCHED_OFF)
+        assert "--no-self-test" in trial.SWITCHED_OFF
+        assert not is_on(mesh)
