@@ -38,10 +38,6 @@ static __always_inline u8 reader_reason(u64 sk, u64 cookie, u32 endpoint) {
   if (flags >> SOCK_ZEROCOPY_BIT & 1 || flags >> SOCK_RCVTSTAMP_BIT & 1 || peek32(sk, OFF_SK_TSFLAGS) ||
       peek8(sk, OFF_TP_INQ) >> BIT_TP_INQ & 1)
     return ACCEL_REASON_OPTIONS;
-  /* A socket may be made blocking after it was accepted, and a program may ask FIONREAD: wait until it has read all there
-   * was, in this mode. */
-  if (peek32(sk, OFF_TP_RCVNXT) != peek32(sk, OFF_TP_COPIED))
-    return ACCEL_REASON_PROBATION;
   struct endpoint_key k = {.id = endpoint};
   struct caught *before = caught.lookup(&k);
   if (before)
@@ -110,13 +106,21 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
   if (p->tcp_flags & (TCP_FIN | TCP_RST))
     return;
   u32 seen = side ? ++c->packets[1] : ++c->packets[0];
-  /* Looking is not free: once in eight packets is soon enough. */
-  if (seen < cfg->probation_packets || seen & 7)
-    return;
-  if (c->marked[0] || c->marked[1] || !c->cookie[0] || !c->cookie[1] || ep->nsid == NSID_UNKNOWN)
+  if (seen < cfg->probation_packets || c->marked[0] || c->marked[1] || !c->cookie[0] || !c->cookie[1] ||
+      ep->nsid == NSID_UNKNOWN)
     return;
   if (!(cfg->acceleration && cfg->self_test) && !(ep->flags & ENDPOINT_FLAG_SELF_TEST))
     return; /* switched off since the connection opened */
+  /* A socket may be made blocking after it was accepted, and a program may ask FIONREAD: wait for a moment when this end
+   * has read all there was, in the mode it is in now. */
+  u64 sk = side ? c->sock[1] : c->sock[0];
+  if (peek32(sk, OFF_TP_RCVNXT) != peek32(sk, OFF_TP_COPIED))
+    return;
+  /* What was against it once is likely to be so again, and looking is not free. */
+  u8 last = side ? c->reason[1] : c->reason[0], last_peer = side ? c->reason[0] : c->reason[1];
+  if ((last != ACCEL_REASON_PROBATION || (last_peer != ACCEL_REASON_PROBATION && last_peer != ACCEL_REASON_ACTIVE)) &&
+      seen & 15)
+    return;
   u8 why0 = reader_reason(c->sock[0], c->cookie[0], c->endpoint[0]);
   u8 why1 = reader_reason(c->sock[1], c->cookie[1], c->endpoint[1]);
   if (why0 != ACCEL_REASON_ACTIVE || why1 != ACCEL_REASON_ACTIVE) {

@@ -52,8 +52,10 @@ static __always_inline void remember(u32 endpoint, u8 reason) {
   struct endpoint_key k = {.id = endpoint};
   struct caught v = {.reason = reason, .count = 1};
   struct caught *old = caught.lookup(&k);
-  if (old)
+  if (old) {
+    v.reason = old->reason;
     v.count = old->count + 1;
+  }
   if (endpoint)
     caught.update(&k, &v);
 }
