@@ -177,12 +177,12 @@ class Agent:
         apply.forgive(self.mesh.maps, before, want)
         self.snapshot, self.allocation = snapshot, allocation
         self.view = evaluate.View(want)
-        interfaces = {k.id: v.ifindex for k, v in before.items()}  # type: ignore[attr-defined]
-        failures, refused = self.workloads.attach(_places(want, known), interfaces, force)
         if changed or force:
             self.revision += 1
             with self._config_lock:
                 apply.bump(self.mesh.maps)
+        interfaces = {k.id: v.ifindex for k, v in before.items()}  # type: ignore[attr-defined]
+        failures, refused = self.workloads.attach(_places(want, known), interfaces, force)
         self.names = dataclasses.replace(known, node=self.node, revision=self.revision)
         self.recorder.update(self.names)
         state.save(self.opts.run_dir, self.allocation, self.names)

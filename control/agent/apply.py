@@ -102,13 +102,18 @@ class _Change:
         self.takes_over = self._successors()
 
     def _successors(self) -> dict[int, abi.Endpoint]:
-        """Return, by id, the record of the endpoint whose interface a new endpoint gets: the same pod, renamed."""
-        leaving = {e.ifindex: e for id, e in self.old.items() if id not in self.new and e.ifindex}
-        return {id: leaving[e.ifindex] for id, e in self.new.items() if id not in self.old and e.ifindex in leaving}
+        """Return, by id, the record of the endpoint whose interface another one gets: the same pod, renamed."""
+        speaker = {key: _ref(value) for key, value in self.have.get("endpoint_ifaces", {}).items()}
+        out = {}
+        for id, new in self.new.items():
+            now = speaker.get(abi.IfaceKey(new.ifindex), id) if new.ifindex else id
+            if now != id and now in self.old and now not in self.new:
+                out[id] = self.old[now]
+        return out
 
     def before(self, id: int) -> abi.Endpoint | None:
         """Return the record that speaks for an endpoint until now."""
-        return self.old.get(id) or self.takes_over.get(id)
+        return self.takes_over.get(id) or self.old.get(id)
 
     # --- which sets need a bridge --------------------------------------------------------------------------------
 

@@ -15,9 +15,6 @@ Entries = Mapping[Where, abi.PolicyValue]
 Content = Mapping[int, Entries]  # by peer; 0: for any
 Move = tuple[int, int]  # an address's old and new identity
 
-# Where both sets have different words for any peer, the new set's are put above all of the old one's, rank by rank.
-_BELOW = {int(abi.Rank.DEFAULT): 0, int(abi.Rank.ALLOW): 1, int(abi.Rank.PROXY): 2, int(abi.Rank.DENY): 3}
-_ABOVE = {int(abi.Rank.DEFAULT): 4, int(abi.Rank.ALLOW): 5, int(abi.Rank.PROXY): 6, int(abi.Rank.DENY): 254}
 _SHUT = abi.PolicyValue(int(abi.Verdict.DENY), int(abi.Rank.DENY), 0, 0, 0, 0, 1, 0)
 _CLOSED: Entries = {(int(direction), 0, 0, 0): _SHUT for direction in abi.Direction}
 
@@ -45,8 +42,9 @@ def between(old: Content, new: Content, moves: Iterable[Move]) -> Content:
     moves = list(moves)
     gotten, lost = {to for _, to in moves}, {since for since, _ in moves}
     alike = old.get(0) == new.get(0)
+    below, above = _levels(old, new)
     out: dict[int, Entries] = {
-        peer: entries if alike else {where: _ranked(value, _BELOW) for where, value in entries.items()}
+        peer: entries if alike else {where: _ranked(value, below) for where, value in entries.items()}
         for peer, entries in old.items()
         if peer not in gotten
     }
@@ -57,8 +55,23 @@ def between(old: Content, new: Content, moves: Iterable[Move]) -> Content:
             out[peer] = new.get(peer, {})
         else:
             both = _merged(new.get(0, {}), new.get(peer, {}))
-            out[peer] = {where: _ranked(value, _ABOVE) for where, value in both.items()}
+            out[peer] = {where: _ranked(value, above) for where, value in both.items()}
     return out
+
+
+def _levels(old: Content, new: Content) -> tuple[dict[int, int], dict[int, int]]:
+    """Return ranks for the entries of both sets under which all of the new one's are above all of the old one's.
+
+    The old set may be a bridge itself, of an agent that died on it, so its ranks may be any.
+    """
+    olds, news = _ranks(old), _ranks(new)
+    below = {rank: level for level, rank in enumerate(olds)}
+    above = {rank: len(olds) + level for level, rank in enumerate(news)}
+    return below, above | {int(abi.Rank.DENY): int(abi.Rank.DENY)}
+
+
+def _ranks(content: Content) -> list[int]:
+    return sorted({r for entries in content.values() for v in entries.values() for r in (v.rank, v.audit_rank)})
 
 
 def _ranked(value: abi.PolicyValue, ranks: Mapping[int, int]) -> abi.PolicyValue:

@@ -148,6 +148,28 @@ def test_every_answer_is_the_old_or_the_new_one(part: int, crowded: bool) -> Non
     assert crowded or bridged > shut
 
 
+@pytest.mark.parametrize("part", range(4))
+def test_an_agent_that_died_on_the_way_is_succeeded_by_one_with_other_plans(part: int) -> None:
+    bridged = 0
+    for seed in range(1000 + part * 15, 1015 + part * 15):
+        world = World(seed)
+        old = world.state(None, [world.a_set() for _ in range(3)])
+        steps = apply.plan(old, compiler.Desired(world.state(old, [world.a_set() for _ in range(3)])))
+        count = sum(1 for _ in writes(copy(old), steps))
+        now = copy(old)
+        for _ in zip(range(world.random.randrange(count)), writes(now, steps), strict=False):
+            pass
+        new = world.state(now, [world.a_set() for _ in range(3)])
+        bridged += any(e.set_id >= apply.FIRST_BRIDGE for e in now["endpoints"].values())  # type: ignore[attr-defined]
+        before, after = answers(now), answers(new)
+        for write in writes(now, apply.plan(now, compiler.Desired(new))):
+            for question, said in answers(now).items():
+                was, will = before[question], after[question]
+                assert not said or was or will or was is None or will is None, f"{seed}: {question} after {write}"
+        assert now == new
+    assert bridged
+
+
 def test_nothing_to_do() -> None:
     world = World(1)
     state = world.state(None, [world.a_set()])
