@@ -1,0 +1,200 @@
+"""What the agent does when a workload's file, hooks or pod are not as they were."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loader import abi, bpf, programs
+from loader.record import pack_addr
+from tests.hosts import Mesh, Node
+from tests.hosts.wait import wait_until
+from tests.kernel.puppet import Puppet
+from tests.kernel.street import app, matches, nobody, policy
+
+CLOSED = policy("closed", "server", ingress=[{"fromEndpoints": [app("client")]}])
+TOO_MANY = 65  # programs of one kind that one cgroup takes: 64 (include/linux/bpf-cgroup.h)
+
+
+class Town:
+    """client may call server, third may not."""
+
+    def __init__(self, node: Node, mesh: Mesh) -> None:
+        self.node, self.mesh = node, mesh
+        self.puppets = {name: Puppet(pod, ears=True) for name, pod in node.pods.items()}
+
+    def write(self, pod: str, name: str = "", **spec: Any) -> list[str]:
+        document = self.node.pods[pod].workload_yaml()
+        document["metadata"]["name"] = name or pod
+        document["spec"] |= spec
+        self.mesh.apply(f"workload-{pod}", document)
+        return list(self.mesh.call("reconcile")["problems"])
+
+    def endpoint(self, pod: str) -> tuple[int, abi.Endpoint]:
+        with self.mesh.open_maps() as maps:
+            ref = maps.endpoint_ips.get(abi.AddrKey(pack_addr(self.node.pods[pod].ip)))
+            found = maps.endpoints.get(abi.EndpointKey(ref.id)) if ref else None
+            assert ref and found
+            return ref.id, found
+
+    def connect(self, caller: str, port: int) -> str:
+        ip = self.node.pods["server"].ip
+        return str(self.puppets[caller].do("result = connect(ip, port, 0.5)[0]", ip=ip, port=port))
+
+    def holds(self, port: int) -> bool:
+        return (self.connect("client", port), self.connect("third", port)) == ("ECONNREFUSED", "EPERM")
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Town]:
+    with Node("town") as node:
+        for name in ("client", "server", "third"):
+            node.pod(name)
+        with Mesh(node, [CLOSED]) as mesh:
+            yield Town(node, mesh)
+
+
+@pytest.fixture
+def town(whole: Town) -> Iterator[Town]:
+    assert whole.holds(4701)
+    yield whole
+    assert whole.write("server") == []
+    assert whole.holds(4702)
+
+
+HAMMER = """
+tried = hammer(lambda: connect(ip, 4711)[0])
+packets = flood(udp_packet(mine, ip, 4712, 4712, 'renamed'), ip)
+"""
+
+
+def test_a_new_name_opens_no_moment(town: Town) -> None:
+    third, ip = town.puppets["third"], town.node.pods["server"].ip
+    third.do(HAMMER, ip=ip, mine=town.node.pods["third"].ip)
+    numbers = {town.endpoint("server")[0]}
+    for number in range(12):
+        assert town.write("server", name=f"server-{number}") == []
+        numbers.add(town.endpoint("server")[0])
+    tried, sent = third.do("result = [tried(), packets()]")
+    assert len(numbers) > 10 and sent > 1000
+    assert tried.keys() == {"EPERM"}
+    assert "renamed" not in town.puppets["server"].do("result = heard()")
+    owners = {path.name.split("-")[1] for path in (town.node.pins / "links").glob("endpoint-*")}
+    assert len(owners) == 3  # nobody's hooks are left
+
+
+def test_a_mistake_holds_across_a_restart(town: Town) -> None:
+    good = town.endpoint("server")
+    for mistake in ({"interface": "vh-nowhere"}, {"netns": "/run/netns/nowhere"}):
+        (problem,) = town.write("server", **mistake)
+        assert "the last good values stay" in problem and next(iter(mistake.values())) in problem
+        town.mesh.kill()
+        town.mesh.start()
+        (problem,) = town.mesh.call("status")["problems"]
+        assert "the last good values stay" in problem
+        assert town.endpoint("server") == good
+        assert town.holds(4721)
+
+
+def test_a_cgroup_that_takes_no_hook_leaves_the_packets_under_policy(town: Town) -> None:
+    cgroup = town.node.pods["server"].cgroup
+    kind, attach = int(programs.ProgType.CGROUP_SOCK_ADDR), int(programs.AttachType.CGROUP_INET4_CONNECT)
+    full = Path(cgroup) / "full"
+    full.mkdir()
+    held = [bpf.load_program(kind, bpf.exit_with(1), attach, "sm_filler")]
+    target = os.open(full, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(OSError):
+            for _ in range(TOO_MANY):
+                held.append(bpf.link_create(held[0], target, attach))
+        (problem,) = town.write("server", cgroup=str(full))
+        assert problem.startswith("workload-server.yaml: ") and str(full) in problem
+        assert not town.endpoint("server")[1].flags & abi.EndpointFlag.HAS_CGROUP
+        assert town.holds(4731)
+        # Its own calls are recorded by the packet hook now.
+        town.puppets["server"].do("connect(ip, 4732, 0.5)", ip=town.node.pods["client"].ip)
+        town.mesh.wait_flow(lambda f: matches(f, port=4732, hook="tc_from_pod") and f["verdict"] == "FORWARDED")
+    finally:
+        for fd in (*held, target):
+            os.close(fd)
+        assert town.write("server") == []
+        full.rmdir()
+
+
+def test_a_replaced_pod_gets_a_new_try(town: Town) -> None:
+    pod = town.node.pod("caught")
+    town.mesh.apply("workload-caught", pod.workload_yaml())
+    assert town.mesh.call("reconcile")["problems"] == []
+    id, _ = town.endpoint("caught")
+    with town.mesh.open_maps() as maps:
+        maps.caught.put(abi.EndpointKey(id), abi.Caught(int(abi.AccelReason.PROGRAM), 1))
+        town.mesh.call("reconcile")
+        assert maps.caught.get(abi.EndpointKey(id))
+        town.node.remove(pod)
+        again = town.node.pod("caught")
+        town.mesh.apply("workload-caught", again.workload_yaml())
+        assert town.mesh.call("reconcile")["problems"] == []
+        assert town.endpoint("caught")[0] == id
+        assert maps.caught.get(abi.EndpointKey(id)) is None
+    town.mesh.delete("workload-caught")
+    assert town.mesh.call("reconcile")["problems"] == []
+    town.node.remove(again)
+
+
+def test_a_workload_that_comes_late_is_found(town: Town) -> None:
+    late = town.node.pod("late")
+    document = late.workload_yaml()
+    town.node.remove(late)
+    town.mesh.apply("workload-late", document)
+    assert len(town.mesh.call("reconcile")["problems"]) == 1
+    assert town.node.pod("late").workload_yaml()["spec"]["netns"] == document["spec"]["netns"]
+    wait_until(lambda: not town.mesh.call("status")["problems"], "it is found", 5)
+    town.mesh.delete("workload-late")
+    assert town.mesh.call("reconcile")["problems"] == []
+
+
+def test_a_configuration_that_does_not_fit_is_not_tried_all_the_time(town: Town) -> None:
+    ports = [{"ports": [{"port": str(port), "protocol": "TCP"} for port in range(1, 41)]}]
+    ranges = [f"198.18.{n // 256}.{n % 256}/32" for n in range(1650)]
+    town.mesh.apply("wide", policy("wide", "client", egress=[{"toCIDR": ranges, "toPorts": ports}]))
+    (problem,) = town.mesh.call("reconcile", timeout=60)["problems"]
+    assert "map policy takes 65,536 entries" in problem
+    assert town.mesh.agent
+    pid = town.mesh.agent.pid
+
+    def used() -> float:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    time.sleep(4)  # the first retries come soon
+    before, since = used(), time.monotonic()
+    time.sleep(6)
+    share = (used() - before) / (time.monotonic() - since)
+    print(f"{share:.0%} of a processor while a configuration does not fit")
+    assert share < 0.5
+    town.mesh.delete("wide")
+    assert town.mesh.call("reconcile", timeout=60)["problems"] == []
+
+
+def test_an_agent_that_is_asked_while_it_ends_says_nothing_wrong(town: Town) -> None:
+    for _ in range(3):
+        assert town.mesh.agent
+        town.node.popen(["sh", "-c", "for i in $(seq 40); do curl -s 127.0.0.1:9965/metrics > /dev/null; done"])
+        town.mesh.call("status")
+        town.mesh.agent.send_signal(signal.SIGTERM)
+        assert town.mesh.agent.wait(timeout=30) == 0
+        town.mesh.agent = None
+        town.mesh.start()
+    log = town.mesh.log.read_text()
+    assert "Traceback" not in log and "Bad file descriptor" not in log
+    assert town.mesh.call("status")["problems"] == []
+    town.mesh.apply("policy-0", nobody("shut", "server", "ingress"))
+    assert town.mesh.call("reconcile")["problems"] == []
+    assert town.connect("client", 4741) == "EPERM"
+    town.mesh.apply("policy-0", CLOSED)
+    assert town.mesh.call("reconcile")["problems"] == []
