@@ -1,44 +1,27 @@
 """The agent's loop: events to the flow log, edits to the maps, ageing in between. One thread owns maps and log."""
 
-import contextlib
 import dataclasses
 import logging
-import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import watchfiles
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import (
-    admin,
-    ageing,
-    apply,
-    enforce,
-    metrics_http,
-    options,
-    state,
-    status,
-    switches,
-    trial,
-    workloads,
-)
+from control.agent import apply, enforce, ledger, options, patience, state, switches, trial, workloads
 from control.flow import log as flow_log
-from control.flow import record, recorder, sink
+from control.flow import sink
 from control.source import directory
-from loader import abi, events, mesh, selftest
+from loader import abi, mesh, selftest
 from loader.errors import MapFull, MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.02
-_TYPE = next(at for name, _, at in abi.FlowEvent.FIELDS if name == "type")
 _AGEING_S = 5.0
-_LOOK_S = 1.0  # how often workloads that are not there are looked for
-_RETRY_S, _RETRY_MAX_S = 1.0, 30.0  # when a configuration with problems is tried again though nobody changed it
 
 
 class Agent:
@@ -48,12 +31,11 @@ class Agent:
         self.opts = opts
         self.node = opts.node or socket.gethostname()
         self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir)
-        self.events = events.EventReader(self.mesh.maps.events_fd)
         self.names = state.load_names(opts.run_dir)
-        self.recorder = recorder.Recorder(self.names)
         self.flows = flow_log.FlowLog(
             [sink.make(t, opts.flow_log_max_bytes, opts.flow_log_files) for t in opts.flow_log], self.node
         )
+        self.ledger = ledger.Ledger(self.mesh.maps, self.names, self.flows, opts.flow_interval)
         self.workloads = workloads.Workloads(self.mesh, self.names)
         self.snapshot: model.Snapshot | None = None
         self.problems: tuple[model.Problem, ...] = ()
@@ -67,15 +49,10 @@ class Agent:
         self.self_test: dict[str, str] = {}  # case -> "ok" or what went wrong; empty while it is not done
         self.trial = trial.Trial(opts.pin_dir, opts.run_dir)
         self._config_lock = threading.Lock()  # the admin socket's threads write switches, our own the generation
-        self.resets = 0
-        self._long_lived = ageing.LongLived(opts.flow_interval)
-        self._lost = self.mesh.maps.counter(abi.Metric.EVENTS_LOST)
-        self._changed = threading.Event()
+        self._patience = patience.Patience()
         self._reconciled = threading.Condition()
         self._rounds = 0  # reconciliations finished
-        self._survey = workloads.Survey({}, {}, [])  # the last one
-        self._retry_at = self._look_at = 0.0
-        self._retry_after = _RETRY_S
+        self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
         self._stop = threading.Event()
 
     def _numbers(self, before: identity.Allocation) -> identity.Allocation:
@@ -141,16 +118,17 @@ class Agent:
         loaded = directory.load(self.opts.config_dir, self.snapshot)
         problems = list(loaded.problems)
         applied = False
+        failed: list[model.Problem] = []
         try:
             for _ in range(2):
-                survey = self._survey = self._look(loaded.snapshot)
-                changed, failed, refused = self._apply(loaded.snapshot, survey, force)
+                self._survey, self._surveyed = self._look(loaded.snapshot), loaded.snapshot
+                changed, failed, refused = self._apply(loaded.snapshot, self._survey, force)
                 applied |= changed
                 if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
                     break
-            problems += [*survey.problems, *failed]
-        except (MapFull, ValueError) as error:
-            problems += [*survey.problems, model.Problem(str(self.opts.config_dir), "", str(error))]
+        except (MeshError, ValueError, OSError) as error:
+            failed = [model.Problem(str(self.opts.config_dir), "", str(error))]
+        problems += [*self._survey.problems, *failed]
         self._report(tuple(problems))
         if applied:
             self._enforce()
@@ -184,7 +162,7 @@ class Agent:
         interfaces = {k.id: v.ifindex for k, v in before.items()}  # type: ignore[attr-defined]
         failures, refused = self.workloads.attach(_places(want, known), interfaces, force)
         self.names = dataclasses.replace(known, node=self.node, revision=self.revision)
-        self.recorder.update(self.names)
+        self.ledger.rename(self.names)
         state.save(self.opts.run_dir, self.allocation, self.names)
         failed = [model.Problem("", f"Workload {known.endpoint(id)}", str(error)) for id, error in failures]
         return changed or force, failed, refused
@@ -194,9 +172,9 @@ class Agent:
         with self._reconciled:
             # One that runs now may have read the directory before the caller's edit, so two must end.
             goal = self._rounds + 2
-            self._changed.set()
+            self._patience.call()
             while self._rounds < goal and not self._stop.is_set() and (timeout := timeout - 0.05) > 0:
-                self._changed.set()
+                self._patience.call()
                 self._reconciled.wait(0.05)
         return {"policy_revision": self.revision, "problems": [str(problem) for problem in self.problems]}
 
@@ -218,49 +196,13 @@ class Agent:
 
     def _enforce(self) -> None:
         """Reset open connections that the policy now in force denies."""
-        if self.view is None:
-            return
-        condemned = enforce.doomed(self.mesh.maps, self.view)
-        if not condemned:
-            return
-        self.resets += enforce.reset(condemned, self.names)
-        self._write(enforce.reset_events(condemned))
-
-    # --- events ----------------------------------------------------------------------------------------------------
-
-    def _write(self, found: Iterable[abi.FlowEvent]) -> None:
-        for event in found:
-            if not (selftest.is_reserved(event.src_endpoint) or selftest.is_reserved(event.dst_endpoint)):
-                self.flows.write(self.recorder.line(event))
-
-    def drain(self) -> int:
-        """Move waiting events to the flow log; return how many."""
-        found = [raw for raw in self.events.read() if not trial.is_ours(raw)]
-        self.flows.write(map(self.recorder.raw_line, found))
-        for raw in found:
-            if raw[_TYPE] == abi.EventType.STUCK:
-                LOG.warning("a program read with a call that cannot see redirected bytes; its connection is reset")
-                self.resets += enforce.reset(enforce.stuck(self.mesh.maps), self.names)
-        lost = self.mesh.maps.counter(abi.Metric.EVENTS_LOST)
-        if lost != self._lost:
-            self.flows.write(self.recorder.lost(lost - self._lost, time.monotonic_ns()))
-            self._lost = lost
-        self.flows.flush()
-        return len(found)
-
-    def age(self) -> None:
-        """Expire what is dead, record what lives long."""
-        now = time.monotonic_ns()
-        self._write(ageing.expire(self.mesh.maps, self.mesh.maps.config.get_at(0), now))
-        self._write(ageing.abandoned(self.mesh.maps))
-        self._write(self._long_lived.records(self.mesh.maps, self.names, now))
-        self.recorder.set_clock(record.ClockOffset.measure())
-        self.flows.flush()
+        if self.view is not None and (condemned := enforce.doomed(self.mesh.maps, self.view)):
+            self.ledger.reset(condemned)
 
     # --- life ------------------------------------------------------------------------------------------------------
 
     def request_reconcile(self) -> None:
-        self._changed.set()
+        self._patience.call()
 
     def stop(self) -> None:
         self._stop.set()
@@ -269,13 +211,14 @@ class Agent:
         """Serve until `stop`."""
         watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         watcher.start()
-        self.resets += enforce.reset(enforce.stuck(self.mesh.maps), self.names)
+        self.ledger.reset_stuck()
         next_age = time.monotonic()
         while not self._stop.is_set():
-            if not self.drain():
+            if not self.ledger.drain():
                 self._stop.wait(_TICK_S)
             self._take_trial()
-            if self._is_due(time.monotonic()):
+            has_come = self._has_come if self._survey.problems else None
+            if self._patience.is_due(time.monotonic(), bool(self.problems), has_come):
                 self._guard(self.reconcile)
                 with self._reconciled:
                     self._rounds += 1
@@ -283,31 +226,15 @@ class Agent:
             now = time.monotonic()
             if now >= next_age:
                 next_age = now + min(_AGEING_S, self.opts.flow_interval)
-                self._guard(self.age)
+                self._guard(self.ledger.age)
 
-    def _is_due(self, now: float) -> bool:
-        """Tell whether to reconcile: the directory changed, a missing workload came, or problems have waited enough."""
-        if self._changed.is_set():
-            self._changed.clear()
-            self._retry_after = _RETRY_S
-        elif self.problems and now >= self._retry_at:
-            self._retry_after = min(_RETRY_MAX_S, self._retry_after * 2)
-        elif self._survey.problems and self.snapshot and now >= self._look_at:
-            self._look_at = now + _LOOK_S
-            if self._look(self.snapshot) == self._survey:
-                return False
-            self._retry_after = _RETRY_S
-        else:
-            return False
-        self._retry_at = now + self._retry_after
-        self._look_at = now + _LOOK_S
-        return True
+    def _has_come(self) -> bool:
+        """Tell whether a workload that was missing is here now, or one was lost."""
+        return self._look(self._surveyed) != self._survey
 
     def close(self) -> None:
         """End the flow log and let go of the maps; what is pinned stays in force."""
-        self.drain()
-        self.flows.close()
-        self.events.close()
+        self.ledger.close()
         self.mesh.close()
 
     def _guard(self, step: Any) -> None:
@@ -321,7 +248,7 @@ class Agent:
         for _ in watchfiles.watch(
             self.opts.config_dir, stop_event=self._stop, debounce=100, step=20, rust_timeout=500, yield_on_timeout=False
         ):
-            self._changed.set()
+            self._patience.call()
 
 
 def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:
@@ -334,27 +261,3 @@ def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.W
             has_cgroup = value.flags & abi.EndpointFlag.HAS_CGROUP
             out[key.id] = (name.interface, value.ifindex, name.cgroup if has_cgroup else "")
     return out
-
-
-def serve(opts: options.Options) -> None:
-    """Run an agent with its admin socket and /metrics until SIGTERM or SIGINT; SIGHUP reads the directory again."""
-    opts.check()
-    if opts.metrics:
-        metrics_http.parse(opts.metrics)
-    node = Agent(opts)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: node.stop())
-    signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
-    node.start()
-    with contextlib.ExitStack() as stack:
-        stack.callback(node.close)  # last, when nobody asks any more
-        handlers = {
-            "status": lambda _: status.status(node),
-            "set": node.set_switch,
-            "reconcile": lambda _: node.reconcile_now(),
-        }
-        stack.callback(admin.AdminServer(opts.socket, handlers, node.flows).close)
-        if opts.metrics:
-            stack.callback(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node)).close)
-        LOG.info("node %s: %d workloads under policy", node.node, len(node.have["endpoints"]))
-        node.run()

@@ -75,7 +75,7 @@ def status(agent: "Agent") -> Json:
         "problems": [str(problem) for problem in agent.problems],
         "acceleration_off": agent.accel_off,
         "self_test": agent.self_test,
-        "resets": agent.resets,
+        "resets": agent.ledger.resets,
         "resident_memory_bytes": rss_bytes(),
         "metrics": agent.opts.metrics,
         "flow_log": {

@@ -42,6 +42,6 @@ def agent(config_dir: Path, flow_log: tuple[str, ...], flow_log_max_size: int, l
         flow_log_max_bytes=flow_log_max_size * 1_000_000,
         **given,  # type: ignore[arg-type]
     )
-    from control.agent import agent as node_agent
+    from control.agent.serve import serve
 
-    node_agent.serve(chosen)
+    serve(chosen)

@@ -1,0 +1,75 @@
+"""Events to the flow log: what the kernel reports, what the agent itself does to connections, and what ages."""
+
+import logging
+import time
+from collections.abc import Iterable
+
+from control import names
+from control.agent import ageing, enforce, trial
+from control.flow import log as flow_log
+from control.flow import record, recorder
+from loader import abi, events, maps, selftest
+
+LOG = logging.getLogger("sockmesh.agent")
+_TYPE = next(at for name, _, at in abi.FlowEvent.FIELDS if name == "type")
+
+
+class Ledger:
+    """The only reader of the events and the only writer of the log; `resets` counts connections that were reset."""
+
+    def __init__(self, opened: maps.Maps, known: names.Names, flows: flow_log.FlowLog, interval_s: float) -> None:
+        self.flows = flows
+        self.resets = 0
+        self._maps, self._names = opened, known
+        self._events = events.EventReader(opened.events_fd)
+        self._recorder = recorder.Recorder(known)
+        self._long_lived = ageing.LongLived(interval_s)
+        self._lost = opened.counter(abi.Metric.EVENTS_LOST)
+
+    def rename(self, known: names.Names) -> None:
+        """Use other names from now on."""
+        self._names = known
+        self._recorder.update(known)
+
+    def _write(self, found: Iterable[abi.FlowEvent]) -> None:
+        for event in found:
+            if not (selftest.is_reserved(event.src_endpoint) or selftest.is_reserved(event.dst_endpoint)):
+                self.flows.write(self._recorder.line(event))
+
+    def drain(self) -> int:
+        """Move waiting events to the flow log; return how many."""
+        found = [raw for raw in self._events.read() if not trial.is_ours(raw)]
+        self.flows.write(map(self._recorder.raw_line, found))
+        for raw in found:
+            if raw[_TYPE] == abi.EventType.STUCK:
+                LOG.warning("a program read with a call that cannot see redirected bytes; its connection is reset")
+                self.reset_stuck()
+        lost = self._maps.counter(abi.Metric.EVENTS_LOST)
+        if lost != self._lost:
+            self.flows.write(self._recorder.lost(lost - self._lost, time.monotonic_ns()))
+            self._lost = lost
+        self.flows.flush()
+        return len(found)
+
+    def reset_stuck(self) -> None:
+        """Reset connections whose reader waits for bytes that it cannot see."""
+        self.resets += enforce.reset(enforce.stuck(self._maps), self._names)
+
+    def reset(self, condemned: list[enforce.Doomed]) -> None:
+        """Reset connections that policy has turned against, each with a record."""
+        self.resets += enforce.reset(condemned, self._names)
+        self._write(enforce.reset_events(condemned))
+
+    def age(self) -> None:
+        """Expire what is dead, record what lives long."""
+        now = time.monotonic_ns()
+        self._write(ageing.expire(self._maps, self._maps.config.get_at(0), now))
+        self._write(ageing.abandoned(self._maps))
+        self._write(self._long_lived.records(self._maps, self._names, now))
+        self._recorder.set_clock(record.ClockOffset.measure())
+        self.flows.flush()
+
+    def close(self) -> None:
+        self.drain()
+        self.flows.close()
+        self._events.close()

@@ -1,0 +1,33 @@
+"""Runs an agent with all that people and Prometheus talk to."""
+
+import contextlib
+import logging
+import signal
+
+from control.agent import admin, agent, metrics_http, options, status
+
+LOG = logging.getLogger("sockmesh.agent")
+
+
+def serve(opts: options.Options) -> None:
+    """Run an agent with its admin socket and /metrics until SIGTERM or SIGINT; SIGHUP reads the directory again."""
+    opts.check()
+    if opts.metrics:
+        metrics_http.parse(opts.metrics)
+    node = agent.Agent(opts)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: node.stop())
+    signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
+    node.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(node.close)  # last, when nobody asks any more
+        handlers: dict[str, admin.Handler] = {
+            "status": lambda _: status.status(node),
+            "set": node.set_switch,
+            "reconcile": lambda _: node.reconcile_now(),
+        }
+        stack.callback(admin.AdminServer(opts.socket, handlers, node.flows).close)
+        if opts.metrics:
+            stack.callback(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node)).close)
+        LOG.info("node %s: %d workloads under policy", node.node, len(node.have["endpoints"]))
+        node.run()
