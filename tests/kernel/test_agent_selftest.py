@@ -97,3 +97,18 @@ def test_without_it_the_short_cut_stays_off(node: Node) -> None:
         assert (status["self_test"], status["acceleration_off"]) == ({}, trial.SWITCHED_OFF)
         assert "--no-self-test" in trial.SWITCHED_OFF
         assert not is_on(mesh)
+
+
+def test_a_kernel_that_fails_it_gets_no_short_cut(node: Node) -> None:
+    """Here because no connection ever gets that far."""
+    with Mesh(node, self_test=True, await_self_test=False, args=["--probation-packets", "1000000"]) as mesh:
+        mesh.kill()
+        (mesh.run_dir / "selftest.json").unlink(missing_ok=True)
+        mesh.start()
+        wait_done(mesh)
+        status = mesh.call("status")
+        assert "probation_packets is 1,000,000" in status["self_test"]["echo"]
+        assert "the self-test found this kernel unsafe" in status["acceleration_off"]
+        assert "echo: " in status["acceleration_off"]
+        assert not is_on(mesh)
+        assert not (mesh.run_dir / "selftest.json").exists()  # the next start tries again
