@@ -245,10 +245,14 @@ class Agent:
             LOG.error("%s", error)
 
     def _watch(self) -> None:
-        for _ in watchfiles.watch(
-            self.opts.config_dir, stop_event=self._stop, debounce=100, step=20, rust_timeout=500, yield_on_timeout=False
+        # Once more when the watch is surely on: what was edited since the first reading would go unseen.
+        first = True
+        for changes in watchfiles.watch(
+            self.opts.config_dir, stop_event=self._stop, debounce=100, step=20, rust_timeout=500, yield_on_timeout=True
         ):
-            self._patience.call()
+            if changes or first:
+                self._patience.call()
+            first = False
 
 
 def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:

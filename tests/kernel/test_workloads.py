@@ -157,6 +157,16 @@ def test_a_workload_that_comes_late_is_found(town: Town) -> None:
     assert town.mesh.call("reconcile")["problems"] == []
 
 
+def test_an_edit_right_after_the_start_is_seen(town: Town) -> None:
+    for number in range(3):
+        town.mesh.kill()
+        town.mesh.start()
+        (town.mesh.config / "broken.yaml").write_text("kind: Nothing\n")
+        wait_until(lambda: town.mesh.call("status")["problems"], f"it is seen, {number}", 5)
+        town.mesh.delete("broken")
+        wait_until(lambda: not town.mesh.call("status")["problems"], f"it is gone, {number}", 5)
+
+
 def test_a_configuration_that_does_not_fit_is_not_tried_all_the_time(town: Town) -> None:
     ports = [{"ports": [{"port": str(port), "protocol": "TCP"} for port in range(1, 41)]}]
     ranges = [f"198.18.{n // 256}.{n % 256}/32" for n in range(1650)]
