@@ -31,6 +31,30 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
   return ok;
 }
 
+/* Whether the peer's queue has room. A reader on another core makes some in a few microseconds, and the way over TCP costs
+ * more than that, so it is worth a short wait. */
+static __always_inline int has_room(u64 peer, u32 limit) {
+#ifdef PSOCK_NOT_IN_RMEM
+  return queued_bytes(peer) <= limit;
+#else
+#pragma clang loop unroll(disable)
+  for (int i = 0; i < 12000; i++)
+    if (queued_bytes(peer) <= limit)
+      return 1;
+  return 0;
+#endif
+}
+
+/* A reader that does not keep up gets its bytes over TCP, whose flow control is made for it: for 16 ms at first, and up to
+ * half a second if that happens again and again. Returns until when. */
+static __always_inline u64 overrun(u64 now, u64 last, u8 *times) {
+  if (now - last > 10000000000ull)
+    *times = 0;
+  if (*times < 6)
+    *times += 1;
+  return now + (8000000ull << *times);
+}
+
 int skmsg(struct sk_msg_md *m) {
   struct tuple t ALIGNED = {};
   struct conn_key k ALIGNED = {};
@@ -57,14 +81,22 @@ int skmsg(struct sk_msg_md *m) {
     count(METRIC_PASS_GONE);
     goto tcp;
   }
-  u32 limit = peek32(peer, OFF_SK_RCVBUF) / 2;
-  if (queued_bytes(peer) > limit) {
-    count(METRIC_PASS_QUEUE_FULL);
-    goto tcp;
-  }
   if (peek32(peer, OFF_TP_COPIED) != peek32(peer, OFF_TP_RCVNXT) ||
       peek32(me, OFF_TP_SNDUNA) != peek32(me, OFF_TP_WSEQ)) {
     count(METRIC_PASS_NOT_DRAINED);
+    goto tcp;
+  }
+  u64 now = bpf_ktime_get_ns();
+  if (now < (side ? c->pause[1] : c->pause[0])) {
+    count(METRIC_PASS_QUEUE_FULL);
+    goto tcp;
+  }
+  if (!has_room(peer, peek32(peer, OFF_SK_RCVBUF) / 2)) {
+    if (side)
+      c->pause[1] = overrun(now, c->pause[1], &c->overruns[1]);
+    else
+      c->pause[0] = overrun(now, c->pause[0], &c->overruns[0]);
+    count(METRIC_PASS_QUEUE_FULL);
     goto tcp;
   }
   if (socks.msg_redirect_hash(m, &to, 1 /* BPF_F_INGRESS */) != SK_PASS) {

@@ -356,6 +356,7 @@ class Conn(Record):
     tcp_sent: U64x2  # TCP's own counters, known once that side has closed
     tcp_received: U64x2
     tcp_msgs: U64x2  # sk_msg messages of that side that went over TCP
+    pause: U64x2  # until when that side sends over TCP, because its peer did not keep up
     held: U64x2  # since when packets to that side are held back, until it has read its redirected bytes; 0: none are
     endpoint: U32x2  # endpoint ids; 0: not ours
     identity: U32x2
@@ -374,7 +375,7 @@ class Conn(Record):
     denied: U8  # 1: policy turned against the connection; the agent resets it
     stuck: U8  # 1: a reader waits for redirected bytes that it cannot see; the agent resets it
     asks: U8x2  # 1: that side's program asks FIONREAD
-    pad: U16 = 0
+    overruns: U8x2  # how often, of late, that side's peer did not keep up
 
 
 @record

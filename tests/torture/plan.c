@@ -151,6 +151,8 @@ void make_plan(struct plan *plan, uint64_t seed, uint64_t id, enum mode mode) {
   }
   for (int who = 0; who < 2; who++) {
     enum rx reader = sides[!who].rx;
+    /* A tiny buffer that dropped segments leaves zero-copy notices outstanding over plain TCP, too. */
+    if (sides[who].tx == TX_ZEROCOPY) sides[!who].rcvbuf = 0;
     if ((reader == RX_RECV || reader == RX_RECVMSG) && sides[who].total && chance(&rng, 6))
       sides[who].urgent = below(&rng, sides[who].total + 1);
     if (resets(plan, who) == 1 && aborts(plan)) {
