@@ -46,6 +46,8 @@ class Workloads:
         self._found: dict[Key, Found] = {}
         self._before = {(e.namespace, e.name): e for e in known.endpoints.values()}  # a predecessor's, once
         self._attached: dict[int, Where] = {}  # by endpoint id
+        # A predecessor may have died between the maps and the hooks: its endpoints by its names, once.
+        self._left = {e.id: index for e in known.endpoints.values() if (index := _index(e.interface))}
         self._refused: dict[tuple[str, int], str] = {}  # cgroup and inode -> why it takes no hooks
 
     def survey(self, workloads: Iterable[model.Workload]) -> Survey:
@@ -117,6 +119,7 @@ class Workloads:
         """
         failures: list[tuple[int, AttachFailed]] = []
         refused = False
+        old, self._left = {**self._left, **old}, {}
         gone = {ifindex: id for id, ifindex in old.items() if id not in wanted}
         for id, where in wanted.items():
             if where[1] in gone and id not in old:

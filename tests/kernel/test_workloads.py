@@ -157,6 +157,26 @@ def test_a_workload_that_comes_late_is_found(town: Town) -> None:
     assert town.mesh.call("reconcile")["problems"] == []
 
 
+def test_hooks_that_a_dead_agent_had_yet_to_remove_are_removed(town: Town) -> None:
+    pod = town.node.pod("left")
+    town.mesh.apply("workload-left", pod.workload_yaml())
+    assert town.mesh.call("reconcile")["problems"] == []
+    id, endpoint = town.endpoint("left")
+    town.mesh.kill()
+    town.mesh.delete("workload-left")
+    with town.mesh.open_maps() as maps:
+        maps.endpoint_ifaces.delete(abi.IfaceKey(endpoint.ifindex))
+        maps.endpoint_netns.delete(abi.NetnsKey(endpoint.netns_cookie))
+        for ip in (pod.ip, pod.ip6):
+            maps.endpoint_ips.delete(abi.AddrKey(pack_addr(ip)))
+        maps.endpoints.delete(abi.EndpointKey(id))
+    assert pod.run(["ping", "-c1", "-W1", town.node.gateway], check=False).returncode != 0
+    town.mesh.start()
+    assert pod.run(["ping", "-c1", "-W1", town.node.gateway], check=False).returncode == 0
+    assert not list((town.node.pins / "links").glob(f"endpoint-{id}-*"))
+    town.node.remove(pod)
+
+
 def test_an_edit_right_after_the_start_is_seen(town: Town) -> None:
     for number in range(3):
         town.mesh.kill()
