@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import shutil
 import signal
 
 from control.agent import admin, agent, metrics_http, options, status
+from loader.errors import AttachFailed
 
 LOG = logging.getLogger("sockmesh.agent")
 
@@ -14,7 +16,15 @@ def serve(opts: options.Options) -> None:
     opts.check()
     if opts.metrics:
         metrics_http.parse(opts.metrics)
-    node = agent.Agent(opts)
+    try:
+        node = agent.Agent(opts)
+    except PermissionError:
+        raise
+    except OSError as error:
+        LOG.debug("the agent cannot start", exc_info=True)
+        copying = isinstance(error, shutil.Error) and error.args[0]  # a list: source, target and why of each file
+        why = copying[0][-1] if copying else error.strerror
+        raise AttachFailed(f"{error.filename or opts.run_dir}: {why}") from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.stop())
     signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())

@@ -87,6 +87,15 @@ def test_options_that_cannot_be(node: Node, option: str, value: str, said: str) 
     assert said in agent(node, option, value)
 
 
+def test_a_run_directory_without_room(node: Node, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(tmp_path)], check=True)
+    try:
+        said = agent(node, "--run-dir", str(tmp_path / "run"))
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert "No space left on device" in said and str(tmp_path) in said
+
+
 # --- a running agent -------------------------------------------------------------------------------------------------
 
 
