@@ -158,6 +158,7 @@ void make_plan(struct plan *plan, uint64_t seed, uint64_t id, enum mode mode) {
     if (resets(plan, who) == 1 && aborts(plan)) {
       /* TCP throws away segments that a tiny buffer cannot hold, and with them, for good, the RST behind them. */
       sides[!who].rcvbuf = 0;
+      sides[who].rcvbuf = 0; /* nor does it take acknowledgements behind such segments, once this side reads no more */
       sides[who].wanted = below(&rng, sides[!who].total + 1);
       for (int i = 0; i < sides[who].segments; i++)
         if (sides[who].segment[i].wait > sides[who].wanted) sides[who].segment[i].wait = sides[who].wanted;
