@@ -9,13 +9,14 @@ import socket
 import struct
 import time
 
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.pairs import queued
 
 _NAMES = "? ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN CLOSING"
 TCP_STATES = _NAMES.split()
 SIOCOUTQ, SIOCATMARK = 0x5411, 0x8905
 WAIT = 2.0
+LONG = 20.0  # TCP sends again what was held back, after up to as long as it was held
 
 
 def data(size: int, start: int = 0) -> bytes:
@@ -50,7 +51,7 @@ def send(sock: socket.socket, content: bytes, flags: int = 0) -> str:
 def ending(sock: socket.socket, limit: int = 1 << 20) -> str:
     """Read to the end, with patience: what came, and how it ended."""
     out = b""
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + LONG * PATIENCE
     while len(out) < limit:
         try:
             piece = sock.recv(65536)
@@ -67,10 +68,10 @@ def ending(sock: socket.socket, limit: int = 1 << 20) -> str:
     return f"{short(out)}, and more"
 
 
-def arrived(sock: socket.socket, count: int) -> str:
+def arrived(sock: socket.socket, count: int, wait: float = WAIT) -> str:
     """Wait until so many bytes can be read; what FIONREAD says then."""
     with contextlib.suppress(TimeoutError):
-        wait_until(lambda: queued(sock) >= count, "bytes", WAIT, pause=0.0005)
+        wait_until(lambda: queued(sock) >= count, "bytes", wait, pause=0.0005)
     return str(queued(sock))
 
 

@@ -85,7 +85,7 @@ def queued(sock: socket.socket) -> int:
     return int(struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, b"\0" * 4))[0])
 
 
-def receive(sock: socket.socket, count: int, timeout: float = 5.0) -> bytes:
+def receive(sock: socket.socket, count: int, timeout: float = 20.0) -> bytes:
     """Read exactly so many bytes from a non-blocking socket; fewer at the end of the stream."""
     out = b""
 
@@ -115,7 +115,7 @@ def connect(
     prepare(a)
     listener.bind((server.pod.ip6 if family == socket.AF_INET6 else server.pod.ip, 0))
     listener.listen(1)
-    a.settimeout(5)
+    a.settimeout(20)
     a.connect(listener.getsockname()[:2])
     b, _ = listener.accept()
     listener.close()

@@ -1,9 +1,12 @@
 """Ways to read bytes that wait."""
 
+import contextlib
 import ctypes
 import socket
+from collections.abc import Iterator
 
-from tests.kernel.look import data, ending, events, name, recv, short, state, unsent
+from tests.hosts.wait import wait_until
+from tests.kernel.look import LONG, data, ending, events, name, recv, send, short, state, unsent
 from tests.kernel.pairs import Pair, receive
 from tests.kernel.scenarios import See, cold, option, prepared, reset, scenario, wait_in
 
@@ -95,6 +98,7 @@ def discard(p: Pair, see: See) -> None:
     see("waiting", wait_in(p, p.a, 100))
     libc = ctypes.CDLL(None, use_errno=True)
     see("discarded", libc.recv(p.b.fileno(), None, 40, socket.MSG_TRUNC))
+    see("state", state(p.b, "CLOSE"))
     see("next", recv(p.b, 20))
     buffer = ctypes.create_string_buffer(b"\xee" * 16, 16)
     see("discarded", libc.recv(p.b.fileno(), buffer, 16, socket.MSG_TRUNC))
@@ -112,28 +116,73 @@ def scattered_read_and_its_flags(p: Pair, see: See) -> None:
     see("recvfrom", p.b.recvfrom(100))
 
 
+TCP_INQ = 36
+
+
 @scenario
-def bytes_left_as_control_message(p: Pair, see: See) -> None:
-    TCP_INQ = 36
-    p.b.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 1)
+def bytes_left_as_control_message_asked_for_late(p: Pair, see: See) -> None:
     see("waiting", wait_in(p, p.a, 100))
+    p.b.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 1)
     content, control, _, _ = p.b.recvmsg(30, 100)
     see("recvmsg", (short(content), control))
 
 
-prepared(option(socket.IPPROTO_TCP, 36), "bytes_left_as_control_message_asked_for_before", barred=True)(
+@scenario
+def bytes_left_as_control_message(p: Pair, see: See) -> None:
+    """Who sets the option goes off the short cut with the next packet."""
+    p.b.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 1)
+    see("send", send(p.a, data(100)))
+    see("unsent", unsent(p.a))
+    content, control, _, _ = p.b.recvmsg(30, 100)
+    see("recvmsg", (short(content), control))
+
+
+prepared(option(socket.IPPROTO_TCP, TCP_INQ), "bytes_left_as_control_message_asked_for_before", barred=True)(
     bytes_left_as_control_message
 )
 
 
+SO_TIMESTAMP = 29
+
+
+def _stamps(sock: socket.socket) -> list[tuple[int, int, int]]:
+    _, control, _, _ = sock.recvmsg(30, 100)
+    return [(level, kind, len(value)) for level, kind, value in control]
+
+
+@contextlib.contextmanager
+def _stamping() -> Iterator[None]:
+    """The kernel stamps packets while any socket asks for it, and from a moment after the first has asked."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
+        with server.accept()[0] as sender:
+
+            def stamped() -> bool:
+                sender.send(b"x")
+                return bool(_stamps(asking))
+
+            wait_until(stamped, "the kernel stamps packets", LONG)
+            yield
+
+
+@scenario
+def timestamps_of_reception_asked_for_late(p: Pair, see: See) -> None:
+    with _stamping():
+        see("waiting", wait_in(p, p.a, 100))
+        p.b.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
+        see("stamps", _stamps(p.b))
+
+
 @scenario
 def timestamps_of_reception(p: Pair, see: See) -> None:
-    p.b.setsockopt(socket.SOL_SOCKET, 29, 1)  # SO_TIMESTAMP
-    see("waiting", wait_in(p, p.a, 100))
-    _, control, _, _ = p.b.recvmsg(30, 100)
-    see("recvmsg", [(level, kind, len(value)) for level, kind, value in control])
+    """Who sets the option goes off the short cut with the next packet."""
+    with _stamping():
+        p.b.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
+        see("send", send(p.a, data(100)))
+        see("unsent", unsent(p.a))
+        see("stamps", _stamps(p.b))
 
 
-prepared(option(socket.SOL_SOCKET, 29), "timestamps_of_reception_asked_for_before", barred=True)(
+prepared(option(socket.SOL_SOCKET, SO_TIMESTAMP), "timestamps_of_reception_asked_for_before", barred=True)(
     timestamps_of_reception
 )

@@ -7,10 +7,12 @@ import signal
 import socket
 import struct
 import threading
+from pathlib import Path
 
 import pytest
 
-from tests.kernel.look import arrived, data, events, recv, send, so_error, state, unsent
+from tests.hosts.wait import wait_until
+from tests.kernel.look import LONG, arrived, data, events, recv, send, so_error, state, unsent
 from tests.kernel.pairs import Pair, receive
 from tests.kernel.scenarios import See, bar, cold, scenario, wait_in
 
@@ -53,7 +55,7 @@ def fionread_of_bytes_that_came_both_ways(p: Pair, see: See) -> None:
     see("unsent", unsent(p.a))
     see("FIONREAD", arrived(p.b, 4000))
     see("part", receive(p.b, 1000) == data(1000))
-    see("FIONREAD", arrived(p.b, 3000))
+    see("FIONREAD", arrived(p.b, 3000, LONG))
 
 
 @scenario
@@ -146,12 +148,12 @@ def receive_timeout_when_blocking_again(p: Pair, see: See) -> None:
 def wait_for_all_when_blocking_again(p: Pair, see: See) -> None:
     see("waiting", wait_in(p, p.a, 400))
     p.b.setblocking(True)
-    p.b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 3, 0))
+    p.b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 30, 0))
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.append(recv(p.b, 1000, socket.MSG_WAITALL)))
     reader.start()
     see("send", send(p.a, data(600, 400)))
-    reader.join(5)
+    reader.join(40)
     see("read", got)
 
 
@@ -177,10 +179,11 @@ def signal_when_readable(p: Pair, see: See) -> None:
 def _read_while_woken_for_space(p: Pair, see: See) -> None:
     """A blocking read at `b` sleeps on when the wake-up was for a writer."""
     p.b.setblocking(True)
-    p.b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 3, 0))
+    p.b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 60, 0))
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.append(recv(p.b, 10)))
     reader.start()
+    wait_until(lambda: _inside_a_call_on(p.b, reader), "the reader sleeps")
     for _ in range(8):  # not every time is the reader hit
         sent = 0
         with pytest.raises(BlockingIOError):
@@ -190,12 +193,25 @@ def _read_while_woken_for_space(p: Pair, see: See) -> None:
             sent -= len(receive(p.a, min(65536, sent)))
     see("unsent", unsent(p.b))
     see("send", send(p.a, b"hello"))
-    reader.join(5)
+    reader.join(70)
     see("read", got)
+
+
+def _inside_a_call_on(sock: socket.socket, thread: threading.Thread) -> bool:
+    words = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
+    return len(words) > 2 and words[1] == hex(sock.fileno())
 
 
 @scenario
 def blocking_again(p: Pair, see: See) -> None:
+    _read_while_woken_for_space(p, see)
+
+
+@scenario
+def blocking_again_and_one_packet_later(p: Pair, see: See) -> None:
+    p.b.setblocking(True)
+    see("send", send(p.a, b"ping"))
+    see("read", receive(p.b, 4))
     _read_while_woken_for_space(p, see)
 
 
