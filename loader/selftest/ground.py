@@ -162,18 +162,13 @@ class Ground:
             self.maps.caught.delete(abi.EndpointKey(pod.id))
 
     def _enrol(self, pod: Pod) -> None:
-        """Attach the pinned programs to one pod and write its map entries, the interface's last."""
+        """Write one pod's map entries and attach the pinned programs.
+
+        The packet filters come last, and go first in `close`: a packet that they cannot place would be on record.
+        """
         for spec in programs.PROGRAMS:
             if spec.target is programs.Target.CGROUP:
                 self._link(pod, spec)
-        progs: dict[programs.Target, tuple[str, int]] = {
-            spec.target: (f"sockmesh_{spec.function}", self._program(spec))
-            for spec in programs.PROGRAMS
-            if spec.target in (programs.Target.INGRESS, programs.Target.EGRESS)
-        }
-        attach.filters(pod.interface, pod.ifindex, progs)
-        for _, fd in progs.values():
-            os.close(fd)
         facts = netns.facts(pod.netns, pod.interface)
         ref = abi.EndpointRef(pod.id)
         for direction in abi.Direction:
@@ -192,6 +187,14 @@ class Ground:
             self.maps.endpoint_ips.put(abi.AddrKey(pack_addr(address)), ref)
         self.maps.endpoint_netns.put(abi.NetnsKey(facts.netns_cookie), ref)
         self.maps.endpoint_ifaces.put(abi.IfaceKey(pod.ifindex), ref)
+        progs: dict[programs.Target, tuple[str, int]] = {
+            spec.target: (f"sockmesh_{spec.function}", self._program(spec))
+            for spec in programs.PROGRAMS
+            if spec.target in (programs.Target.INGRESS, programs.Target.EGRESS)
+        }
+        attach.filters(pod.interface, pod.ifindex, progs)
+        for _, fd in progs.values():
+            os.close(fd)
 
     def _program(self, spec: programs.ProgramSpec) -> int:
         return bpf.get(self._pin_dir / "progs" / spec.function)
@@ -217,6 +220,8 @@ class Ground:
         """Take everything away; what cannot be removed now is the next self-test's to remove."""
         for listener in self._listeners.values():
             listener.close()
+        for pod in self.pods:
+            attach.remove_filters(pod.ifindex)
         reserved.sweep(self.maps)
         for link in self._links:
             os.close(link)

@@ -13,6 +13,8 @@ FIRST_ENDPOINT = 0xFFFFFF00  # endpoints, identities and policy sets from here o
 FIRST_IFINDEX = 0x7FFF0000  # interface numbers that the kernel would reach only after two thousand million interfaces
 CGROUP_PREFIX = "sockmesh-selftest-"
 _STALE_S = 60.0
+_CT_ENDPOINT = next(at for name, _, at in abi.CtKey.FIELDS if name == "endpoint")
+_PREFIX = FIRST_ENDPOINT.to_bytes(4, "little")[1:]
 
 
 def is_reserved(number: int) -> bool:
@@ -39,7 +41,10 @@ def entries(maps: Maps) -> Iterator[tuple[str, list[abi.Record]]]:
     yield "ipcache", [k for k, v in maps.ipcache.items() if is_reserved(v.identity)]
     yield "policy", [k for k, _ in maps.policy.items() if is_reserved(k.set_id)]
     yield "conns", [k for k, v in maps.conns.items() if any(is_reserved(e) for e in v.endpoint)]
-    yield "ct", [k for k, _ in maps.ct.items() if is_reserved(k.endpoint)]
+    ours = (
+        raw for raw, _ in maps.ct.raw_items() if raw[_CT_ENDPOINT + 1 : _CT_ENDPOINT + 4] == _PREFIX
+    )  # of very many
+    yield "ct", [abi.CtKey.unpack(raw) for raw in ours]
 
 
 def sweep_cgroups(root: Path) -> None:
