@@ -17,9 +17,13 @@ class EventReader:
         self._consumer = mmap.mmap(fd, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
         self._producer = mmap.mmap(fd, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
         self._data = memoryview(self._producer)[_PAGE:]
+        self._position: int = struct.unpack_from("=Q", self._consumer, 0)[0]
 
     def read(self, limit: int = 10_000) -> list[bytes]:
-        """Return up to limit events as FlowEvent packs them, oldest first, and give their room back to the kernel."""
+        """Return up to limit events as FlowEvent packs them, oldest first.
+
+        They stay in the buffer until `done`: a process that dies in between leaves them to its successor.
+        """
         position = struct.unpack_from("=Q", self._consumer, 0)[0]
         end = struct.unpack_from("=Q", self._producer, 0)[0]
         out: list[bytes] = []
@@ -33,8 +37,12 @@ class EventReader:
             if not header & _DISCARD and length >= size:
                 out.append(bytes(self._data[at + 8 : at + 8 + size]))
             position += (length + 8 + 7) & ~7
-        struct.pack_into("=Q", self._consumer, 0, position)
+        self._position = position
         return out
+
+    def done(self) -> None:
+        """Give the room of all events that were read back to the kernel."""
+        struct.pack_into("=Q", self._consumer, 0, self._position)
 
     def waiting(self) -> int:
         """Return how many bytes wait to be read."""

@@ -37,7 +37,7 @@ class Ledger:
                 self.flows.write(self._recorder.line(event))
 
     def drain(self) -> int:
-        """Move waiting events to the flow log; return how many."""
+        """Move waiting events to the flow log; return how many. A kill in between repeats records, and loses none."""
         found = [raw for raw in self._events.read() if not trial.is_ours(raw)]
         self.flows.write(map(self._recorder.raw_line, found))
         for raw in found:
@@ -49,6 +49,7 @@ class Ledger:
             self.flows.write(self._recorder.lost(lost - self._lost, time.monotonic_ns()))
             self._lost = lost
         self.flows.flush()
+        self._events.done()
         return len(found)
 
     def reset_stuck(self) -> None:
