@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def wait_done(mesh: Mesh) -> None:
 def kill(mesh: Mesh) -> None:
     """Kill the agent, and take away the cgroup of a self-test that ended with it: the next one's is far off."""
     assert mesh.agent
+    mesh.agent.send_signal(signal.SIGSTOP)  # so that none is begun after the look
+    state = Path(f"/proc/{mesh.agent.pid}/stat")
+    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "the agent is stopped")
     tasks = Path(f"/proc/{mesh.agent.pid}/task").glob("*/children")
     children = [int(pid) for file in tasks for pid in file.read_text().split()]
     mesh.kill()
