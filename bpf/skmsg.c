@@ -47,7 +47,8 @@ static __always_inline int has_room(u64 peer, u32 limit) {
 
 /* A reader that does not keep up gets its bytes over TCP, whose flow control is made for it: for 16 ms at first, and up to
  * half a second if that happens again and again. Returns until when. */
-static __always_inline u64 overrun(u64 now, u64 last, u8 *times) {
+static __always_inline u64 overrun(u64 last, u8 *times) {
+  u64 now = bpf_ktime_get_ns();
   if (now - last > 10000000000ull)
     *times = 0;
   if (*times < 6)
@@ -86,16 +87,16 @@ int skmsg(struct sk_msg_md *m) {
     count(METRIC_PASS_NOT_DRAINED);
     goto tcp;
   }
-  u64 now = bpf_ktime_get_ns();
-  if (now < (side ? c->pause[1] : c->pause[0])) {
+  u64 pause = side ? c->pause[1] : c->pause[0];
+  if (pause && bpf_ktime_get_ns() < pause) {
     count(METRIC_PASS_QUEUE_FULL);
     goto tcp;
   }
   if (!has_room(peer, peek32(peer, OFF_SK_RCVBUF) / 2)) {
     if (side)
-      c->pause[1] = overrun(now, c->pause[1], &c->overruns[1]);
+      c->pause[1] = overrun(pause, &c->overruns[1]);
     else
-      c->pause[0] = overrun(now, c->pause[0], &c->overruns[0]);
+      c->pause[0] = overrun(pause, &c->overruns[0]);
     count(METRIC_PASS_QUEUE_FULL);
     goto tcp;
   }
