@@ -19,10 +19,11 @@ _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _INET_DIAG_INFO = 2
 _MSG_SIZE = 72  # struct inet_diag_msg
-_BYTES_ACKED, _BYTES_RECEIVED = 120, 128  # in struct tcp_info, kernel 4.1
+_BYTES_RECEIVED, _BYTES_SENT, _BYTES_RETRANS = 128, 200, 208  # in struct tcp_info, kernel 4.19
 _CONNECTED = (
     1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11
 )  # ESTABLISHED, FIN_WAIT*, CLOSE_WAIT, LAST_ACK, CLOSING
+_FIN_RECEIVED = (8, 9, 11)  # CLOSE_WAIT, LAST_ACK, CLOSING
 _ANY_COOKIE = 0xFFFFFFFFFFFFFFFF
 _LISTEN = 10
 _COOKIE = 44  # in struct inet_diag_msg
@@ -85,9 +86,9 @@ def destroy(pod_netns: str, names: Sequence[SocketName]) -> int:
 
 
 def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
-    """Return (bytes acked, bytes received) of every open TCP connection of one pod, by its name with cookie 0.
+    """Return the payload bytes (sent, received) of every open TCP connection of one pod, by its name with cookie 0.
 
-    TCP's own figures: they count a SYN or FIN as a byte, and know nothing of the short cut.
+    TCP's own figures: they know nothing of the short cut.
     """
 
     def run() -> dict[SocketName, tuple[int, int]]:
@@ -117,9 +118,11 @@ def _take(reply: bytes, found: dict[SocketName, tuple[int, int]]) -> bool:
             return False
         message = reply[at + 16 : at + length]
         info = _attribute(message[_MSG_SIZE:], _INET_DIAG_INFO)
-        if len(info) >= _BYTES_RECEIVED + 8:
-            acked, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
-            found[_name(message)] = (acked, received)
+        if len(info) >= _BYTES_RETRANS + 8:
+            sent, again = struct.unpack_from("=QQ", info, _BYTES_SENT)
+            received = struct.unpack_from("=Q", info, _BYTES_RECEIVED)[0]
+            # TCP counts a FIN that came in as a byte.
+            found[_name(message)] = (sent - again, received - (message[1] in _FIN_RECEIVED))
         at += (length + 3) & ~3
     return True
 

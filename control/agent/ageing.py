@@ -90,7 +90,7 @@ def over_tcp(key: abi.ConnKey, conn: abi.Conn, counts: Counts) -> tuple[int, int
         if here:
             received[side] = here[1]
             if not conn.cookie[1 - side]:
-                received[1 - side] = max(0, here[0] - 1)  # its SYN was acknowledged, too
+                received[1 - side] = here[0]
     return received[0], received[1]
 
 

@@ -192,7 +192,7 @@ def _show(figures: Figures, site: Site, mesh: "Mesh", shown: stage.Stage, second
 
     shown.title("A policy change cuts open connections")
     shown.say("web's policy is edited so that client may not call it any more:")
-    figures.cuts = steps.cut(site, mesh)
+    figures.cuts = steps.cut(site, mesh, health.acceleration.on)
     shown.cuts(figures.cuts)
 
     shown.title("Every connection and every refusal is on record")

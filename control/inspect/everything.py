@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from control.flow.summary import accel_word
-from control.inspect import addresses, counters, endpoints, policies, services, settings, socks, tracking
+from control.inspect import addresses, counters, endpoints, policies, services, settings, socks, tcp, tracking
 from control.names import Names
 from loader import abi
 from loader.maps import Maps
@@ -45,7 +45,7 @@ def content(opened: Maps, names: Names, links: dict[str, list[str]], now: int, m
     yield "endpoints", {"rows": list(endpoints.rows(held, endpoints.set_facts(policy), names, links)), "cut": False}
     yield section("policy", lambda found: policies.rows(found, names, users))
     yield section("ipcache", lambda found: addresses.rows(found, names))
-    yield section("conns", lambda found: socks.rows(found, names, opened.ct.get, now))
+    yield section("conns", lambda found: socks.rows(found, names, tcp.look(found, names), now))
     yield section("ct", lambda found: tracking.rows(found, names, config.generation, now))
     yield section("services", lambda found: services.rows(found, opened.backends.items(), names))
     yield section("traffic", lambda found: counters.traffic(found, opened.counter))

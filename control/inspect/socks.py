@@ -1,10 +1,10 @@
 """Open TCP connections: who talks to whom, and whether each direction takes the short cut or why it does not."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from control.flow.summary import accel_word
-from control.inspect import words
+from control.inspect import tcp, words
 from control.names import Names
 from loader import abi
 
@@ -47,8 +47,7 @@ class Way:
     redirected_bytes: int
     redirected_messages: int
     tcp_messages: int  # messages of an enrolled sender that went over TCP all the same
-    packet_bytes: int | None  # bytes of TCP packets, headers included; None: not tracked any more
-    tcp_bytes: int | None  # TCP's own count of payload, known once the receiving end has closed
+    tcp_bytes: int | None  # payload that arrived over TCP; None: unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +69,7 @@ class SockRow:
         return self.there.redirected_bytes + self.back.redirected_bytes
 
 
-FindCt = Callable[[abi.CtKey], abi.CtEntry | None]
-
-
-def row(key: abi.ConnKey, conn: abi.Conn, names: Names, find_ct: FindCt, now: int) -> SockRow:
+def row(key: abi.ConnKey, conn: abi.Conn, names: Names, counts: tcp.Counts, now: int) -> SockRow:
     """Return one connection in words; `now` is CLOCK_MONOTONIC."""
     side = 1 if conn.flags & abi.ConnFlag.INITIATOR_1 else 0
     other = 1 - side
@@ -81,13 +77,12 @@ def row(key: abi.ConnKey, conn: abi.Conn, names: Names, find_ct: FindCt, now: in
     source, destination = (
         words.end(names, addrs[s], ports[s], conn.endpoint[s], conn.identity[s]) for s in (side, other)
     )
-    seen = _packets(addrs[side], ports[side], addrs[other], ports[other], conn, side, find_ct)
     return SockRow(
         source=source,
         destination=destination,
         state=_state(conn),
-        there=_way(conn, side, seen.tx_bytes if seen else None),
-        back=_way(conn, other, seen.rx_bytes if seen else None),
+        there=_way(conn, side, tcp.received(key, conn, other, counts)),
+        back=_way(conn, other, tcp.received(key, conn, side, counts)),
         age_ns=max(0, now - conn.opened),
         cookies=(conn.cookie[side], conn.cookie[other]),
         egress_rule=words.rule_word(names, conn.egress_rule),
@@ -95,9 +90,9 @@ def row(key: abi.ConnKey, conn: abi.Conn, names: Names, find_ct: FindCt, now: in
     )
 
 
-def rows(conns: Iterable[tuple[abi.ConnKey, abi.Conn]], names: Names, find_ct: FindCt, now: int) -> tuple[SockRow, ...]:
+def rows(conns: tcp.Conns, names: Names, counts: tcp.Counts, now: int) -> tuple[SockRow, ...]:
     """Return every connection, by the names of its ends."""
-    found = [row(key, conn, names, find_ct, now) for key, conn in conns]
+    found = [row(key, conn, names, counts, now) for key, conn in conns]
     return tuple(sorted(found, key=lambda r: (str(r.destination), str(r.source), r.source.port)))
 
 
@@ -114,7 +109,7 @@ def _state(conn: abi.Conn) -> str:
     return "closing" if any(conn.closed) else "open"
 
 
-def _way(conn: abi.Conn, sender: int, packet_bytes: int | None) -> Way:
+def _way(conn: abi.Conn, sender: int, tcp_bytes: int | None) -> Way:
     receiver = 1 - sender
     reason = conn.marked[receiver] or conn.reason[receiver]
     active = bool(all(conn.enrolled) and reason == abi.AccelReason.ACTIVE and not conn.denied)
@@ -128,8 +123,7 @@ def _way(conn: abi.Conn, sender: int, packet_bytes: int | None) -> Way:
         redirected_bytes=conn.redirect_bytes[sender],
         redirected_messages=conn.redirect_msgs[sender],
         tcp_messages=conn.tcp_msgs[sender],
-        packet_bytes=packet_bytes,
-        tcp_bytes=conn.tcp_received[receiver] if conn.closed[receiver] else None,
+        tcp_bytes=tcp_bytes,
     )
 
 
@@ -139,20 +133,3 @@ def explain(reason: int) -> str:
         return EXPLAIN[abi.AccelReason(reason)]
     except (ValueError, KeyError):
         return ""
-
-
-def _packets(
-    saddr: bytes, sport: int, daddr: bytes, dport: int, conn: abi.Conn, side: int, find_ct: FindCt
-) -> abi.CtEntry | None:
-    """Return what the packet hook counted for the connection, at whichever end is ours."""
-    for endpoint, direction in ((conn.endpoint[side], 1), (conn.endpoint[1 - side], 0)):
-        if endpoint:
-            found = find_ct(
-                abi.CtKey(
-                    saddr=saddr, daddr=daddr, endpoint=endpoint, sport=sport, dport=dport,
-                    proto=int(abi.Proto.TCP), direction=direction,
-                )
-            )  # fmt: skip
-            if found:
-                return found
-    return None

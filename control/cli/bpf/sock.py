@@ -8,7 +8,7 @@ import click
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, print_json, show, show_one
 from control.flow.summary import amount, span
-from control.inspect import socks
+from control.inspect import socks, tcp
 from loader.errors import MeshError
 
 
@@ -21,9 +21,7 @@ def _short_cut(row: socks.SockRow) -> str:
 
 
 def _over_tcp(way: socks.Way) -> str:
-    if way.tcp_bytes is not None:
-        return amount(way.tcp_bytes)
-    return f"{amount(way.packet_bytes)}*" if way.packet_bytes is not None else "?"
+    return "unknown" if way.tcp_bytes is None else amount(way.tcp_bytes)
 
 
 COLUMNS = (
@@ -41,7 +39,8 @@ COLUMNS = (
 
 def _rows(place: Place) -> tuple[socks.SockRow, ...]:
     with place.maps() as opened:
-        return socks.rows(opened.conns.items(), place.names(), opened.ct.get, time.monotonic_ns())
+        conns, names = list(opened.conns.items()), place.names()
+    return socks.rows(conns, names, tcp.look(conns, names), time.monotonic_ns())
 
 
 def _endpoint_matches(row: socks.SockRow, wanted: str) -> bool:
@@ -60,7 +59,8 @@ def sock() -> None:
 def list_(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     """List connections: both ends, the short cut in each direction or why there is none, bytes each way.
 
-    -> is from the end that called connect(). TCP bytes marked * are counted with their packets' headers.
+    -> is from the end that called connect(). TCP is the payload that did not take the short cut; it is unknown where
+    the kernel does not let the caller look into the pods.
     """
     rows = _rows(Place(pin_dir, run_dir))
     if endpoint:

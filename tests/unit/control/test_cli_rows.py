@@ -6,7 +6,20 @@ from typing import Any, TypeVar
 
 import pytest
 
-from control.inspect import addresses, counters, endpoints, pins, policies, services, settings, socks, tracking, words
+from control.cli.bpf import sock as sock_command
+from control.inspect import (
+    addresses,
+    counters,
+    endpoints,
+    pins,
+    policies,
+    services,
+    settings,
+    socks,
+    tcp,
+    tracking,
+    words,
+)
 from control.names import EndpointName, Names, RuleName, ServiceName
 from loader import abi
 from loader.record import Record, pack_addr
@@ -36,9 +49,9 @@ def conn(**given: Any) -> abi.Conn:
     return blank(abi.Conn, cookie=(11, 12), endpoint=(1, 2), identity=(256, 257), opened=1_000, **given)
 
 
-def sock(record: abi.Conn, ct: dict[abi.CtKey, abi.CtEntry] | None = None) -> socks.SockRow:
+def sock(record: abi.Conn, counts: tcp.Counts | None = None) -> socks.SockRow:
     key = abi.ConnKey(WEB, DB, 40000, 6379)
-    return socks.row(key, record, NAMES, (ct or {}).get, 6_000)
+    return socks.row(key, record, NAMES, counts or {}, 6_000)
 
 
 ACTIVE, BLOCKING, SPLICE = abi.AccelReason.ACTIVE, abi.AccelReason.BLOCKING, abi.AccelReason.SPLICE
@@ -48,7 +61,7 @@ def test_an_accelerated_connection_is_shown_from_the_end_that_connected() -> Non
     row = sock(
         conn(enrolled=(1, 1), reason=(ACTIVE, ACTIVE), redirect_bytes=(100, 900), redirect_msgs=(1, 9), ingress_rule=7)
     )
-    way = socks.Way(True, "active", socks.EXPLAIN[ACTIVE], 100, 1, 0, None, None)
+    way = socks.Way(True, "active", socks.EXPLAIN[ACTIVE], 100, 1, 0, None)
     assert row == socks.SockRow(
         source=words.End("10.0.0.1", 40000, "shop/web", 256, 1),
         destination=words.End("10.0.0.2", 6379, "shop/db", 257, 2),
@@ -94,13 +107,45 @@ def test_states(given: dict[str, Any], state: str) -> None:
     assert not row.there.short_cut
 
 
-def test_packet_bytes_come_from_the_initiators_tracking_or_else_the_listeners() -> None:
-    entry = blank(abi.CtEntry, tx_bytes=10, rx_bytes=20)
-    for endpoint, direction in ((1, abi.Direction.EGRESS), (2, abi.Direction.INGRESS)):
-        key = abi.CtKey(WEB, DB, endpoint, 40000, 6379, abi.Proto.TCP, direction)
-        row = sock(conn(), {key: entry})
-        assert (row.there.packet_bytes, row.back.packet_bytes) == (10, 20)
-    assert sock(conn()).there.packet_bytes is None
+OF_WEB, OF_DB = (WEB, 40000, DB, 6379, 0), (DB, 6379, WEB, 40000, 0)  # the names of the sockets of sock()'s ends
+
+
+@pytest.mark.parametrize(
+    ("given", "counts", "there", "back"),
+    [
+        ({}, {OF_WEB: (70, 20), OF_DB: (30, 60)}, 60, 20),  # what arrived, not what was sent
+        ({"flags": abi.ConnFlag.INITIATOR_1}, {OF_WEB: (70, 20), OF_DB: (30, 60)}, 20, 60),
+        ({}, {OF_DB: (30, 60)}, 60, None),
+        ({"tcp_received": (1, 2), "tcp_sent": (3, 4)}, {}, None, None),  # the record has nothing of open sockets
+        ({"tcp_received": (5, 0), "closed": (1, 0)}, {OF_DB: (5, 9)}, 9, 5),
+        ({"cookie": (11, 0)}, {OF_WEB: (70, 20)}, 70, 20),  # the other end is not of this node
+        ({"cookie": (0, 12)}, {OF_DB: (30, 60)}, 60, 30),
+        ({"cookie": (0, 12)}, {}, None, None),
+        ({"cookie": (0, 12), "closed": (0, 1), "tcp_received": (0, 8), "tcp_sent": (0, 7)}, {}, 8, 7),
+    ],
+)  # fmt: skip
+def test_bytes_over_tcp_are_the_kernels_or_unknown(
+    given: dict[str, Any], counts: tcp.Counts, there: int | None, back: int | None
+) -> None:
+    row = sock(dataclasses.replace(conn(), **given), counts)
+    assert (row.there.tcp_bytes, row.back.tcp_bytes) == (there, back)
+
+
+def test_each_pod_with_an_open_end_is_looked_into_once() -> None:
+    key = abi.ConnKey(WEB, DB, 40000, 6379)
+    endpoints = {id: dataclasses.replace(name, netns=f"ns{id}") for id, name in NAMES.endpoints.items()}
+    names = dataclasses.replace(NAMES, endpoints=endpoints)
+    assert tcp.namespaces([(key, conn()), (key, conn())], names) == ("ns1", "ns2")
+    assert tcp.namespaces([(key, conn(closed=(1, 0)))], names) == ("ns2",)
+    assert tcp.namespaces([(key, dataclasses.replace(conn(), endpoint=(0, 9)))], names) == ()
+    assert tcp.look([(key, conn())], names) == {}  # no such namespaces
+
+
+@pytest.mark.parametrize(("count", "text"), [(None, "unknown"), (0, "0 B"), (1234, "1.2 kB")])
+def test_the_columns_say_when_bytes_over_tcp_are_unknown(count: int | None, text: str) -> None:
+    row = sock(conn(), {} if count is None else {OF_WEB: (0, count), OF_DB: (0, count)})
+    shown = [column.cell(row) for column in sock_command.COLUMNS if column.heading in ("TCP ->", "<-")]
+    assert shown == ["0 B", text, text]  # the first "<-" is of redirected bytes
 
 
 def test_connections_are_found_by_address_and_port_of_either_end() -> None:
