@@ -599,8 +599,12 @@ def header() -> str:
 
 
 def fingerprint() -> str:
-    """Return a short hash of the layout: pinned maps of another layout are never adopted."""
-    return hashlib.sha256(header().encode()).hexdigest()[:12]
+    """Return a short hash of the maps and their records' fields: pinned maps of another layout are never adopted."""
+    layout = [
+        (spec.name, spec.type, spec.max_entries, *((r.__name__, r.FIELDS) for r in (spec.key, spec.value) if r))
+        for spec in MAPS
+    ]
+    return hashlib.sha256(repr(layout).encode()).hexdigest()[:12]
 
 
 __all__ = [

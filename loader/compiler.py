@@ -41,7 +41,7 @@ def flags(pin_dir: Path, kernel: btf.Btf) -> list[str]:
     lacking = [name for name in missing if name not in programs.OPTIONAL_OFFSETS]
     if lacking:
         raise FeatureUnsupported(
-            f"this kernel's BTF has no field for {', '.join(lacking)}: kernel 5.10 or later is needed"
+            f"this kernel's BTF has no field for {', '.join(lacking)}: kernel 5.15 or later is needed"
         )
     out = [f'-DPIN_DIR="{pin_dir}"', "-Wno-unused-function", "-Wno-unused-variable"]
     out += [f"-D{name}={field.offset}" for name, field in found.items()]

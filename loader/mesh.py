@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from loader import abi, attach, bpf, compiler, headers, maps, mounts, programs
-from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported, MeshError, PrivilegeMissing
+from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported, LayoutMismatch, MeshError, PrivilegeMissing
 
 ATTACH_CAPABILITIES = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 
@@ -63,6 +63,7 @@ class Mesh:
         lock = _take_lock(run_dir)
         try:
             adopted = (pin_dir / "progs").is_dir()
+            _require_layout(pin_dir, run_dir / "layout.sha256")
             mesh = cls(pin_dir, maps.create_all(pin_dir), lock)
             for name in ("progs", "links"):
                 (pin_dir / name).mkdir(mode=0o700, exist_ok=True)
@@ -74,6 +75,7 @@ class Mesh:
                 stamp.write_text(wanted)
             mesh._progs = {spec.function: bpf.get(pin_dir / "progs" / spec.function) for spec in programs.PROGRAMS}
             mesh.loaded = Loaded(adopted, fresh, mesh._attach_shared(replace=fresh))
+            mesh._drop_strangers()
             return mesh
         except BaseException:
             os.close(lock)
@@ -90,6 +92,14 @@ class Mesh:
                 target.unlink()
             os.rename(self.pin_dir / "staging" / spec.function, target)
         (self.pin_dir / "staging").rmdir()
+
+    def _drop_strangers(self) -> None:
+        """Remove what another version pinned and this one does not know: nothing of it may stay attached."""
+        known = {spec.function for spec in programs.PROGRAMS}
+        for name in ("links", "progs"):
+            for path in (self.pin_dir / name).iterdir():
+                if path.name.rpartition("-")[2] not in known:
+                    path.unlink()
 
     def _attach_shared(self, replace: bool) -> str:
         """Attach what is not a workload's: the sockhash's program and the tracepoints. Returns why they are not all."""
@@ -201,6 +211,17 @@ def _make(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise AttachFailed(f"{directory}: cannot make the directory: {error.strerror}: give another one") from error
+
+
+def _require_layout(pin_dir: Path, stamp: Path) -> None:
+    """Refuse maps of another version's records: equal sizes are not equal fields. Raises LayoutMismatch."""
+    wanted = abi.fingerprint()
+    if (pin_dir / "maps").is_dir() and stamp.exists() and stamp.read_text() != wanted:
+        raise LayoutMismatch(
+            f"the maps under {pin_dir} were made by another version of sockmesh, whose records differ: "
+            "run `sockmesh uninstall --pins` and start the agent again"
+        )
+    stamp.write_text(wanted)
 
 
 def _take_lock(run_dir: Path) -> int:
