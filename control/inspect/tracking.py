@@ -12,7 +12,10 @@ _ICMP = (int(abi.Proto.ICMP), int(abi.Proto.ICMPV6))
 
 @dataclasses.dataclass(frozen=True)
 class CtRow:
-    """One entry: the endpoint whose policy let it through, and the traffic that passed that endpoint's interface."""
+    """One entry: the endpoint whose policy let it through, and the packets of it that were judged at its interface.
+
+    Those of a TCP connection that is open at its socket pass uncounted and leave `idle_ns` as it is.
+    """
 
     endpoint: int
     endpoint_name: str

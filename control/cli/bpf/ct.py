@@ -42,7 +42,10 @@ def ct() -> None:
 @place_options
 @output_option
 def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
-    """List every entry. Bytes are those of packets; what took the short cut is in `bpf sock`."""
+    """List every entry, with the packets that were judged here and their bytes.
+
+    Packets of a TCP connection that is open at its socket pass without being counted: `bpf sock` has its bytes.
+    """
     show(_rows(Place(pin_dir, run_dir)), _COLUMNS, output, "nothing is tracked")
 
 
