@@ -1,4 +1,4 @@
-"""What sockmap changes for good: the lines that a scenario tells otherwise on the short cut, why, and where README has it.
+"""What sockmap changes for good: the lines that a scenario tells otherwise on the short cut, why, and README's row.
 
 A line is named by its number in the scenario's story, from 0. Anything else that differs, and a line here that does not
 differ any more, fails the test.
