@@ -166,7 +166,14 @@ static __always_inline void withdraw_marked(struct conn *c) {
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
  * takes a short read for an empty queue (epoll(7)) would never come back for them. TCP sends the packet again. A reader that stays away for a minute gets TCP's own ways: its peer must not take it for dead. */
 static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
-  if (!(own ? c->enrolled[1] : c->enrolled[0]) || p->tcp_flags & TCP_RST || !p->payload)
+  if (!(own ? c->enrolled[1] : c->enrolled[0]))
+    return 0;
+  if (p->tcp_flags & TCP_RST) { /* what its program does next, TCP should answer */
+    if (!psock_has_data(own ? c->sock[1] : c->sock[0]))
+      withdraw(c, own);
+    return 0;
+  }
+  if (!p->payload)
     return 0;
   u64 since = own ? c->held[1] : c->held[0];
   if (!psock_has_data(own ? c->sock[1] : c->sock[0])) {

@@ -33,15 +33,6 @@ _TOO_LATE = "The option is for bytes of TCP; those that wait were redirected bef
 _STUCK = "The short cut's read knows no such flag and copies bytes, so the agent resets the connection."
 
 KNOWN = {
-    "reset_with_nothing_waiting_send_first": Known(
-        _ERROR_STAYS,
-        (SENDS_AFTER_RESET,),
-        {
-            3: ("poll: IN+OUT+HUP+RDNORM+RDHUP", "poll: IN+OUT+ERR+HUP+RDNORM+RDHUP"),
-            4: ("send again: EPIPE", "send again: ECONNRESET"),
-            5: ("SO_ERROR: 0", "SO_ERROR: ECONNRESET"),
-        },
-    ),
     "reset_with_waiting_bytes_send_first": Known(
         _ERROR_STAYS, (SENDS_AFTER_RESET,), {3: ("SO_ERROR: 0", "SO_ERROR: ECONNRESET")}
     ),
