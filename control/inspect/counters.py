@@ -35,11 +35,10 @@ Reading = Sequence[Sequence[int]]  # by metric, then by CPU
 def counters(first: Reading, then: Reading | None = None, seconds: float = 0.0) -> tuple[CounterRow, ...]:
     """Return every counter of abi.Metric. With a second reading, totals are the later ones and rates are known."""
     out = []
-    for metric in abi.Metric:
-        last = (then or first)[metric]
+    for metric, began, last in zip(abi.Metric, first, then or first, strict=True):
         series = SERIES[metric]
         detail = f" ({series.label[0]}: {series.label[1]})" if series.label else ""
-        rate = (sum(last) - sum(first[metric])) / seconds if then and seconds > 0 else None
+        rate = (sum(last) - sum(began)) / seconds if then and seconds > 0 else None
         out.append(CounterRow(metric.name.lower(), sum(last), tuple(last), rate, series.help.rstrip(".") + detail))
     return tuple(out)
 

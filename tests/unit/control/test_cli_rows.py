@@ -316,6 +316,11 @@ def test_counters_are_summed_and_rated() -> None:
     assert counters.counters(first)[0].rate is None
 
 
+def test_a_counter_is_told_by_its_own_name_however_the_numbers_are_ordered() -> None:
+    readings = [[int(metric)] for metric in abi.Metric]
+    assert {r.name: r.total for r in counters.counters(readings)} == {m.name.lower(): int(m) for m in abi.Metric}
+
+
 def test_traffic_rows_name_reasons_and_put_drops_last() -> None:
     rows = counters.traffic(
         [
