@@ -160,11 +160,12 @@ static __always_inline void withdraw_marked(struct conn *c) {
   withdraw_when_idle(c, 1);
 }
 
-#define HOLD_LIMIT_NS 60000000000ull
+#define HOLD_LIMIT_NS 30000000000ull
 
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
- * takes a short read for an empty queue (epoll(7)) would never come back for them. TCP sends the packet again. A reader that stays away for a minute gets TCP's own ways: its peer must not take it for dead. */
+ * takes a short read for an empty queue (epoll(7)) would never come back for them. TCP sends the packet again. A reader
+ * that stays away for half a minute gets TCP's own ways: its peer must not take it for dead. */
 static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
   if (!(own ? c->enrolled[1] : c->enrolled[0]))
     return 0;

@@ -380,6 +380,7 @@ struct conn {
   __u32 ingress_rule;
   __u32 generation;
   __u32 flags;
+  __u32 mean[2];
   __u32 judged[2];
   __u8 reason[2];
   __u8 marked[2];
@@ -391,7 +392,7 @@ struct conn {
   __u8 asks[2];
   __u8 overruns[2];
 };
-_Static_assert(sizeof(struct conn) == 216, "struct conn");
+_Static_assert(sizeof(struct conn) == 224, "struct conn");
 _Static_assert(__builtin_offsetof(struct conn, opened) == 0, "struct conn.opened");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 8, "struct conn.cookie");
 _Static_assert(__builtin_offsetof(struct conn, sock) == 24, "struct conn.sock");
@@ -409,16 +410,17 @@ _Static_assert(__builtin_offsetof(struct conn, egress_rule) == 176, "struct conn
 _Static_assert(__builtin_offsetof(struct conn, ingress_rule) == 180, "struct conn.ingress_rule");
 _Static_assert(__builtin_offsetof(struct conn, generation) == 184, "struct conn.generation");
 _Static_assert(__builtin_offsetof(struct conn, flags) == 188, "struct conn.flags");
-_Static_assert(__builtin_offsetof(struct conn, judged) == 192, "struct conn.judged");
-_Static_assert(__builtin_offsetof(struct conn, reason) == 200, "struct conn.reason");
-_Static_assert(__builtin_offsetof(struct conn, marked) == 202, "struct conn.marked");
-_Static_assert(__builtin_offsetof(struct conn, enrolled) == 204, "struct conn.enrolled");
-_Static_assert(__builtin_offsetof(struct conn, closed) == 206, "struct conn.closed");
-_Static_assert(__builtin_offsetof(struct conn, used) == 208, "struct conn.used");
-_Static_assert(__builtin_offsetof(struct conn, denied) == 210, "struct conn.denied");
-_Static_assert(__builtin_offsetof(struct conn, stuck) == 211, "struct conn.stuck");
-_Static_assert(__builtin_offsetof(struct conn, asks) == 212, "struct conn.asks");
-_Static_assert(__builtin_offsetof(struct conn, overruns) == 214, "struct conn.overruns");
+_Static_assert(__builtin_offsetof(struct conn, mean) == 192, "struct conn.mean");
+_Static_assert(__builtin_offsetof(struct conn, judged) == 200, "struct conn.judged");
+_Static_assert(__builtin_offsetof(struct conn, reason) == 208, "struct conn.reason");
+_Static_assert(__builtin_offsetof(struct conn, marked) == 210, "struct conn.marked");
+_Static_assert(__builtin_offsetof(struct conn, enrolled) == 212, "struct conn.enrolled");
+_Static_assert(__builtin_offsetof(struct conn, closed) == 214, "struct conn.closed");
+_Static_assert(__builtin_offsetof(struct conn, used) == 216, "struct conn.used");
+_Static_assert(__builtin_offsetof(struct conn, denied) == 218, "struct conn.denied");
+_Static_assert(__builtin_offsetof(struct conn, stuck) == 219, "struct conn.stuck");
+_Static_assert(__builtin_offsetof(struct conn, asks) == 220, "struct conn.asks");
+_Static_assert(__builtin_offsetof(struct conn, overruns) == 222, "struct conn.overruns");
 
 struct cookie_key {
   __u64 cookie;

@@ -72,8 +72,7 @@ static __always_inline int answers(const struct endpoint *src, u32 id, const u8 
 static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 hook, u16 own_port) {
   if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
     return SK_ALLOW; /* the packet hook judges all other protocols */
-  if (hook == HOOK_CONNECT && proto == IPPROTO_UDP && *port == PING_PROBE_PORT)
-    return SK_ALLOW; /* a datagram would meet the packet hook */
+  int probe = hook == HOOK_CONNECT && proto == IPPROTO_UDP && *port == PING_PROBE_PORT;
   u32 id = caller(ctx);
   if (!id || addr_is_loopback(addr) || addr_is_any(addr))
     return SK_ALLOW; /* not ours, or the pod's own loopback, which no policy covers */
@@ -88,6 +87,8 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     p.egress.verdict = VERDICT_DENY;
     p.egress.reason = DROP_REASON_SERVICE_BACKEND_NOT_FOUND;
   } else {
+    if (probe)
+      return SK_ALLOW; /* a datagram would meet the packet hook */
     p.dst_endpoint = endpoint_id_by_addr(addr);
     if (p.dst_endpoint == id)
       return SK_ALLOW;

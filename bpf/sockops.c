@@ -11,6 +11,7 @@
 #define SO_RCVBUF 8
 #define TCP_BPF_DELACK_MAX 1003
 #define TCP_BPF_RTO_MIN 1004
+#define TCP_RTO_MAX_MS 44 /* kernel 6.15; before, a packet held back comes again as late as its reader did */
 #define RCVBUF_LOCKED 2 /* SOCK_RCVBUF_LOCK: the program has chosen its receive buffer itself */
 
 /* Make a socket ready for the short cut. TCP grows a receive buffer only for bytes that it delivers itself, so one that
@@ -19,11 +20,14 @@
 static __always_inline void prepare(struct bpf_sock_ops *s, u64 sk) {
   int rcvbuf = SHORT_CUT_RCVBUF / 2; /* the kernel doubles it, within net.core.rmem_max */
   u32 rto = 10000, delack = 4000;    /* microseconds */
+  /* Milliseconds. The kernel gives a connection up after about 12 times this: more than bpf/enrol.h holds a packet. */
+  int rto_max = 4000;
   if (!(peek8(sk, OFF_SK_USERLOCKS) >> BIT_SK_USERLOCKS & RCVBUF_LOCKED) &&
       peek32(sk, OFF_SK_RCVBUF) < SHORT_CUT_RCVBUF)
     bpf_setsockopt(s, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf));
   bpf_setsockopt(s, IPPROTO_TCP, TCP_BPF_DELACK_MAX, &delack, sizeof(delack));
   bpf_setsockopt(s, IPPROTO_TCP, TCP_BPF_RTO_MIN, &rto, sizeof(rto));
+  bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));
 }
 
 static __always_inline int is_multipath(u64 sk) {

@@ -121,6 +121,9 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct packet 
     return 0;
   if (in->later_fragment || parse_l4(skb, in, inner))
     return 0;
+  /* An error is for the sender of the packet it quotes, and for nobody else. */
+  if (!addr_equal(p->daddr, in->saddr))
+    return 0;
   struct ct_entry *e;
 #pragma clang loop unroll(disable)
   for (int i = 0; i < 4; i++) {
@@ -275,8 +278,10 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   struct ct_key k ALIGNED;
   struct ct_entry *e;
   int reply = 1;
+  /* A SYN begins a connection; it answers none, whatever was on its tuple before. */
+  int begins = p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
   ct_key_reverse(&k, id, direction, p);
-  e = ct.lookup(&k);
+  e = begins ? 0 : ct.lookup(&k);
   if (!e || ct_expired(e, p->proto, now, cfg)) {
     reply = 0;
     ct_key_forward(&k, id, direction, p);

@@ -365,6 +365,7 @@ class Conn(Record):
     ingress_rule: U32
     generation: U32
     flags: U32  # ConnFlag.INITIATOR_1, CANDIDATE and AUDITED: written once, when the record is made
+    mean: U32x2  # running mean of the sizes of that side's messages
     judged: U32x2  # generation under which the packet hook of that side's pod last let it pass
     # A byte for each fact that changes, so that two CPUs never write one word: BPF has no atomic `or` before v5.12.
     reason: U8x2  # AccelReason: why bytes *to* that side are, or are not, redirected

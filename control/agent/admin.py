@@ -36,7 +36,7 @@ class AdminServer:
             self._listener.bind(str(path))
         finally:
             os.umask(before)
-        self._listener.listen(16)
+        self._listener.listen(128)
         threading.Thread(target=self._accept, name="admin", daemon=True).start()
 
     def _accept(self) -> None:
@@ -69,7 +69,7 @@ class AdminServer:
             method, params = request["method"], request.get("params") or {}
             if not isinstance(params, dict):
                 raise TypeError
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._reply(connection, {"error": 'a request is one line: {"method": ..., "params": {...}}'})
             return
         if method == "observe":

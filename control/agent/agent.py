@@ -246,13 +246,20 @@ class Agent:
 
     def _watch(self) -> None:
         # Once more when the watch is surely on: what was edited since the first reading would go unseen.
-        first = True
-        for changes in watchfiles.watch(
-            self.opts.config_dir, stop_event=self._stop, debounce=100, step=20, rust_timeout=500, yield_on_timeout=True
-        ):
-            if changes or first:
+        while not self._stop.is_set():
+            first = True
+            try:
+                for changes in watchfiles.watch(
+                    self.opts.config_dir, stop_event=self._stop, debounce=100, step=20, rust_timeout=500,
+                    yield_on_timeout=True,
+                ):  # fmt: skip
+                    if changes or first:
+                        self._patience.call()
+                    first = False
+            except Exception as error:  # its Rust half raises what it likes: for a file name that is no text, say
+                LOG.warning("%s: cannot be watched (%s); it is read again each second", self.opts.config_dir, error)
                 self._patience.call()
-            first = False
+                self._stop.wait(1.0)
 
 
 def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:

@@ -1,5 +1,6 @@
 """The `sockmesh` command. Sub-commands are imported when they are called, so that each starts quickly."""
 
+import os
 import sys
 
 import click
@@ -33,6 +34,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; a MeshError is one line for the person who can act on it, never a traceback."""
+    if sys.stdout is None or sys.stderr is None:  # closed by the caller
+        null = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+        sys.stdout, sys.stderr = sys.stdout or null, sys.stderr or null
     try:
         cli(prog_name="sockmesh")
     except MeshError as error:
@@ -41,6 +45,9 @@ def main() -> None:
     except PermissionError as error:
         click.echo(f"sockmesh: {error.filename or 'the kernel'}: {error.strerror}: run it as root", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"sockmesh: {error.filename or 'standard output'}: {error.strerror}", err=True)
+        os._exit(1)  # what Python still holds for a full output would raise again
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def parse_line(line: bytes | str) -> Json:
     """Return one record; raises NotAFlow. A bare flow, as older tools write it, is put into its envelope."""
     try:
         response = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotAFlow(f"not JSON: {error}") from None
     if not isinstance(response, dict):
         raise NotAFlow("not a flow record: a JSON object is expected")

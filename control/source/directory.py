@@ -101,7 +101,7 @@ def _bytes_of(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _Unreadable("is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_FILE + 1)
+            content = file.read(MAX_FILE + 1) or b""  # None: a file of /proc that has nothing to say
     except OSError as error:
         raise _Unreadable(f"cannot be read: {error.strerror}") from None
     finally:
