@@ -39,7 +39,7 @@ gen: setup ## write bpf/mesh_abi.h from loader/abi.py
 bench: setup ## plain veth, short cut and Unix socket side by side: a table, bench/out/bench.json and a picture
 	@$(PYTHON) -m bench $(BENCH_ARGS)
 
-bench-quick: setup
+bench-quick: setup ## whether the bench works; too short to measure anything
 	@$(PYTHON) -m bench --quick $(BENCH_ARGS)
 
 torture: setup ## 100,000 connections of every kind, each stream compared by hash

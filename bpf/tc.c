@@ -149,6 +149,14 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
     if (k->direction == DIRECTION_INGRESS && endpoint_id_by_addr(k->saddr))
       return;
   }
+  u32 dst_id = k->direction == DIRECTION_EGRESS ? endpoint_id_by_addr(p->daddr) : 0;
+  struct endpoint *dst = dst_id ? endpoint_by_id(dst_id) : 0;
+  w->peer_answer.rule_id = 0;
+  if (dst) {
+    ask_with(&w->decision, &w->peer_answer, dst, DIRECTION_INGRESS, ep->identity, p->proto, p->policy_port);
+    if (w->peer_answer.verdict == VERDICT_DENY && !a->audited)
+      return; /* the other end's hook drops it, and records that */
+  }
   struct flow_event *e = event_new(type, k->direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
   if (!e)
     return;
@@ -164,11 +172,7 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
   e->verdict = VERDICT_ALLOW;
   if (k->direction == DIRECTION_EGRESS) {
     e->egress_rule = a->rule_id;
-    struct endpoint *dst = e->dst_endpoint ? endpoint_by_id(e->dst_endpoint) : 0;
-    if (dst) {
-      ask_with(&w->decision, &w->peer_answer, dst, DIRECTION_INGRESS, ep->identity, p->proto, p->policy_port);
-      e->ingress_rule = w->peer_answer.rule_id;
-    }
+    e->ingress_rule = w->peer_answer.rule_id;
   } else {
     e->ingress_rule = a->rule_id;
   }

@@ -69,7 +69,8 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
             )
     for entry, value in opened.ct.items():
         tuple_ = (entry.saddr, entry.sport, entry.daddr, entry.dport)
-        if entry.proto != _TCP or tuple_ in seen or value.flags & abi.CtFlag.CLOSING:
+        open_ = value.flags & abi.CtFlag.SEEN_REPLY and not value.flags & abi.CtFlag.CLOSING
+        if entry.proto != _TCP or tuple_ in seen or not open_:
             continue
         pair = judge.denied(entry.saddr, entry.daddr, entry.dport)
         if pair is not None:

@@ -105,6 +105,9 @@ def test_a_pod_without_a_cgroup_is_refused_by_the_packet(street: Street, family:
     assert mesh_part(flow)["hook"] == "tc_to_pod"
     assert flow["drop_reason_desc"] == "POLICY_DENY"
     assert [by["name"] for by in flow["ingress_denied_by"]] == ["no-bare"]
+    # The caller's own hook sees the packet first: had it recorded an opening, that would be there by now.
+    refused = [f for f in street.mesh.flows() if f.get("l4", {}).get("TCP", {}).get("destination_port") == 4021]
+    assert {mesh_part(f)["event"] for f in refused} == {"drop"}
     street.enforce(nobody("kept-in", "bare", "egress"))
     assert street.connect("bare", ip, 4022, wait=0.3) == "timeout"
     flow = street.drop(source=street.ip("bare", family), destination=ip, port=4022)
