@@ -13,7 +13,7 @@ import click
 from control.cli.place import Place, place_options
 from loader.errors import AttachFailed, MeshError
 
-STATE_FILES = ("state.json", "names.json", "programs.sha256", "agent.sock", "agent.lock")
+STATE_FILES = ("state.json", "names.json", "programs.sha256", "layout.sha256", "agent.sock", "agent.lock")
 STATE_DIRS = ("headers",)
 
 
