@@ -183,7 +183,8 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
     else if (since)
       c->held[0] = 0;
     /* The peer redirects nothing while bytes it sent over TCP are on their way, so this needs no second look at it. */
-    if ((own ? c->asks[1] | c->marked[1] : c->asks[0] | c->marked[0]))
+    if ((own ? c->asks[1] | c->marked[1] : c->asks[0] | c->marked[0]) ||
+        !peek64(own ? c->sock[1] : c->sock[0], OFF_TP_RECEIVED))
       withdraw(c, own);
     return 0;
   }

@@ -91,6 +91,11 @@ int skmsg(struct sk_msg_md *m) {
     count(METRIC_PASS_NOT_DRAINED);
     goto tcp;
   }
+  /* The first bytes that a program ever reads come over TCP: it may yet say how it wants to read. */
+  if (!(side ? c->redirect_bytes[1] : c->redirect_bytes[0]) && !peek64(peer, OFF_TP_RECEIVED)) {
+    count(METRIC_PASS_NOT_DRAINED);
+    goto tcp;
+  }
   u64 pause = side ? c->pause[1] : c->pause[0];
   if (pause && bpf_ktime_get_ns() < pause) {
     count(METRIC_PASS_QUEUE_FULL);
