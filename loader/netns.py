@@ -40,30 +40,42 @@ def path_of(netns: str) -> Path:
     return Path(netns) if "/" in netns else Path("/run/netns") / netns
 
 
-def inside(netns: str, function: Callable[[], T]) -> T:
-    """Run function in a thread inside a network namespace and return its result; raises what it raises."""
+def in_thread(function: Callable[[], T]) -> T:
+    """Run function in a thread of its own and return its result; raises what it raises.
+
+    What it does to its namespaces ends with the thread.
+    """
     result: list[T] = []
     failure: list[BaseException] = []
 
-    def enter() -> None:
+    def body() -> None:
         try:
-            fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _libc.setns(fd, _CLONE_NEWNET) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number), str(path_of(netns)))
-            finally:
-                os.close(fd)
             result.append(function())
         except BaseException as error:
             failure.append(error)
 
-    thread = threading.Thread(target=enter, name="netns")
+    thread = threading.Thread(target=body, name="netns")
     thread.start()
     thread.join()
     if failure:
         raise failure[0]
     return result[0]
+
+
+def inside(netns: str, function: Callable[[], T]) -> T:
+    """Run function in a thread inside a network namespace and return its result; raises what it raises."""
+
+    def enter() -> T:
+        fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _libc.setns(fd, _CLONE_NEWNET) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(path_of(netns)))
+        finally:
+            os.close(fd)
+        return function()
+
+    return in_thread(enter)
 
 
 def cookie() -> int:

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,26 +158,12 @@ def perf_link() -> str:
 def in_new_netns(look: Callable[[], str]) -> Callable[[], str]:
     """Run a probe in a thread with a fresh network namespace, which goes with the thread."""
 
-    def run() -> str:
-        answer: list[str] = []
-        failure: list[BaseException] = []
+    def body() -> str:
+        if _libc.unshare(_CLONE_NEWNET) != 0:
+            raise CannotLook(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
+        return look()
 
-        def body() -> None:
-            try:
-                if _libc.unshare(_CLONE_NEWNET) != 0:
-                    raise CannotLook(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
-                answer.append(look())
-            except BaseException as error:
-                failure.append(error)
-
-        thread = threading.Thread(target=body, name="probe")
-        thread.start()
-        thread.join()
-        if failure:
-            raise failure[0]
-        return answer[0]
-
-    return run
+    return lambda: netns.in_thread(body)
 
 
 def clsact() -> str:
