@@ -11,6 +11,7 @@ from control.inspect import pins
 from loader import bpf, mounts
 
 NETNS_DIR = Path("/run/netns")
+_KERNELS_OWN = {"maps.debug", "progs.debug"}  # in every BPF file system, where the kernel preloads iterators
 _PATIENCE_S = 10.0  # the kernel frees programs some time after the last user let go
 
 
@@ -37,7 +38,7 @@ class Made:
     def restore_mounts(self) -> None:
         """Unmount the file systems that the run had to mount, unless somebody else uses them by now."""
         for where in _mounted() - self._mounts_before:
-            if where != mounts.BPF or not any(where.iterdir()):
+            if where != mounts.BPF or not {path.name for path in where.iterdir()} - _KERNELS_OWN:
                 mounts.unmount(where)
 
     def left(self) -> tuple[str, ...]:
