@@ -31,22 +31,62 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
   return ok;
 }
 
-/* Whether the peer's queue has room. A reader on another core makes some in a few microseconds, and the way over TCP costs
- * more than that, so it is worth a short wait. */
 /* What a queued message is taken to cost beside its bytes. On 6.18 that is 1 KB; a quarter of it lets a pipeline of small
  * messages keep its way, and bounds what they take to a few times the buffer. */
 #define MESSAGE_COST 256
+
+/* Some tens of nanoseconds: a clock is read without touching what another core works on. */
+#define BREATHE()                                                                                                  \
+  do {                                                                                                             \
+    bpf_ktime_get_ns();                                                                                            \
+    bpf_ktime_get_ns();                                                                                            \
+    bpf_ktime_get_ns();                                                                                            \
+    bpf_ktime_get_ns();                                                                                            \
+    bpf_ktime_get_ns();                                                                                            \
+    bpf_ktime_get_ns();                                                                                            \
+  } while (0)
+
+/* Whether the peer's queue has room. A reader on another core makes some in a few microseconds, and the way over TCP
+ * costs milliseconds before the direction is back on the short cut, so it is worth a wait: up to a millisecond, and
+ * after that a pause of many (`overrun`). */
+#define ROOM_BREATHS 2500
 
 static __always_inline int has_room(u64 peer, u32 limit) {
 #ifdef PSOCK_NOT_IN_RMEM
   return queued_bytes(peer) <= limit;
 #else
 #pragma clang loop unroll(disable)
-  for (int i = 0; i < 12000; i++)
+  for (u32 i = 0; i < ROOM_BREATHS; i++) {
     if (queued_bytes(peer) <= limit)
       return 1;
+    BREATHE();
+    BREATHE();
+    BREATHE();
+    BREATHE();
+    BREATHE();
+  }
   return 0;
 #endif
+}
+
+/* The kernel takes the reader's socket lock to queue a message, and a reader that copies holds it: to sleep for it costs
+ * two switches and two wake-ups a message, to wait a few microseconds costs those microseconds. */
+#define LOCK_BREATHS 64
+
+static __always_inline void await_reader(u64 peer) {
+#pragma clang loop unroll(disable)
+  for (int i = 0; i < LOCK_BREATHS; i++) {
+    if (!peek32(peer, OFF_SK_OWNED))
+      return;
+    BREATHE();
+  }
+}
+
+/* Whether every byte sent over TCP so far has arrived and has been read. Both sequence numbers only move towards it: the
+ * one sender is here. */
+static __always_inline int drained(u64 me, u64 peer) {
+  u32 received = peek32(peer, OFF_TP_RCVNXT);
+  return received == peek32(me, OFF_TP_WSEQ) && received == peek32(peer, OFF_TP_COPIED);
 }
 
 /* A reader that does not keep up gets its bytes over TCP, whose flow control is made for it: for 16 ms at first, and up to
@@ -86,8 +126,7 @@ int skmsg(struct sk_msg_md *m) {
     count(METRIC_PASS_GONE);
     goto tcp;
   }
-  if (peek32(peer, OFF_TP_COPIED) != peek32(peer, OFF_TP_RCVNXT) ||
-      peek32(me, OFF_TP_SNDUNA) != peek32(me, OFF_TP_WSEQ)) {
+  if (!drained(me, peer)) {
     count(METRIC_PASS_NOT_DRAINED);
     goto tcp;
   }
@@ -117,6 +156,7 @@ int skmsg(struct sk_msg_md *m) {
     count(METRIC_PASS_QUEUE_FULL);
     goto tcp;
   }
+  await_reader(peer);
   if (socks.msg_redirect_hash(m, &to, 1 /* BPF_F_INGRESS */) != SK_PASS) {
     /* The peer has left the sockhash: the kernel would drop the message, so take the redirect back. */
     count(METRIC_REDIRECT_FAILED);

@@ -183,10 +183,30 @@ int enter_fcntl(struct sys_enter *s) {
 #define FIONREAD 0x541B
 #define FIONBIO 0x5421
 
+/* Programs that ask do so after each read, so who asked is looked up anew only every few milliseconds (4 ticks of the
+ * kernel's clock), by process and descriptor. A descriptor that became another connection meanwhile is noticed at its next
+ * question. A slot is one word, so that no two cores see half of it: process, descriptor, time. */
+#define ASKED_SLOTS 1024
+BPF_ARRAY(asked, u64, ASKED_SLOTS);
+
+static __always_inline int asked_just_now(u64 fd) {
+  u32 process = bpf_get_current_pid_tgid() >> 32, slot = (process * 31 + fd) & (ASKED_SLOTS - 1);
+  u64 is = ((u64)process << 20 | fd) << 22 | (bpf_jiffies64() >> 2 & 0x3fffff);
+  u64 *was = asked.lookup(&slot);
+  if (!was || fd >> 20)
+    return 0;
+  if (*was == is)
+    return 1;
+  *was = is;
+  return 0;
+}
+
 /* A socket in the sockhash answers FIONREAD with one of its two queues. On a kernel where that is the redirected bytes,
  * the packet hook sees to it that no byte of TCP waits in the socket of a program that asks (bpf/enrol.h), from the
  * first question on. Where it is TCP's bytes (before 6.14), such a program stays off the short cut. */
 static __always_inline int asks(u64 fd) {
+  if (asked_just_now(fd))
+    return 0;
 #ifdef PSOCK_NOT_IN_RMEM
   return mark(fd, ACCEL_REASON_COUNTS, 0, 1);
 #else

@@ -114,7 +114,6 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_ICSK_ULP": (("inet_connection_sock", "icsk_ulp_ops"),),
     "OFF_TP_COPIED": (("tcp_sock", "copied_seq"),),
     "OFF_TP_RCVNXT": (("tcp_sock", "rcv_nxt"),),
-    "OFF_TP_SNDUNA": (("tcp_sock", "snd_una"),),
     "OFF_TP_WSEQ": (("tcp_sock", "write_seq"),),
     "OFF_TP_BYTES_SENT": (("tcp_sock", "bytes_sent"),),
     "OFF_TP_BYTES_RETRANS": (("tcp_sock", "bytes_retrans"),),

@@ -17,6 +17,7 @@ SIDES = {
     "bulk": {PLAIN, MESH, UNIX},
     "nginx-large": {PLAIN, MESH},
     "nginx-small": {PLAIN, MESH},
+    "nginx-small-file": {PLAIN, MESH},
     "connect": {PLAIN, MESH, UNIX},
     "connect-http": {PLAIN, MESH},
     "share-nginx": {MESH},
