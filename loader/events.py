@@ -7,6 +7,9 @@ from loader import abi
 
 _BUSY, _DISCARD = 1 << 31, 1 << 30
 _PAGE = mmap.PAGESIZE
+# An event with its header, whose first word is the length and the flags.
+_SLOT = struct.Struct(f"=I4x{abi.FlowEvent.SIZE}s")
+assert _SLOT.size % 8 == 0, "slots are eight bytes apart: FlowEvent must be a multiple of that"
 
 
 class EventReader:
@@ -27,16 +30,20 @@ class EventReader:
         position = struct.unpack_from("=Q", self._consumer, 0)[0]
         end = struct.unpack_from("=Q", self._producer, 0)[0]
         out: list[bytes] = []
-        size = abi.FlowEvent.SIZE
         while position < end and len(out) < limit:
-            at = position & self._mask
-            (header,) = struct.unpack_from("=I", self._data, at)
-            if header & _BUSY:
-                break
-            length = header & ~(_BUSY | _DISCARD)
-            if not header & _DISCARD and length >= size:
-                out.append(bytes(self._data[at + 8 : at + 8 + size]))
-            position += (length + 8 + 7) & ~7
+            before = position
+            most = min((end - position) // _SLOT.size, limit - len(out))
+            start = position & self._mask
+            for header, raw in _SLOT.iter_unpack(self._data[start : start + most * _SLOT.size]):
+                if header != abi.FlowEvent.SIZE:
+                    break
+                out.append(raw)
+                position += _SLOT.size
+            if position == before:
+                (header,) = struct.unpack_from("=I", self._data, start)
+                if header & _BUSY:
+                    break
+                position += ((header & ~(_BUSY | _DISCARD)) + 8 + 7) & ~7  # discarded, or not an event of ours
         self._position = position
         return out
 

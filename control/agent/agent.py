@@ -21,6 +21,7 @@ from loader.errors import MapFull, MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.02
+_FULL_BATCH = 4096  # events of one look: fewer wait for the next, because each look has a price of its own
 _AGEING_S = 5.0
 
 
@@ -214,7 +215,7 @@ class Agent:
         self.ledger.reset_stuck()
         next_age = time.monotonic()
         while not self._stop.is_set():
-            if not self.ledger.drain():
+            if self.ledger.drain() < _FULL_BATCH:
                 self._stop.wait(_TICK_S)
             self._take_trial()
             has_come = self._has_come if self._survey.problems else None

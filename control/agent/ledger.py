@@ -10,6 +10,8 @@ from control.flow import log as flow_log
 from control.flow import record, recorder
 from loader import abi, events, maps, selftest
 
+_EXPIRY_SHARE = 100  # a walk over all of conntrack may take a hundredth of a core's time
+
 LOG = logging.getLogger("sockmesh.agent")
 _TYPE = next(at for name, _, at in abi.FlowEvent.FIELDS if name == "type")
 
@@ -24,6 +26,7 @@ class Ledger:
         self._events = events.EventReader(opened.events_fd)
         self._recorder = recorder.Recorder(known)
         self._long_lived = ageing.LongLived(interval_s)
+        self._next_expiry = 0
         self._lost = opened.counter(abi.Metric.EVENTS_LOST)
 
     def rename(self, known: names.Names) -> None:
@@ -64,7 +67,9 @@ class Ledger:
     def age(self) -> None:
         """Expire what is dead, record what lives long."""
         now = time.monotonic_ns()
-        self._write(ageing.expire(self._maps, self._maps.config.get_at(0), now))
+        if now >= self._next_expiry:
+            self._write(ageing.expire(self._maps, self._maps.config.get_at(0), now))
+            self._next_expiry = now + _EXPIRY_SHARE * (time.monotonic_ns() - now)
         self._write(ageing.abandoned(self._maps))
         self._write(self._long_lived.records(self._maps, self._names, now))
         self._recorder.set_clock(record.ClockOffset.measure())

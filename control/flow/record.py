@@ -85,10 +85,8 @@ def timestamp(wall_ns: int) -> str:
 
 def new_uuid() -> str:
     """Return a random UUID (version 4). It names a record; it keeps no secret."""
-    bits = _generator.getrandbits(128)
-    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | (0x4 << 76) | (0x2 << 62)
-    digits = f"{bits:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    digits = f"{_generator.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 @functools.lru_cache(maxsize=16384)

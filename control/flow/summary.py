@@ -1,8 +1,5 @@
 """The human half of a flow record: what happened in one short phrase, with amounts and times that people can read."""
 
-import dataclasses
-import functools
-
 from loader import abi
 
 TCP_FLAGS = (
@@ -109,27 +106,15 @@ def summary(event: abi.FlowEvent) -> str:
     if how := short_cut(event):
         parts.append(how)
     if event.type in _MEASURED:
-        parts.append(_counts(event.tx_bytes, event.rx_bytes, event.duration))
+        parts.append(counts(event.tx_bytes, event.rx_bytes, event.duration))
     return "; ".join(parts)
 
 
-def _counts(tx: int, rx: int, duration: int) -> str:
+def counts(tx: int, rx: int, duration: int) -> str:
+    """Return a measured event's amounts and time."""
     return f"{amount(tx)} sent, {amount(rx)} received, {span(duration)}"
 
 
-@functools.lru_cache(maxsize=1024)
-def _start(proto: int, type: int, accel: int, reasons: tuple[int, int], flags: int, icmp: tuple[int, int]) -> str:
-    event = abi.FlowEvent.unpack(bytes(abi.FlowEvent.SIZE))
-    like = dataclasses.replace(
-        event, proto=proto, type=type, accel=accel, accel_reason=reasons, tcp_flags=flags,
-        icmp_type=icmp[0], icmp_code=icmp[1],
-    )  # fmt: skip
-    return summary(like).removesuffix(_counts(0, 0, 0))
-
-
-def measured(like: abi.FlowEvent, tx: int, rx: int, duration: int) -> str:
-    """Return the phrase of a measured event that is like another but for its counts."""
-    start = _start(
-        like.proto, like.type, like.accel, like.accel_reason, like.tcp_flags, (like.icmp_type, like.icmp_code)
-    )
-    return start + _counts(tx, rx, duration)
+def start(event: abi.FlowEvent) -> str:
+    """Return what a measured event's phrase begins with; `counts` is the rest."""
+    return summary(event).removesuffix(counts(event.tx_bytes, event.rx_bytes, event.duration))

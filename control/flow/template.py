@@ -6,9 +6,11 @@ put together from the pieces. A unit test holds both ways to the same bytes.
 """
 
 import json
+import operator
 import re
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 from control.flow import record, summary
 from loader import abi
@@ -23,17 +25,29 @@ _MEASURED = (int(abi.EventType.PERIODIC), int(abi.EventType.CLOSE))
 assert _VARYING.size == abi.FlowEvent.SIZE, "FlowEvent has changed: its varying fields are at other places now"
 
 
+_NAMES = ("time", "uuid", "cookie", "sport", "tx", "rx", "txr", "rxr", "duration", "summary")  # as `line` gives them
+
+
 def _hole(name: str, number: bool = False) -> str:
     return f"\0{name}{'#' if number else ''}"
 
 
-def form(response: Json, measured: bool) -> list[str]:
-    """Return a record in pieces: text, and the name of what belongs there, in turn."""
+class Form(NamedTuple):
+    """The text of a kind of record for the % operator, and which of `_NAMES`' values it takes, in order."""
+
+    text: str
+    values: Callable[[tuple[object, ...]], tuple[object, ...]]
+    start: str  # of the summary of a measured event
+
+
+def form(response: Json, like: abi.FlowEvent) -> Form:
+    """Return the form of an event's record."""
     inner = dict(response["flow"])
     out = {**response, "flow": inner, "time": _hole("time")}
     inner["time"], inner["uuid"] = _hole("time"), _hole("uuid")
     if "socket_cookie" in inner:
         inner["socket_cookie"] = _hole("cookie")
+    measured = like.type in _MEASURED
     if measured:
         inner["Summary"] = _hole("summary")
     for name, l4 in inner.get("l4", {}).items():
@@ -48,15 +62,10 @@ def form(response: Json, measured: bool) -> list[str]:
             ours[key] = _hole(name)
     inner["extensions"] = {**inner["extensions"], "value": {"sockmesh": ours}}
     text = json.dumps(out, separators=(",", ":")) + "\n"
-    pieces = [""]
-    at = 0
-    for hole in _HOLE.finditer(text):
-        quote = "" if hole[2] else '"'
-        pieces[-1] += text[at : hole.start()] + quote
-        pieces += [hole[1], quote]
-        at = hole.end()
-    pieces[-1] += text[at:]
-    return pieces
+    names = [hole[1] for hole in _HOLE.finditer(text)]
+    text = _HOLE.sub(lambda hole: "%s" if hole[2] else '"%s"', text.replace("%", "%%"))
+    start = summary.start(like) if measured else ""
+    return Form(text, operator.itemgetter(*map(_NAMES.index, names)), start)
 
 
 class Forms:
@@ -64,7 +73,7 @@ class Forms:
 
     def __init__(self, make: Callable[[abi.FlowEvent], Json]) -> None:
         self._make = make
-        self._forms: dict[tuple[bytes, int], tuple[list[str], abi.FlowEvent | None]] = {}
+        self._forms: dict[tuple[bytes, int], Form] = {}
         self._met: set[tuple[bytes, int]] = set()
 
     def line(self, raw: bytes, offset_ns: int, uuid: Callable[[], str]) -> bytes:
@@ -78,16 +87,12 @@ class Forms:
             response = self._make(event)
             self._learn(key, event, response)
             return record.line(response)
-        pieces, like = found
-        values = {
-            "time": record.timestamp(time + offset_ns), "uuid": uuid(), "cookie": str(cookie), "sport": str(sport),
-            "tx": str(tx), "rx": str(rx), "txr": str(txr), "rxr": str(rxr), "duration": str(duration),
-        }  # fmt: skip
-        if like is not None:
-            values["summary"] = summary.measured(like, tx, rx, duration)
-        out = pieces.copy()
-        out[1::2] = [values[name] for name in pieces[1::2]]
-        return "".join(out).encode("ascii")
+        text, values, start = found
+        all_values = (
+            record.timestamp(time + offset_ns), uuid(), cookie, sport, tx, rx, txr, rxr, duration,
+            start and start + summary.counts(tx, rx, duration),
+        )  # fmt: skip
+        return (text % values(all_values)).encode("ascii")
 
     def _learn(self, key: tuple[bytes, int], event: abi.FlowEvent, response: Json) -> None:
         """Make a form at the second meeting: most strangers from outside are met once."""
@@ -98,5 +103,4 @@ class Forms:
             return
         if len(self._forms) >= _MOST:
             self._forms.clear()
-        measured = event.type in _MEASURED
-        self._forms[key] = (form(response, measured), event if measured else None)
+        self._forms[key] = form(response, event)
