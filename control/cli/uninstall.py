@@ -13,7 +13,9 @@ import click
 from control.cli.place import Place, place_options
 from loader.errors import AttachFailed, MeshError
 
-STATE_FILES = ("state.json", "names.json", "programs.sha256", "layout.sha256", "agent.sock", "agent.lock")
+STATE_FILES = (
+    "state.json", "names.json", "selftest.json", "programs.sha256", "layout.sha256", "agent.sock", "agent.lock",
+)  # fmt: skip
 STATE_DIRS = ("headers",)
 
 

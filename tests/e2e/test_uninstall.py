@@ -21,7 +21,7 @@ NOBODY_IN = {
 def test_a_running_agent_is_never_uninstalled_and_a_stopped_one_whole() -> None:
     with Node("uninstall") as node:
         web, guest = node.pod("web"), node.pod("guest")
-        with Mesh(node, policies=[NOBODY_IN]) as mesh:
+        with Mesh(node, policies=[NOBODY_IN], self_test=True) as mesh:
             places = ["--pin-dir", str(node.pins), "--run-dir", str(mesh.run_dir)]
             command = [sys.executable, "-m", "control.cli.main", "uninstall", *places]
 
@@ -34,6 +34,7 @@ def test_a_running_agent_is_never_uninstalled_and_a_stopped_one_whole() -> None:
             early = uninstall("--pins")
             assert early.returncode == 1 and "an agent is running" in early.stderr
             mesh.stop()
+            assert (mesh.run_dir / "selftest.json").exists()
             elsewhere = subprocess.run(
                 [*command, "--pins"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
             )
