@@ -12,7 +12,7 @@ from typing import Any
 
 from loader import errors
 
-DEFAULT_SOCKET = "/run/sockmesh/agent.sock"
+SOCKET = "agent.sock"  # in the agent's run directory
 Json = dict[str, Any]
 _MAX_LINE = 256 << 20  # `dump` is one line and the largest answer
 
@@ -83,7 +83,7 @@ def _why(socket_path: str, error: OSError) -> str:
         case FileNotFoundError():
             return (
                 f"no agent is running: there is no socket {socket_path}; start one with `sockmesh agent`, "
-                "or name its socket with --server"
+                "or name its directory with --run-dir"
             )
         case ConnectionRefusedError():
             return f"the agent of {socket_path} is not running any more; start it with `sockmesh agent`"

@@ -5,11 +5,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 from control import admin_client
+from control.agent.options import Options
 from control.flow import filter as flow_filter
 from control.flow import printer, query, record
 from loader import errors
@@ -63,8 +65,8 @@ def _without_not(args: Iterable[str]) -> Iterator[str]:
             yield word
             continue
         name, _, value = next(words, "").partition("=")
-        if name in ("-4", "-6"):
-            yield f"--not-ip-version={name[1]}"
+        if name in ("-4", "-6", "--ipv4", "--ipv6"):
+            yield f"--not-ip-version={name[-1]}"
         elif name[:2] in _BY_SHORT and not name.startswith("--"):
             yield f"--not-{_BY_SHORT[name[:2]]}"
             # The value follows, in this word ("-nshop", and an "=" in it is the value's own) or in the next.
@@ -192,11 +194,19 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
 @click.option("--since", metavar="TIME", help="Not before: a time (RFC 3339, UTC if it has no zone) or an age (5m).")
 @click.option("--until", metavar="TIME", help="Not after.")
 @click.option("--input-file", metavar="FILE", help='Read records from a file instead; "-" is standard input.')
-@click.option("--server", default=admin_client.DEFAULT_SOCKET, show_default=True, help="The agent's socket.")
+@click.option(
+    "--run-dir", type=click.Path(path_type=Path), default=Options.run_dir, show_default=True,
+    help="The agent's socket and state.",
+)  # fmt: skip
+@click.option("--server", metavar="SOCKET", help="The agent's socket, if it is not in its directory.")
 @click.option("-o", "--output", type=click.Choice(["compact", "json", "jsonpb", "table", "dict"]), default="compact")
 @click.option("--print-node-name", is_flag=True, help="Show the node.")
 @click.option("--print-policy-names", is_flag=True, help="Show the rules that decided.")
 @click.option("--numeric", is_flag=True, help="Addresses and numbers instead of names.")
+@click.option(
+    "--ip-translation", type=bool, is_flag=False, flag_value=True, default=True, metavar="BOOL", show_default=True,
+    help="Names of pods and services instead of addresses.",
+)  # fmt: skip
 @click.option(
     "--time-format",
     default="StampMilli",
@@ -206,8 +216,9 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="auto: on a terminal only."
 )
-@click.option("-4", "ipv4", is_flag=True, help="IPv4 only.")
-@click.option("-6", "ipv6", is_flag=True, help="IPv6 only.")
+@click.option("-4", "--ipv4", is_flag=True, help="IPv4 only.")
+@click.option("-6", "--ipv6", is_flag=True, help="IPv6 only.")
+@click.option("-A", "--all-namespaces", is_flag=True, expose_value=False, help="All are shown anyway; Hubble's habit.")
 @click.option("--not", "_not", is_flag=True, expose_value=False, help="Before a filter: leave out what it matches.")
 @_filter_options
 def observe(**options: Any) -> None:
@@ -231,13 +242,15 @@ def observe(**options: Any) -> None:
         node_name=options["print_node_name"],
         policy_names=options["print_policy_names"],
         numeric=options["numeric"],
+        addresses=not options["ip_translation"],
         paint=_paint if coloured else printer.plain,
     )
     source: Iterator[record.Json]
     if options["input_file"]:
         source = _from_file(options["input_file"])
     else:
-        source = admin_client.stream(options["server"], "observe", asked.params())
+        server = options["server"] or str(options["run_dir"] / admin_client.SOCKET)
+        source = admin_client.stream(server, "observe", asked.params())
     try:
         _print(_wanted(source, asked), options["output"], style, asked.follow)
         sys.stdout.flush()

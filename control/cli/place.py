@@ -25,7 +25,7 @@ class Place:
 
     @property
     def socket(self) -> Path:
-        return self.run_dir / "agent.sock"
+        return self.run_dir / admin_client.SOCKET
 
     def maps(self) -> maps.Maps:
         """Open the pinned maps; raises AttachFailed in one sentence where there are none."""

@@ -31,6 +31,7 @@ class Style:
     node_name: bool = False
     policy_names: bool = False
     numeric: bool = False
+    addresses: bool = False  # instead of the ends' names; `numeric` says so, too
     paint: Paint = plain
 
 
@@ -67,10 +68,10 @@ def _port(flow: Json, side: str) -> str:
     return ""
 
 
-def host(flow: Json, side: str, numeric: bool) -> str:
+def host(flow: Json, side: str, style: Style) -> str:
     """Return "namespace/name:port", or the address where there is no name or none is wanted."""
     port = _port(flow, side)
-    if not numeric:
+    if not (style.numeric or style.addresses):
         end = flow.get(side) or {}
         service = flow.get(f"{side}_service") or {}
         name = service.get("name") or end.get("pod_name") or ""
@@ -150,8 +151,7 @@ def compact(response: Json, style: Style) -> str:
         return f"{head}: {style.paint('EVENTS LOST', 'DROPPED')}: {_lost(response)}"
     flow = response["flow"]
     ends = [
-        f"{style.paint(host(flow, side, style.numeric), 'host')} "
-        f"{style.paint(identity(flow, side, style.numeric), 'identity')}"
+        f"{style.paint(host(flow, side, style), 'host')} {style.paint(identity(flow, side, style.numeric), 'identity')}"
         for side in ("source", "destination")
     ]
     arrow = "->"
@@ -183,7 +183,7 @@ def cells(response: Json, style: Style) -> list[str]:
         out += ["", "", "lost events", "", _lost(response)]
         return out + ([""] if style.policy_names else [])
     flow = response["flow"]
-    out += [host(flow, side, style.numeric) for side in ("source", "destination")]
+    out += [host(flow, side, style) for side in ("source", "destination")]
     out += [kind(flow), _safe(str(flow.get("verdict", "VERDICT_UNKNOWN"))), _safe(str(flow.get("Summary", "")))]
     return out + ([policies(flow)] if style.policy_names else [])
 

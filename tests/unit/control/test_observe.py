@@ -113,6 +113,12 @@ def test_numeric(file: str) -> None:
     )
 
 
+def test_addresses_instead_of_names(file: str) -> None:
+    got = printed("--input-file", file, "--ip-translation=false", "--type", "close")
+    assert got[0] == CLOSE_LINE.replace("shop/web:", "10.0.0.1:").replace("shop/api:", "10.0.0.2:")
+    assert printed("--input-file", file, "--ip-translation", "--type", "close")[0] == CLOSE_LINE
+
+
 @pytest.mark.parametrize("output", ["json", "jsonpb"])
 def test_json_is_what_was_read(file: str, output: str) -> None:
     assert [json.loads(line) for line in printed("--input-file", file, "-o", output)] == ALL
@@ -161,7 +167,10 @@ def test_dict(file: str) -> None:
         (["-4"], ["u-1", None]),
         (["-6"], ["u-2"]),
         (["-4", "-6"], ["u-1", "u-2", None]),
+        (["--ipv6"], ["u-2"]),
         (["--not", "-6"], ["u-1", None]),
+        (["--not", "--ipv6"], ["u-1", None]),
+        (["-A", "--ipv4"], ["u-1", None]),
         (["--last", "1"], [None]),
         (["--first", "1"], ["u-1"]),
         (["--since", "2026-11-20T20:00:01Z"], ["u-2", None]),
@@ -218,11 +227,11 @@ def test_a_file_that_is_not_there() -> None:
 
 
 def test_no_agent(tmp_path: pathlib.Path) -> None:
-    result = run("--server", str(tmp_path / "none.sock"))
+    result = run("--run-dir", str(tmp_path))
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: no agent is running: there is no socket {tmp_path}/none.sock; start one with `sockmesh agent`, "
-        "or name its socket with --server\n"
+        f"Error: no agent is running: there is no socket {tmp_path}/agent.sock; start one with `sockmesh agent`, "
+        "or name its directory with --run-dir\n"
     )
 
 
@@ -280,6 +289,7 @@ def test_the_agent_answers_with_the_last_twenty(tmp_path: pathlib.Path, flows: l
         assert printed("--server", path) == ([CLOSE_LINE, DROP_LINE, LOST_LINE, HUBBLE_LINE] * 10)[-27:]
         assert printed("--server", path, "--uuid", "u-2", "--last", "2") == [DROP_LINE, LOST_LINE] * 2
         assert len(printed("--server", path, "--all")) == 40
+        assert len(printed("--run-dir", str(tmp_path), "--all")) == 40
 
 
 def test_following_ends_quietly_on_interrupt(tmp_path: pathlib.Path, flows: log.FlowLog) -> None:
