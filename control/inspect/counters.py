@@ -18,11 +18,15 @@ class CounterRow:
     explanation: str
 
 
+FORWARDED = "forwarded"
+OUTCOMES = (FORWARDED, *sorted(reason.name for reason in abi.DropReason if reason))
+
+
 @dataclasses.dataclass(frozen=True)
 class TrafficRow:
     """Packets that policy judged on pods' interfaces, by outcome."""
 
-    outcome: str  # "forwarded" or a drop reason
+    outcome: str  # one of OUTCOMES, or the number of a reason of another version
     dropped: bool
     direction: str
     packets: int
@@ -49,7 +53,7 @@ def traffic(
     """Return what was forwarded, from the counters, then the drops of the traffic map by how many."""
     metric = abi.Metric
     out = [
-        TrafficRow("forwarded", False, direction, counted(packets), counted(octets))
+        TrafficRow(FORWARDED, False, direction, counted(packets), counted(octets))
         for direction, packets, octets in (
             ("ingress", metric.FORWARDED_INGRESS_PACKETS, metric.FORWARDED_INGRESS_BYTES),
             ("egress", metric.FORWARDED_EGRESS_PACKETS, metric.FORWARDED_EGRESS_BYTES),
@@ -66,6 +70,16 @@ def traffic(
         for key, value in entries
     ]
     return tuple(sorted(out, key=lambda r: (r.dropped, -r.packets, r.outcome, r.direction)))
+
+
+def of(found: Iterable[TrafficRow], wanted: str) -> tuple[TrafficRow, ...]:
+    """Return the rows of one outcome, however it is spelt; zeros for one that has not happened, none for no outcome."""
+    spelt = wanted.lower().replace("-", "_")
+    rows = tuple(row for row in found if row.outcome.lower() == spelt)
+    known = [name for name in OUTCOMES if name.lower() == spelt]
+    return rows or tuple(
+        TrafficRow(name, name != FORWARDED, direction, 0, 0) for name in known for direction in ("ingress", "egress")
+    )
 
 
 def _reason(number: int) -> str:

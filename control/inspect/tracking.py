@@ -72,3 +72,8 @@ def _row(key: abi.CtKey, value: abi.CtEntry, names: Names, generation: int, now:
 def of(found: Iterable[CtRow], endpoint: int) -> tuple[CtRow, ...]:
     """Return the entries of one endpoint."""
     return tuple(r for r in found if r.endpoint == endpoint)
+
+
+def between(found: Iterable[CtRow], source: str, destination: str) -> tuple[CtRow, ...]:
+    """Return the entries from one end to another, each given as `words.End.is_called` takes it."""
+    return tuple(r for r in found if r.source.is_called(source) and r.destination.is_called(destination))

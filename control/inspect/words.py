@@ -28,6 +28,11 @@ class End:
     def address(self) -> str:
         return host_port(self.ip, self.port)
 
+    def is_called(self, text: str) -> bool:
+        """Tell whether text means this end: its address or [namespace/]name, with the port or without."""
+        called = {self.ip, self.name or self.ip, self.name.rpartition("/")[2] or self.ip}
+        return text in called or text in {host_port(name, self.port) for name in called}
+
 
 def host_port(ip: str, port: int) -> str:
     """Return an address and port as one word.

@@ -10,6 +10,7 @@ from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
 from control.flow.summary import amount, span
 from control.inspect import endpoints, tracking
+from loader.errors import MeshError
 
 _COLUMNS = (
     Column[tracking.CtRow]("ENDPOINT", lambda r: r.endpoint_name),
@@ -51,10 +52,20 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
 
 @ct.command("get")
 @click.argument("wanted", metavar="ENDPOINT")
+@click.argument("ends", nargs=-1, metavar="[FROM TO]")
 @place_options
 @output_option
-def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
-    """Show the entries of one ENDPOINT, given by id, [namespace/]name or address."""
+def get(wanted: str, ends: tuple[str, ...], pin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show the entries of one ENDPOINT, given by id, [namespace/]name or address.
+
+    FROM and TO, as `list` shows them (shop/web:40212 or 10.0.0.1:40212), leave the entries of one tuple; without a port
+    those of every port.
+    """
+    if ends and len(ends) != 2:
+        raise click.UsageError("say ENDPOINT alone, or ENDPOINT FROM TO")
     place = Place(pin_dir, run_dir)
     chosen = endpoints.pick(endpoint_command.rows(place), wanted)
-    show(tracking.of(_rows(place), chosen.id), _COLUMNS, output, f"nothing is tracked for {chosen.name}")
+    found = tracking.of(_rows(place), chosen.id)
+    if ends and not (found := tracking.between(found, *ends)):
+        raise MeshError(f"{chosen.name} tracks nothing from {ends[0]} to {ends[1]} (`sockmesh bpf ct get {wanted}`)")
+    show(found, _COLUMNS, output, f"nothing is tracked for {chosen.name}")

@@ -42,9 +42,7 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
 @output_option
 def get(outcome: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     """Show one OUTCOME: "forwarded", or a drop reason such as POLICY_DENIED."""
-    rows = _rows(Place(pin_dir, run_dir))
-    chosen = [row for row in rows if row.outcome.lower() == outcome.lower().replace("-", "_")]
+    chosen = counters.of(_rows(Place(pin_dir, run_dir)), outcome)
     if not chosen:
-        seen = ", ".join(sorted({row.outcome for row in rows})) or "none"
-        raise MeshError(f"no packets with outcome {outcome} (seen so far: {seen})")
+        raise MeshError(f"no outcome {outcome} ({', '.join(counters.OUTCOMES)})")
     show(chosen, _COLUMNS, output, "")

@@ -277,6 +277,7 @@ def test_tracking_names_both_ends_and_says_what_is_asked_again() -> None:
     )  # fmt: skip
     assert (str(row.source), row.destination.port, row.idle_ns, row.current) == ("shop/web:0", 0, 4, False)
     assert tracking.of([row], 2) == (row,) and tracking.of([row], 1) == ()
+    assert tracking.between([row], "web", "shop/db") == (row,) and tracking.between([row], "db", "web") == ()
 
 
 def test_services_list_the_backends_they_count() -> None:
@@ -336,6 +337,20 @@ def test_traffic_rows_name_reasons_and_put_drops_last() -> None:
     ]
 
 
+def test_an_outcome_that_never_was_is_zero_and_one_that_cannot_be_is_nothing() -> None:
+    drops = [(abi.TrafficKey(133, 0), abi.TrafficValue(5, 50)), (abi.TrafficKey(60000, 0), abi.TrafficValue(9, 1))]
+    rows = counters.traffic(drops, lambda _: 0)
+
+    def told(wanted: str) -> list[tuple[str, bool, str, int]]:
+        return [(r.outcome, r.dropped, r.direction, r.packets) for r in counters.of(rows, wanted)]
+
+    assert told("policy-denied") == [("POLICY_DENIED", True, "ingress", 5)]
+    assert told("60000") == [("60000", True, "ingress", 9)]
+    assert told("Forwarded") == [("forwarded", False, "ingress", 0), ("forwarded", False, "egress", 0)]
+    assert told("POLICY_DENY") == [("POLICY_DENY", True, "ingress", 0), ("POLICY_DENY", True, "egress", 0)]
+    assert told("none") == told("nothing") == told("60001") == []
+
+
 def test_pins_say_what_a_link_hangs_on() -> None:
     info = pins.parse_fdinfo("pos:\t0\nlink_type:\tcgroup\nlink_id:\t4\nprog_tag:\tab12\nprog_id:\t9\n")
     row = pins.row("links", Path("/p/links/endpoint-2-sockops"), info, None, NAMES)
@@ -362,6 +377,22 @@ def test_pins_say_what_a_link_hangs_on() -> None:
 )
 def test_ends(end: words.End, text: str) -> None:
     assert str(end) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "is_meant"),
+    [
+        ("shop/web:80", True), ("web:80", True), ("10.0.0.1:80", True), ("shop/web", True), ("web", True),
+        ("10.0.0.1", True), ("web:8", False), ("shop", False), ("80", False), (":80", False), ("", False),
+    ],
+)  # fmt: skip
+def test_an_end_is_meant_by_each_of_its_names(text: str, is_meant: bool) -> None:
+    assert words.end(NAMES, WEB, 80).is_called(text) is is_meant
+
+
+def test_an_end_without_a_name_is_meant_by_its_address() -> None:
+    nobody = words.end(NAMES, pack_addr("fd00::1"), 80)
+    assert nobody.is_called("[fd00::1]:80") and nobody.is_called("fd00::1") and not nobody.is_called("")
 
 
 def test_numbers_without_a_name_stay_numbers() -> None:
