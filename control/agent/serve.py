@@ -6,6 +6,7 @@ import shutil
 import signal
 
 from control.agent import admin, agent, metrics_http, options, status
+from control.flow.summary import counted
 from loader.errors import AttachFailed
 
 LOG = logging.getLogger("sockmesh.agent")
@@ -39,5 +40,5 @@ def serve(opts: options.Options) -> None:
         stack.callback(admin.AdminServer(opts.socket, handlers, node.flows).close)
         if opts.metrics:
             stack.callback(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node)).close)
-        LOG.info("node %s: %d workloads under policy", node.node, len(node.have["endpoints"]))
+        LOG.info("node %s: %s under policy", node.node, counted(len(node.have["endpoints"]), "workload"))
         node.run()

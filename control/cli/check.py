@@ -10,6 +10,7 @@ import click
 
 from control.cli.place import output_option
 from control.cli.show import print_json, printable
+from control.flow.summary import counted
 
 if TYPE_CHECKING:
     from loader.features import Feature
@@ -45,8 +46,9 @@ def verdict(found: Sequence["Feature"], is_root: bool) -> str:
     if broken:
         return f"this system cannot run the mesh for want of: {', '.join(broken)}"
     if unseen:
-        hint = "" if is_root else "; run it as root to look at them"
-        return f"nothing is known to be missing, but {len(unseen)} things could not be looked at{hint}"
+        things, them = counted(len(unseen), "thing"), "it" if len(unseen) == 1 else "them"
+        hint = "" if is_root else f"; run it as root to look at {them}"
+        return f"nothing is known to be missing, but {things} could not be looked at{hint}"
     if slow:
         return f"policy and flow records work here; the short cut stays off for want of: {', '.join(slow)}"
     return "policy, flow records and short cut have all they need here"

@@ -38,7 +38,7 @@ def gather(place: Place) -> health.Health:
         node=(agent or {}).get("node") or names.node,
         policy_revision=(agent or {}).get("policy_revision") or names.revision,
         endpoints=endpoints,
-        problems=health.problems(agent, endpoints, filling),
+        problems=health.problems(agent, endpoints, filling, why_dead),
         acceleration=health.acceleration(config, agent),
         connections=connections,
         short_cut=sides,

@@ -9,7 +9,7 @@ from control.cli.bpf.endpoint import COLUMNS
 from control.cli.gather import COUNTED, gather
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import print_json, print_table, printable
-from control.flow.summary import amount, span
+from control.flow.summary import amount, counted, span
 from control.inspect import health
 
 _WIDTH = 14
@@ -41,12 +41,12 @@ def _line(name: str, text: str, colour: str = "") -> None:
 
 def _print(found: health.Health) -> None:
     _print_agent(found)
-    _line("policy", f"revision {found.policy_revision}, {_policies(found)}{len(found.endpoints)} endpoints")
+    _line("policy", f"revision {found.policy_revision}, {_policies(found)}{_endpoints(found)}")
     accel = found.acceleration
     _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
     _line("connections", _connections(found))
     _line("redirected", f"{amount(found.redirected_bytes)} took the short cut; "
-          f"{found.dropped_packets:,} packets dropped")  # fmt: skip
+          f"{counted(found.dropped_packets, 'packet')} dropped")  # fmt: skip
     _print_flow_log(found)
     lost = {where: n for where, n in found.lost_events.items() if n}
     _line("events lost", ", ".join(f"{n:,} ({where})" for where, n in lost.items()) or "0", "red" if lost else "")
@@ -78,7 +78,12 @@ def _print_agent(found: health.Health) -> None:
 
 
 def _policies(found: health.Health) -> str:
-    return f"{found.agent['policies']} policies, " if found.agent and "policies" in found.agent else ""
+    known = (found.agent or {}).get("policies")
+    return "" if known is None else counted(known, "policy", "policies") + ", "
+
+
+def _endpoints(found: health.Health) -> str:
+    return counted(len(found.endpoints), "endpoint")
 
 
 def _connections(found: health.Health) -> str:
@@ -93,4 +98,5 @@ def _print_flow_log(found: health.Health) -> None:
     if flow_log:
         sinks = [f"{s['name']} ({s['written']:,} written)" for s in flow_log["sinks"]]
         where = ", ".join(sinks) or "memory only (`sockmesh observe`)"
-        _line("flow log", f"{flow_log['lines']:,} records; {where}; {flow_log['observers']} observers")
+        readers = counted(flow_log["observers"], "observer")
+        _line("flow log", f"{counted(flow_log['lines'], 'record')}; {where}; {readers}")

@@ -53,6 +53,15 @@ def amount(n: int) -> str:
     return f"{value / 1000:.1f} EB"
 
 
+def counted(n: int, noun: str, nouns: str = "") -> str:
+    """Return a number of things with their noun, whose plural is `nouns` where an "s" does not make it.
+
+    >>> counted(1, "endpoint"), counted(1200, "endpoint"), counted(0, "policy", "policies")
+    ('1 endpoint', '1,200 endpoints', '0 policies')
+    """
+    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
+
+
 def span(ns: int) -> str:
     """Return a duration in its two largest units at most.
 

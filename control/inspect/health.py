@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from control.flow.summary import accel_word
+from control.flow.summary import accel_word, counted
 from control.inspect.endpoints import EndpointRow
 from loader import abi
 from loader.programs import PROGRAMS, Target
@@ -89,9 +89,13 @@ def short_cut_sides(conns: Iterable[abi.Conn]) -> tuple[int, dict[str, int]]:
     return count, dict(sides.most_common())
 
 
-def problems(agent: Json | None, endpoints: Sequence[EndpointRow], fills: Iterable[MapFill]) -> tuple[str, ...]:
-    """Return everything that a person should look at, in sentences."""
+def problems(
+    agent: Json | None, endpoints: Sequence[EndpointRow], fills: Iterable[MapFill], why_dead: str = ""
+) -> tuple[str, ...]:
+    """Return everything that a person should look at, in sentences; `why_dead` is why there is no agent."""
     out = [str(problem) for problem in (agent or {}).get("problems", ())]
+    if agent is None:
+        out.append(f"nobody looks whether files and pods are as they should be: {why_dead}")
     for row in endpoints:
         if not row.in_force and not any(row.name in problem for problem in out):
             out.append(f"endpoint {row.name}: {row.policy}")
@@ -125,12 +129,12 @@ def brief(health: Health) -> str:
     parts = [
         f"node {health.node or '?'}: agent {'alive' if health.alive else 'DEAD (policy stays in force)'}",
         f"revision {health.policy_revision}",
-        f"{len(health.endpoints)} endpoints" + (f" ({refused} not in force)" if refused else ""),
-        f"{health.connections} connections",
+        counted(len(health.endpoints), "endpoint") + (f" ({refused} not in force)" if refused else ""),
+        counted(health.connections, "connection"),
         f"short cut {'on' if health.acceleration.on else 'OFF'}",
     ]
     if health.problems:
-        parts.append(f"{len(health.problems)} problems")
+        parts.append(counted(len(health.problems), "problem"))
     if lost := sum(health.lost_events.values()):
-        parts.append(f"{lost} EVENTS LOST")
+        parts.append(counted(lost, "EVENT LOST", "EVENTS LOST"))
     return ", ".join(parts)

@@ -87,7 +87,7 @@ def _reset(ground: Ground, deadline: Deadline, by_client: bool) -> None:
         reset(ending)
         readable(other, deadline, "the reset did not arrive")
         try:
-            raise Failed(f"read after a reset: {len(plain_receive(other, 100))} bytes instead of an error")
+            raise Failed(f"read after a reset: {len(plain_receive(other, 100))} B instead of an error")
         except OSError as error:
             if error.errno != errno.ECONNRESET:
                 raise Failed(f"read after a reset: {error.strerror} instead of a reset") from error
@@ -174,7 +174,7 @@ def non_blocking(ground: Ground, deadline: Deadline) -> None:
         epoll.poll(0)
         for number in range(50):
             with contextlib.suppress(BlockingIOError):
-                raise Failed(f"read {len(plain_receive(link.server, 10))} bytes before any was sent")
+                raise Failed(f"read {len(plain_receive(link.server, 10))} B before any was sent")
             data = pattern(100 + number, number)
             link.client.send(data)
             if not epoll.poll(min(deadline.left(), 5)):

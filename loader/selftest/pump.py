@@ -126,7 +126,7 @@ def read_to_end(sock: socket.socket, deadline: Deadline) -> bytes:
     """Return all bytes up to the end of the stream."""
     got = bytearray()
     while True:
-        readable(sock, deadline, f"{len(got):,} bytes came and no end of the stream")
+        readable(sock, deadline, f"{len(got):,} B came and no end of the stream")
         with contextlib.suppress(BlockingIOError):
             piece = plain_receive(sock, 1 << 18)
             if not piece:

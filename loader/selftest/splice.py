@@ -54,7 +54,7 @@ def from_socket(ground: Ground, deadline: Deadline) -> None:
             raise Failed(f"a reader that splices was not marked: {link.reasons()}")
         run([Flow(link.client, link.server, pattern(1_000_003, 21), receive=receive)], deadline)
         if link.carried()[0]:
-            raise Failed(f"{link.carried()[0]:,} bytes were redirected to a reader that splices")
+            raise Failed(f"{link.carried()[0]:,} B were redirected to a reader that splices")
 
 
 def late(ground: Ground, deadline: Deadline) -> None:
@@ -65,11 +65,11 @@ def late(ground: Ground, deadline: Deadline) -> None:
         link.require_carried()
         receive = _splicing(out, into)
         with contextlib.suppress(BlockingIOError):
-            raise Failed(f"splice gave {len(receive(link.server, 100))} bytes before any was sent")
+            raise Failed(f"splice gave {len(receive(link.server, 100))} B before any was sent")
         before = link.carried()[0]
         run([Flow(link.client, link.server, pattern(1_000_003, 23), receive=receive)], deadline)
         if link.carried()[0] != before:
-            raise Failed(f"{link.carried()[0] - before:,} bytes were redirected to a reader that splices")
+            raise Failed(f"{link.carried()[0] - before:,} B were redirected to a reader that splices")
 
 
 def too_late(ground: Ground, deadline: Deadline) -> None:

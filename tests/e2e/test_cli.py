@@ -273,6 +273,11 @@ def test_ct(any_site: Site) -> None:
     redis = [r for r in rows if r["destination"]["name"] == "default/web" and r["destination"]["port"] == 6379]
     assert redis and all(r["direction"] == "egress" and r["proto"] == "TCP" for r in redis)
     assert all(r["sent_packets"] > 0 for r in redis)  # later ones of an open connection are not counted
+    row = redis[0]
+    tuple_ = [f"default/client:{row['source']['port']}", f"{any_site.web.ip}:6379"]
+    assert [r["source"] for r in any_site.json("bpf", "ct", "get", "client", *tuple_)] == [row["source"]]
+    assert "tracks nothing from 1.2.3.4:5 to" in any_site.cli("bpf", "ct", "get", "web", "1.2.3.4:5", "web", status=1)
+    assert "ENDPOINT FROM TO" in any_site.cli("bpf", "ct", "get", "client", "web:6379", status=2)
     text = any_site.cli("bpf", "ct", "list")
     assert "NetworkPolicy default/web-ingress spec.ingress[0]" in text
 
@@ -288,7 +293,11 @@ def test_lb(any_site: Site) -> None:
 def test_metrics_and_stats(any_site: Site) -> None:
     rows = {(r["outcome"], r["direction"]): r for r in any_site.json("bpf", "metrics", "list")}
     assert rows["forwarded", "egress"]["packets"] > 0
-    assert "seen so far: " in any_site.cli("bpf", "metrics", "get", "nothing", status=1)
+    (out, into) = any_site.json("bpf", "metrics", "get", "forwarded")
+    assert {out["direction"], into["direction"]} == {"egress", "ingress"} and out["packets"] and into["packets"]
+    never = any_site.json("bpf", "metrics", "get", "drop-frag-not-found")
+    assert [(r["outcome"], r["packets"], r["bytes"]) for r in never] == [("DROP_FRAG_NOT_FOUND", 0, 0)] * 2
+    assert "no outcome nothing (forwarded, " in any_site.cli("bpf", "metrics", "get", "nothing", status=1)
     counted = {r["name"]: r for r in any_site.json("bpf", "stats", "list", "-i", "0.2")}
     redirected = counted["redirect_bytes"]
     assert redirected["total"] == sum(redirected["per_cpu"]) > 0 and redirected["rate"] > 0
@@ -347,7 +356,11 @@ def test_status_of_a_dead_agent_is_loud_and_succeeds(living: Site) -> None:
     found = living.json("status")
     assert not found["alive"] and "not running any more" in found["why_dead"]
     assert found["node"] == "cli" and found["policy_revision"] >= 1 and len(found["endpoints"]) == 3
-    assert "DEAD on node cli" in living.cli("status")
+    text = living.cli("status")
+    assert "DEAD on node cli" in text and "problems      1\n  - nobody looks " in text
+    assert [problem.partition(":")[0] for problem in found["problems"]] == [
+        "nobody looks whether files and pods are as they should be"
+    ]
     assert "agent DEAD (policy stays in force)" in living.cli("status", "--brief")
 
 
@@ -356,7 +369,7 @@ def test_status_reports_what_the_agent_could_not_take(living: Site) -> None:
     try:
         wait_until(lambda: living.json("status")["problems"], "the broken file is reported")
         assert "broken.yaml" in living.cli("status")
-        assert "1 problems" in living.cli("status", "--brief")
+        assert ", 1 problem\n" in living.cli("status", "--brief")
     finally:
         living.mesh.delete("broken")
         wait_until(lambda: not living.json("status")["problems"], "the problem is gone")

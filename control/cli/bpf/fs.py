@@ -6,7 +6,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
-from control.flow.summary import amount
+from control.flow.summary import amount, counted
 from control.inspect import pins
 from loader import abi
 from loader.errors import MeshError
@@ -24,7 +24,7 @@ def _about(row: pins.PinRow) -> str:
     if row.kind == "link":
         return f"{row.target} -> program {row.program_id}"
     if row.run_count:
-        return f"{row.run_count:,} runs, {(row.run_ns or 0) / row.run_count:,.0f} ns each"
+        return f"{counted(row.run_count, 'run')}, {(row.run_ns or 0) / row.run_count:,.0f} ns each"
     return ""
 
 

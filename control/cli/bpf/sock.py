@@ -7,7 +7,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, print_json, show, show_one
-from control.flow.summary import amount, span
+from control.flow.summary import amount, counted, span
 from control.inspect import socks, tcp
 from loader.errors import MeshError
 
@@ -106,6 +106,7 @@ def _facts(row: socks.SockRow) -> dict[str, str]:
     for arrow, way in (("->", row.there), ("<-", row.back)):
         word = "short cut" if way.short_cut else f"no short cut ({way.reason})"
         facts[f"{arrow} now"] = f"{word}: {way.explanation}"
-        facts[f"{arrow} redirected"] = f"{amount(way.redirected_bytes)} in {way.redirected_messages} messages"
-        facts[f"{arrow} TCP"] = f"{_over_tcp(way)}, {way.tcp_messages} messages since it was enrolled"
+        redirected, passed = (counted(n, "message") for n in (way.redirected_messages, way.tcp_messages))
+        facts[f"{arrow} redirected"] = f"{amount(way.redirected_bytes)} in {redirected}"
+        facts[f"{arrow} TCP"] = f"{_over_tcp(way)}, {passed} since it was enrolled"
     return facts

@@ -83,6 +83,12 @@ def test_what_is_wrong_is_said_once_and_in_sentences() -> None:
     )
 
 
+def test_a_dead_agent_is_a_problem_for_nobody_looks_any_more() -> None:
+    assert health.problems(None, [ROW], [], "no agent is running") == (
+        "nobody looks whether files and pods are as they should be: no agent is running",
+    )
+
+
 def state(**given: Any) -> health.Health:
     healthy: dict[str, Any] = {
         "alive": True, "why_dead": "", "agent": AGENT, "node": "n1", "policy_revision": 3, "endpoints": (ROW,),
@@ -93,13 +99,14 @@ def state(**given: Any) -> health.Health:
 
 
 def test_one_line_says_loudly_what_is_wrong() -> None:
-    assert health.brief(state()) == "node n1: agent alive, revision 3, 1 endpoints, 2 connections, short cut on"
+    assert health.brief(state()) == "node n1: agent alive, revision 3, 1 endpoint, 2 connections, short cut on"
     off = health.Acceleration(False, "x")
     closed = dataclasses.replace(ROW, policy="not in force")
-    dead = state(alive=False, acceleration=off, problems=("a",), lost_events={"kernel": 4}, endpoints=(closed,))
+    dead = state(alive=False, acceleration=off, problems=("a",), lost_events={"kernel": 1}, endpoints=(closed,),
+                 connections=1)  # fmt: skip
     assert health.brief(dead) == (
-        "node n1: agent DEAD (policy stays in force), revision 3, 1 endpoints (1 not in force), 2 connections, "
-        "short cut OFF, 1 problems, 4 EVENTS LOST"
+        "node n1: agent DEAD (policy stays in force), revision 3, 1 endpoint (1 not in force), 1 connection, "
+        "short cut OFF, 1 problem, 1 EVENT LOST"
     )
 
 
@@ -113,12 +120,14 @@ def feature(name: str, ok: bool | None, needed_for: Any = "policy") -> Feature:
         ([feature("a", True)], True, "policy, flow records and short cut have all they need here"),
         ([feature("a", False), feature("b", None)], True, "this system cannot run the mesh for want of: a"),
         ([feature("a", None)], False,
-         "nothing is known to be missing, but 1 things could not be looked at; run it as root to look at them"),
+         "nothing is known to be missing, but 1 thing could not be looked at; run it as root to look at it"),
+        ([feature("a", None), feature("b", None)], False,
+         "nothing is known to be missing, but 2 things could not be looked at; run it as root to look at them"),
         ([feature("privileges", False), feature("a", None)], False,
-         "nothing is known to be missing, but 1 things could not be looked at; run it as root to look at them"),
+         "nothing is known to be missing, but 1 thing could not be looked at; run it as root to look at it"),
         ([feature("privileges", False)], True, "this system cannot run the mesh for want of: privileges"),
         ([feature("a", False, "records")], True, "this system cannot run the mesh for want of: a"),
-        ([feature("a", None)], True, "nothing is known to be missing, but 1 things could not be looked at"),
+        ([feature("a", None)], True, "nothing is known to be missing, but 1 thing could not be looked at"),
         ([feature("a", False, "acceleration"), feature("b", True)], True,
          "policy and flow records work here; the short cut stays off for want of: a"),
     ],
