@@ -30,7 +30,8 @@ def main(quick: bool, only: tuple[str, ...], rounds: int | None, seconds: float 
     except (MeshError, AssertionError, TimeoutError) as error:
         progress.print(f"bench: {error}", markup=False)
         sys.exit(1)
-    console.print(report.as_table(results))
+    about["quick"] = quick
+    console.print(report.as_table(results, quick))
     _footnotes(console, results)
     report.write(out / "bench.json", results, about)
     drawn = picture.draw(out / "bench.png", results, about)
@@ -49,7 +50,7 @@ def _footnotes(console: Console, results: dict[str, Result]) -> None:
         if result.key.startswith("connect") and found:
             worst = max(found, key=lambda used: used["cores"])
             lost = sum(used["lost"] for used in found)
-            console.print(f"{result.title}: the agent at most {worst['cores']:.0%} of a core, {lost} records lost.")
+            console.print(f"{result.title}: the agent at most {worst['cores']:.0%} of a core, records lost: {lost}.")
 
 
 if __name__ == "__main__":

@@ -41,19 +41,30 @@ def _against(result: Result) -> str:
     return f"{result.ratio(base):.2f}x\n[dim]{low:.2f}-{high:.2f}[/dim]"
 
 
-def as_table(results: Mapping[str, Result]) -> table.Table:
-    out = table.Table(box=box.SIMPLE_HEAD, show_lines=False, pad_edge=False)
+QUICK = "A quick run: it shows that the bench works, not how fast anything is."
+
+
+def as_table(results: Mapping[str, Result], quick: bool = False) -> table.Table:
+    """Return the table; that of a quick run says so, and judges nothing."""
+    out = table.Table(box=box.SIMPLE_HEAD, show_lines=False, pad_edge=False, title=QUICK if quick else None)
+    out.title_justify = "left"
     out.add_column("work")
-    for name in (PLAIN, MESH, UNIX, "mesh / plain", "required", "found", "reached"):
+    for name in (PLAIN, MESH, UNIX, "mesh / plain", *(() if quick else ("required", "found", "reached"))):
         out.add_column(name, justify="left" if name == "required" else "right")
     for result in results.values():
-        words = ["\n".join(map(str, result.goals))]
-        words.append("\n".join(number(result.value(goal)) for goal in result.goals))
-        words.append("\n".join("yes" if result.reached(goal) else "[bold red]no[/]" for goal in result.goals))
+        words = [] if quick else _judged(result)
         title = f"{result.title} [dim]({result.unit})[/dim]"
         base = _base(result)
         out.add_row(title, _cell(result, base), _cell(result, MESH), _cell(result, UNIX), _against(result), *words)
     return out
+
+
+def _judged(result: Result) -> list[str]:
+    return [
+        "\n".join(map(str, result.goals)),
+        "\n".join(number(result.value(goal)) for goal in result.goals),
+        "\n".join("yes" if result.reached(goal) else "[bold red]no[/]" for goal in result.goals),
+    ]
 
 
 def write(path: Path, results: Mapping[str, Result], about: Mapping[str, Any]) -> None:

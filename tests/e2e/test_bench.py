@@ -1,5 +1,6 @@
 """The bench still runs: one quick round, every row there, every figure a figure. Never a timing."""
 
+import io
 import json
 import math
 import subprocess
@@ -8,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+from bench import picture, report
+from bench.result import MESH, PLAIN, UNIX, Goal, Result
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAIN, MESH, UNIX = "plain veth", "mesh", "unix socket"
 SIDES = {
     "rr-one-core": {PLAIN, MESH, UNIX},
     "rr-two-cores": {PLAIN, MESH, UNIX},
@@ -46,6 +50,7 @@ def figures(row: dict[str, Any]) -> list[float]:
 def test_quick_run_fills_every_row(tmp_path: Path) -> None:
     done = bench("--quick", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert report.QUICK in " ".join(done.stdout.split()) and "reached" not in done.stdout
     written = json.loads((tmp_path / "bench.json").read_text())
     assert {key: set(row["samples"]) for key, row in written["rows"].items()} == SIDES
     for key, row in written["rows"].items():
@@ -57,6 +62,20 @@ def test_quick_run_fills_every_row(tmp_path: Path) -> None:
     assert all(written["rows"][f"share-{name}"]["notes"]["connections"] >= 8 for name in ("nginx", "redis"))
     assert {"kernel", "cpu", "cores", "commit", "rounds"} <= written["about"].keys()
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_only_a_run_that_measures_is_judged(quick: bool, tmp_path: Path) -> None:
+    row = Result("row", "some work", "1/s", [Goal(2.0, PLAIN)])
+    row.add(PLAIN, 10.0)
+    row.add(MESH, 11.0)
+    printed = io.StringIO()
+    Console(file=printed, width=160).print(report.as_table({"row": row}, quick))
+    words = ["required", "found", "reached", "≥ 2x plain veth", "no"]
+    assert [word in printed.getvalue() for word in words] == [not quick] * len(words)
+    assert (report.QUICK in " ".join(printed.getvalue().split())) is quick
+    about = {"cpu": "a", "cores": 2, "kernel": "6", "rounds": 1, "quick": quick}
+    assert picture.draw(tmp_path / "bench.png", {"row": row}, about)
 
 
 def test_unknown_row_is_refused() -> None:
