@@ -115,6 +115,7 @@ enum endpoint_flag {
   ENDPOINT_FLAG_ACCELERATE = 2,
   ENDPOINT_FLAG_HAS_CGROUP = 4,
   ENDPOINT_FLAG_HAS_AUDIT = 8,
+  ENDPOINT_FLAG_DIRECT = 32,
   ENDPOINT_FLAG_SELF_TEST = 16,
 };
 
@@ -129,6 +130,7 @@ enum conn_flag {
   CONN_FLAG_AUDITED = 128,
   CONN_FLAG_USED = 256,
   CONN_FLAG_STUCK = 512,
+  CONN_FLAG_DIRECT = 1024,
 };
 
 enum ct_flag {
@@ -169,6 +171,7 @@ enum metric {
   METRIC_REDIRECT_FAILED = 27,
   METRIC_HELD_PACKETS = 29,
   METRIC_WITHDRAWN_SOCKETS = 30,
+  METRIC_DIRECT_PACKETS = 31,
   METRIC_REFUSED_CALLS = 28,
 };
 
@@ -181,7 +184,8 @@ struct config {
   __u32 icmp_timeout_s;
   __u8 acceleration;
   __u8 self_test;
-  __u16 pad0;
+  __u8 direct_delivery;
+  __u8 pad0;
 };
 _Static_assert(sizeof(struct config) == 28, "struct config");
 _Static_assert(__builtin_offsetof(struct config, generation) == 0, "struct config.generation");
@@ -192,7 +196,8 @@ _Static_assert(__builtin_offsetof(struct config, tcp_close_timeout_s) == 16, "st
 _Static_assert(__builtin_offsetof(struct config, icmp_timeout_s) == 20, "struct config.icmp_timeout_s");
 _Static_assert(__builtin_offsetof(struct config, acceleration) == 24, "struct config.acceleration");
 _Static_assert(__builtin_offsetof(struct config, self_test) == 25, "struct config.self_test");
-_Static_assert(__builtin_offsetof(struct config, pad0) == 26, "struct config.pad0");
+_Static_assert(__builtin_offsetof(struct config, direct_delivery) == 26, "struct config.direct_delivery");
+_Static_assert(__builtin_offsetof(struct config, pad0) == 27, "struct config.pad0");
 
 struct endpoint_key {
   __u32 id;

@@ -174,8 +174,11 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     }
     fresh.opened = bpf_ktime_get_ns();
     u8 why = why_not(cfg, &e);
-    if (why == ACCEL_REASON_PROBATION)
+    if (why == ACCEL_REASON_PROBATION) {
       fresh.flags |= CONN_FLAG_CANDIDATE;
+      if (cfg->direct_delivery && e.flags[0] & e.flags[1] & ENDPOINT_FLAG_DIRECT)
+        fresh.flags |= CONN_FLAG_DIRECT;
+    }
     fresh.reason[0] = why;
     fresh.reason[1] = why;
     if (active ? side : !side) {

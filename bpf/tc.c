@@ -17,6 +17,7 @@ struct scratch {
   struct answer peer_answer;
   u32 side; /* of the packet's sender in its connection's record */
   u32 own;  /* of the pod whose hook runs */
+  u32 ifindex; /* where a packet goes that is delivered directly */
 };
 BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 
@@ -86,6 +87,15 @@ static __always_inline int pass(struct __sk_buff *skb, u8 direction) {
   count(direction == DIRECTION_EGRESS ? METRIC_FORWARDED_EGRESS_PACKETS : METRIC_FORWARDED_INGRESS_PACKETS);
   count_by(direction == DIRECTION_EGRESS ? METRIC_FORWARDED_EGRESS_BYTES : METRIC_FORWARDED_INGRESS_BYTES, skb->len);
   return TC_PASS;
+}
+
+/* Needs kernel 5.10, and at the other end of the interface another namespace. */
+static __always_inline int deliver(struct __sk_buff *skb, u32 ifindex) {
+  pass(skb, DIRECTION_EGRESS);
+  pass(skb, DIRECTION_INGRESS);
+  count(METRIC_DIRECT_PACKETS);
+  bpf_skb_change_type(skb, 0 /* PACKET_HOST: its link address may be of a hop that it skips */);
+  return bpf_redirect_peer(ifindex, 0);
 }
 
 /* Ports of a later fragment are those its first fragment had. Returns a DropReason. */
@@ -195,23 +205,57 @@ static __always_inline struct conn *conn_of(struct scratch *w, u8 direction) {
 
 #define PASS_ON 1
 #define HOLD 2
+#define DELIVER 3
+
+/* Whether the policy of the pod at a connection's far end lets it live on, after a change. */
+static __always_inline int far_allows(struct scratch *w, struct conn *c, u32 far, struct endpoint *receiver,
+                                      u32 generation) {
+  const struct packet *p = &w->packet;
+  int began = (c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0) == far;
+  ask_with(&w->decision, &w->peer_answer, receiver, began ? DIRECTION_EGRESS : DIRECTION_INGRESS,
+           identity_of(p->saddr), IPPROTO_TCP, began ? p->sport : p->dport);
+  if (w->peer_answer.verdict != VERDICT_ALLOW)
+    return 0; /* the hook of that pod says so, and records it */
+  if (far)
+    c->judged[1] = generation;
+  else
+    c->judged[0] = generation;
+  return 1;
+}
+
+/* Whether a packet of an open connection between two pods of this node, let through by its sender's policy, may go straight
+ * into the receiver's interface: 0 no, HOLD, DELIVER. It then passes by the bridge, the routes and the filters of the host,
+ * which judged the connection's first packets, and the receiver's own hook, so what that one asks is asked here. */
+static __always_inline int straight(struct scratch *w, struct conn *c, u32 generation) {
+  u32 far = !w->side, to = far ? c->endpoint[1] : c->endpoint[0];
+  if (!(c->flags & CONN_FLAG_DIRECT))
+    return 0;
+  struct endpoint *receiver = endpoint_by_id(to);
+  if (!receiver || !receiver->ifindex || !(receiver->flags & ENDPOINT_FLAG_ENROLLED))
+    return 0;
+  if ((far ? c->judged[1] : c->judged[0]) != generation && !far_allows(w, c, far, receiver, generation))
+    return 0;
+  w->ifindex = receiver->ifindex;
+  return held(c, far, &w->packet) ? HOLD : DELIVER;
+}
 
 /* An open connection of a socket in this pod, judged under the policy in force: nothing else need be asked. Returns 0 for
  * all other packets. */
 static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 direction, u32 id, struct endpoint *ep,
                                 struct config *cfg) {
+  u32 generation = cfg->generation; /* once: what is asked now must not count for a policy that comes meanwhile */
   struct conn *c = conn_of(w, direction);
   if (!c || c->denied)
     return 0;
-  if (w->own ? c->endpoint[1] != id || c->judged[1] != cfg->generation || !c->cookie[1]
-             : c->endpoint[0] != id || c->judged[0] != cfg->generation || !c->cookie[0])
+  if (w->own ? c->endpoint[1] != id || c->judged[1] != generation || !c->cookie[1]
+             : c->endpoint[0] != id || c->judged[0] != generation || !c->cookie[0])
     return 0;
   withdraw_marked(c);
-  if (direction == DIRECTION_EGRESS)
-    consider(skb, &w->packet, c, w->side, cfg, ep);
-  else if (held(c, w->own, &w->packet))
-    return HOLD;
-  return PASS_ON;
+  if (direction == DIRECTION_INGRESS)
+    return held(c, w->own, &w->packet) ? HOLD : PASS_ON;
+  consider(skb, &w->packet, c, w->side, cfg, ep);
+  int how = straight(w, c, generation);
+  return how ? how : PASS_ON;
 }
 
 /* Whether a packet without a conntrack entry answers an open connection: the entry was evicted, the socket is alive. */
@@ -267,6 +311,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     return pass(skb, direction);
   case HOLD:
     return TC_DROP; /* no drop of policy: it comes again */
+  case DELIVER:
+    return deliver(skb, w->ifindex);
   }
   if (is_link_control(p))
     return TC_PASS;

@@ -27,6 +27,7 @@ class EndpointFacts:
     ifindex: int = 0
     nsid: int = UNKNOWN_NSID
     has_cgroup: bool = False
+    direct: bool = False  # its host-side interface is one that packets may pass by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +181,8 @@ def _flags(workload: model.Workload, fact: EndpointFacts, policy_set: PolicySet)
         flags |= abi.EndpointFlag.ACCELERATE
     if fact.has_cgroup:
         flags |= abi.EndpointFlag.HAS_CGROUP
+    if fact.direct:
+        flags |= abi.EndpointFlag.DIRECT
     if policy_set.has_audit:
         flags |= abi.EndpointFlag.HAS_AUDIT
     return int(flags)

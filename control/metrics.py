@@ -94,6 +94,7 @@ SERIES: dict[abi.Metric, Series] = {
     abi.Metric.HELD_PACKETS: Series(
         "shortcut_held_packets", "TCP packets held back until the bytes before them, redirected, have been read."
     ),
+    abi.Metric.DIRECT_PACKETS: Series("direct_packets", "Packets put from one pod's interface into another's."),
     abi.Metric.WITHDRAWN_SOCKETS: Series("shortcut_withdrawn_sockets", "Sockets taken out of the short cut's map."),
     abi.Metric.REFUSED_CALLS: Series("refused_calls", "connect and sendmsg calls that policy refused with EPERM."),
     abi.Metric.FORWARDED_INGRESS_PACKETS: Series("forward_count", _PACKETS, ("direction", "ingress")),

@@ -146,6 +146,7 @@ class EndpointFlag(enum.IntFlag):
     ACCELERATE = 2
     HAS_CGROUP = 4  # socket hooks are attached to its cgroup, so TCP opens are reported by sock_ops
     HAS_AUDIT = 8  # its policy set holds entries of audit-only policies
+    DIRECT = 32  # packets may be put into its interface past the host's: that one is a veth, and shapes nothing
     SELF_TEST = 16  # one of the self-test's own: the short cut is tried on it before anybody else may use it
 
 
@@ -162,6 +163,7 @@ class ConnFlag(enum.IntFlag):
     AUDITED = 128
     USED = 256  # at least one byte took the short cut
     STUCK = 512
+    DIRECT = 1024  # its packets go from one pod's interface into the other's
 
 
 class CtFlag(enum.IntFlag):
@@ -204,6 +206,7 @@ class Metric(enum.IntEnum):
     REDIRECT_FAILED = 27
     HELD_PACKETS = 29  # held back because redirected bytes before them are unread; TCP sends them again
     WITHDRAWN_SOCKETS = 30  # taken out of the sockhash again
+    DIRECT_PACKETS = 31  # delivered past the host's bridge and routes
     REFUSED_CALLS = 28  # connect and sendmsg calls that got EPERM
 
 
@@ -219,7 +222,10 @@ class Config(Record):
     icmp_timeout_s: U32
     acceleration: U8  # 1: new connections may take the short cut
     self_test: U8  # 1: the self-test passed on this kernel
-    pad0: U16 = 0
+    direct_delivery: U8 = (
+        0  # 1: packets of new connections between two pods of the node need not cross the host's bridge
+    )
+    pad0: U8 = 0
 
 
 @record
@@ -364,7 +370,7 @@ class Conn(Record):
     egress_rule: U32
     ingress_rule: U32
     generation: U32
-    flags: U32  # ConnFlag.INITIATOR_1, CANDIDATE and AUDITED: written once, when the record is made
+    flags: U32  # ConnFlag.INITIATOR_1, CANDIDATE, DIRECT and AUDITED: written once, when the record is made
     mean: U32x2  # running mean of the sizes of that side's messages
     judged: U32x2  # generation under which the packet hook of that side's pod last let it pass
     # A byte for each fact that changes, so that two CPUs never write one word: BPF has no atomic `or` before v5.12.

@@ -118,3 +118,17 @@ def _nsid(ipr: IPRoute, netns: str) -> int:
 def _query_nsid(ipr: IPRoute, fd: int) -> int | None:
     value = ipr.get_netnsid(fd=fd).get("nsid")
     return int(value) if value is not None and 0 <= value < NSID_UNKNOWN else None
+
+
+def plain_veths() -> frozenset[int]:
+    """Return the indices of this namespace's veth interfaces that have no queue of their own.
+
+    What one of them would do to a packet on its way into a pod, nobody misses when the packet passes it by; a queue,
+    such as the bandwidth plugin's, is there to shape it.
+    """
+    with IPRoute() as ipr:
+        return frozenset(
+            link["index"]
+            for link in ipr.get_links()
+            if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "veth" and link.get_attr("IFLA_QDISC") == "noqueue"
+        )

@@ -24,7 +24,7 @@ extra='.'
 case $group in
 demo) ;;
 test)
-	packages+=(python3-dev make haproxy socat memcached iperf3 nghttp2-client nghttp2-server golang-go postgresql
+	packages+=(python3-dev make haproxy socat memcached iperf3 nftables nghttp2-client nghttp2-server golang-go postgresql
 		liburing-dev qemu-system-x86 busybox-static kmod udev)
 	command -v node >/dev/null || packages+=(nodejs)
 	extra='.[dev,kernels]'

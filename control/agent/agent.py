@@ -85,6 +85,7 @@ class Agent:
             abi.Config(
                 generation=old.generation or 1,
                 acceleration=old.acceleration if adopted else int(self.opts.acceleration),
+                direct_delivery=old.direct_delivery if adopted else int(self.opts.direct_delivery),
                 self_test=int(not self.accel_off),
                 probation_packets=self.opts.probation_packets,
                 udp_timeout_s=options.UDP_TIMEOUT_S,

@@ -22,6 +22,7 @@ class Options:
     flow_interval: float = 60.0
     metrics: str = "127.0.0.1:9965"  # empty: no metrics
     acceleration: bool = True
+    direct_delivery: bool = True
     probation_packets: int = 8
     self_test: bool = True
     node_ips: tuple[str, ...] = ()

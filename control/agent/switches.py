@@ -11,6 +11,7 @@ _ON = {"on": 1, "true": 1, "1": 1, "off": 0, "false": 0, "0": 0}
 # Name -> smallest and largest number, or None for on/off.
 SWITCHES: dict[str, tuple[int, int] | None] = {
     "acceleration": None,
+    "direct_delivery": None,
     "probation_packets": (8, 1_000_000),
     "udp_timeout_s": (1, 86_400),
     "tcp_timeout_s": (60, 864_000),

@@ -58,6 +58,7 @@ class Workloads:
         """
         out = Survey({}, {}, [])
         remembered: dict[Key, Found] = {}
+        plain = netns.plain_veths()
         for workload in workloads:
             key = (workload.namespace, workload.name)
             if not workload.netns or not workload.interface:
@@ -76,7 +77,8 @@ class Workloads:
             if wrong:
                 words = f"{wrong}: its packets are under policy, but it gets no short cut and no error at connect"
                 out.problems.append(_problem(workload, words))
-            out.facts[key] = dataclasses.replace(found.facts, has_cgroup=bool(cgroup))
+            direct = found.facts.ifindex in plain
+            out.facts[key] = dataclasses.replace(found.facts, has_cgroup=bool(cgroup), direct=direct)
             out.workloads[key] = dataclasses.replace(workload, netns=found.netns, interface=found.interface)
         self._found, self._before = remembered, {}
         return out

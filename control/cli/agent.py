@@ -22,6 +22,9 @@ _PATH = click.Path(path_type=Path)
               help="How often a long-lived connection gets a record.")  # fmt: skip
 @click.option("--metrics", default="127.0.0.1:9965", show_default=True, metavar="ADDR:PORT", help="Empty: none.")
 @click.option("--acceleration/--no-acceleration", default=True, show_default=True, help="Switch of a fresh start.")
+@click.option(
+    "--direct-delivery/--no-direct-delivery", default=True, show_default=True, help="Switch of a fresh start."
+)
 @click.option("--probation-packets", type=click.IntRange(8, 1_000_000), default=8, show_default=True,
               help="Packets an end must have sent before its connection is short-cut.")  # fmt: skip
 @click.option("--node-ip", "node_ips", multiple=True, metavar="IP", help="An address of this node (entity `host`).")

@@ -24,7 +24,11 @@ _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _IFA_F_NODAD, _IFA_F_TENTATIVE = 0x02, 0x40
 _NODE_FLAGS = (
-    abi.EndpointFlag.ENROLLED | abi.EndpointFlag.ACCELERATE | abi.EndpointFlag.HAS_CGROUP | abi.EndpointFlag.SELF_TEST
+    abi.EndpointFlag.ENROLLED
+    | abi.EndpointFlag.ACCELERATE
+    | abi.EndpointFlag.HAS_CGROUP
+    | abi.EndpointFlag.SELF_TEST
+    | abi.EndpointFlag.DIRECT
 )
 _libc = ctypes.CDLL(None, use_errno=True)
 
