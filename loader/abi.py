@@ -223,7 +223,7 @@ class Config(Record):
     acceleration: U8  # 1: new connections may take the short cut
     self_test: U8  # 1: the self-test passed on this kernel
     direct_delivery: U8 = (
-        0  # 1: packets of new connections between two pods of the node need not cross the host's bridge
+        0  # 1: packets of new connections may go straight into the other pod's interface
     )
     pad0: U8 = 0
 

@@ -9,7 +9,7 @@ from loader import abi
 _EXPLAIN = {
     "generation": "raised after each policy change, so that open connections are judged again",
     "acceleration": "new connections may take the short cut",
-    "direct_delivery": "packets of new connections between two pods of the node go straight to the other pod's interface",
+    "direct_delivery": "packets of new connections may go straight into the other pod's interface",
     "self_test": "the short cut passed its test on this kernel; without that it stays off",
     "probation_packets": "packets an end must have sent before its connection is short-cut",
     "udp_timeout_s": "seconds until an idle UDP flow is forgotten",

@@ -1,4 +1,4 @@
-"""Direct delivery: packets of an open connection between two pods pass the host's bridge by, and nothing else changes."""
+"""Direct delivery: packets of an open connection between two pods pass the host's bridge by; nothing else changes."""
 
 import socket
 import struct
