@@ -222,9 +222,7 @@ class Config(Record):
     icmp_timeout_s: U32
     acceleration: U8  # 1: new connections may take the short cut
     self_test: U8  # 1: the self-test passed on this kernel
-    direct_delivery: U8 = (
-        0  # 1: packets of new connections may go straight into the other pod's interface
-    )
+    direct_delivery: U8 = 0  # 1: packets of new connections may go straight into the other pod's interface
     pad0: U8 = 0
 
 
