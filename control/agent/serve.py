@@ -29,6 +29,7 @@ def serve(opts: options.Options) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.stop())
     signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
+    counters = status.Figures(node)
     node.start()
     with contextlib.ExitStack() as stack:
         stack.callback(node.close)  # last, when nobody asks any more
@@ -39,6 +40,6 @@ def serve(opts: options.Options) -> None:
         }
         stack.callback(admin.AdminServer(opts.socket, handlers, node.flows).close)
         if opts.metrics:
-            stack.callback(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node)).close)
+            stack.callback(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node, counters)).close)
         LOG.info("node %s: %s under policy", node.node, counted(len(node.have["endpoints"]), "workload"))
         node.run()

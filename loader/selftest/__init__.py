@@ -5,7 +5,8 @@ use it: two pods of its own, real sockets between them, every byte compared.
 """
 
 from loader.selftest.cases import NAMES
+from loader.selftest.figures import SHORT_CUT
 from loader.selftest.reserved import FIRST_ENDPOINT, entries, is_reserved, sweep
 from loader.selftest.runner import OK, run
 
-__all__ = ["FIRST_ENDPOINT", "NAMES", "OK", "entries", "is_reserved", "run", "sweep"]
+__all__ = ["FIRST_ENDPOINT", "NAMES", "OK", "SHORT_CUT", "entries", "is_reserved", "run", "sweep"]

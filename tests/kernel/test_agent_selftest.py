@@ -50,19 +50,26 @@ def kill(mesh: Mesh) -> None:
         reserved.remove_cgroup_of(pid)
 
 
+def short_cut_bytes(node: Node) -> float:
+    text = node.run(["curl", "-s", "127.0.0.1:9965/metrics"]).stdout
+    return float(text.partition("\nsockmesh_shortcut_bytes_total ")[2].partition("\n")[0])
+
+
 def test_the_self_test_decides_once(node: Node) -> None:
     client = Puppet(node.pods["client"])
     with Mesh(node, [nobody("closed", "server", "ingress")], self_test=True, await_self_test=False) as mesh:
         order = "result = connect(ip, 4601, 0.5)[0]"
-        refused = []
+        refused, told = [], set()
         assert not is_on(mesh)
         while mesh.call("status")["acceleration_off"] == trial.RUNNING:
             refused.append(client.do(order, ip=node.pods["server"].ip))
+            told.add(short_cut_bytes(node))
         print(f"asked {len(refused)} times meanwhile")
         assert len(refused) > 3 and set(refused) == {"EPERM"}  # policy and agent do not wait for it
         status = mesh.call("status")
         assert (status["self_test"], status["acceleration_off"]) == (PASSED, "")
         assert is_on(mesh)
+        assert told | {short_cut_bytes(node)} == {0.0}  # those of the self-test are nobody's business
         record = mesh.run_dir / "selftest.json"
         assert json.loads(record.read_text())["cases"] == PASSED
         ours = {node.pods[name].ip for name in node.pods}

@@ -13,9 +13,11 @@ import pytest
 
 from loader import abi, attach, bpf, features, mounts, selftest
 from loader.bpf import exit_with
+from loader.maps import possible_cpus
 from loader.mesh import Mesh
 from loader.programs import ProgType
 from loader.selftest.cases import NAMES
+from loader.selftest.figures import SHORT_CUT
 from loader.selftest.reserved import CGROUP_PREFIX
 from tests.hosts import Node
 from tests.hosts.wait import wait_until
@@ -56,6 +58,22 @@ def test_every_case_passes_and_nothing_is_left(mesh: Mesh) -> None:
     assert selftest.run(mesh, TIMEOUT) == dict.fromkeys(NAMES, "ok")
     assert left_behind(mesh) == []
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_it_leaves_the_figures_of_the_short_cut_as_they_were(mesh: Mesh) -> None:
+    """Unless others may use it meanwhile: theirs must not be lost."""
+    written = {metric: [abi.Counter(10 * metric + cpu) for cpu in range(possible_cpus())] for metric in SHORT_CUT}
+    for metric, values in written.items():
+        mesh.maps.counters.put_cpus_at(int(metric), values)
+    assert set(selftest.run(mesh, TIMEOUT).values()) == {"ok"}
+    assert {metric: mesh.maps.counters.cpus_at(int(metric)) for metric in SHORT_CUT} == written
+    mesh.maps.config.put_at(0, dataclasses.replace(CONFIG, acceleration=1, self_test=1))
+    try:
+        assert set(selftest.run(mesh, TIMEOUT).values()) == {"ok"}
+    finally:
+        mesh.maps.config.put_at(0, CONFIG)
+    carried = mesh.maps.counter(abi.Metric.REDIRECT_BYTES) - sum(v.value for v in written[abi.Metric.REDIRECT_BYTES])
+    assert carried > 10_000_000
 
 
 def test_a_short_cut_that_carries_nothing_is_found(mesh: Mesh) -> None:
