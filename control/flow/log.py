@@ -5,6 +5,7 @@ One writer, any number of readers in other threads. Nothing a reader or a disk d
 
 import collections
 import dataclasses
+import io
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -102,7 +103,10 @@ class FlowLog:
         self.node = node
         self._sinks = tuple(sinks)
         self._batch: list[bytes] = []
-        self._recent: collections.deque[bytes] = collections.deque(maxlen=recent)
+        # Blocks, and how many lines each has. Single lines would be freed when thousands more have been made, and the
+        # next be made in that memory, which no cache holds any more.
+        self._recent: collections.deque[tuple[bytes, int]] = collections.deque()
+        self._held, self._limit = 0, recent
         self._subscriptions: list[Subscription] = []
         self._lock = threading.Lock()
         self._lines = 0
@@ -120,18 +124,32 @@ class FlowLog:
         if not self._batch:
             return
         batch, self._batch = self._batch, []
+        block = b"".join(batch)
         with self._lock:  # so that `follow` sees each line once: in the ring, or in its queue
             self._lines += len(batch)
-            self._recent.extend(batch)
+            self._remember(batch, block)
             for subscription in self._subscriptions:
                 self._observers_lost += subscription._put(batch)
         for target in self._sinks:
-            target.write(batch)
+            target.write(batch, block)
+
+    def _remember(self, lines: list[bytes], block: bytes) -> None:
+        if len(lines) > self._limit:
+            lines = lines[-self._limit :]
+            block = b"".join(lines)
+        self._recent.append((block, len(lines)))
+        self._held += len(lines)
+        while self._held - self._recent[0][1] >= self._limit:
+            self._held -= self._recent.popleft()[1]
 
     def recent(self) -> list[bytes]:
         """Return the lines that are still in memory, oldest first."""
         with self._lock:
-            return list(self._recent)
+            found = list(self._recent)
+        return self._newest(found)
+
+    def _newest(self, found: list[tuple[bytes, int]]) -> list[bytes]:
+        return io.BytesIO(b"".join(block for block, _ in found)).readlines()[-self._limit :]
 
     def follow(self, limit: int = 8192, notify: Callable[[], None] | None = None) -> tuple[list[bytes], Subscription]:
         """Return the recent lines, and a queue of all that come after them: no gap, none twice.
@@ -141,7 +159,8 @@ class FlowLog:
         subscription = Subscription(self, limit, notify)
         with self._lock:
             self._subscriptions.append(subscription)
-            return list(self._recent), subscription
+            found = list(self._recent)
+        return self._newest(found), subscription
 
     def _forget(self, subscription: Subscription) -> None:
         with self._lock:

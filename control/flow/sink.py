@@ -16,14 +16,14 @@ _ATOMIC = 4096  # PIPE_BUF: what a pipe that polls as writable takes without blo
 
 
 class Sink(Protocol):
-    """`write` takes whole lines; it never raises and never blocks for long."""
+    """`write` takes whole lines, and the same in one block if there is one; it never raises, nor blocks for long."""
 
     name: str
     written: int
     lost: int
     error: str
 
-    def write(self, lines: Sequence[bytes]) -> None: ...
+    def write(self, lines: Sequence[bytes], block: bytes = b"") -> None: ...
 
     def close(self) -> None: ...
 
@@ -47,12 +47,12 @@ class FileSink:
         except OSError as error:
             self._failed(error)
 
-    def write(self, lines: Sequence[bytes]) -> None:
+    def write(self, lines: Sequence[bytes], block: bytes = b"") -> None:
         """Append all lines, in as many files as their sizes ask for."""
         done = 0
         try:
             size = self._ready()
-            block = b"".join(lines)
+            block = block or b"".join(lines)
             if size + len(block) <= self._limit:
                 self._append(block, size)
                 done = len(lines)
@@ -140,7 +140,7 @@ class FileSink:
 class StreamSink:
     """A descriptor that is open already, such as standard output; a reader that does not read loses lines, not us time.
 
-    `patience` is how long one batch may wait for room, in seconds.
+    `patience` is how long batches may wait for room in a row, in seconds; in the long run, half of the time.
     """
 
     def __init__(self, fd: int = 1, name: str = "-", patience: float = 0.05) -> None:
@@ -149,13 +149,15 @@ class StreamSink:
         self.lost = 0
         self.error = ""
         self._fd = fd
-        self._patience = patience
+        self._patience = self._left = patience
+        self._ended = time.monotonic()
         self._torn = b""  # the rest of a line that is half written: it goes first, or the reader gets two in one
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
-    def write(self, lines: Sequence[bytes]) -> None:
-        deadline = time.monotonic() + self._patience
+    def write(self, lines: Sequence[bytes], block: bytes = b"") -> None:
+        begun = time.monotonic()
+        deadline = begun + min(self._patience, self._left + begun - self._ended)
         done = 0
         try:
             self._torn = self._send(self._torn, deadline)
@@ -169,6 +171,8 @@ class StreamSink:
             self.error = "" if done == len(lines) else f"{self.name}: the reader is too slow"
         except OSError as error:
             self.error = f"{self.name}: {error.strerror or error}"
+        self._ended = time.monotonic()
+        self._left = max(0.0, deadline - self._ended)
         self.written += done
         self.lost += len(lines) - done
 

@@ -167,6 +167,21 @@ def test_a_stream_nobody_reads_does_not_block_and_gets_whole_lines(pipe: tuple[i
     assert (os.read(reader, 100), target.error) == (b"next\n", "")
 
 
+def test_many_batches_wait_no_longer_than_one(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    target = sink.StreamSink(writer, patience=0.4)
+    started = time.monotonic()
+    for _ in range(50):
+        target.write([bytes(5000) + b"\n"] * 12)
+    assert 0.4 <= time.monotonic() - started < 2  # 20 if each waited
+    os.read(reader, 1 << 20)
+    time.sleep(0.4)
+    lost = target.lost
+    threading.Timer(0.05, os.read, (reader, 1 << 20)).start()
+    target.write([bytes(5000) + b"\n"] * 12)  # more than a pipe takes: patience is back, and waits for the reader
+    assert target.lost == lost
+
+
 def test_a_stream_whose_reader_left(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     target = sink.StreamSink(writer)
@@ -199,6 +214,18 @@ def test_the_ring_keeps_the_newest() -> None:
     flows.write(lines(0, 5))
     flows.flush()
     assert flows.recent() == lines(2, 5)
+    flows.write(lines(5, 7))
+    flows.flush()
+    assert flows.recent() == flows.follow()[0] == lines(4, 7)
+
+
+def test_the_ring_does_not_hold_what_it_does_not_show() -> None:
+    flows = log.FlowLog(recent=10)
+    for count in (1000, 1, 9, 4, 4, 1, 1, 1, 1000, 3):
+        flows.write(lines(0, count))
+        flows.flush()
+        assert sum(len(block) for block, _ in flows._recent) <= 4 * (10 + 9)
+    assert flows.recent() == lines(993, 1000) + lines(0, 3)
 
 
 def test_a_slow_follower_loses_the_oldest_and_is_told() -> None:
