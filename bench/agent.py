@@ -10,7 +10,7 @@ from bench.ground import Ground
 from bench.result import MESH, Goal, Result
 from control.agent import state
 from control.flow import log, recorder, sink
-from loader import abi, record
+from loader import abi, events, record
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -63,26 +63,29 @@ def records_per_second(ground: Ground, seconds: float) -> Result:
         "proto": int(abi.Proto.TCP),
         "verdict": int(abi.Verdict.ALLOW),
     }
-    events = []
+    made = []
     for number in range(1000):
         of_this = dataclasses.replace(zero, **ends, time=time.monotonic_ns(), cookie=number + 1, sport=20_000 + number)
-        events.append(dataclasses.replace(of_this, type=int(abi.EventType.OPEN)).pack())
+        made.append(dataclasses.replace(of_this, type=int(abi.EventType.OPEN)))
         close: dict[str, Any] = {
             "type": int(abi.EventType.CLOSE),
             "tx_bytes": 65,
             "rx_bytes": 64,
             "duration": 90_000 + number,
         }
-        events.append(dataclasses.replace(of_this, **close).pack())
+        made.append(dataclasses.replace(of_this, **close))
+    slots = [bytes(events.HEADER) + event.pack() for event in made]
+    batches = [slots[at : at + events.BATCH] for at in range(0, len(slots), events.BATCH)]
     writer = recorder.Recorder(state.load_names(ground.mesh.run_dir))
     path = ground.pairs[MESH].directory / "records.json"
     flows = log.FlowLog([sink.make(str(path), 100_000_000, 1)], "bench")
     start = time.process_time()
     count = 0
     while time.process_time() - start < seconds:
-        flows.write(map(writer.raw_line, events))
-        flows.flush()
-        count += len(events)
+        for batch in batches:
+            flows.write(writer.lines(b"".join(batch)))
+            flows.flush()
+        count += len(slots)
     result.add(MESH, count / (time.process_time() - start))
     flows.close()
     return result

@@ -5,11 +5,14 @@ import struct
 
 from loader import abi
 
+BATCH = 256  # events of one read: few enough for the lines made of them to stay in a core's cache
+HEADER = 8  # bytes before an event: its length and two flags in one word, and a word of the kernel's own
+SLOT = HEADER + abi.FlowEvent.SIZE
+assert SLOT % 8 == 0, "slots are eight bytes apart: FlowEvent must be a multiple of that"
+
 _BUSY, _DISCARD = 1 << 31, 1 << 30
 _PAGE = mmap.PAGESIZE
-# An event with its header, whose first word is the length and the flags.
-_SLOT = struct.Struct(f"=I4x{abi.FlowEvent.SIZE}s")
-assert _SLOT.size % 8 == 0, "slots are eight bytes apart: FlowEvent must be a multiple of that"
+_WORD = 4
 
 
 class EventReader:
@@ -20,32 +23,37 @@ class EventReader:
         self._consumer = mmap.mmap(fd, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
         self._producer = mmap.mmap(fd, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
         self._data = memoryview(self._producer)[_PAGE:]
+        self._words = self._data.cast("I")
         self._position: int = struct.unpack_from("=Q", self._consumer, 0)[0]
 
-    def read(self, limit: int = 10_000) -> list[bytes]:
-        """Return up to limit events as FlowEvent packs them, oldest first.
+    def read(self) -> bytes:
+        """Return up to BATCH events, oldest first, as slots: HEADER bytes, then what FlowEvent packs.
 
         They stay in the buffer until `done`: a process that dies in between leaves them to its successor.
         """
         position = struct.unpack_from("=Q", self._consumer, 0)[0]
         end = struct.unpack_from("=Q", self._producer, 0)[0]
-        out: list[bytes] = []
-        while position < end and len(out) < limit:
-            before = position
-            most = min((end - position) // _SLOT.size, limit - len(out))
+        slots = b""
+        while position < end and not slots:
             start = position & self._mask
-            for header, raw in _SLOT.iter_unpack(self._data[start : start + most * _SLOT.size]):
-                if header != abi.FlowEvent.SIZE:
-                    break
-                out.append(raw)
-                position += _SLOT.size
-            if position == before:
-                (header,) = struct.unpack_from("=I", self._data, start)
+            whole = self._whole(start, min((end - position) // SLOT, BATCH))
+            if whole:
+                slots = bytes(self._data[start : start + whole * SLOT])
+                position += len(slots)
+            else:
+                header = self._words[start // _WORD]
                 if header & _BUSY:
                     break
-                position += ((header & ~(_BUSY | _DISCARD)) + 8 + 7) & ~7  # discarded, or not an event of ours
+                position += ((header & ~(_BUSY | _DISCARD)) + HEADER + 7) & ~7  # discarded, or not an event of ours
         self._position = position
-        return out
+        return slots
+
+    def _whole(self, start: int, most: int) -> int:
+        """Return how many events follow each other at `start`, written to the end: look before they are copied."""
+        headers = self._words[start // _WORD : (start + most * SLOT) // _WORD : SLOT // _WORD].tolist()
+        if headers.count(abi.FlowEvent.SIZE) == most:
+            return most
+        return next(n for n, header in enumerate(headers) if header != abi.FlowEvent.SIZE)
 
     def done(self) -> None:
         """Give the room of all events that were read back to the kernel."""
@@ -58,6 +66,7 @@ class EventReader:
         return produced - consumed
 
     def close(self) -> None:
+        self._words.release()
         self._data.release()
         self._producer.close()
         self._consumer.close()

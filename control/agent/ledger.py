@@ -8,12 +8,13 @@ from control import names
 from control.agent import ageing, enforce, trial
 from control.flow import log as flow_log
 from control.flow import record, recorder
-from loader import abi, events, maps, selftest
+from loader import abi, events, maps
 
+_ONE_LOOK = 10_000  # events, before the agent sees to its other work
 _EXPIRY_SHARE = 100  # a walk over all of conntrack may take a hundredth of a core's time
 
 LOG = logging.getLogger("sockmesh.agent")
-_TYPE = next(at for name, _, at in abi.FlowEvent.FIELDS if name == "type")
+_TYPE = events.HEADER + next(at for name, _, at in abi.FlowEvent.FIELDS if name == "type")
 
 
 class Ledger:
@@ -36,24 +37,29 @@ class Ledger:
 
     def _write(self, found: Iterable[abi.FlowEvent]) -> None:
         for event in found:
-            if not (selftest.is_reserved(event.src_endpoint) or selftest.is_reserved(event.dst_endpoint)):
+            if not trial.is_ours(event):
                 self.flows.write(self._recorder.line(event))
 
     def drain(self) -> int:
         """Move waiting events to the flow log; return how many. A kill in between repeats records, and loses none."""
-        found = [raw for raw in self._events.read() if not trial.is_ours(raw)]
-        self.flows.write(map(self._recorder.raw_line, found))
-        for raw in found:
-            if raw[_TYPE] == abi.EventType.STUCK:
+        moved, count = 0, events.BATCH
+        while count == events.BATCH and moved < _ONE_LOOK:
+            read = self._events.read()
+            count = len(read) // events.SLOT
+            moved += count
+            slots = trial.without_ours(read)
+            self.flows.write(self._recorder.lines(slots))
+            if abi.EventType.STUCK in slots[_TYPE :: events.SLOT]:
                 LOG.warning("a program read with a call that cannot see redirected bytes; its connection is reset")
                 self.reset_stuck()
+            self.flows.flush()
+            self._events.done()  # Not before the lines are written.
         lost = self._maps.counter(abi.Metric.EVENTS_LOST)
         if lost != self._lost:
             self.flows.write(self._recorder.lost(lost - self._lost, time.monotonic_ns()))
+            self.flows.flush()
             self._lost = lost
-        self.flows.flush()
-        self._events.done()
-        return len(found)
+        return moved
 
     def reset_stuck(self) -> None:
         """Reset connections whose reader waits for bytes that it cannot see."""

@@ -13,10 +13,11 @@ Hubble has no field for is in `extensions`, a Struct under "sockmesh". Event typ
 
 import dataclasses
 import functools
+import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from control import names
@@ -41,6 +42,7 @@ _PORT_PROTOS = {int(abi.Proto.UDP): "UDP", int(abi.Proto.SCTP): "SCTP"}
 _ICMP_PROTOS = {int(abi.Proto.ICMP): "ICMPv4", int(abi.Proto.ICMPV6): "ICMPv6"}
 _DIRECTIONS = ("INGRESS", "EGRESS")
 
+_ENDINGS = [b"%03x" % n for n in range(4096)]
 # Seeded from the kernel once: asking it for each record would cost a system call each.
 _generator = random.Random(random.SystemRandom().getrandbits(256))
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -69,7 +71,8 @@ class ClockOffset:
 
 
 @functools.lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
+def second(seconds: int) -> str:
+    """Return RFC 3339 as far as the seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
@@ -80,13 +83,23 @@ def timestamp(wall_ns: int) -> str:
     '2023-11-14T22:13:20.000000007Z'
     """
     seconds, ns = divmod(wall_ns, 1_000_000_000)
-    return f"{_second(seconds)}.{ns:09d}Z"
+    return f"{second(seconds)}.{ns:09d}Z"
+
+
+def _alike() -> Iterator[bytes]:
+    digits = f"{_generator.getrandbits(128):032x}"[:-3]
+    start = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}".encode()
+    return map(start.__add__, _ENDINGS)
+
+
+# UUIDs (RFC 9562, version 4) without end. They name records and keep no secret, so three digits are counted: 108 random
+# bits for 4096 records in a row keep them apart as well, at a fifth of the cost.
+uuids: Iterator[bytes] = itertools.chain.from_iterable(iter(_alike, None))
 
 
 def new_uuid() -> str:
-    """Return a random UUID (version 4). It names a record; it keeps no secret."""
-    digits = f"{_generator.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+    """Return the next of `uuids` as text."""
+    return next(uuids).decode()
 
 
 @functools.lru_cache(maxsize=16384)

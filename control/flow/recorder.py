@@ -1,6 +1,6 @@
 """The agent's way from events to lines: it keeps the names of the moment, and of what has just gone."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from control import names
 from control.flow import directory, record, template
@@ -11,10 +11,10 @@ class Recorder:
     """Turns each event into exactly one line, with the names in force at that time."""
 
     def __init__(
-        self, known: names.Names, clock: record.ClockOffset | None = None, uuid: Callable[[], str] = record.new_uuid
+        self, known: names.Names, clock: record.ClockOffset | None = None, uuids: Iterator[bytes] = record.uuids
     ) -> None:
         self.clock = clock or record.ClockOffset.measure()
-        self._uuid = uuid
+        self._uuids = uuids
         self._directory = directory.Directory(known)
         self._forms = template.Forms(self.flow)
 
@@ -29,14 +29,14 @@ class Recorder:
         self.clock = clock
 
     def flow(self, event: abi.FlowEvent) -> record.Json:
-        return record.flow_in(self._directory, event, self.clock, self._uuid())
+        return record.flow_in(self._directory, event, self.clock, next(self._uuids).decode())
 
     def line(self, event: abi.FlowEvent) -> bytes:
         return record.line(self.flow(event))
 
-    def raw_line(self, raw: bytes) -> bytes:
-        """Return the line of an event as the ring buffer holds it: what `line` returns, sooner."""
-        return self._forms.line(raw, self.clock.ns, self._uuid)
+    def lines(self, slots: bytes) -> list[bytes]:
+        """Return the lines of a batch of events as the ring buffer holds them: what `line` returns, sooner."""
+        return self._forms.lines(slots, self.clock.ns, self._uuids)
 
     def lost(self, count: int, monotonic_ns: int, source: str = record.KERNEL_RING) -> bytes:
         """Return the line that says how many events the kernel could not hand over."""

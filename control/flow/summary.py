@@ -1,5 +1,7 @@
 """The human half of a flow record: what happened in one short phrase, with amounts and times that people can read."""
 
+import functools
+
 from loader import abi
 
 TCP_FLAGS = (
@@ -121,7 +123,12 @@ def summary(event: abi.FlowEvent) -> str:
 
 def counts(tx: int, rx: int, duration: int) -> str:
     """Return a measured event's amounts and time."""
-    return f"{amount(tx)} sent, {amount(rx)} received, {span(duration)}"
+    return f"{_amounts(tx, rx)}, {span(duration)}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _amounts(tx: int, rx: int) -> str:
+    return f"{amount(tx)} sent, {amount(rx)} received"
 
 
 def start(event: abi.FlowEvent) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import itertools
 import json
 import re
 from typing import Any
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control import names
-from control.flow import directory, record, recorder
-from loader import abi
+from control.flow import directory, record, recorder, template
+from loader import abi, events
 from loader import record as layout
 
 WEB = names.EndpointName(1, "shop", "web", 256, ("k8s:app=web",), ("10.0.0.1", "fd00::1"))
@@ -44,6 +45,10 @@ def event(**changes: Any) -> abi.FlowEvent:
         ),
         **changes,
     )  # fmt: skip
+
+
+def slots(found: list[abi.FlowEvent]) -> bytes:
+    return b"".join(bytes(events.HEADER) + each.pack() for each in found)
 
 
 def flow(**changes: Any) -> dict[str, Any]:
@@ -319,7 +324,7 @@ def test_names_survive_their_file_and_name_the_same_flows(known: names.Names, an
 
 
 def test_a_pod_that_is_gone_still_closes_under_its_name() -> None:
-    made = recorder.Recorder(NAMES, CLOCK, lambda: UUID)
+    made = recorder.Recorder(NAMES, CLOCK, itertools.repeat(UUID.encode()))
     # Its address is another pod's by now, and its rule has gone with its policy.
     reused = names.EndpointName(3, "shop", "next", 300, ips=("10.0.0.1",))
     made.update(names.Names(node="n1", endpoints={2: API, 3: reused}, identities=NAMES.identities, revision=3))
@@ -365,8 +370,8 @@ def test_lost_events() -> None:
 
 
 def test_uuids_are_version_4_and_differ() -> None:
-    ids = {record.new_uuid() for _ in range(1000)}
-    assert len(ids) == 1000
+    ids = {record.new_uuid() for _ in range(10_000)}
+    assert len(ids) == 10_000
     assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", i) for i in ids)
 
 
@@ -396,19 +401,52 @@ _SMALL = st.integers(0, 30)
         min_size=1, max_size=3,
     )
 )  # fmt: skip
-def test_forms_write_the_same_bytes(events: list[abi.FlowEvent]) -> None:
-    made = recorder.Recorder(NAMES, CLOCK, lambda: UUID)
-    for each in events:
-        expected = made.line(each)
-        changed = dataclasses.replace(each, time=each.time + 10**9, sport=each.sport and 555, cookie=each.cookie and 8)
-        assert [made.raw_line(each.pack()) for _ in range(3)] == [expected] * 3
-        assert made.raw_line(changed.pack()) == made.line(changed)
+def test_forms_write_the_same_bytes(found: list[abi.FlowEvent]) -> None:
+    made = recorder.Recorder(NAMES, CLOCK, itertools.repeat(UUID.encode()))
+    changed = [
+        dataclasses.replace(each, time=each.time + 10**9, sport=each.sport and 555, cookie=each.cookie and 8)
+        for each in found
+    ]
+    other = [dataclasses.replace(each, tx_redirected=9, rx_bytes=0, duration=10**8) for each in found]
+    batch = found * 3 + changed + found + other * 2 + found
+    assert made.lines(slots(batch)) == [made.line(each) for each in batch]
+
+
+def test_a_kind_is_made_in_full_twice_and_a_rare_one_always() -> None:
+    in_full: list[int] = []
+
+    def make(each: abi.FlowEvent) -> record.Json:
+        in_full.append(each.type)
+        return record.flow(each, NAMES, CLOCK, lambda: UUID)
+
+    forms = template.Forms(make)
+    short = [event(cookie=n, sport=n, time=n) for n in range(1, 100)]
+    closes = [dataclasses.replace(each, type=abi.EventType.CLOSE, duration=each.time, rx_bytes=9) for each in short]
+    dropped = [event(type=abi.EventType.DROP, sport=n) for n in range(1, 100)]
+    forms.lines(slots(short + closes + dropped), CLOCK.ns, itertools.repeat(UUID.encode()))
+    assert in_full == [abi.EventType.OPEN] * 2 + [abi.EventType.CLOSE] * 2 + [abi.EventType.DROP] * 2
+    in_full.clear()
+    forms.lines(slots([event(tx_bytes=5)] * 5), CLOCK.ns, itertools.repeat(UUID.encode()))
+    assert in_full == [abi.EventType.OPEN] * 5
+
+
+def test_times_of_a_batch_may_go_back_and_forth() -> None:
+    made = recorder.Recorder(NAMES, record.ClockOffset(1_700_000_000_999_999_990), itertools.repeat(UUID.encode()))
+    found = [event(time=time) for time in (5, 5, 5, 9, 10, 11, 10**9 + 9, 10**9 + 10, 9, 10**18, 0)]
+    assert made.lines(slots(found)) == [made.line(each) for each in found]
+
+
+@pytest.mark.parametrize("name", ["a\0time\0", "\0#sport\0", "\0", r"\u0000time\u0000"])
+def test_a_name_that_looks_like_a_hole_is_only_a_name(name: str) -> None:
+    odd = dataclasses.replace(NAMES, endpoints={1: dataclasses.replace(WEB, name=name), 2: API})
+    made = recorder.Recorder(odd, CLOCK, itertools.repeat(UUID.encode()))
+    assert made.lines(slots([event()] * 3)) == [made.line(event())] * 3
 
 
 def test_a_percent_sign_in_a_name_is_only_a_percent_sign() -> None:
     odd = dataclasses.replace(NAMES, endpoints={1: dataclasses.replace(WEB, labels=("k8s:a=%(time)s%d",)), 2: API})
-    made = recorder.Recorder(dataclasses.replace(odd, identities={}), CLOCK, lambda: UUID)
-    assert {made.raw_line(event().pack()) for _ in range(3)} == {made.line(event())}
+    made = recorder.Recorder(dataclasses.replace(odd, identities={}), CLOCK, itertools.repeat(UUID.encode()))
+    assert set(made.lines(slots([event()] * 3))) == {made.line(event())}
 
 
 def test_a_refused_call_has_its_callers_address() -> None:
