@@ -1,7 +1,6 @@
 """Reads the ring buffer of flow events (kernel 5.8; Documentation/bpf/ringbuf.rst)."""
 
 import mmap
-import struct
 
 from loader import abi
 
@@ -24,15 +23,18 @@ class EventReader:
         self._producer = mmap.mmap(fd, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
         self._data = memoryview(self._producer)[_PAGE:]
         self._words = self._data.cast("I")
-        self._position: int = struct.unpack_from("=Q", self._consumer, 0)[0]
+        # The kernel reads one of these and writes the other while we look, so each must be touched as one word: `struct`
+        # goes byte by byte, and a position half written looks like a full buffer, or like events that are none.
+        self._consumed = memoryview(self._consumer)[:8].cast("Q")
+        self._produced = memoryview(self._producer)[:8].cast("Q")
+        self._position = self._consumed[0]
 
     def read(self) -> bytes:
         """Return up to BATCH events, oldest first, as slots: HEADER bytes, then what FlowEvent packs.
 
         They stay in the buffer until `done`: a process that dies in between leaves them to its successor.
         """
-        position = struct.unpack_from("=Q", self._consumer, 0)[0]
-        end = struct.unpack_from("=Q", self._producer, 0)[0]
+        position, end = self._consumed[0], self._produced[0]
         slots = b""
         while position < end and not slots:
             start = position & self._mask
@@ -57,16 +59,14 @@ class EventReader:
 
     def done(self) -> None:
         """Give the room of all events that were read back to the kernel."""
-        struct.pack_into("=Q", self._consumer, 0, self._position)
+        self._consumed[0] = self._position
 
     def waiting(self) -> int:
         """Return how many bytes wait to be read."""
-        consumed: int = struct.unpack_from("=Q", self._consumer, 0)[0]
-        produced: int = struct.unpack_from("=Q", self._producer, 0)[0]
-        return produced - consumed
+        return self._produced[0] - self._consumed[0]
 
     def close(self) -> None:
-        self._words.release()
-        self._data.release()
+        for view in (self._consumed, self._produced, self._words, self._data):
+            view.release()
         self._producer.close()
         self._consumer.close()

@@ -1,5 +1,8 @@
 """The reader of the ring gives whole events, in order, and gives room back only when it is told that they are safe."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -85,3 +88,34 @@ def test_what_is_no_event_is_stepped_over(ring: Ring, reader: events.EventReader
     assert [take(reader), take(reader), take(reader)] == [[1], [3], []]
     ring.put(event(4), DISCARD)
     assert (take(reader), ring.consumed) == ([], ring.end)
+
+
+_WATCH = """
+import mmap, sys
+page = memoryview(mmap.mmap(int(sys.argv[1]), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ))[:8].cast("Q")
+print("looking", flush=True)
+seen = set()
+while 1 not in seen:  # the position that says that it is over
+    seen.update([page[0] for _ in range(1000)])
+print(*sorted(seen - {0, 1}))
+"""
+
+
+def test_the_kernel_never_sees_half_a_position(ring: Ring, reader: events.EventReader) -> None:
+    """Both values differ in every byte: one written byte by byte would show as a third one to who looks meanwhile."""
+    low, high = 0x00FFFFFFFFFFFFF8, 0x0100000000000000
+    with subprocess.Popen(
+        [sys.executable, "-c", _WATCH, str(ring.fd)], pass_fds=[ring.fd], stdout=subprocess.PIPE, text=True
+    ) as watcher:
+        assert watcher.stdout is not None and watcher.stdout.readline() == "looking\n"
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            for _ in range(1000):
+                reader._position = low
+                reader.done()
+                reader._position = high
+                reader.done()
+        reader._position = 1
+        reader.done()
+        seen = {int(word) for word in watcher.stdout.read().split()}
+    assert seen and seen <= {low, high}
