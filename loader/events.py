@@ -23,8 +23,8 @@ class EventReader:
         self._producer = mmap.mmap(fd, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
         self._data = memoryview(self._producer)[_PAGE:]
         self._words = self._data.cast("I")
-        # The kernel reads one of these and writes the other while we look, so each must be touched as one word: `struct`
-        # goes byte by byte, and a position half written looks like a full buffer, or like events that are none.
+        # The kernel looks at the one and writes the other meanwhile, so each is touched as one word: struct.pack_into
+        # clears a place before it writes, and a position of 0 looks like a full buffer, which loses an event.
         self._consumed = memoryview(self._consumer)[:8].cast("Q")
         self._produced = memoryview(self._producer)[:8].cast("Q")
         self._position = self._consumed[0]
