@@ -61,10 +61,6 @@ class EventReader:
         """Give the room of all events that were read back to the kernel."""
         self._consumed[0] = self._position
 
-    def waiting(self) -> int:
-        """Return how many bytes wait to be read."""
-        return self._produced[0] - self._consumed[0]
-
     def close(self) -> None:
         for view in (self._consumed, self._produced, self._words, self._data):
             view.release()
