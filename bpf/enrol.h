@@ -100,14 +100,16 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
 
 /* Called for each TCP packet that leaves a pod: count it, and enrol its socket once both ends have proved themselves. */
 static __always_inline void consider(struct __sk_buff *skb, const struct packet *p, struct conn *c, u32 side,
-                                     const struct config *cfg, const struct endpoint *ep) {
+                                     const struct config *cfg, u32 id) {
   if (!(c->flags & CONN_FLAG_CANDIDATE) || c->denied || (side ? c->enrolled[1] : c->enrolled[0]))
     return;
   if (p->tcp_flags & (TCP_FIN | TCP_RST))
     return;
   u32 seen = side ? ++c->packets[1] : ++c->packets[0];
-  if (seen < cfg->probation_packets || c->marked[0] || c->marked[1] || !c->cookie[0] || !c->cookie[1] ||
-      ep->nsid == NSID_UNKNOWN)
+  if (seen < cfg->probation_packets || c->marked[0] || c->marked[1] || !c->cookie[0] || !c->cookie[1])
+    return;
+  struct endpoint *ep = endpoint_by_id(id);
+  if (!ep || ep->nsid == NSID_UNKNOWN)
     return;
   if (!(cfg->acceleration && cfg->self_test) && !(ep->flags & ENDPOINT_FLAG_SELF_TEST))
     return; /* switched off since the connection opened */

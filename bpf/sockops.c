@@ -20,14 +20,26 @@
 static __always_inline void prepare(struct bpf_sock_ops *s, u64 sk) {
   int rcvbuf = SHORT_CUT_RCVBUF / 2; /* the kernel doubles it, within net.core.rmem_max */
   u32 rto = 10000, delack = 4000;    /* microseconds */
-  /* Milliseconds. The kernel gives a connection up after about 12 times this: more than bpf/enrol.h holds a packet. */
-  int rto_max = 4000;
   if (!(peek8(sk, OFF_SK_USERLOCKS) >> BIT_SK_USERLOCKS & RCVBUF_LOCKED) &&
       peek32(sk, OFF_SK_RCVBUF) < SHORT_CUT_RCVBUF)
     bpf_setsockopt(s, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf));
   bpf_setsockopt(s, IPPROTO_TCP, TCP_BPF_DELACK_MAX, &delack, sizeof(delack));
   bpf_setsockopt(s, IPPROTO_TCP, TCP_BPF_RTO_MIN, &rto, sizeof(rto));
-  bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));
+}
+
+/* A retransmission timer has run out: let those to come not be far apart, if the packet may be one that was held back. Not
+ * before, because most connections never get here. */
+static __always_inline int late(struct bpf_sock_ops *s) {
+  /* Milliseconds. The kernel gives a connection up after about 12 times this: more than bpf/enrol.h holds a packet. */
+  int rto_max = 4000;
+  struct tuple t ALIGNED = {};
+  struct conn_key k ALIGNED = {};
+  READ_TUPLE(s, &t);
+  conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
+  struct conn *c = conns.lookup(&k);
+  if (c && c->flags & CONN_FLAG_CANDIDATE)
+    bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));
+  return 0;
 }
 
 static __always_inline int is_multipath(u64 sk) {
@@ -140,8 +152,11 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
   struct bpf_sock *bsk = s->sk;
   if (bsk)
     sk = (u64)bpf_skc_to_tcp_sock(bsk);
-  bpf_sock_ops_cb_flags_set(s, s->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+  bpf_sock_ops_cb_flags_set(
+      s, s->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG);
 
+  int multipath = sk && is_multipath(sk);
+  u32 candidate;
   struct conn *c = conns.lookup(&k);
   if (c && !(side ? c->cookie[1] : c->cookie[0])) {
     /* The other end came first: join it. */
@@ -151,6 +166,11 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     } else {
       c->sock[0] = sk;
       c->cookie[0] = cookie;
+    }
+    candidate = c->flags & CONN_FLAG_CANDIDATE;
+    if (multipath) {
+      c->marked[0] = c->marked[1] = ACCEL_REASON_MPTCP;
+      c->reason[0] = c->reason[1] = ACCEL_REASON_MPTCP;
     }
   } else {
     struct conn fresh = {};
@@ -179,6 +199,9 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
       if (cfg->direct_delivery && e.flags[0] & e.flags[1] & ENDPOINT_FLAG_DIRECT)
         fresh.flags |= CONN_FLAG_DIRECT;
     }
+    candidate = fresh.flags & CONN_FLAG_CANDIDATE;
+    if (multipath)
+      fresh.marked[0] = fresh.marked[1] = why = ACCEL_REASON_MPTCP;
     fresh.reason[0] = why;
     fresh.reason[1] = why;
     if (active ? side : !side) {
@@ -207,6 +230,7 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     if (conns.update(&k, &fresh)) {
       count(METRIC_CONNS_MAP_FULL);
       /* still on record: the event below needs no map entry */
+      candidate = 0;
     }
     struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
     if (event) {
@@ -214,16 +238,9 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
       events.ringbuf_submit(event, EVENT_QUIET);
     }
     count(METRIC_CONNECTIONS_OPENED);
-    c = conns.lookup(&k);
   }
-  if (!c)
-    return 0;
-  if (sk && c->flags & CONN_FLAG_CANDIDATE)
+  if (sk && candidate)
     prepare(s, sk);
-  if (sk && is_multipath(sk)) {
-    c->marked[0] = c->marked[1] = ACCEL_REASON_MPTCP;
-    c->reason[0] = c->reason[1] = ACCEL_REASON_MPTCP;
-  }
   return 0;
 }
 
@@ -296,6 +313,8 @@ int sockops(struct bpf_sock_ops *s) {
     return opened(s, 1);
   case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
     return opened(s, 0);
+  case BPF_SOCK_OPS_RTO_CB:
+    return late(s);
   case BPF_SOCK_OPS_STATE_CB:
     if (s->args[1] == TCP_CLOSE_STATE)
       return closed(s);

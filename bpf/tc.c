@@ -241,8 +241,7 @@ static __always_inline int straight(struct scratch *w, struct conn *c, u32 gener
 
 /* An open connection of a socket in this pod, judged under the policy in force: nothing else need be asked. Returns 0 for
  * all other packets. */
-static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 direction, u32 id, struct endpoint *ep,
-                                struct config *cfg) {
+static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 direction, u32 id, struct config *cfg) {
   u32 generation = cfg->generation; /* once: what is asked now must not count for a policy that comes meanwhile */
   struct conn *c = conn_of(w, direction);
   if (!c || c->denied)
@@ -253,7 +252,7 @@ static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 dir
   withdraw_marked(c);
   if (direction == DIRECTION_INGRESS)
     return held(c, w->own, &w->packet) ? HOLD : PASS_ON;
-  consider(skb, &w->packet, c, w->side, cfg, ep);
+  consider(skb, &w->packet, c, w->side, cfg, id);
   int how = straight(w, c, generation);
   return how ? how : PASS_ON;
 }
@@ -286,34 +285,37 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   struct iface_key ik = {.ifindex = skb->ifindex};
   struct endpoint_ref *ref = endpoint_ifaces.lookup(&ik);
   u32 id = ref ? ref->id : 0;
-  struct endpoint *ep = id ? endpoint_by_id(id) : 0;
   struct config *cfg = get_config();
   u32 l4 = 0, reason;
   u16 ethertype = bpf_ntohs(skb->protocol);
 
   if (ethertype == ETH_ARP)
     return TC_PASS;
-  bpf_skb_pull_data(skb, 0);
-  if (ethertype == ETH_IP)
+  if (ethertype == ETH_IP && parse_usual(skb, p))
+    reason = 0;
+  else if (ethertype == ETH_IP)
     reason = parse_v4(skb, p, 14, &l4);
   else if (ethertype == ETH_IPV6)
     reason = parse_v6(skb, p, 14, &l4);
   else
-    return drop(skb, p, ep, id, direction, DROP_REASON_UNSUPPORTED_L3_PROTOCOL, 0);
-  if (!reason && !p->later_fragment)
+    return drop(skb, p, endpoint_by_id(id), id, direction, DROP_REASON_UNSUPPORTED_L3_PROTOCOL, 0);
+  if (!reason && l4 && !p->later_fragment)
     reason = parse_l4(skb, p, l4);
+  if (!reason && id && cfg) {
+    switch (fast(skb, w, direction, id, cfg)) {
+    case PASS_ON:
+      return pass(skb, direction);
+    case HOLD:
+      return TC_DROP; /* no drop of policy: it comes again */
+    case DELIVER:
+      return deliver(skb, w->ifindex);
+    }
+  }
+  struct endpoint *ep = endpoint_by_id(id);
   if (reason)
     return drop(skb, p, ep, id, direction, reason, 0);
   if (!ep || !cfg || !(ep->flags & ENDPOINT_FLAG_ENROLLED))
     return drop(skb, p, ep, id, direction, DROP_REASON_DROP_EP_NOT_READY, 0);
-  switch (fast(skb, w, direction, id, ep, cfg)) {
-  case PASS_ON:
-    return pass(skb, direction);
-  case HOLD:
-    return TC_DROP; /* no drop of policy: it comes again */
-  case DELIVER:
-    return deliver(skb, w->ifindex);
-  }
   if (is_link_control(p))
     return TC_PASS;
   if (direction == DIRECTION_EGRESS && endpoint_id_by_addr(p->saddr) != id)
