@@ -80,7 +80,7 @@ def measure(ground: Ground, wanted: dict[str, Result], seconds: float) -> None:
 
 
 def _nginx(pair: Pair, seconds: float) -> int:
-    load.wrk(pair.client, f"{pair.http}/large", _CONNECTIONS, seconds)
+    load.wrk(pair.client, f"{pair.http}/large", _CONNECTIONS, max(2, round(5 * seconds)))
     return nginx.PORT
 
 

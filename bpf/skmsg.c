@@ -89,15 +89,15 @@ static __always_inline int drained(u64 me, u64 peer) {
   return received == peek32(me, OFF_TP_WSEQ) && received == peek32(peer, OFF_TP_COPIED);
 }
 
-/* A reader that does not keep up gets its bytes over TCP, whose flow control is made for it: for 16 ms at first, and up to
+/* A reader that does not keep up gets its bytes over TCP, whose flow control is made for it: for 2 ms at first, and up to
  * half a second if that happens again and again. Returns until when. */
 static __always_inline u64 overrun(u64 last, u8 *times) {
   u64 now = bpf_ktime_get_ns();
   if (now - last > 10000000000ull)
     *times = 0;
-  if (*times < 6)
+  if (*times < 9)
     *times += 1;
-  return now + (8000000ull << *times);
+  return now + (1000000ull << *times);
 }
 
 int skmsg(struct sk_msg_md *m) {
