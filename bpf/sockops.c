@@ -229,13 +229,13 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     }
     if (conns.update(&k, &fresh)) {
       count(METRIC_CONNS_MAP_FULL);
-      /* still on record: the event below needs no map entry */
-      candidate = 0;
-    }
-    struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
-    if (event) {
-      event_conn(event, &fresh, &k);
-      events.ringbuf_submit(event, EVENT_QUIET);
+      candidate = 0; /* and the packet hook, which will miss its record, puts it on record */
+    } else {
+      struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
+      if (event) {
+        event_conn(event, &fresh, &k);
+        events.ringbuf_submit(event, EVENT_QUIET);
+      }
     }
     count(METRIC_CONNECTIONS_OPENED);
   }

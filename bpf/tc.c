@@ -49,19 +49,19 @@ static __always_inline void event_packet(struct flow_event *e, const struct pack
   e->icmp_code = p->icmp_code;
 }
 
-/* src and dst identities and endpoints as the packet itself names them */
-static __always_inline void event_ends(struct flow_event *e, const struct packet *p, const struct endpoint *ep, u32 id,
-                                       u8 direction) {
+/* src and dst identities and endpoints as the addresses name them */
+static __always_inline void event_ends(struct flow_event *e, const u8 *saddr, const u8 *daddr,
+                                       const struct endpoint *ep, u32 id, u8 direction) {
   if (direction == DIRECTION_EGRESS) {
     e->src_endpoint = id;
     e->src_identity = ep ? ep->identity : 0;
-    e->dst_endpoint = endpoint_id_by_addr(p->daddr);
-    e->dst_identity = identity_of(p->daddr);
+    e->dst_endpoint = endpoint_id_by_addr(daddr);
+    e->dst_identity = identity_of(daddr);
   } else {
     e->dst_endpoint = id;
     e->dst_identity = ep ? ep->identity : 0;
-    e->src_endpoint = endpoint_id_by_addr(p->saddr);
-    e->src_identity = identity_of(p->saddr);
+    e->src_endpoint = endpoint_id_by_addr(saddr);
+    e->src_identity = identity_of(saddr);
   }
 }
 
@@ -70,7 +70,7 @@ static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, c
   struct flow_event *e = event_new(EVENT_TYPE_DROP, direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
   if (e) {
     event_packet(e, p);
-    event_ends(e, p, ep, id, direction);
+    event_ends(e, p->saddr, p->daddr, ep, id, direction);
     e->direction = direction;
     e->reason = reason;
     if (direction == DIRECTION_EGRESS)
@@ -148,18 +148,19 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct packet 
   return 0;
 }
 
+/* Put the opening of a connection on record, once. TCP of a pod whose cgroup is ours is left to sock_ops, unless `missed`:
+ * its socket is of a process outside that cgroup. Of two ends on this node the one that began it reports. */
 static __always_inline void opened(const struct packet *p, const struct ct_key *k, const struct endpoint *ep, u32 id,
-                                   const struct answer *a, struct ct_entry *fresh, struct scratch *w) {
+                                   struct ct_entry *entry, struct scratch *w, int missed) {
+  const struct answer *a = &w->answer;
   u8 type = a->audited ? EVENT_TYPE_AUDIT : EVENT_TYPE_OPEN;
-  /* One record per connection: TCP of a pod whose cgroup is ours is reported by sock_ops, and of two ends on this node
-   * the one that began it reports. */
   if (!a->audited) {
-    if (p->proto == IPPROTO_TCP && ep->flags & ENDPOINT_FLAG_HAS_CGROUP)
+    if (p->proto == IPPROTO_TCP && ep->flags & ENDPOINT_FLAG_HAS_CGROUP && !missed)
       return;
     if (k->direction == DIRECTION_INGRESS && endpoint_id_by_addr(k->saddr))
       return;
   }
-  u32 dst_id = k->direction == DIRECTION_EGRESS ? endpoint_id_by_addr(p->daddr) : 0;
+  u32 dst_id = k->direction == DIRECTION_EGRESS ? endpoint_id_by_addr(k->daddr) : 0;
   struct endpoint *dst = dst_id ? endpoint_by_id(dst_id) : 0;
   w->peer_answer.rule_id = 0;
   if (dst) {
@@ -177,7 +178,7 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
     e->sport = k->sport;
     e->dport = k->dport;
   }
-  event_ends(e, p, ep, id, k->direction);
+  event_ends(e, k->saddr, k->daddr, ep, id, k->direction);
   e->direction = k->direction;
   e->verdict = VERDICT_ALLOW;
   if (k->direction == DIRECTION_EGRESS) {
@@ -187,7 +188,8 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
     e->ingress_rule = a->rule_id;
   }
   events.ringbuf_submit(e, EVENT_QUIET);
-  fresh->flags |= a->audited ? CT_FLAG_AUDITED : CT_FLAG_REPORTED;
+  if (entry)
+    entry->flags |= a->audited ? CT_FLAG_AUDITED : CT_FLAG_REPORTED;
   if (a->audited)
     count(METRIC_AUDITED);
 }
@@ -261,6 +263,14 @@ static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 dir
 static __always_inline int evicted_reply(struct scratch *w, u32 id, u8 direction) {
   struct conn *c = conn_of(w, direction);
   return c && (c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0) != w->side;
+}
+
+/* Whether a pod's socket speaks that sock_ops knows nothing of: when it is open, that hook has been there. */
+static __always_inline int unrecorded(struct scratch *w, const struct ct_entry *e, u8 direction) {
+  if (direction != DIRECTION_EGRESS || w->packet.proto != IPPROTO_TCP || w->packet.tcp_flags & (TCP_SYN | TCP_RST) ||
+      e->flags & (CT_FLAG_REPORTED | CT_FLAG_AUDITED | CT_FLAG_CLOSING))
+    return 0;
+  return !conn_of(w, direction);
 }
 
 /* Remember that this pod's policy let its connection pass, so that the next packet is fast. */
@@ -348,6 +358,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     ct_key_reverse(&k, id, direction, p);
   }
 
+  int begun = 0;
   if (!e || e->generation != generation) {
     u32 peer = identity_of(direction == DIRECTION_EGRESS ? p->daddr : p->saddr);
     u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k.dport;
@@ -368,13 +379,20 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       fresh.peer_identity = peer;
       fresh.rule_id = a->rule_id;
       fresh.last_seen = now;
-      opened(p, &k, ep, id, a, &fresh, w);
+      begun = 1;
       if (ct.update(&k, &fresh))
         count(METRIC_CT_INSERT_FAILED); /* this packet was allowed; its reply may not find the entry */
       count(METRIC_CT_CREATED);
       e = ct.lookup(&k);
     }
   }
+  int missed = !begun && e && unrecorded(w, e, direction);
+  if (missed) {
+    a->rule_id = e->rule_id;
+    a->audited = 0;
+  }
+  if (begun || missed)
+    opened(p, &k, ep, id, e, w, missed);
   if (e)
     ct_seen(e, p, skb->len, reply, now);
   judged(w, id, direction, generation);

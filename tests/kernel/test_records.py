@@ -1,0 +1,134 @@
+"""Who is on record: programs that no socket hook of ours knows, beside those that one does."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from loader import abi
+from tests.kernel.street import WORLD, Json, Street, matches, mesh_part
+
+PORT = 4501
+_TALK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as s:
+    for _ in range(5):
+        s.sendall(b"hello")
+        assert s.recv(5) == b"hello"
+"""
+_ECHO = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.create_server((sys.argv[1], int(sys.argv[2])), family=family) as listener:
+    print("ready", flush=True)
+    peer, _ = listener.accept()
+    while data := peer.recv(100):
+        peer.sendall(data)
+"""
+
+
+def of(street: Street, flow: Json, source: str, destination: str, event: str) -> bool:
+    return matches(flow, source, destination, PORT) and mesh_part(flow)["event"] == event
+
+
+def stranger_in(street: Street, pod: str) -> Callable[..., list[str]]:
+    """Return the words that start a program in a pod's network namespace, but not in its cgroup."""
+
+    def words(code: str, *args: object) -> list[str]:
+        netns = street.node.pods[pod].netns
+        return ["nsenter", f"--net={netns}", sys.executable, "-c", code, *map(str, args)]
+
+    return words
+
+
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_a_process_outside_its_pods_cgroup_is_on_record(street: Street, family: int, end: str) -> None:
+    """The world on the other end, so that no other pod's hook tells of the connection."""
+    world, pod = WORLD[family][0], street.ip(end, family)
+    server, client = (world, pod) if end == "client" else (pod, world)
+    inside = stranger_in(street, end)
+    outside = [sys.executable, "-c"]
+    serve = [*outside, _ECHO, server, PORT] if end == "client" else inside(_ECHO, server, PORT)
+    talk = inside(_TALK, server, PORT) if end == "client" else [*outside, _TALK_FROM, client, server, PORT]
+    before = len(street.mesh.flows())
+    street.mesh.call("set", tcp_close_timeout_s="1")
+    echo = street.node.popen([str(word) for word in serve], stdout=-1)
+    try:
+        assert echo.stdout is not None and echo.stdout.readline() == b"ready\n"
+        street.node.run([str(word) for word in talk])
+        echo.wait(10)
+        close = street.mesh.wait_flow(
+            lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "close"),
+            "the record of its end", 30,
+        )  # fmt: skip
+    finally:
+        echo.kill()
+        street.mesh.call("set", tcp_close_timeout_s="10")
+    opened = [flow for flow in street.mesh.flows()[before:] if of(street, flow, client, server, "open")]
+    assert len(opened) == 1
+    assert opened[0]["verdict"] == "FORWARDED"
+    assert opened[0]["l4"]["TCP"]["source_port"] == close["l4"]["TCP"]["source_port"]
+    assert opened[0]["source" if end == "client" else "destination"]["pod_name"] == end
+
+
+def test_a_process_inside_it_is_on_record_once(street: Street, family: int) -> None:
+    before = len(street.mesh.flows())
+    server = street.ip("server", family)
+    code = "s = socket.create_server((ip, port), family=socket.AF_INET6 if ':' in ip else socket.AF_INET)"
+    street["server"].do(code, ip=server, port=PORT)
+    street["client"].do("a = socket.create_connection((ip, port), 5); a.sendall(b'hello')", ip=server, port=PORT)
+    street["server"].do("b, _ = s.accept(); b.recv(5); b.sendall(b'there')")
+    street["client"].do("a.recv(5); a.close()")
+    street["server"].do("b.recv(1); b.close(); s.close()")
+    client = street.ip("client", family)
+    street.mesh.wait_flow(
+        lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "close"),
+        "the record of its end",
+    )
+    assert len([f for f in street.mesh.flows()[before:] if of(street, f, client, server, "open")]) == 1
+
+
+def test_a_connection_without_room_in_the_map_is_on_record_once(street: Street) -> None:
+    """The 65,537th: its opening is told by the packet hook, which misses what sock_ops could not write."""
+    server, client = street.ip("server"), street.ip("client")
+    room = abi.MAP_BY_NAME["conns"].max_entries
+    with street.mesh.open_maps() as maps:
+        ours = next(key.id for key, _ in maps.endpoints.items())
+        blank = dataclasses.replace(
+            abi.Conn.unpack(bytes(abi.Conn.SIZE)), opened=time.monotonic_ns(), cookie=(1, 0), endpoint=(ours, 0)
+        )
+        fill = {abi.ConnKey(bytes(12) + n.to_bytes(4, "big"), bytes(16), 1, 2): blank for n in range(room)}
+        here = {key for key, _ in maps.conns.items()}
+        try:
+            maps.conns.put_many(dict(list(fill.items())[: room - len(here)]))
+            before = len(street.mesh.flows())
+            code = "s = socket.create_server((ip, port)); s.settimeout(5)"
+            street["server"].do(code, ip=server, port=PORT)
+            street["client"].do(
+                "a = socket.create_connection((ip, port), 5); a.sendall(b'hello')", ip=server, port=PORT
+            )
+            street["server"].do("b, _ = s.accept(); b.recv(5); b.close(); s.close()")
+            street["client"].do("a.recv(1); a.close()")
+            street.mesh.wait_flow(
+                lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "open"),
+                "the record of its opening",
+            )
+        finally:
+            maps.conns.delete_many(fill)
+    assert len([f for f in street.mesh.flows()[before:] if of(street, f, client, server, "open")]) == 1
+
+
+_TALK_FROM = """
+import socket, sys
+source, target, port = sys.argv[1:]
+family = socket.AF_INET6 if ":" in source else socket.AF_INET
+with socket.socket(family) as s:
+    s.settimeout(5)
+    s.bind((source, 0))
+    s.connect((target, int(port)))
+    for _ in range(5):
+        s.sendall(b"hello")
+        assert s.recv(5) == b"hello"
+"""
