@@ -34,8 +34,10 @@ def main(quick: bool, only: tuple[str, ...], rounds: int | None, seconds: float 
     console.print(report.as_table(results, quick))
     _footnotes(console, results)
     report.write(out / "bench.json", results, about)
+    (out / "bench.md").write_text(report.as_markdown(results))
     drawn = picture.draw(out / "bench.png", results, about)
-    console.print(f"{out / 'bench.json'}" + (f", {out / 'bench.png'}" if drawn else ""), highlight=False)
+    written = ["bench.json", "bench.md", *(["bench.png"] if drawn else [])]
+    console.print(", ".join(str(out / name) for name in written), highlight=False)
 
 
 def _footnotes(console: Console, results: dict[str, Result]) -> None:

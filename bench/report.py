@@ -70,3 +70,18 @@ def _judged(result: Result) -> list[str]:
 def write(path: Path, results: Mapping[str, Result], about: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"about": about, "rows": as_json(results)}, indent=1) + "\n")
+
+
+def as_markdown(results: Mapping[str, Result]) -> str:
+    """Return the table for a page of documentation: medians, and of the ratio the smallest and largest pair, too."""
+    lines = ["| work | plain veth | mesh | Unix socket | mesh / plain | required |", "|---|---|---|---|---|---|"]
+    for result in results.values():
+        base = _base(result)
+        medians = [number(result.median(side)) if side in result.samples else "" for side in (base, MESH, UNIX)]
+        against = ""
+        if base in result.samples:
+            low, high = result.ratio_span(base)
+            against = f"**{result.ratio(base):.2f}x** ({low:.2f} to {high:.2f})"
+        goals = ", ".join(f"{goal}{'' if result.reached(goal) else ': **missed**'}" for goal in result.goals)
+        lines.append(f"| {result.title} ({result.unit}) | {' | '.join(medians)} | {against} | {goals} |")
+    return "\n".join(lines) + "\n"
