@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Packets of open connections. Where sock_ops has made a connection's record and the pod's policy has let it pass under
+ * the generation in force, nothing else need be asked; and between two pods of this node the packet may go straight into
+ * the receiver's interface.
+ */
+#pragma once
+#include "enrol.h"
+#include "report.h"
+
+/* The record of the connection that this packet belongs to; *own is the side of the pod that is asked. */
+static __always_inline struct conn *conn_of(struct scratch *w, u8 direction) {
+  struct packet *p = &w->packet;
+  struct conn_key k ALIGNED = {};
+  if (p->proto != IPPROTO_TCP || p->tcp_flags & TCP_SYN || p->frag_id)
+    return 0;
+  w->side = conn_side(&k, p->saddr, p->daddr, p->sport, p->dport);
+  w->own = direction == DIRECTION_EGRESS ? w->side : !w->side;
+  return conns.lookup(&k);
+}
+
+#define PASS_ON 1
+#define HOLD 2
+#define DELIVER 3
+
+/* Whether the policy of the pod at a connection's far end lets it live on, after a change. */
+static __always_inline int far_allows(struct scratch *w, struct conn *c, u32 far, struct endpoint *receiver,
+                                      u32 generation) {
+  const struct packet *p = &w->packet;
+  int began = (c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0) == far;
+  ask_with(&w->decision, &w->peer_answer, receiver, began ? DIRECTION_EGRESS : DIRECTION_INGRESS,
+           identity_of(p->saddr), IPPROTO_TCP, began ? p->sport : p->dport);
+  if (w->peer_answer.verdict != VERDICT_ALLOW)
+    return 0; /* the hook of that pod says so, and records it */
+  if (far)
+    c->judged[1] = generation;
+  else
+    c->judged[0] = generation;
+  return 1;
+}
+
+/* Whether a packet of an open connection between two pods of this node, let through by its sender's policy, may go straight
+ * into the receiver's interface: 0 no, HOLD, DELIVER. It then passes by the bridge, the routes and the filters of the host,
+ * which judged the connection's first packets, and the receiver's own hook, so what that one asks is asked here. */
+static __always_inline int straight(struct scratch *w, struct conn *c, u32 generation) {
+  u32 far = !w->side, to = far ? c->endpoint[1] : c->endpoint[0];
+  if (!(c->flags & CONN_FLAG_DIRECT))
+    return 0;
+  struct endpoint *receiver = endpoint_by_id(to);
+  if (!receiver || !receiver->ifindex || !(receiver->flags & ENDPOINT_FLAG_ENROLLED))
+    return 0;
+  if ((far ? c->judged[1] : c->judged[0]) != generation && !far_allows(w, c, far, receiver, generation))
+    return 0;
+  w->ifindex = receiver->ifindex;
+  return held(c, far, &w->packet) ? HOLD : DELIVER;
+}
+
+/* An open connection of a socket in this pod, judged under the policy in force: nothing else need be asked. Returns 0 for
+ * all other packets. */
+static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 direction, u32 id, struct config *cfg) {
+  u32 generation = cfg->generation; /* once: what is asked now must not count for a policy that comes meanwhile */
+  struct conn *c = conn_of(w, direction);
+  if (!c || c->denied)
+    return 0;
+  if (w->own ? c->endpoint[1] != id || c->judged[1] != generation || !c->cookie[1]
+             : c->endpoint[0] != id || c->judged[0] != generation || !c->cookie[0])
+    return 0;
+  withdraw_marked(c);
+  if (direction == DIRECTION_INGRESS)
+    return held(c, w->own, &w->packet) ? HOLD : PASS_ON;
+  consider(skb, &w->packet, c, w->side, cfg, id);
+  int how = straight(w, c, generation);
+  return how ? how : PASS_ON;
+}
+
+/* Whether a packet without a conntrack entry answers an open connection: the entry was evicted, the socket is alive. */
+static __always_inline int evicted_reply(struct scratch *w, u32 id, u8 direction) {
+  struct conn *c = conn_of(w, direction);
+  return c && (c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0) != w->side;
+}
+
+/* Whether a pod's socket speaks that sock_ops knows nothing of: when it is open, that hook has been there. */
+static __always_inline int unrecorded(struct scratch *w, const struct ct_entry *e, u8 direction) {
+  if (direction != DIRECTION_EGRESS || w->packet.proto != IPPROTO_TCP || w->packet.tcp_flags & (TCP_SYN | TCP_RST) ||
+      e->flags & (CT_FLAG_REPORTED | CT_FLAG_AUDITED | CT_FLAG_CLOSING))
+    return 0;
+  return !conn_of(w, direction);
+}
+
+/* Remember that this pod's policy let its connection pass, so that the next packet is fast. */
+static __always_inline void judged(struct scratch *w, u32 id, u8 direction, u32 generation) {
+  struct conn *c = conn_of(w, direction);
+  if (!c || c->denied)
+    return;
+  if (w->own && c->endpoint[1] == id)
+    c->judged[1] = generation;
+  if (!w->own && c->endpoint[0] == id)
+    c->judged[0] = generation;
+}
+
+/* Needs kernel 5.10, and at the other end of the interface another namespace. */
+static __always_inline int deliver(struct __sk_buff *skb, u32 ifindex) {
+  pass(skb, DIRECTION_EGRESS);
+  pass(skb, DIRECTION_INGRESS);
+  count(METRIC_DIRECT_PACKETS);
+  bpf_skb_change_type(skb, 0 /* PACKET_HOST: its link address may be of a hop that it skips */);
+  return bpf_redirect_peer(ifindex, 0);
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * What the packet hooks keep while they look at a packet, and what they put on record: drops, and openings that no
+ * socket hook tells of.
+ */
+#pragma once
+#include "flow.h"
+#include "packet.h"
+
+/* What one packet needs, per CPU: the verifier does not follow values through a map, so that it meets each part of the
+ * program once and not once for each kind of packet. Packet hooks never interrupt each other on one CPU. */
+struct scratch {
+  struct packet packet;
+  struct packet inner;
+  struct decision decision;
+  struct answer answer;
+  struct answer peer_answer;
+  u32 side; /* of the packet's sender in its connection's record */
+  u32 own;  /* of the pod whose hook runs */
+  u32 ifindex; /* where a packet goes that is delivered directly */
+};
+BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
+
+#define TC_PASS (-1) /* TC_ACT_UNSPEC: other filters may follow */
+#define TC_DROP 2
+
+static __always_inline void account_drop(u32 len, u16 reason, u8 direction) {
+  struct traffic_key k = {.reason = reason, .direction = direction};
+  struct traffic_value *v = traffic.lookup(&k);
+  if (!v) {
+    struct traffic_value zero = {};
+    traffic.update(&k, &zero);
+    v = traffic.lookup(&k);
+  }
+  if (v) {
+    v->packets++;
+    v->bytes += len;
+  }
+}
+
+static __always_inline void event_packet(struct flow_event *e, const struct packet *p) {
+  __builtin_memcpy(e->saddr, p->saddr, 16);
+  __builtin_memcpy(e->daddr, p->daddr, 16);
+  e->sport = p->icmp ? 0 : p->sport;
+  e->dport = p->icmp ? 0 : p->dport;
+  e->proto = p->proto;
+  e->tcp_flags = p->tcp_flags;
+  e->icmp_type = p->icmp_type;
+  e->icmp_code = p->icmp_code;
+}
+
+/* src and dst identities and endpoints as the addresses name them */
+static __always_inline void event_ends(struct flow_event *e, const u8 *saddr, const u8 *daddr,
+                                       const struct endpoint *ep, u32 id, u8 direction) {
+  if (direction == DIRECTION_EGRESS) {
+    e->src_endpoint = id;
+    e->src_identity = ep ? ep->identity : 0;
+    e->dst_endpoint = endpoint_id_by_addr(daddr);
+    e->dst_identity = identity_of(daddr);
+  } else {
+    e->dst_endpoint = id;
+    e->dst_identity = ep ? ep->identity : 0;
+    e->src_endpoint = endpoint_id_by_addr(saddr);
+    e->src_identity = identity_of(saddr);
+  }
+}
+
+static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, const struct endpoint *ep, u32 id,
+                                u8 direction, u16 reason, u32 rule) {
+  struct flow_event *e = event_new(EVENT_TYPE_DROP, direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
+  if (e) {
+    event_packet(e, p);
+    event_ends(e, p->saddr, p->daddr, ep, id, direction);
+    e->direction = direction;
+    e->reason = reason;
+    if (direction == DIRECTION_EGRESS)
+      e->egress_rule = rule;
+    else
+      e->ingress_rule = rule;
+    events.ringbuf_submit(e, EVENT_QUIET);
+  }
+  account_drop(skb->len, reason, direction);
+  return TC_DROP;
+}
+
+static __always_inline int pass(struct __sk_buff *skb, u8 direction) {
+  count(direction == DIRECTION_EGRESS ? METRIC_FORWARDED_EGRESS_PACKETS : METRIC_FORWARDED_INGRESS_PACKETS);
+  count_by(direction == DIRECTION_EGRESS ? METRIC_FORWARDED_EGRESS_BYTES : METRIC_FORWARDED_INGRESS_BYTES, skb->len);
+  return TC_PASS;
+}
+
+/* Put the opening of a connection on record, once. TCP of a pod whose cgroup is ours is left to sock_ops, unless `missed`:
+ * its socket is of a process outside that cgroup. Of two ends on this node the one that began it reports. */
+static __always_inline void opened(const struct packet *p, const struct ct_key *k, const struct endpoint *ep, u32 id,
+                                   struct ct_entry *entry, struct scratch *w, int missed) {
+  const struct answer *a = &w->answer;
+  u8 type = a->audited ? EVENT_TYPE_AUDIT : EVENT_TYPE_OPEN;
+  if (!a->audited) {
+    if (p->proto == IPPROTO_TCP && ep->flags & ENDPOINT_FLAG_HAS_CGROUP && !missed)
+      return;
+    if (k->direction == DIRECTION_INGRESS && endpoint_id_by_addr(k->saddr))
+      return;
+  }
+  u32 dst_id = k->direction == DIRECTION_EGRESS ? endpoint_id_by_addr(k->daddr) : 0;
+  struct endpoint *dst = dst_id ? endpoint_by_id(dst_id) : 0;
+  w->peer_answer.rule_id = 0;
+  if (dst) {
+    ask_with(&w->decision, &w->peer_answer, dst, DIRECTION_INGRESS, ep->identity, p->proto, p->policy_port);
+    if (w->peer_answer.verdict == VERDICT_DENY && !a->audited)
+      return; /* the other end's hook drops it, and records that */
+  }
+  struct flow_event *e = event_new(type, k->direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
+  if (!e)
+    return;
+  event_packet(e, p);
+  __builtin_memcpy(e->saddr, k->saddr, 16);
+  __builtin_memcpy(e->daddr, k->daddr, 16);
+  if (!p->icmp) {
+    e->sport = k->sport;
+    e->dport = k->dport;
+  }
+  event_ends(e, k->saddr, k->daddr, ep, id, k->direction);
+  e->direction = k->direction;
+  e->verdict = VERDICT_ALLOW;
+  if (k->direction == DIRECTION_EGRESS) {
+    e->egress_rule = a->rule_id;
+    e->ingress_rule = w->peer_answer.rule_id;
+  } else {
+    e->ingress_rule = a->rule_id;
+  }
+  events.ringbuf_submit(e, EVENT_QUIET);
+  if (entry)
+    entry->flags |= a->audited ? CT_FLAG_AUDITED : CT_FLAG_REPORTED;
+  if (a->audited)
+    count(METRIC_AUDITED);
+}
