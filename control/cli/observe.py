@@ -5,13 +5,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
 from control import admin_client
 from control.agent.options import Options
+from control.cli.place import PATH
 from control.flow import filter as flow_filter
 from control.flow import printer, query, record
 from loader import errors
@@ -158,10 +158,25 @@ def _wanted(responses: Iterable[record.Json], asked: query.Query) -> Iterator[re
         return
     matcher = query.Matcher(asked)
     yield from (response for response in responses if matcher.wants(response))
+    raise errors.AgentUnavailable(
+        "the agent stopped, so no more flows come (policy stays in force); start it with `sockmesh agent` and observe "
+        "again"
+    )
 
 
 def _paint(text: str, what: str) -> str:
     return click.style(text, fg=_COLOURS[what]) if what in _COLOURS else text
+
+
+def _told_if_none(responses: Iterator[record.Json], asked: query.Query) -> Iterator[record.Json]:
+    """Pass responses on; where there were none, tell a person so, and nothing a program might read."""
+    found = False
+    for response in responses:
+        found |= "flow" in response
+        yield response
+    if not found and sys.stderr.isatty():
+        filtered = asked.terms or asked.since_ns is not None or asked.until_ns is not None
+        click.echo("no flow matches these filters" if filtered else "no flows yet", err=True)
 
 
 def _print(responses: Iterator[record.Json], output: str, style: printer.Style, follow: bool) -> None:
@@ -194,10 +209,7 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
 @click.option("--since", metavar="TIME", help="Not before: a time (RFC 3339, UTC if it has no zone) or an age (5m).")
 @click.option("--until", metavar="TIME", help="Not after.")
 @click.option("--input-file", metavar="FILE", help='Read records from a file instead; "-" is standard input.')
-@click.option(
-    "--run-dir", type=click.Path(path_type=Path), default=Options.run_dir, show_default=True,
-    help="The agent's socket and state.",
-)  # fmt: skip
+@click.option("--run-dir", type=PATH, default=Options.run_dir, show_default=True, help="The agent's socket and state.")
 @click.option("--server", metavar="SOCKET", help="The agent's socket, if it is not in its directory.")
 @click.option("-o", "--output", type=click.Choice(["compact", "json", "jsonpb", "table", "dict"]), default="compact")
 @click.option("--print-node-name", is_flag=True, help="Show the node.")
@@ -252,7 +264,7 @@ def observe(**options: Any) -> None:
         server = options["server"] or str(options["run_dir"] / admin_client.SOCKET)
         source = admin_client.stream(server, "observe", asked.params())
     try:
-        _print(_wanted(source, asked), options["output"], style, asked.follow)
+        _print(_told_if_none(_wanted(source, asked), asked), options["output"], style, asked.follow)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return

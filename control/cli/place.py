@@ -13,7 +13,7 @@ from control.names import Names
 from loader import maps
 from loader.errors import AgentUnavailable, AttachFailed
 
-_PATH = click.Path(path_type=Path, readable=False)  # whether it can be read is said in a better sentence later
+PATH = click.Path(path_type=Path, readable=False)  # whether it can be read is said in a better sentence later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def place_options(command: Callable[..., None]) -> Callable[..., None]:
         ("--run-dir", options.Options.run_dir, "The agent's socket and state."),
         ("--pin-dir", options.Options.pin_dir, "The agent's pinned maps and programs."),
     ):
-        command = click.option(name, type=_PATH, default=default, show_default=True, help=text)(command)
+        command = click.option(name, type=PATH, default=default, show_default=True, help=text)(command)
     return command
 
 

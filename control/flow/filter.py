@@ -44,10 +44,15 @@ class FilterInvalid(ValueError):
     """The caller wrote a value that its flag does not take."""
 
 
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "-")
+
+
 def _one_of(value: str, allowed: Iterable[str]) -> str:
-    known = {name.lower(): name for name in allowed}
+    """Return the allowed word that is meant: records write policy_reset what a line of text calls policy-reset."""
+    known = {_plain(name): name for name in allowed}
     try:
-        return known[value.lower()]
+        return known[_plain(value)]
     except KeyError:
         raise ValueError(f'unknown "{value}" ({", ".join(known.values())})') from None
 

@@ -102,6 +102,20 @@ def test_types(event: str, event_type: dict[str, int], wanted: set[str]) -> None
 
 
 @pytest.mark.parametrize(
+    ("flag", "value", "facts"),
+    [
+        ("type", "policy_reset", {"extensions": {"value": {"sockmesh": {"event": "policy_reset"}}}}),
+        ("type", "trace:from_endpoint", {"event_type": {"type": 4, "sub_type": 5}}),
+        ("type", "policy_verdict", {"event_type": {"type": 5}}),
+        ("drop-reason-desc", "policy-denied", {"drop_reason_desc": "POLICY_DENIED"}),
+        ("identity", "remote_node", {"source": {"identity": 6}}),
+    ],
+)
+def test_words_may_be_written_with_either_dash(flag: str, value: str, facts: dict[str, Any]) -> None:
+    assert passes(Term(flag, value), flow=FLOW | facts)
+
+
+@pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
         ("verdict", "NO", '--verdict: unknown "NO" (FORWARDED, DROPPED, ERROR, AUDIT, REDIRECTED, TRACED, TRANSLATED)'),

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from typing import Any
 
@@ -302,6 +303,45 @@ def test_following_ends_quietly_on_interrupt(tmp_path: pathlib.Path, flows: log.
         assert process.stdout.readline().decode().rstrip("\n") == DROP_LINE
         process.send_signal(signal.SIGINT)
         assert (process.wait(10), process.stderr.read(), process.stdout.read()) == (0, b"", b"")
+
+
+def test_following_says_so_when_the_agent_stops(tmp_path: pathlib.Path, flows: log.FlowLog) -> None:
+    path = str(tmp_path / "agent.sock")
+    with agent(path, flows), command("--server", path, "-f", "--last", "1", stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline().decode().rstrip("\n") == HUBBLE_LINE
+        flows.close()
+        assert process.wait(10) == 1
+        said = process.stderr.read().decode()
+    assert said.count("\n") == 1 and "the agent stopped" in said and "start it with `sockmesh agent`" in said
+
+
+def test_that_nothing_matched_is_told_to_a_terminal_only(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(record.line(OPEN))
+    ours, its = os.openpty()
+    said: list[bytes] = []
+    for stderr in (its, subprocess.PIPE):
+        words = [sys.executable, "-m", "control.cli.main", "observe", "--input-file", str(file), "--port", "1"]
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, timeout=30, check=True)
+        assert done.stdout == b""
+        said.append(os.read(ours, 200) if stderr == its else done.stderr)
+    os.close(ours)
+    os.close(its)
+    assert said == [b"no flow matches these filters\r\n", b""]
+
+
+def test_without_root_a_closed_run_directory_is_answered_in_one_sentence() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with tempfile.TemporaryDirectory() as closed:  # mode 0700, in a directory that all may enter
+        answer = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "control.cli.main",
+             "observe", "--run-dir", closed],
+            capture_output=True, text=True, cwd=ROOT, timeout=30, check=False,
+        )  # fmt: skip
+    assert answer.returncode == 1
+    assert answer.stderr == f"Error: you may not use {closed}/agent.sock; run this as root\n"
 
 
 def test_a_closed_pipe_ends_quietly(tmp_path: pathlib.Path, file: str) -> None:
