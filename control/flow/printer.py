@@ -15,6 +15,7 @@ TIME_FORMATS = ("StampMilli", "RFC3339", "RFC3339Milli", "RFC3339Micro", "RFC333
 _FRACTIONS = {"RFC3339Milli": 3, "RFC3339Micro": 6, "RFC3339Nano": 9}
 _TYPES = {record.DROP: "drop", 3: "capture", record.TRACE: "trace", record.POLICY_VERDICT: "policy-verdict",
           record.TRACE_SOCK: "trace-sock", 129: "l7"}  # fmt: skip
+_DIRECTIONS = ("egress", "ingress")
 _RESERVED = {int(r): r.name.lower().replace("_", "-") for r in abi.ReservedIdentity}
 
 
@@ -112,19 +113,20 @@ def kind(flow: Json) -> str:
 
 
 def policies(flow: Json) -> str:
-    """Return the deciding rules in words, or "no policy allows it" for a refusal that no rule asked for."""
+    """Return the deciding rules in words, each with its file and line, or "no policy allows it" where none refused."""
     rule = record.extension(flow).get("rule") or {}
+    sources = rule.get("source")
     found = []
-    for direction in ("egress", "ingress"):
+    for direction in _DIRECTIONS:
         for outcome in ("denied", "allowed"):
             for policy in flow.get(f"{direction}_{outcome}_by") or ():
                 name = "/".join(part for part in (policy.get("namespace"), policy.get("name")) if part)
                 words = (direction, outcome, "by", policy.get("kind"), name, rule.get(direction))
                 found.append(" ".join(str(word) for word in words if word))
-    if not any("denied" in words for words in found) and flow.get("drop_reason_desc") == "POLICY_DENIED":
+                if isinstance(sources, dict) and sources.get(direction):
+                    found.append(str(sources[direction]))
+    if flow.get("drop_reason_desc") == "POLICY_DENIED" and not any(flow.get(f"{d}_denied_by") for d in _DIRECTIONS):
         found.append("no policy allows it")
-    if found and rule.get("source"):
-        found.append(str(rule["source"]))
     return _safe("; ".join(found))
 
 

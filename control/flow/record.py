@@ -9,6 +9,10 @@ Hubble has no field for is in `extensions`, a Struct under "sockmesh". Event typ
 | drop, policy_reset | 1 drop | drop reason |
 | periodic, close of a packet hook | 4 trace | 0 to-endpoint, 5 from-endpoint |
 | periodic, close of a socket hook; stuck | 7 trace-sock | |
+
+`traffic_direction` is that of the policy that decided. A refusal has the direction of the policy that refused. Where
+policy allowed, it is EGRESS if only the source is a pod of this node, else INGRESS: of two pods the callee's policy is
+asked last.
 """
 
 import dataclasses
@@ -137,6 +141,13 @@ def _drop_reason(event: abi.FlowEvent) -> int:
     return abi.DropReason.POLICY_DENY if rule else abi.DropReason.POLICY_DENIED
 
 
+def _direction(event: abi.FlowEvent) -> str:
+    """Return the direction of the policy that decided. Only a refusal's event says it; others tell who was asked."""
+    if event.type in _REFUSALS or event.type == abi.EventType.AUDIT or event.src_endpoint == event.dst_endpoint == 0:
+        return _DIRECTIONS[event.direction & 1]
+    return _DIRECTIONS[abi.Direction.INGRESS if event.dst_endpoint else abi.Direction.EGRESS]
+
+
 def _trace_point(event: abi.FlowEvent) -> int:
     if event.hook == abi.Hook.TC_FROM_POD:
         return FROM_ENDPOINT
@@ -201,14 +212,14 @@ def _extension(event: abi.FlowEvent, known: directory.Directory) -> Json:
     if summary.proto_name(event.proto).startswith("IP "):
         out["protocol"] = event.proto
     rules: Json = {}
-    deciding = (event.egress_rule, event.ingress_rule)
-    for key, id in zip(("egress", "ingress"), deciding, strict=True):
+    sources: Json = {}
+    for key, id in (("egress", event.egress_rule), ("ingress", event.ingress_rule)):
         if (rule := known.rule(id)) and rule.rule:
             rules[key] = rule.rule
-    # One file and line: those of the rule that decided, which is the direction's own if it has one.
-    order = deciding if event.direction == abi.Direction.EGRESS else deciding[::-1]
-    if source := next((rule.source for rule in map(known.rule, order) if rule and rule.source), ""):
-        rules["source"] = source
+        if rule and rule.source:
+            sources[key] = rule.source
+    if sources:
+        rules["source"] = sources
     if rules:
         out["rule"] = rules
     return out
@@ -235,7 +246,7 @@ def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset
     if known.node:
         inner["node_name"] = known.node
     inner["event_type"] = _event_type(event, reason)
-    inner["traffic_direction"] = _DIRECTIONS[event.direction & 1]
+    inner["traffic_direction"] = _direction(event)
     if event.hook in _PACKET_HOOKS:
         inner["trace_observation_point"] = "TO_ENDPOINT" if _trace_point(event) == TO_ENDPOINT else "FROM_ENDPOINT"
     if reason in _DROP_NAMES:

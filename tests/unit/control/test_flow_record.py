@@ -88,7 +88,7 @@ def test_close_of_a_short_cut_connection() -> None:
             "Type": "SOCK",
             "node_name": "n1",
             "event_type": {"type": 7},
-            "traffic_direction": "EGRESS",
+            "traffic_direction": "INGRESS",
             "is_reply": False,
             "socket_cookie": "42",
             "Summary": "TCP; short cut; 12.3 MB sent, 4.1 kB received, 3.2 s",
@@ -102,7 +102,7 @@ def test_close_of_a_short_cut_connection() -> None:
                 duration_ns="3200000000",
                 short_cut=True,
                 short_cut_reason={"source": "active", "destination": "active"},
-                rule={"egress": "spec.egress[0]", "source": "web.yaml:12"},
+                rule={"egress": "spec.egress[0]", "source": {"egress": "web.yaml:12"}},
             ),
             "egress_allowed_by": [
                 {
@@ -144,7 +144,11 @@ def test_packet_dropped_by_an_explicit_rule() -> None:
         "extensions": struct(
             event="drop",
             hook="tc_to_pod",
-            rule={"egress": "spec.egress[0]", "ingress": "spec.ingress[1]", "source": "api.yaml:3"},
+            rule={
+                "egress": "spec.egress[0]",
+                "ingress": "spec.ingress[1]",
+                "source": {"egress": "web.yaml:12", "ingress": "api.yaml:3"},
+            },
         ),
         "egress_allowed_by": [
             {
@@ -227,6 +231,24 @@ def test_verdicts_and_event_types(changes: dict[str, Any], verdict: str, event_t
     got = inner(**changes)
     assert (got["verdict"], got["event_type"], got["Type"]) == (verdict, event_type, kind)
     assert ("drop_reason_desc" in got) == (verdict == "DROPPED" and "sub_type" in event_type)
+
+
+@pytest.mark.parametrize("kind", [abi.EventType.OPEN, abi.EventType.PERIODIC, abi.EventType.CLOSE])
+@pytest.mark.parametrize("proto", [abi.Proto.TCP, abi.Proto.UDP, abi.Proto.ICMP])
+@pytest.mark.parametrize("noted", list(abi.Direction))
+@pytest.mark.parametrize(("ends", "wanted"), [((1, 0), "EGRESS"), ((0, 2), "INGRESS"), ((1, 2), "INGRESS")])
+def test_the_direction_of_what_was_allowed_tells_who_was_asked_last(
+    kind: abi.EventType, proto: abi.Proto, noted: abi.Direction, ends: tuple[int, int], wanted: str
+) -> None:
+    """Whichever hook noted it: sock_ops knows no direction, and the packet hook that comes first notes its own."""
+    got = inner(type=kind, proto=proto, direction=noted, src_endpoint=ends[0], dst_endpoint=ends[1])
+    assert got["traffic_direction"] == wanted
+
+
+@pytest.mark.parametrize("kind", [abi.EventType.DROP, abi.EventType.AUDIT, abi.EventType.POLICY_RESET])
+@pytest.mark.parametrize("noted", list(abi.Direction))
+def test_the_direction_of_a_refusal_is_that_of_the_policy_that_refused(kind: int, noted: abi.Direction) -> None:
+    assert inner(type=kind, direction=noted, verdict=0)["traffic_direction"] == noted.name
 
 
 def test_audit_names_the_rule_that_would_deny() -> None:

@@ -29,7 +29,7 @@ OPEN: dict[str, Any] = {
         "Type": "SOCK", "node_name": "n1", "event_type": {"type": 7}, "traffic_direction": "EGRESS",
         "is_reply": False, "Summary": "TCP; short cut; 12.3 MB sent, 4.1 kB received, 3.2 s",
         "extensions": {"@type": record.STRUCT, "value": {"sockmesh": {
-            "event": "close", "rule": {"egress": "spec.egress[0]", "source": "web.yaml:12"}}}},
+            "event": "close", "rule": {"egress": "spec.egress[0]", "source": {"egress": "web.yaml:12"}}}}},
         "egress_allowed_by": [{"name": "web-out", "namespace": "shop", "kind": "CiliumNetworkPolicy"}],
     },
     "node_name": "n1", "time": "2026-11-20T20:00:00.123456789Z",
@@ -240,6 +240,19 @@ def test_colours_only_where_they_are_wanted(file: str) -> None:
     assert "\x1b" not in run("--input-file", file).stdout
     coloured = testing.CliRunner().invoke(observe.observe, ["--input-file", file, "--color", "always"], color=True)
     assert "\x1b[32mFORWARDED\x1b[0m" in coloured.stdout and "\x1b[31mDROPPED\x1b[0m" in coloured.stdout
+
+
+def test_each_rule_that_decided_has_its_file_and_line() -> None:
+    rule = {"egress": "spec.egress[0]", "ingress": "spec.ingress[1]"}
+    sources = {"egress": "web.yaml:12", "ingress": "api.yaml:3"}
+    flow = OPEN["flow"] | {
+        "extensions": {"value": {"sockmesh": {"event": "open", "rule": rule | {"source": sources}}}},
+        "ingress_denied_by": [{"name": "api-in", "namespace": "shop", "kind": "NetworkPolicy"}],
+    }
+    assert printer.policies(flow) == (
+        "egress allowed by CiliumNetworkPolicy shop/web-out spec.egress[0]; web.yaml:12; "
+        "ingress denied by NetworkPolicy shop/api-in spec.ingress[1]; api.yaml:3"
+    )
 
 
 def test_a_strange_name_cannot_steer_the_terminal() -> None:
