@@ -40,8 +40,6 @@ _HELP = {
     "label": 'Label selector for either end ("app=web", "app in (a,b)", "!canary").',
     "namespace": "Namespace of either end.",
     "pod": "Pod at either end, [namespace/]prefix.",
-    "service": "Service at either end, [namespace/]prefix.",
-    "workload": "Workload at either end, [namespace/]name.",
 }
 
 
@@ -217,7 +215,7 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
 @click.option("--numeric", is_flag=True, help="Addresses and numbers instead of names.")
 @click.option(
     "--ip-translation", type=bool, is_flag=False, flag_value=True, default=True, metavar="BOOL", show_default=True,
-    help="Names of pods and services instead of addresses.",
+    help="Names of pods instead of addresses.",
 )  # fmt: skip
 @click.option(
     "--time-format",

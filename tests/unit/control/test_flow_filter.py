@@ -64,12 +64,6 @@ def passes(*terms: Term, flow: dict[str, Any] | None = None) -> bool:
         ("pod", ["web", "shop/web", "shop/", "web-7d9f", "shop/*7d*"], ["api", "other/web", "7d"]),
         ("from-pod", ["shop/web"], ["api"]),
         ("to-pod", [], ["shop/web", "shop/"]),
-        ("service", ["api", "back/api", "back/a*"], ["shop/api", "web"]),
-        ("from-service", [], ["api"]),
-        ("to-service", ["api"], ["web"]),
-        ("workload", ["web", "shop/web"], ["we", "back/web", "api"]),
-        ("from-workload", ["web"], ["api"]),
-        ("to-workload", [], ["web"]),
     ],
 )  # fmt: skip
 def test_each_flag(flag: str, yes: list[str], no: list[str]) -> None:
