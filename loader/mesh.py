@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from loader import abi, attach, bpf, compiler, headers, maps, mounts, programs
@@ -40,10 +41,10 @@ def source_hash() -> str:
 class Mesh:
     """An open mesh. Use `Mesh.load` as the agent, `Mesh.inspect` to look at one that may be dead."""
 
-    def __init__(self, pin_dir: Path, opened: maps.Maps, lock: int | None = None) -> None:
+    def __init__(self, pin_dir: Path, opened: maps.Maps, locks: Sequence[int] = ()) -> None:
         self.pin_dir = pin_dir
         self.maps = opened
-        self._lock = lock
+        self._locks = tuple(locks)
         self.loaded = Loaded(adopted=True, compiled=False, acceleration="not the agent")
         self._progs: dict[str, int] = {}
 
@@ -60,11 +61,12 @@ class Mesh:
         _require_privileges()
         _require_bpffs(pin_dir)
         _make(run_dir)
-        lock = _take_lock(run_dir)
+        locks = [_take_lock(run_dir, run_dir / "agent.lock", os.O_RDWR | os.O_CREAT)]
         try:
+            locks.append(_take_lock(pin_dir, pin_dir, os.O_RDONLY | os.O_DIRECTORY))
             adopted = (pin_dir / "progs").is_dir()
             _require_layout(pin_dir, run_dir / "layout.sha256")
-            mesh = cls(pin_dir, maps.create_all(pin_dir), lock)
+            mesh = cls(pin_dir, maps.create_all(pin_dir), locks)
             for name in ("progs", "links"):
                 (pin_dir / name).mkdir(mode=0o700, exist_ok=True)
             stamp, wanted = run_dir / "programs.sha256", source_hash()
@@ -78,7 +80,8 @@ class Mesh:
             mesh._drop_strangers()
             return mesh
         except BaseException:
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
             raise
 
     def _all_pinned(self) -> bool:
@@ -172,8 +175,8 @@ class Mesh:
         self.maps.close()
         for fd in self._progs.values():
             os.close(fd)
-        if self._lock is not None:
-            os.close(self._lock)
+        for lock in self._locks:
+            os.close(lock)
 
 
 def uninstall(pin_dir: Path) -> None:
@@ -224,15 +227,15 @@ def _require_layout(pin_dir: Path, stamp: Path) -> None:
     stamp.write_text(wanted)
 
 
-def _take_lock(run_dir: Path) -> int:
-    """Only one agent owns a run directory; the lock goes with its process, however that ends."""
+def _take_lock(directory: Path, path: Path, flags: int) -> int:
+    """Only one agent owns a directory of pins and a run directory; a lock goes with its process, however that ends."""
     try:
-        fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise AttachFailed(f"{run_dir}: cannot write there: {error.strerror}: give another one") from error
+        raise AttachFailed(f"{directory}: cannot write there: {error.strerror}: give another one") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)
-        raise AttachFailed(f"{run_dir}: another agent is running with this directory: stop it first") from error
+        raise AttachFailed(f"{directory}: another agent is running with this directory: stop it first") from error
     return fd

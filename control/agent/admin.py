@@ -22,7 +22,7 @@ _PATIENCE_S = 10.0
 
 
 class AdminServer:
-    """Answers until `close`. Only root can connect: the socket's mode is 0600."""
+    """Answers from `start` until `close`. Only root can connect: the socket's mode is 0600."""
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler], flows: log.FlowLog) -> None:
         self._path, self._handlers, self._flows = path, handlers, flows
@@ -37,6 +37,9 @@ class AdminServer:
         finally:
             os.umask(before)
         self._listener.listen(128)
+
+    def start(self) -> None:
+        """Answer from now on; who called before has waited."""
         threading.Thread(target=self._accept, name="admin", daemon=True).start()
 
     def _accept(self) -> None:

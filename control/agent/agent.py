@@ -219,8 +219,7 @@ class Agent:
             if self.ledger.drain() < _FULL_BATCH:
                 self._stop.wait(_TICK_S)
             self._take_trial()
-            has_come = self._has_come if self._survey.problems else None
-            if self._patience.is_due(time.monotonic(), bool(self.problems), has_come):
+            if self._patience.is_due(time.monotonic(), bool(self.problems), self._has_changed):
                 self._guard(self.reconcile)
                 with self._reconciled:
                     self._rounds += 1
@@ -230,8 +229,10 @@ class Agent:
                 next_age = now + min(_AGEING_S, self.opts.flow_interval)
                 self._guard(self.ledger.age)
 
-    def _has_come(self) -> bool:
-        """Tell whether a workload that was missing is here now, or one was lost."""
+    def _has_changed(self) -> bool:
+        """Tell whether a workload that was missing is here now, or one was lost or made anew."""
+        if not self._survey.problems and self.workloads.all_there():
+            return False
         return self._look(self._surveyed) != self._survey
 
     def close(self) -> None:

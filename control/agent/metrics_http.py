@@ -26,7 +26,7 @@ def parse(where: str) -> tuple[str, int]:
 
 
 class MetricsServer:
-    """Answers GET /metrics until `close`; `address` is where it really listens (port 0 asks for any free one)."""
+    """Answers GET /metrics from `start` until `close`; `address` is where it listens (port 0: any free one)."""
 
     def __init__(self, where: str, snapshot: Callable[[], metrics.MetricsSnapshot]) -> None:
         host, port = parse(where)
@@ -63,9 +63,15 @@ class MetricsServer:
             ) from error
         bound = self._server.server_address
         self.address = (str(bound[0]), int(bound[1]))
+        self._started = False
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._started = True
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
     def close(self) -> None:
-        self._server.shutdown()
+        if self._started:
+            self._server.shutdown()  # waits for the loop, so there must be one
         self._server.server_close()
         self._at_work.acquire()  # for good: nobody looks at the agent's maps after this

@@ -2,10 +2,13 @@
 
 import dataclasses
 import ipaddress
+import os
 from pathlib import Path
 
 from control.policy import peers
 from loader.errors import ConfigInvalid
+
+_LONGEST_SOCKET = 107  # unix(7): sun_path has 108, the last one a zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Options:
         """Raise ConfigInvalid for what cannot be, before anything is touched."""
         if not self.config_dir.is_dir():
             raise ConfigInvalid(f"--config {self.config_dir}: not a directory")
+        if len(os.fsencode(self.socket)) > _LONGEST_SOCKET:
+            raise ConfigInvalid(
+                f"--run-dir {self.run_dir}: {self.socket} is longer than {_LONGEST_SOCKET} bytes, which is all that "
+                "the name of a unix socket may have: give a shorter directory"
+            )
         for ip in self.node_ips:
             try:
                 if ipaddress.ip_address(ip) and "%" in ip:

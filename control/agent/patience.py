@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-_LOOK_S = 1.0  # how often workloads that are not there are looked for
+_LOOK_S = 1.0  # how often workloads are looked for: whether they are there, and the same
 _RETRY_S, _RETRY_MAX_S = 1.0, 30.0
 
 
@@ -19,16 +19,16 @@ class Patience:
         """Ask for it: the directory changed, or somebody wants it."""
         self._called.set()
 
-    def is_due(self, now: float, has_problems: bool, has_come: Callable[[], bool] | None) -> bool:
-        """Tell whether to reconcile. `has_come` looks, cheaply, whether what was missing is there; None: nothing is."""
+    def is_due(self, now: float, has_problems: bool, has_changed: Callable[[], bool]) -> bool:
+        """Tell whether to reconcile. `has_changed` looks, cheaply, whether what is on the host is not what it was."""
         if self._called.is_set():
             self._called.clear()
             self._wait = _RETRY_S
         elif has_problems and now >= self._retry_at:
             self._wait = min(_RETRY_MAX_S, self._wait * 2)
-        elif has_come and now >= self._look_at:
+        elif now >= self._look_at:
             self._look_at = now + _LOOK_S
-            if not has_come():
+            if not has_changed():
                 return False
             self._wait = _RETRY_S
         else:

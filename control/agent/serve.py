@@ -30,7 +30,6 @@ def serve(opts: options.Options) -> None:
         signal.signal(number, lambda *_: node.stop())
     signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
     counters = status.Figures(node)
-    node.start()
     with contextlib.ExitStack() as stack:
         stack.callback(node.close)  # last, when nobody asks any more
         handlers: dict[str, admin.Handler] = {
@@ -38,8 +37,16 @@ def serve(opts: options.Options) -> None:
             "set": node.set_switch,
             "reconcile": lambda _: node.reconcile_now(),
         }
-        stack.callback(admin.AdminServer(opts.socket, handlers, node.flows).close)
+        # Both have their addresses before anything is put in force: an agent that does not start changes nothing.
+        servers: list[admin.AdminServer | metrics_http.MetricsServer] = [
+            admin.AdminServer(opts.socket, handlers, node.flows)
+        ]
+        stack.callback(servers[0].close)
         if opts.metrics:
-            stack.callback(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node, counters)).close)
+            servers.append(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node, counters)))
+            stack.callback(servers[1].close)
+        node.start()
+        for server in servers:
+            server.start()
         LOG.info("node %s: %s under policy", node.node, counted(len(node.have["endpoints"]), "workload"))
         node.run()

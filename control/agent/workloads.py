@@ -48,6 +48,7 @@ class Workloads:
         self._attached: dict[int, Where] = {}  # by endpoint id
         # A predecessor may have died between the maps and the hooks: its endpoints by its names, once.
         self._left = {e.id: index for e in known.endpoints.values() if (index := _index(e.interface))}
+        self._cgroups: dict[str, int] = {}  # those of the last survey, and their inodes
         self._refused: dict[tuple[str, int], str] = {}  # cgroup and inode -> why it takes no hooks
 
     def survey(self, workloads: Iterable[model.Workload]) -> Survey:
@@ -58,6 +59,7 @@ class Workloads:
         """
         out = Survey({}, {}, [])
         remembered: dict[Key, Found] = {}
+        self._cgroups = {}
         plain = netns.plain_veths()
         for workload in workloads:
             key = (workload.namespace, workload.name)
@@ -74,6 +76,8 @@ class Workloads:
                 found = kept
             remembered[key] = found
             cgroup, wrong = self._cgroup(workload.cgroup)
+            if cgroup:
+                self._cgroups[cgroup] = _inode(cgroup)
             if wrong:
                 words = f"{wrong}: its packets are under policy, but it gets no short cut and no error at connect"
                 out.problems.append(_problem(workload, words))
@@ -82,6 +86,12 @@ class Workloads:
             out.workloads[key] = dataclasses.replace(workload, netns=found.netns, interface=found.interface)
         self._found, self._before = remembered, {}
         return out
+
+    def all_there(self) -> bool:
+        """Tell, cheaply, whether every workload of the last survey is what and where it was."""
+        return all(found.still_there() for found in self._found.values()) and all(
+            _inode(path) == inode for path, inode in self._cgroups.items()
+        )
 
     def _look(self, key: Key, where: str, interface: str) -> Found:
         old = self._found.get(key)

@@ -131,11 +131,12 @@ class Node(Host):
             ip6=str(self.subnet6[number]),
             interface=interface_name(name),
         )
-        self._plug(pod)
+        self.plug(pod)
         self.pods[name] = pod
         return pod
 
-    def _plug(self, pod: Pod) -> None:
+    def plug(self, pod: Pod) -> None:
+        """Connect a pod that has no interface (any more)."""
         with IPRoute(netns=self.netns) as ipr:
             peer = {"ifname": "eth0", "net_ns_fd": pod.netns}
             ipr.link("add", ifname=pod.interface, kind="veth", peer=peer)

@@ -12,6 +12,7 @@ import pytest
 
 from loader import abi
 from tests.hosts import Node, Pod
+from tests.hosts.wait import wait_until
 from tests.kernel.street import Json, Street, nobody, policy
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +179,41 @@ def test_an_interface_that_vanishes(street: Street, ghost: Pod) -> None:
     assert problem.startswith("policy-ghost.yaml: ")
     assert ghost.interface in problem
     assert street.connect("client", street.ip("server"), 4604) == "EPERM"
+
+
+@pytest.mark.parametrize("lost", ["interface", "cgroup", "namespace"])
+def test_what_vanishes_is_noticed_without_an_edit(street: Street, ghost: Pod, lost: str) -> None:
+    street.mesh.apply("policy-ghost", ghost.workload_yaml())
+    street.enforce(nobody("closed", "ghost", "ingress"))
+    if lost == "interface":
+        street.node.run(["ip", "link", "del", ghost.interface])
+    elif lost == "cgroup":
+        ghost.kill_all()
+        Path(ghost.cgroup).rmdir()
+    else:
+        street.node.remove(ghost)
+    named = {"interface": ghost.interface, "cgroup": ghost.cgroup, "namespace": Path(ghost.netns).name}[lost]
+
+    def problems() -> list[str]:
+        return [p for p in street.mesh.call("status")["problems"] if p.startswith("policy-ghost.yaml: ") and named in p]
+
+    wait_until(problems, f"the missing {lost} is a problem", 5)
+
+
+def test_an_interface_that_is_made_anew_is_under_policy_again(street: Street, ghost: Pod) -> None:
+    street.mesh.apply("policy-ghost", ghost.workload_yaml())
+    street.enforce(nobody("closed", "ghost", "ingress"))
+    before = street.mesh.call("status")["problems"]
+    street.node.run(["ip", "link", "del", ghost.interface])
+    street.node.plug(ghost)
+
+    def hooked() -> bool:
+        words = ["tc", "filter", "show", "dev", ghost.interface, "ingress"]
+        return "sockmesh_from_pod" in street.node.run(words).stdout
+
+    wait_until(hooked, "the new interface has its hooks", 5)
+    assert street.connect("stranger", ghost.ip, 4605, wait=1.0) == "timeout"
+    assert street.mesh.call("status")["problems"] == before
 
 
 def wide(cidrs: int, ports: int, more: int, first_port: int = 1) -> Json:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from loader import abi, record
 from tests.hosts import Mesh, Node
@@ -274,16 +275,43 @@ def test_a_pod_that_vanishes_takes_nobody_with_it(place: Place) -> None:
     place.assert_policy_holds()
 
 
-def test_a_second_agent_on_the_same_directory_is_refused(place: Place) -> None:
-    command = [
-        sys.executable, "-m", "control.cli.main", "agent", "--config", str(place.mesh.config), "--run-dir",
-        str(place.mesh.run_dir), "--pin-dir", str(place.node.pins), "--metrics", "", "--no-self-test",
-    ]  # fmt: skip
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+@pytest.mark.parametrize("shared", ["run-dir", "pin-dir"])
+def test_a_second_agent_on_the_same_directory_is_refused(place: Place, shared: str, tmp_path: Path) -> None:
+    """Two would take each other's events, whichever of the two directories they share."""
+    run_dir = place.mesh.run_dir if shared == "run-dir" else tmp_path
+    second = agent(place, "--run-dir", str(run_dir), "--metrics", "")
     assert second.returncode != 0
     assert len(second.stderr.strip().splitlines()) == 1
     assert "another agent is running" in second.stderr
     place.assert_policy_holds()
+
+
+def test_an_agent_that_cannot_start_puts_nothing_in_force(place: Place, tmp_path: Path) -> None:
+    """On pods that no agent had before: a port that is taken is found before anything is attached."""
+    pod = place.node.pod("fresh")
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "fresh.yaml").write_text(yaml.safe_dump(pod.workload_yaml()))
+    pins = place.node.pins.with_name(place.node.pins.name + "-fresh")
+    place.node.run_record.note("pin", str(pins))
+    elsewhere = ["--config", str(config), "--run-dir", str(tmp_path / "run"), "--pin-dir", str(pins)]
+    refused = agent(place, *elsewhere, "--metrics", "127.0.0.1:9965")  # where the place's agent listens
+    assert refused.returncode == 1 and "Address already in use" in refused.stderr
+    assert not [link.name for link in (pins / "links").iterdir() if not link.name.startswith("tracepoint-")]
+    filters = place.node.run(["tc", "filter", "show", "dev", pod.interface, "ingress"]).stdout
+    assert "sockmesh" not in filters
+    uninstall = [sys.executable, "-m", "control.cli.main", "uninstall", "--pins", "--pin-dir", str(pins)]
+    subprocess.run([*uninstall, "--run-dir", str(tmp_path / "run")], cwd=ROOT, check=True, timeout=60)
+    place.node.remove(pod)
+
+
+def agent(place: Place, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run another agent, which is expected to end by itself; later options stand in for earlier ones."""
+    command = [
+        sys.executable, "-m", "control.cli.main", "agent", "--config", str(place.mesh.config), "--no-self-test",
+        "--pin-dir", str(place.node.pins), *args,
+    ]  # fmt: skip
+    return place.node.run(command, cwd=ROOT, timeout=60, check=False)
 
 
 def test_a_denied_pod_stays_denied_while_its_labels_change(place: Place) -> None:

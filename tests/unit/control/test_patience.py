@@ -5,31 +5,35 @@ import itertools
 from control.agent.patience import Patience
 
 
+def same() -> bool:
+    return False
+
+
 def test_an_edit_is_read_at_once_and_once() -> None:
     patience = Patience()
-    assert not patience.is_due(10.0, has_problems=False, has_come=None)
+    assert not patience.is_due(10.0, has_problems=False, has_changed=same)
     patience.call()
-    assert patience.is_due(10.0, has_problems=False, has_come=None)
-    assert not patience.is_due(10.0, has_problems=True, has_come=None)
+    assert patience.is_due(10.0, has_problems=False, has_changed=same)
+    assert not patience.is_due(10.0, has_problems=True, has_changed=same)
 
 
 def test_what_cannot_be_in_force_is_tried_ever_more_seldom() -> None:
     patience = Patience()
     patience.call()
-    tried = [t / 10 for t in range(2000) if patience.is_due(t / 10, has_problems=True, has_come=None)]
+    tried = [t / 10 for t in range(2000) if patience.is_due(t / 10, has_problems=True, has_changed=same)]
     assert tried[:6] == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0]
     assert {round(later - sooner) for sooner, later in itertools.pairwise(tried[5:])} == {30}
     patience.call()
-    assert patience.is_due(200.0, has_problems=True, has_come=None)
-    assert patience.is_due(201.0, has_problems=True, has_come=None)  # it is quick again after an edit
+    assert patience.is_due(200.0, has_problems=True, has_changed=same)
+    assert patience.is_due(201.0, has_problems=True, has_changed=same)  # it is quick again after an edit
 
 
 def test_a_missing_workload_is_looked_for_each_second() -> None:
     patience, looks = Patience(), []
     patience.call()
     assert patience.is_due(0.0, True, lambda: False)
-    patience.is_due(1.0, True, None)
-    patience.is_due(3.0, True, None)
+    patience.is_due(1.0, True, same)
+    patience.is_due(3.0, True, same)
 
     def look() -> bool:
         looks.append(1)
