@@ -47,25 +47,44 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
   } while (0)
 
 /* Whether the peer's queue has room. A reader on another core makes some in a few microseconds, and the way over TCP
- * costs milliseconds before the direction is back on the short cut, so it is worth a wait: up to a millisecond, and
- * after that a pause of many (`overrun`). */
+ * costs milliseconds before the direction is back on the short cut, so it is worth a wait: up to a millisecond. A server
+ * may have a thousand readers that are slow: long waits take a tenth of a core at most, all together. */
 #define ROOM_BREATHS 2500
+#define SHORT_BREATHS 250
+#define REST_TIMES 9
+BPF_PERCPU_ARRAY(resting, u64, 1); /* until when this core waits but shortly */
 
 static __always_inline int has_room(u64 peer, u32 limit) {
 #ifdef PSOCK_NOT_IN_RMEM
   return queued_bytes(peer) <= limit;
 #else
+  u32 zero = 0;
+  u64 *until = resting.lookup(&zero), since = 0;
+  int room = 0;
+  if (!until)
+    return 0;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < ROOM_BREATHS; i++) {
-    if (queued_bytes(peer) <= limit)
-      return 1;
+  for (int i = 0; i < ROOM_BREATHS; i++) {
+    if (queued_bytes(peer) <= limit) {
+      room = 1;
+      break;
+    }
+    if (i == SHORT_BREATHS) {
+      since = bpf_ktime_get_ns();
+      if (since < *until)
+        return 0;
+    }
     BREATHE();
     BREATHE();
     BREATHE();
     BREATHE();
     BREATHE();
   }
-  return 0;
+  if (since) {
+    u64 now = bpf_ktime_get_ns();
+    *until = now + (now - since) * REST_TIMES;
+  }
+  return room;
 #endif
 }
 

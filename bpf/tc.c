@@ -103,6 +103,10 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     return TC_PASS;
   if (direction == DIRECTION_EGRESS && endpoint_id_by_addr(p->saddr) != id)
     return drop(skb, p, ep, id, direction, DROP_REASON_INVALID_SOURCE_IP, 0);
+  /* A bridge floods what it has no port for: another pod's packet is nothing to judge, and nothing to record. */
+  u32 owner = direction == DIRECTION_INGRESS ? endpoint_id_by_addr(p->daddr) : 0;
+  if (owner && owner != id)
+    return TC_DROP;
   if (p->frag_id && (reason = defragment(p)))
     return drop(skb, p, ep, id, direction, reason, 0);
   if (!p->later_fragment && is_icmp_error(p) && related_allowed(skb, p, &w->inner, l4, id, cfg->generation))

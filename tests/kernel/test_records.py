@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from loader import abi
-from tests.kernel.street import WORLD, Json, Street, matches, mesh_part
+from tests.kernel.street import WORLD, Json, Street, matches, mesh_part, nobody
 
 PORT = 4501
 _TALK = """
@@ -118,6 +118,23 @@ def test_a_connection_without_room_in_the_map_is_on_record_once(street: Street) 
         finally:
             maps.conns.delete_many(fill)
     assert len([f for f in street.mesh.flows()[before:] if of(street, f, client, server, "open")]) == 1
+
+
+def test_a_frame_for_another_pod_is_nobodys_drop(street: Street) -> None:
+    """As a bridge floods it: the address is the server's, the link address leads to the third pod's interface."""
+    street.enforce(nobody("closed", "third", "ingress"))
+    stranger, third = street.node.pods["stranger"], street.node.pods["third"]
+    address = third.run(["cat", "/sys/class/net/eth0/address"]).stdout.strip()
+    server = street.ip("server")
+    stranger.run(["ip", "neigh", "replace", server, "lladdr", address, "dev", "eth0", "nud", "permanent"])
+    try:
+        assert street.connect("stranger", server, PORT, wait=0.5) == "timeout"
+    finally:
+        stranger.run(["ip", "neigh", "del", server, "dev", "eth0"])
+    assert street.connect("stranger", third.ip, PORT, wait=0.5) == "timeout"
+    street.drop(source=stranger.ip, destination=third.ip, port=PORT)
+    wrong = [f for f in street.mesh.flows() if matches(f, stranger.ip, server, PORT) and f["verdict"] == "DROPPED"]
+    assert wrong == []
 
 
 _TALK_FROM = """
