@@ -9,6 +9,7 @@ from loader import abi
 from loader.errors import MeshError
 
 _NSID_UNKNOWN = 0xFFFFFFFF
+_WORDS = {True: "default deny", False: "open"}
 
 
 class NoSuchEndpoint(MeshError):
@@ -25,7 +26,7 @@ class EndpointRow:
     labels: tuple[str, ...]
     ips: tuple[str, ...]
     policy: str  # enforced, or why everything is refused
-    ingress: str  # what happens to a call that no rule names: "open", "default deny"; "" when nothing is in force
+    ingress: str  # a call that no rule names: "open", "default deny", "open, audit: default deny"; "": not in force
     egress: str
     entries: int
     set_id: int
@@ -37,6 +38,7 @@ class EndpointRow:
     cgroup: str
     service_account: str
     hooks: tuple[str, ...]  # pinned links of its cgroup
+    audit: bool = False  # a policy in audit mode selects it: one that only tells what it would refuse
 
     @property
     def in_force(self) -> bool:
@@ -48,10 +50,11 @@ Sets = Mapping[int, "SetFacts"]
 
 @dataclasses.dataclass
 class SetFacts:
-    """How many entries a set has, and what its default entries say by direction."""
+    """How many entries a set has, and what its default entries say by direction: enforced, and with audits enforced."""
 
     entries: int = 0
     defaults: dict[int, int] = dataclasses.field(default_factory=dict)
+    audits: dict[int, int] = dataclasses.field(default_factory=dict)
 
 
 def set_facts(entries: Iterable[tuple[abi.PolicyKey, abi.PolicyValue]]) -> dict[int, SetFacts]:
@@ -60,8 +63,12 @@ def set_facts(entries: Iterable[tuple[abi.PolicyKey, abi.PolicyValue]]) -> dict[
     for key, value in entries:
         facts = out.setdefault(key.set_id, SetFacts())
         facts.entries += 1
-        if not (key.peer_id or key.proto or key.plen) and value.present:
+        if key.peer_id or key.proto or key.plen:
+            continue
+        if value.present:
             facts.defaults[key.direction] = value.verdict
+        if value.audit_present:
+            facts.audits[key.direction] = value.audit_verdict
     return out
 
 
@@ -99,6 +106,7 @@ def _row(id: int, endpoint: abi.Endpoint | None, sets: Sets, names: Names, hooks
         cgroup=known.cgroup,
         service_account=known.service_account,
         hooks=hooks,
+        audit=bool(endpoint and endpoint.flags & abi.EndpointFlag.HAS_AUDIT),
     )
 
 
@@ -115,7 +123,10 @@ def _policy(endpoint: abi.Endpoint | None, facts: SetFacts) -> str:
 def _default(endpoint: abi.Endpoint | None, facts: SetFacts, direction: abi.Direction) -> str:
     if endpoint is None:
         return ""
-    return "default deny" if facts.defaults.get(direction, abi.Verdict.DENY) == abi.Verdict.DENY else "open"
+    enforced = facts.defaults.get(direction, abi.Verdict.DENY)
+    audit = facts.audits.get(direction, enforced)
+    word = _WORDS[enforced == abi.Verdict.DENY]
+    return f"{word}, audit: {_WORDS[audit == abi.Verdict.DENY]}" if audit != enforced else word
 
 
 def _acceleration(endpoint: abi.Endpoint | None) -> str:

@@ -27,6 +27,7 @@ class PolicyRow:
     source: str
     audit_verdict: str  # what would be if policies in audit mode were enforced; "" when there are none
     audit_rule: str
+    audit_source: str
 
 
 def endpoints_by_set(endpoints: Iterable[tuple[int, abi.Endpoint]], names: Names) -> dict[int, tuple[str, ...]]:
@@ -62,10 +63,11 @@ def _row(key: abi.PolicyKey, value: abi.PolicyValue, names: Names, users: dict[i
         port_prefix=f"{key.port}/{key.plen}",
         verdict=_verdict(value.verdict) if value.present else "",
         rank=value.rank,
-        rule=_rule(value.rule_id, value.rank, value.verdict, names) if value.present else "",
+        rule=_rule(value.rule_id, value.rank, value.verdict, names, bool(audited)) if value.present else "",
         source=words.rule_source(names, value.rule_id),
         audit_verdict=_verdict(value.audit_verdict) if audited else "",
         audit_rule=_rule(value.audit_rule_id, value.audit_rank, value.audit_verdict, names) if audited else "",
+        audit_source=words.rule_source(names, value.audit_rule_id) if audited else "",
     )
 
 
@@ -76,10 +78,12 @@ def _verdict(number: int) -> str:
         return f"verdict {number}"
 
 
-def _rule(rule_id: int, rank: int, verdict: int, names: Names) -> str:
+def _rule(rule_id: int, rank: int, verdict: int, names: Names, audited: bool = False) -> str:
     rule = words.rule_word(names, rule_id)
     if rank != abi.Rank.DEFAULT:
         return rule
     if verdict == abi.Verdict.DENY:
         return f"default: {rule} selects the endpoint" if rule else "default: denied"
-    return f"default: {rule}" if rule else "default: no policy selects the endpoint"
+    if rule:
+        return f"default: {rule}"
+    return f"default: no {'enforced ' if audited else ''}policy selects the endpoint"

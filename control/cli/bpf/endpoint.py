@@ -8,13 +8,22 @@ from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.inspect import endpoints, pins, words
 
+_AUDIT = (
+    "; a policy in audit mode is there, too, which only tells what it would refuse (`sockmesh observe --type audit`)"
+)
+
+
+def _policy(row: endpoints.EndpointRow) -> str:
+    return f"{row.policy} + audit" if row.audit else row.policy
+
+
 COLUMNS = (
     Column[endpoints.EndpointRow]("ID", lambda r: str(r.id), right=True),
     Column[endpoints.EndpointRow]("NAME", lambda r: r.name),
     Column[endpoints.EndpointRow]("IDENTITY", lambda r: str(r.identity), right=True),
     Column[endpoints.EndpointRow]("LABELS", lambda r: words.short_labels(r.labels)),
     Column[endpoints.EndpointRow]("IP", lambda r: ", ".join(r.ips)),
-    Column[endpoints.EndpointRow]("POLICY", lambda r: r.policy, style=lambda t: "" if t == "enforced" else "red"),
+    Column[endpoints.EndpointRow]("POLICY", _policy, style=lambda t: "" if t.startswith("enforced") else "red"),
     Column[endpoints.EndpointRow]("INGRESS", lambda r: r.ingress),
     Column[endpoints.EndpointRow]("EGRESS", lambda r: r.egress),
     Column[endpoints.EndpointRow]("ENTRIES", lambda r: str(r.entries), right=True),
@@ -60,7 +69,7 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         "labels": ", ".join(row.labels),
         "service account": row.service_account,
         "addresses": ", ".join(row.ips),
-        "policy": row.policy,
+        "policy": row.policy + (_AUDIT if row.audit else ""),
         "ingress": row.ingress,
         "egress": row.egress,
         "entries": f"{row.entries} in set {row.set_id} (`sockmesh bpf policy get {row.id}`)",

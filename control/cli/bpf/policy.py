@@ -14,8 +14,15 @@ def _verdict(row: policies.PolicyRow) -> str:
 
 
 def _rule(row: policies.PolicyRow) -> str:
-    text = row.rule + (f" ({row.source})" if row.source else "")
-    return text + (f"; audit: {row.audit_verdict} by {row.audit_rule}" if row.audit_verdict else "")
+    """Return the rule, and what policies in audit mode would make of the call where that differs."""
+    parts = [_with_source(row.rule, row.source)] if row.verdict else []
+    if row.audit_verdict:
+        parts.append(f"if audits were enforced: {row.audit_verdict}, {_with_source(row.audit_rule, row.audit_source)}")
+    return "; ".join(parts)
+
+
+def _with_source(rule: str, source: str) -> str:
+    return f"{rule} ({source})" if source else rule
 
 
 _STYLES = {"deny": "red", "allow": "green", "proxy": "cyan"}

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from control.cli.bpf import endpoint as endpoint_command
+from control.cli.bpf import policy as policy_command
 from control.cli.bpf import sock as sock_command
 from control.inspect import (
     addresses,
@@ -191,6 +193,26 @@ def test_what_only_an_audited_policy_says_is_told_apart() -> None:
     rows = policies.rows([(abi.PolicyKey(5, 1, 0, 0, 0, 0), only), (abi.PolicyKey(5, 2, 0, 0, 0, 0), both)], NAMES, {})
     told = {r.peer_word: (r.verdict, r.audit_verdict, r.audit_rule) for r in rows}
     assert told == {"host": ("", "deny", "NetworkPolicy shop/db spec.ingress[0]"), "world": ("allow", "", "")}
+
+
+def test_audit_mode_is_put_in_words_that_contradict_nothing() -> None:
+    """In the columns of `bpf policy` and `bpf endpoint`: what is enforced, and what would be."""
+    audit = {"audit_present": 1, "audit_rule_id": 7}
+    held = {
+        abi.PolicyKey(5, 0, 0, 0, 0, 0): entry(ALLOW, 0, **audit, audit_verdict=DENY),
+        abi.PolicyKey(5, 256, 0, 0, 0, 0): entry(0, 0, present=0, **audit, audit_verdict=ALLOW, audit_rank=1),
+    }
+    rule = next(column for column in policy_command.COLUMNS if column.heading == "RULE")
+    known = "NetworkPolicy shop/db spec.ingress[0]"
+    assert [rule.cell(row) for row in policies.rows(held.items(), NAMES, {})] == [
+        f"default: no enforced policy selects the endpoint; if audits were enforced: deny, default: {known} selects "
+        "the endpoint (db.yaml:4)",
+        f"if audits were enforced: allow, {known} (db.yaml:4)",
+    ]
+    flags = int(abi.EndpointFlag.ENROLLED | abi.EndpointFlag.HAS_AUDIT)
+    (row,) = endpoints.rows([(2, endpoint(flags=flags))], endpoints.set_facts(held.items()), Names(), {})
+    shown = {column.heading: column.cell(row) for column in endpoint_command.COLUMNS}
+    assert (row.in_force, shown["POLICY"], shown["INGRESS"]) == (True, "enforced + audit", "open, audit: default deny")
 
 
 def endpoint(**given: Any) -> abi.Endpoint:
