@@ -5,6 +5,7 @@ reporting what is wrong, so that a parser goes on and finds the next mistake too
 """
 
 import dataclasses
+import difflib
 import ipaddress
 import json
 import re
@@ -111,7 +112,7 @@ class Field:
                 place = Field(
                     node, f"{self.path}.{_short(key)}" if self.path else _short(key), self.report, self.prefix
                 )
-                place.problem(f"unknown key {one_of(sorted(allowed))}")
+                place.problem(f"unknown key{_perhaps(key, allowed)} {one_of(sorted(allowed))}")
         return {k: v for k, v in entries.items() if k in allowed}
 
     def items(self, most: int | None = None) -> "list[Field]":
@@ -179,6 +180,12 @@ class Field:
             self.problem(f"invalid {quote(value)} (neither IPv4-mapped nor with a scope)")
             return None
         return str(address)
+
+
+def _perhaps(key: str, allowed: Collection[str]) -> str:
+    """Return a question for a key that was probably mistyped, or nothing."""
+    near = difflib.get_close_matches(key[:60], sorted(allowed), n=1, cutoff=0.75)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def _short(key: str) -> str:

@@ -70,8 +70,11 @@ def _read_document(document: field.Field) -> Parsed:
     }
     reader = readers.get((api_version, kind))
     if reader is None:
-        known = sorted({name for _, name in parse.KINDS} | {"Workload", "Namespace", "Service"})
-        document.problem(f"unknown kind {field.quote(f'{api_version} {kind}')} {field.one_of(known)}")
+        known = {name: version for version, name in (*parse.KINDS, *readers)}
+        if kind in known:
+            document.problem(f"apiVersion: unknown {field.quote(api_version)} of kind {kind} ({known[kind]})")
+        else:
+            document.problem(f"unknown kind {field.quote(f'{api_version} {kind}')} {field.one_of(sorted(known))}")
         return Parsed(None)
     obj = reader(document)
     return Parsed(obj if document.report.count == before else None)

@@ -34,7 +34,7 @@ EXPECTED: dict[str, list[str]] = {
     "list.yaml": ["must be a mapping, is a list"],
     "no-kind.yaml": ["apiVersion and kind are required"],
     "unknown-kind.yaml": [f'unknown kind "apps/v1 Deployment" {KINDS}'],
-    "wrong-version.yaml": [f'unknown kind "cilium.io/v1 CiliumNetworkPolicy" {KINDS}'],
+    "wrong-version.yaml": ['apiVersion: unknown "cilium.io/v1" of kind CiliumNetworkPolicy (cilium.io/v2)'],
     "list-of-nothing.yaml": ["items: must be a list, is a number"],
     "bad-item.yaml": [
         'items[1].metadata.name: invalid "Not-Fine" (at most 253 lower-case letters, digits, dashes and dots)'

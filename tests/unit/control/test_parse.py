@@ -89,8 +89,8 @@ BAD_CILIUM = {
         "spec.egressDeny[0].authentication: unknown key "
         "(icmps, toCIDR, toCIDRSet, toEndpoints, toEntities, toPorts, toRequires)",
     "  ingress: [{toEndpoints: [{}]}]":
-        "spec.ingress[0].toEndpoints: unknown key (authentication, fromCIDR, fromCIDRSet, fromEndpoints, "
-        "fromEntities, fromRequires, icmps, toPorts)",
+        "spec.ingress[0].toEndpoints: unknown key: did you mean fromEndpoints? (authentication, fromCIDR, fromCIDRSet, "
+        "fromEndpoints, fromEntities, fromRequires, icmps, toPorts)",
     "  egress: [{toCIDRSet: [{cidrGroupRef: x, cidr: 10.0.0.0/8}]}]":
         "spec.egress[0].toCIDRSet[0].cidrGroupRef: not supported yet",
     "  nodeSelector: {}\n  ingress: [{}]": "spec.nodeSelector: not supported yet",
