@@ -38,7 +38,8 @@ def _against(result: Result) -> str:
     if base not in result.samples:
         return ""
     low, high = result.ratio_span(base)
-    return f"{result.ratio(base):.2f}x\n[dim]{low:.2f}-{high:.2f}[/dim]"
+    spread = f"\n[dim]{low:.2f}-{high:.2f}[/dim]" if len(result.samples[base]) > 1 else ""
+    return f"{result.ratio(base):.2f}x{spread}"
 
 
 QUICK = "A quick run: it shows that the bench works, not how fast anything is."
@@ -81,7 +82,8 @@ def as_markdown(results: Mapping[str, Result]) -> str:
         against = ""
         if base in result.samples:
             low, high = result.ratio_span(base)
-            against = f"**{result.ratio(base):.2f}x** ({low:.2f} to {high:.2f})"
+            spread = f" ({low:.2f} to {high:.2f})" if len(result.samples[base]) > 1 else ""
+            against = f"**{result.ratio(base):.2f}x**{spread}"
         goals = ", ".join(f"{goal}{'' if result.reached(goal) else ': **missed**'}" for goal in result.goals)
         lines.append(f"| {result.title} ({result.unit}) | {' | '.join(medians)} | {against} | {goals} |")
     return "\n".join(lines) + "\n"

@@ -19,10 +19,14 @@ SWITCHES: dict[str, tuple[int, int] | None] = {
     "icmp_timeout_s": (1, 3_600),
 }
 
+_SHOWN = {name for name, _, _ in abi.Config.FIELDS if not name.startswith("pad")}
+
 
 def parse(name: str, text: str) -> int:
     """Return a switch's value; raises ConfigInvalid saying what is allowed."""
     name = name.replace("-", "_")
+    if name not in SWITCHES and name in _SHOWN:
+        raise ConfigInvalid(f"config: {name} cannot be set, the agent sees to it ({', '.join(SWITCHES)} can)")
     if name not in SWITCHES:
         raise ConfigInvalid(f"config: unknown switch {name!r} ({', '.join(SWITCHES)})")
     bounds = SWITCHES[name]

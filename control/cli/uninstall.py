@@ -29,9 +29,10 @@ def uninstall(pins: bool, force: bool, pin_dir: Path, run_dir: Path) -> None:
     Run it in the agent's network namespace, after the agent was stopped; packet hooks are on interfaces there.
     """
     if not pins:
-        raise click.UsageError("nothing was removed: --pins says that policy may end on this node")
+        raise click.UsageError("nothing was removed: give --pins to confirm that policy may end on this node")
     if not any((pin_dir / name).exists() for name in ("maps", "progs", "links", "staging")):
-        raise MeshError(f"nothing is pinned under {pin_dir}: there is nothing to remove (or give --pin-dir)")
+        click.echo(f"nothing is pinned under {pin_dir}: there is nothing to remove (another place: --pin-dir)")
+        return
     with _agent_kept_out(run_dir):
         if not force:
             _require_interfaces(Place(pin_dir, run_dir))

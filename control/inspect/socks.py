@@ -96,9 +96,9 @@ def rows(conns: tcp.Conns, names: Names, counts: tcp.Counts, now: int) -> tuple[
     return tuple(sorted(found, key=lambda r: (str(r.destination), str(r.source), r.source.port)))
 
 
-def matching(found: Iterable[SockRow], ip: str, port: int) -> tuple[SockRow, ...]:
-    """Return the connections with that address and port at either end; without an address, with that port."""
-    return tuple(r for r in found if any(e.port == port and (not ip or e.ip == ip) for e in (r.source, r.destination)))
+def matching(found: Iterable[SockRow], text: str) -> tuple[SockRow, ...]:
+    """Return the connections with an end that text means: a port, or what `words.End.is_called` takes."""
+    return tuple(r for r in found if any(str(e.port) == text or e.is_called(text) for e in (r.source, r.destination)))
 
 
 def _state(conn: abi.Conn) -> str:

@@ -79,6 +79,18 @@ def test_only_a_run_that_measures_is_judged(quick: bool, tmp_path: Path) -> None
     assert picture.draw(tmp_path / "bench.png", {"row": row}, about)
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_one_sample_has_no_span(rounds: int) -> None:
+    row = Result("row", "some work", "1/s", [])
+    for _ in range(rounds):
+        row.add(PLAIN, 10.0)
+        row.add(MESH, 11.0)
+    printed = io.StringIO()
+    Console(file=printed, width=160).print(report.as_table({"row": row}))
+    assert ("1.10-1.10" in printed.getvalue()) is (rounds > 1)
+    assert ("(1.10 to 1.10)" in report.as_markdown({"row": row})) is (rounds > 1)
+
+
 def test_unknown_row_is_refused() -> None:
     done = bench("--only", "no-such-row")
     assert done.returncode == 2

@@ -69,15 +69,17 @@ def list_(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
 
 
 @sock.command("get")
-@click.argument("address", metavar="[ADDRESS:]PORT")
+@click.argument("wanted", metavar="END")
 @place_options
 @output_option
-def get(address: str, pin_dir: Path, run_dir: Path, output: str) -> None:
-    """Show the connections with that address and port at either end, in full."""
-    ip, port = _parse(address)
-    rows = socks.matching(_rows(Place(pin_dir, run_dir)), ip, port)
+def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show the connections with END at either end, in full.
+
+    END is [namespace/]name or address, alone or with a port as `list` shows it (shop/web:40212), or a port.
+    """
+    rows = socks.matching(_rows(Place(pin_dir, run_dir)), wanted)
     if not rows:
-        raise MeshError(f"no open TCP connection has {address} at either end (`sockmesh bpf sock list`)")
+        raise MeshError(f"no open TCP connection has {wanted} at either end (`sockmesh bpf sock list`)")
     if output == "json":
         print_json(rows)
         return
@@ -85,13 +87,6 @@ def get(address: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         if number:
             click.echo()
         show_one(row, _facts(row), output)
-
-
-def _parse(address: str) -> tuple[str, int]:
-    ip, _, port = address.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise click.BadParameter(f"{address!r}: say ADDRESS:PORT, [IPV6]:PORT or PORT")
-    return ip.strip("[]"), int(port)
 
 
 def _facts(row: socks.SockRow) -> dict[str, str]:

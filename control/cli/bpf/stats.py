@@ -7,6 +7,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
+from control.flow.summary import counted
 from control.inspect import counters
 from loader import abi
 from loader.errors import MeshError
@@ -64,10 +65,11 @@ _seconds = click.option(
 def list_(interval: float, every: bool, cpus: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
     """List the counters: totals over all CPUs and, over an interval, rates."""
     found = rows(Place(pin_dir, run_dir), interval)
-    if output == "table" and not every:
-        found = tuple(row for row in found if row.total)
+    shown = found if every or output == "json" else tuple(row for row in found if row.total)
     columns = (*_TOTALS, *((_RATE,) if interval else ()), *((_CPUS,) if cpus else ()), _MEANING)
-    show(found, columns, output, "every counter is zero")
+    show(shown, columns, output, "every counter is zero")
+    if shown and len(shown) < len(found):
+        click.echo(f"{counted(len(found) - len(shown), 'counter')} not shown for being zero (--all shows them)")
 
 
 @stats.command("get")

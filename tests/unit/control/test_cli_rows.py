@@ -150,10 +150,12 @@ def test_the_columns_say_when_bytes_over_tcp_are_unknown(count: int | None, text
     assert shown == ["0 B", text, text]  # the first "<-" is of redirected bytes
 
 
-def test_connections_are_found_by_address_and_port_of_either_end() -> None:
+def test_connections_are_found_by_name_address_and_port_of_either_end() -> None:
     rows = (sock(conn()),)
-    for ip, port, hits in (("10.0.0.2", 6379, 1), ("", 40000, 1), ("10.0.0.2", 40000, 0), ("", 80, 0)):
-        assert len(socks.matching(rows, ip, port)) == hits, (ip, port)
+    for text in ("10.0.0.2:6379", "10.0.0.2", "40000", "shop/db:6379", "db", "shop/web", "web:40000"):
+        assert socks.matching(rows, text) == rows, text
+    for text in ("10.0.0.2:40000", "80", "shop/db:40000", "other/db", "d", "10.0.0.20"):
+        assert socks.matching(rows, text) == (), text
 
 
 def test_every_reason_is_explained() -> None:
