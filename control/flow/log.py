@@ -102,6 +102,8 @@ class FlowLog:
     def __init__(self, sinks: Sequence[sink.Sink] = (), node: str = "", recent: int = 4096) -> None:
         self.node = node
         self._sinks = tuple(sinks)
+        for target in self._sinks:
+            target.node = node
         self._batch: list[bytes] = []
         # Blocks, and how many lines each has. Single lines would be freed when thousands more have been made, and the
         # next be made in that memory, which no cache holds any more.

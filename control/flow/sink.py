@@ -1,7 +1,8 @@
 """Where flow lines are written: a file that rotates, or an open stream. Whole lines or none, and never an exception.
 
 A node that runs out of disk must keep its policy and its traffic: a line that cannot be written is counted as lost, the
-first error of a row of them is kept for `status`, and the next batch tries again.
+first error of a row of them is kept for `status`, and the next batch tries again. The next line that can be written
+comes after one that says how many are missing.
 """
 
 import contextlib
@@ -12,13 +13,18 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from control.flow import record
+
 _ATOMIC = 4096  # PIPE_BUF: what a pipe that polls as writable takes without blocking
+_LONGEST = 1 << 16  # bytes of half a line that we take for one of ours
+_BEGINNING = b'{"'
 
 
 class Sink(Protocol):
     """`write` takes whole lines, and the same in one block if there is one; it never raises, nor blocks for long."""
 
     name: str
+    node: str  # for the lines that say what is missing; the flow log sets it
     written: int
     lost: int
     error: str
@@ -28,14 +34,48 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-class FileSink:
-    """A file that is rotated by size: path, path.1 (newer) to path.N (oldest)."""
+class _Counting:
+    """Counts lines, and puts a lost_events line in the place of those that could not be written."""
 
-    def __init__(self, path: str, max_bytes: int = 100_000_000, keep: int = 5, mode: int = 0o600) -> None:
-        self.name = path
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.node = ""
         self.written = 0
         self.lost = 0
         self.error = ""
+        self._untold = 0
+
+    def write(self, lines: Sequence[bytes], block: bytes = b"") -> None:
+        if self._untold and lines:
+            gap = self._gap()
+            done = self._write([gap, *lines], gap + (block or b"".join(lines)))
+            if done:
+                done -= 1
+                self._untold = 0
+        else:
+            done = self._write(lines, block)
+        missed = len(lines) - done
+        self.written += done
+        self.lost += missed
+        self._untold += missed  # what is lost is the end of a batch, so the next one begins where it is missing
+
+    def close(self) -> None:
+        if self._untold and self._write([self._gap()], b""):
+            self._untold = 0
+
+    def _gap(self) -> bytes:
+        return record.line(record.lost(self._untold, record.OBSERVER_QUEUE, self.node, time.time_ns()))
+
+    def _write(self, lines: Sequence[bytes], block: bytes) -> int:
+        """Write lines, or as many of the first as can be; return how many, and set `error`."""
+        raise NotImplementedError
+
+
+class FileSink(_Counting):
+    """A file that is rotated by size: path, path.1 (newer) to path.N (oldest)."""
+
+    def __init__(self, path: str, max_bytes: int = 100_000_000, keep: int = 5, mode: int = 0o600) -> None:
+        super().__init__(path)
         self._max_bytes = max_bytes
         self._limit = max_bytes
         self._keep = keep
@@ -47,7 +87,7 @@ class FileSink:
         except OSError as error:
             self._failed(error)
 
-    def write(self, lines: Sequence[bytes], block: bytes = b"") -> None:
+    def _write(self, lines: Sequence[bytes], block: bytes) -> int:
         """Append all lines, in as many files as their sizes ask for."""
         done = 0
         try:
@@ -71,8 +111,7 @@ class FileSink:
             self.error = ""
         except OSError as error:
             self._failed(error)
-        self.written += done
-        self.lost += len(lines) - done
+        return done
 
     def _append(self, block: bytes, size: int) -> None:
         view = memoryview(block)
@@ -95,7 +134,7 @@ class FileSink:
                 named = None
             if named is not None and (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino):
                 return opened.st_size if stat.S_ISREG(opened.st_mode) else 0
-            self.close()
+            self._shut()
         return self._open()
 
     def _open(self) -> int:
@@ -112,7 +151,24 @@ class FileSink:
         self._limit = self._max_bytes
         if opened.st_size == 0:
             os.fchmod(self._fd, self._mode)  # the umask took bits away
-        return opened.st_size
+        return self._mend(opened.st_size)
+
+    def _mend(self, size: int) -> int:
+        """Cut off the half line that a killed predecessor left, whose events wait in the kernel; return the size."""
+        # Ours is open for appending only: a named pipe that we could read too would never lack a reader.
+        fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            end = os.pread(fd, _LONGEST, max(0, size - _LONGEST))
+        finally:
+            os.close(fd)
+        torn = end[end.rfind(b"\n") + 1 :]
+        if torn.startswith(_BEGINNING) or torn == _BEGINNING[:1]:
+            size -= len(torn)
+            os.ftruncate(self._fd, size)
+        elif torn:
+            self._append(b"\n", size)  # nothing that we wrote, so it is not ours to cut
+            size += 1
+        return size
 
     def _rotate(self) -> int:
         """Shift the old files by one and open a new one. If that is refused, lines are lost: the size is a promise."""
@@ -123,31 +179,32 @@ class FileSink:
             os.replace(self.name, f"{self.name}.1")
         else:
             os.unlink(self.name)
-        self.close()
+        self._shut()
         return self._open()
 
     def _failed(self, error: OSError) -> None:
         self.error = f"{self.name}: {error.strerror or error}"
-        self.close()  # the next batch opens it again: the disk may be back, or the directory
+        self._shut()  # the next batch opens it again: the disk may be back, or the directory
 
     def close(self) -> None:
+        super().close()
+        self._shut()
+
+    def _shut(self) -> None:
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
             self._fd = -1
 
 
-class StreamSink:
-    """A descriptor that is open already, such as standard output; a reader that does not read loses lines, not us time.
+class StreamSink(_Counting):
+    """A descriptor that is open already, such as standard output, and stays so; a slow reader loses lines, not us time.
 
     `patience` is how long batches may wait for room in a row, in seconds; in the long run, half of the time.
     """
 
     def __init__(self, fd: int = 1, name: str = "-", patience: float = 0.05) -> None:
-        self.name = name
-        self.written = 0
-        self.lost = 0
-        self.error = ""
+        super().__init__(name)
         self._fd = fd
         self._patience = self._left = patience
         self._ended = time.monotonic()
@@ -155,7 +212,7 @@ class StreamSink:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
-    def write(self, lines: Sequence[bytes], block: bytes = b"") -> None:
+    def _write(self, lines: Sequence[bytes], block: bytes) -> int:
         begun = time.monotonic()
         deadline = begun + min(self._patience, self._left + begun - self._ended)
         done = 0
@@ -173,8 +230,7 @@ class StreamSink:
             self.error = f"{self.name}: {error.strerror or error}"
         self._ended = time.monotonic()
         self._left = max(0.0, deadline - self._ended)
-        self.written += done
-        self.lost += len(lines) - done
+        return done
 
     def _send(self, data: bytes, deadline: float) -> bytes:
         while data:
@@ -187,9 +243,6 @@ class StreamSink:
             except BlockingIOError:
                 break
         return data
-
-    def close(self) -> None:
-        """The descriptor is not ours: leave it open."""
 
 
 def make(target: str, max_bytes: int = 100_000_000, keep: int = 5, mode: int = 0o600) -> Sink:

@@ -18,6 +18,13 @@ def lines(first: int, last: int) -> list[bytes]:
     return [b"%03d\n" % n for n in range(first, last)]
 
 
+def gap(line: bytes) -> tuple[str, int]:
+    """Return which node says that how many lines are missing."""
+    found = json.loads(line)
+    assert found["lost_events"]["source"] == "OBSERVER_EVENTS_QUEUE"
+    return found.get("node_name", ""), int(found["lost_events"]["num_events_lost"])
+
+
 def read(path: pathlib.Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
@@ -116,8 +123,52 @@ def test_half_a_line_never_stays(path: pathlib.Path, monkeypatch: pytest.MonkeyP
     assert read(path) == b"000\n001\n"
     assert (target.written, target.lost, target.error) == (2, 3, f"{path}: {os.strerror(code)}")
     target.write(lines(5, 6))
-    assert read(path) == b"000\n001\n005\n"
+    *before, told, after = read(path).splitlines(keepends=True)
+    assert (before, gap(told), after) == (lines(0, 2), ("", 3), b"005\n")
     assert (target.written, target.lost, target.error) == (3, 3, "")
+
+
+def test_where_lines_are_missing_a_line_says_how_many(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = sink.FileSink(str(path))
+    flows = log.FlowLog([target], "n1")
+
+    def write(first: int, last: int) -> None:
+        flows.write(lines(first, last))
+        flows.flush()
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write(0, 1)
+    for again in range(2):
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", full)
+            write(1, 3)
+            write(3, 4)
+        if not again:
+            write(4, 6)
+    flows.close()  # no line comes after the second gap
+    first, told, *rest, last = read(path).splitlines(keepends=True)
+    assert ([first, *rest], gap(told), gap(last)) == ([*lines(0, 1), *lines(4, 6)], ("n1", 3), ("n1", 3))
+    assert (target.written, target.lost) == (3, 6)
+
+
+@pytest.mark.parametrize("left", [b"", b"000\n", b"000\n001\n"])
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"flow":{"uuid":"9ec8', b'{"flow":' + b" " * 5000])
+def test_half_a_line_that_a_killed_predecessor_left_is_cut_off(path: pathlib.Path, left: bytes, torn: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(left + torn)
+    target = sink.FileSink(str(path), max_bytes=12)
+    assert read(path) == left
+    target.write(lines(2, 3))
+    assert read(path) == left + b"002\n"
+
+
+def test_what_is_not_ours_is_not_cut_off(path: pathlib.Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"my only letter")
+    sink.FileSink(str(path)).write(lines(0, 1))
+    assert read(path) == b"my only letter\n000\n"
 
 
 def test_a_wrong_path_shows_at_start_and_heals(tmp_path: pathlib.Path) -> None:
@@ -163,8 +214,10 @@ def test_a_stream_nobody_reads_does_not_block_and_gets_whole_lines(pipe: tuple[i
         got += os.read(reader, 1 << 20)
         target.write([])  # what is left of the torn line follows
     assert got == b"".join(long[:written])
+    lost = target.lost
     target.write([b"next\n"])
-    assert (os.read(reader, 100), target.error) == (b"next\n", "")
+    told, after = os.read(reader, 1000).splitlines()
+    assert (gap(told), after, target.error, target.lost) == (("", lost), b"next", "", lost)
 
 
 def test_many_batches_wait_no_longer_than_one(pipe: tuple[int, int]) -> None:
@@ -235,8 +288,8 @@ def test_a_slow_follower_loses_the_oldest_and_is_told() -> None:
     for n in range(5):
         flows.write(lines(n, n + 1))
         flows.flush()
-    gap, *rest = slow.take()
-    parsed = json.loads(gap)
+    told, *rest = slow.take()
+    parsed = json.loads(told)
     parsed.pop("time")
     assert parsed == {"lost_events": {"source": "OBSERVER_EVENTS_QUEUE", "num_events_lost": "2"}, "node_name": "n1"}
     assert rest == lines(2, 5)

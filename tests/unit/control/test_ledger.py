@@ -28,7 +28,7 @@ class Maps:
 class Sink:
     """Keeps lines, and how much of the ring was given back when they came."""
 
-    name, written, lost, error = "test", 0, 0, ""
+    name, node, written, lost, error = "test", "", 0, 0, ""
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
