@@ -75,10 +75,17 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
         pair = judge.denied(entry.saddr, entry.daddr, entry.dport)
         if pair is not None:
             seen.add(tuple_)
+            # Each end that is ours has an entry, of which one is enough: the other end is found by its address.
             egress = entry.direction == abi.Direction.EGRESS
-            src, dst = (entry.endpoint, 0) if egress else (0, entry.endpoint)
+            src = entry.endpoint if egress else _endpoint_at(opened, entry.saddr)
+            dst = _endpoint_at(opened, entry.daddr) if egress else entry.endpoint
             out.append(Doomed(entry.saddr, entry.daddr, entry.sport, entry.dport, src, dst, pair))
     return out
+
+
+def _endpoint_at(opened: Maps, addr: bytes) -> int:
+    ref = opened.endpoint_ips.get(abi.AddrKey(addr))
+    return ref.id if ref else 0
 
 
 def stuck(opened: Maps) -> list[Doomed]:

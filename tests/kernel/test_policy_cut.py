@@ -1,5 +1,7 @@
 """A policy that turns against an open connection cuts it, short-cut or not, in use or not, within a second."""
 
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -100,3 +102,44 @@ def test_a_caller_from_outside_loses_its_connection(street: Street) -> None:
     assert ends[0][1] - edited < WITHIN_S
     assert [by["name"] for by in wait_reset(street, port)["ingress_denied_by"]] == ["closed"]
     street["stranger"].do("s.close()")
+
+
+OUTSIDE = """
+import socket, sys
+if sys.argv[1] == "serve":
+    with socket.create_server((sys.argv[2], 4302)) as listener:
+        end = listener.accept()[0]
+else:
+    end = socket.create_connection((sys.argv[2], 4302), 5)
+end.settimeout(10)
+end.send(b"x")
+end.recv(1)
+print("open", flush=True)
+try:
+    print("alive", end.recv(1))
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_programs_outside_their_pods_cgroups_both_lose_their_connection(street: Street) -> None:
+    """No socket record tells of it, and nobody sends anything: each end must be told by the agent."""
+
+    def outside(pod: str, what: str) -> Any:
+        netns = street.node.pods[pod].netns
+        command = ["nsenter", f"--net={netns}", sys.executable, "-c", OUTSIDE, what, street.ip("server")]
+        return street.node.popen(command, stdout=subprocess.PIPE, text=True)
+
+    programs = [outside("server", "serve")]
+    street.node.pods["server"].wait_listening(4302)
+    programs.append(outside("client", "call"))
+    assert [program.stdout.readline() for program in programs] == ["open\n"] * 2
+    assert not [key for key, _ in connections(street) if 4302 in (key.port0, key.port1)]
+    edited = time.monotonic()
+    street.mesh.apply("policy", nobody("closed-outside", "server", "ingress"))
+    said = [program.communicate(timeout=20)[0].strip() for program in programs]
+    assert set(said) <= {"ConnectionAbortedError", "ConnectionResetError"}
+    assert time.monotonic() - edited < WITHIN_S + 1  # a tick of the watch, and two interpreters that end
+    resets = [flow for flow in street.mesh.flows() if mesh_part(flow)["event"] == "policy_reset"]
+    (record,) = [flow for flow in resets if flow["l4"]["TCP"]["destination_port"] == 4302]
+    assert (record["source"]["pod_name"], record["destination"]["pod_name"]) == ("client", "server")
