@@ -136,18 +136,34 @@ def _query(options: dict[str, Any]) -> query.Query:
     return found
 
 
-def _from_file(path: str) -> Iterator[record.Json]:
-    try:
-        lines = contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}") from None
-    with lines as source:
-        for number, line in enumerate(source, 1):
-            if line.strip():
-                try:
-                    yield query.parse_line(line)
-                except query.NotAFlow as error:
-                    raise click.ClickException(f"{path}: line {number}: {error}") from None
+class _File:
+    """Yields a file's records. Lines that are no JSON are `skipped`, unless no line is: then it is no flow log."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[record.Json]:
+        path, first, found = self._path, "", False
+        try:
+            lines = contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise click.ClickException(f"{path}: {error.strerror}") from None
+        with lines as source:
+            for number, line in enumerate(source, 1):
+                if line.strip():
+                    try:
+                        response = query.parse_line(line)
+                    except query.NotJson as error:
+                        first = first or f"{path}: line {number}: {error}"
+                        self.skipped += 1
+                        continue
+                    except query.NotAFlow as error:
+                        raise click.ClickException(f"{path}: line {number}: {error}") from None
+                    found = True
+                    yield response
+        if first and not found:
+            raise click.ClickException(first)
 
 
 def _wanted(responses: Iterable[record.Json], asked: query.Query) -> Iterator[record.Json]:
@@ -255,15 +271,19 @@ def observe(**options: Any) -> None:
         addresses=not options["ip_translation"],
         paint=_paint if coloured else printer.plain,
     )
-    source: Iterator[record.Json]
-    if options["input_file"]:
-        source = _from_file(options["input_file"])
+    file = _File(options["input_file"]) if options["input_file"] else None
+    source: Iterable[record.Json]
+    if file:
+        source = file
     else:
         server = options["server"] or str(options["run_dir"] / admin_client.SOCKET)
         source = admin_client.stream(server, "observe", asked.params())
     try:
         _print(_told_if_none(_wanted(source, asked), asked), options["output"], style, asked.follow)
         sys.stdout.flush()
+        if file and file.skipped:
+            lines = "1 line that is" if file.skipped == 1 else f"{file.skipped} lines that are"
+            click.echo(f"{options['input_file']}: skipped {lines} not JSON", err=True)
     except KeyboardInterrupt:
         return
     except BrokenPipeError:

@@ -25,6 +25,10 @@ class NotAFlow(ValueError):
     """A line is not JSON, or not a flow record."""
 
 
+class NotJson(NotAFlow):
+    """A line is not JSON: the half of one, say, that a writer left when its machine lost power."""
+
+
 @functools.lru_cache(maxsize=256)
 def _minute_ns(day: str, minute: str) -> int:
     return calendar.timegm(time.strptime(f"{day} {minute}", "%Y-%m-%d %H:%M")) * 10**9
@@ -143,7 +147,7 @@ def parse_line(line: bytes | str) -> Json:
     try:
         response = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise NotAFlow(f"not JSON: {error}") from None
+        raise NotJson(f"not JSON: {error}") from None
     if not isinstance(response, dict):
         raise NotAFlow("not a flow record: a JSON object is expected")
     if "flow" not in response and "verdict" in response:

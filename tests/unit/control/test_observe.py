@@ -207,7 +207,7 @@ def test_bad_values_are_one_line_and_status_2(args: list[str], message: str) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\n{}\nnot json\n", "line 3: not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b"\nnot json\n{\n", "line 2: not JSON: Expecting value: line 1 column 1 (char 0)"),
         (b"[1]\n", "line 1: not a flow record: a JSON object is expected"),
         (b'{"flow":3}\n', "not a flow record: its flow is not an object"),
         (b'{"flow":{"l4":[1]}}\n', "a line is not a flow record"),
@@ -220,6 +220,17 @@ def test_bad_files_are_one_line_and_status_1(tmp_path: pathlib.Path, content: by
     result = run("--input-file", str(path))
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("torn", [b'{"flow":{"uu', b'{"flow":{"uu' + record.line(DROP), b"\0" * 4096, b"\xff"])
+def test_lines_that_are_no_json_are_skipped_and_counted(tmp_path: pathlib.Path, torn: bytes) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(record.line(DROP) + torn.rstrip() + b"\n" + record.line(LOST) + torn)
+    result = run("--input-file", str(path))
+    assert (result.exit_code, result.stdout.splitlines()) == (0, [DROP_LINE, LOST_LINE])
+    assert result.stderr == f"{path}: skipped 2 lines that are not JSON\n"
+    path.write_bytes(torn.rstrip() + b"\n" + record.line(DROP))
+    assert run("--input-file", str(path)).stderr == f"{path}: skipped 1 line that is not JSON\n"
 
 
 def test_a_file_that_is_not_there() -> None:
