@@ -119,6 +119,35 @@ def test_lost_events_are_told_after_those_that_are_there(stage: Stage) -> None:
     assert told["lost_events"] == {"source": "PERF_EVENT_RING_BUFFER", "num_events_lost": "5"}
 
 
+def test_events_lost_while_no_agent_lived_are_told_by_the_next(stage: Stage) -> None:
+    def told(ledger: ledger.Ledger) -> list[str]:
+        stage.sink.lines.clear()
+        ledger.drain()
+        ledger.drain()
+        return [json.loads(line)["lost_events"]["num_events_lost"] for line in stage.sink.lines]
+
+    stage.maps.lost = 5
+    assert told(stage.ledger) == ["5"]
+    stage.maps.lost = 12  # and the agent is killed
+    assert told(stage.start()) == ["7"]
+    assert told(stage.start()) == []
+    stage.maps.lost = 10  # the self-test puts back what it found, which is what nobody tells of
+    assert told(stage.start()) == []
+    stage.maps.lost = 11
+    assert told(stage.start()) == ["1"]
+
+
+def test_an_agent_killed_before_it_told_of_losses_leaves_that_to_the_next(stage: Stage) -> None:
+    stage.maps.lost = 5
+    stage.sink.broken = True
+    with pytest.raises(SystemExit):
+        stage.ledger.drain()
+    stage.sink.broken = False
+    stage.start().drain()
+    (line,) = stage.sink.lines
+    assert json.loads(line)["lost_events"]["num_events_lost"] == "5"
+
+
 def test_an_event_that_is_being_written_comes_with_the_next_look(stage: Stage) -> None:
     stage.ring.put(event(1, type=abi.EventType.OPEN))
     position = stage.ring.put(event(2, type=abi.EventType.OPEN), BUSY)
