@@ -2,6 +2,7 @@
 which get a record now and then.
 """
 
+import dataclasses
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -27,8 +28,8 @@ def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent
     The kernel takes a dead entry for none, and its LRU makes room: those that nobody was told of stay until a quiet
     moment, so that a node with many short connections does not pay twice for each.
     """
-    dead = [(abi.CtKey.unpack(key), abi.CtEntry.unpack(raw)) for key, raw in _dead(opened, config, now)]
-    for key, value in dead:
+    dead = {abi.CtKey.unpack(key): abi.CtEntry.unpack(raw) for key, raw in _dead(opened, config, now)}
+    for key, value in dead.items():
         if not opened.ct.delete(key) or not value.flags & abi.CtFlag.REPORTED:
             continue
         egress = key.direction == abi.Direction.EGRESS
@@ -36,6 +37,10 @@ def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent
         own = endpoint.identity if endpoint else 0
         other_ref = opened.endpoint_ips.get(abi.AddrKey(key.daddr if egress else key.saddr))
         other = other_ref.id if other_ref else 0
+        # The other end's entry, which was not reported: it knows the rule that let the call in there.
+        mirror = dataclasses.replace(key, endpoint=other, direction=int(not key.direction))
+        answer = (dead.get(mirror) or opened.ct.get(mirror)) if other else None
+        other_rule = answer.rule_id if answer else 0
         icmp = key.proto in _ICMP
         yield enforce.blank_event(
             time=value.last_seen, type=int(abi.EventType.CLOSE), hook=int(abi.Hook.AGENT), proto=key.proto,
@@ -43,7 +48,8 @@ def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent
             icmp_type=key.dport & 0xFF if icmp else 0,
             src_endpoint=key.endpoint if egress else other, dst_endpoint=other if egress else key.endpoint,
             src_identity=own if egress else value.peer_identity, dst_identity=value.peer_identity if egress else own,
-            egress_rule=value.rule_id if egress else 0, ingress_rule=0 if egress else value.rule_id,
+            egress_rule=value.rule_id if egress else other_rule,
+            ingress_rule=other_rule if egress else value.rule_id,
             direction=key.direction, verdict=int(abi.Verdict.ALLOW), tx_bytes=value.tx_bytes, rx_bytes=value.rx_bytes,
             duration=value.last_seen - value.created,
         )  # fmt: skip
