@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from control.flow import record, sink
 
+_QUEUES = 16 << 20  # bytes of lines in all followers' queues together
+_MOUTHFUL = 1 << 18  # bytes that a follower takes at once: what it holds itself is in no queue, so nobody drops it
+
 
 @dataclasses.dataclass(frozen=True)
 class SinkStats:
@@ -32,40 +35,60 @@ class FlowLogStats:
 
 
 class Subscription:
-    """One follower's queue. A full one drops its oldest lines and says so, in its place, with a lost_events line."""
+    """One follower's queue. A full one drops its oldest lines and says so, in their place, with a lost_events line."""
 
     def __init__(self, log: "FlowLog", limit: int, notify: Callable[[], None] | None) -> None:
         self._log = log
         self._lines: collections.deque[bytes] = collections.deque()
         self._limit = limit
         self._missed = 0
+        self.size = 0  # bytes that wait
         self._notify = notify
         self._ready = threading.Condition()
         self._closed = False
         self.lost = 0
 
-    def _put(self, lines: Sequence[bytes]) -> int:
-        """Take lines from the writer; return how many were lost by that."""
+    def _put(self, lines: Sequence[bytes], size: int) -> int:
+        """Take lines of `size` bytes from the writer; return how many were lost by that."""
         with self._ready:
             if self._closed:
                 return 0
             self._lines.extend(lines)
-            missed = max(0, len(self._lines) - self._limit)
-            for _ in range(missed):
-                self._lines.popleft()
-            self._missed += missed
-            self.lost += missed
+            self.size += size
+            missed = self._drop(max(0, len(self._lines) - self._limit))
             self._ready.notify_all()
         if self._notify is not None:
             self._notify()
         return missed
 
+    def _trim(self, size: int) -> int:
+        """Drop the oldest lines until no more than `size` bytes wait; return how many those were."""
+        with self._ready:
+            excess, count = self.size - size, 0
+            while excess > 0:
+                excess -= len(self._lines[count])
+                count += 1
+            return self._drop(count)
+
+    def _drop(self, count: int) -> int:
+        for _ in range(count):
+            self.size -= len(self._lines.popleft())
+        self._missed += count
+        self.lost += count
+        return count
+
     def take(self, timeout: float | None = 0.0) -> list[bytes]:
-        """Return all waiting lines; wait `timeout` seconds for the first (None: for ever). Empty: none, or closed."""
+        """Return the oldest waiting lines, or all if they are not too many to hold; the next call has the rest.
+
+        Waits `timeout` seconds for the first (None: for ever). Empty: there is none, or no more will come.
+        """
+        out: list[bytes] = []
         with self._ready:
             self._ready.wait_for(lambda: self._lines or self._missed or self._closed, timeout)
-            out = list(self._lines)
-            self._lines.clear()
+            rest = self.size - _MOUTHFUL
+            while self._lines and (not out or self.size - len(self._lines[0]) >= rest):
+                out.append(self._lines.popleft())
+                self.size -= len(out[-1])
             missed, self._missed = self._missed, 0
         if missed:
             # Old lines went first, so this is where they are missing.
@@ -99,8 +122,11 @@ class Subscription:
 class FlowLog:
     """Collects lines with `write`, hands them on with `flush`: call that once for each batch of events."""
 
-    def __init__(self, sinks: Sequence[sink.Sink] = (), node: str = "", recent: int = 4096) -> None:
+    def __init__(
+        self, sinks: Sequence[sink.Sink] = (), node: str = "", recent: int = 4096, queues: int = _QUEUES
+    ) -> None:
         self.node = node
+        self._queues = queues
         self._sinks = tuple(sinks)
         for target in self._sinks:
             target.node = node
@@ -131,7 +157,8 @@ class FlowLog:
             self._lines += len(batch)
             self._remember(batch, block)
             for subscription in self._subscriptions:
-                self._observers_lost += subscription._put(batch)
+                self._observers_lost += subscription._put(batch, len(block))
+            self._trim()
         for target in self._sinks:
             target.write(batch, block)
 
@@ -143,6 +170,18 @@ class FlowLog:
         self._held += len(lines)
         while self._held - self._recent[0][1] >= self._limit:
             self._held -= self._recent.popleft()[1]
+
+    def _trim(self) -> None:
+        """Hold all queues together to their bytes. The fullest lose first: who keeps up pays for nobody else."""
+        sizes = sorted(subscription.size for subscription in self._subscriptions)
+        room = self._queues
+        for place, size in enumerate(sizes):
+            share = room // (len(sizes) - place)
+            if size > share:
+                for subscription in self._subscriptions:
+                    self._observers_lost += subscription._trim(share)
+                return
+            room -= size
 
     def recent(self) -> list[bytes]:
         """Return the lines that are still in memory, oldest first."""

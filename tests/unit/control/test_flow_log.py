@@ -301,6 +301,39 @@ def test_a_slow_follower_loses_the_oldest_and_is_told() -> None:
     assert flows.stats().observers == 1
 
 
+def test_all_queues_together_have_a_limit_and_the_fullest_lose_first() -> None:
+    flows = log.FlowLog(queues=600)
+    slow, slower, quick = (flows.follow()[1] for _ in range(3))
+    kept: list[bytes] = []
+    sizes: list[int] = []
+    for n in range(1000):
+        flows.write(lines(n, n + 1))
+        flows.flush()
+        sizes.append(slow.size + slower.size + quick.size)
+        kept += quick.take()
+        if n == 979:
+            late = slow.take()
+            assert (gap(late[0]), late[1:]) == (("", slow.lost), lines(slow.lost, 980))
+    assert max(sizes) <= 600 and sizes[979] > 580
+    assert (kept, quick.lost) == (lines(0, 1000), 0)
+    assert slow.take() == lines(980, 1000)
+    late = slower.take()
+    assert (gap(late[0]), late[1:]) == (("", slower.lost), lines(slower.lost, 1000))
+    assert flows.stats().observers_lost == slow.lost + slower.lost
+    assert [queue.size for queue in (slow, slower, quick)] == [0, 0, 0]
+
+
+def test_a_follower_takes_no_more_at_once_than_a_mouthful() -> None:
+    flows = log.FlowLog()
+    _, late = flows.follow()
+    sent = [bytes([65 + n % 26]) * 99_999 + b"\n" for n in range(20)]
+    flows.write(sent)
+    flows.write(huge := bytes(3_000_000) + b"\n")
+    flows.flush()
+    got = [late.take() for _ in range(12)]
+    assert got == [sent[n : n + 2] for n in range(0, 20, 2)] + [[huge], []]
+
+
 def test_following_has_no_gap_and_nothing_twice() -> None:
     flows = log.FlowLog(recent=100_000)
     total = 5000
