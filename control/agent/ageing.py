@@ -2,14 +2,15 @@
 which get a record now and then.
 """
 
+import contextlib
 import dataclasses
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from control import names
 from control.agent import enforce
-from loader import abi, sockdiag
+from loader import abi, bpf, sockdiag
 from loader.maps import Maps
 
 _ICMP = (int(abi.Proto.ICMP), int(abi.Proto.ICMPV6))
@@ -148,14 +149,35 @@ class LongLived:
             yield conn_event(abi.EventType.PERIODIC, key, conn, now, counts)
 
 
+def close_ends(opened: Maps, endpoints: Container[int]) -> None:
+    """Mark every open end of these endpoints closed: their pods are gone, whoever has their ids now.
+
+    The record ends with the other end's close, or with the next look of `abandoned`.
+    """
+    for key, seen in list(opened.conns.items()):
+        if not any(seen.endpoint[side] in endpoints for side in _open_ends(seen)):
+            continue
+        conn = opened.conns.get(key)  # as late as can be: what the other end's hooks write meanwhile is lost
+        if conn is None or conn.cookie != seen.cookie:
+            continue
+        closed = list(conn.closed)
+        for side in _open_ends(conn):
+            closed[side] = int(conn.endpoint[side] in endpoints)
+        with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
+            opened.conns.put(key, dataclasses.replace(conn, closed=(closed[0], closed[1])), bpf.BPF_EXIST)
+
+
+def _open_ends(conn: abi.Conn) -> list[int]:
+    return [side for side in (0, 1) if conn.cookie[side] and not conn.closed[side]]
+
+
 def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:
     """Delete the records of connections whose close nobody reported; yield a CLOSE for each.
 
-    That is: both ends closed in the same instant, or their endpoints were withdrawn while they were open.
+    That is: both ends closed in the same instant, or their pods went, or were withdrawn, while they were open.
     """
     now = time.monotonic_ns()
     here = {key.id for key, _ in opened.endpoints.items()}
     for key, conn in list(opened.conns.items()):
-        open_ends = [s for s in (0, 1) if conn.cookie[s] and not conn.closed[s] and conn.endpoint[s] in here]
-        if not open_ends and opened.conns.delete(key):
+        if not any(conn.endpoint[side] in here for side in _open_ends(conn)) and opened.conns.delete(key):
             yield conn_event(abi.EventType.CLOSE, key, conn, now)

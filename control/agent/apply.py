@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from control import compile as compiler
-from control.agent import bridge, ranges
+from control.agent import ageing, bridge, ranges
 from loader import abi, maps, selftest
 from loader.errors import MapFull
 from loader.record import Record
@@ -63,12 +63,22 @@ def apply(opened: maps.Maps, have: Content, want: compiler.Desired) -> bool:
 
 
 def forgive(opened: maps.Maps, before: Mapping[Record, Record], want: compiler.Desired) -> None:
-    """Forget that programs of an endpoint were caught at reads that bar the short cut, where the pod is another now."""
+    """Forget what was learnt of a pod that is another now, or none: reads that bar the short cut, and open sockets.
+
+    Sockets of a pod that lost its interface can end without a word, and a pod made again under its name has its id, so
+    nobody else would ever take them for closed. To be called before the new pod's programs are attached: until then
+    every end on record is the old pod's.
+    """
+    gone = set()
     for key, value in before.items():
         assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
         new = want["endpoints"].get(key)
         if not isinstance(new, abi.Endpoint) or (new.netns_cookie, new.ifindex) != (value.netns_cookie, value.ifindex):
             opened.caught.delete(key)
+        if not isinstance(new, abi.Endpoint) or new.netns_cookie != value.netns_cookie:
+            gone.add(key.id)
+    if gone:
+        ageing.close_ends(opened, gone)
 
 
 def bump(opened: maps.Maps) -> int:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroute2 import IPRoute
 
 from loader import abi, bpf, programs
 from loader.record import pack_addr
 from tests.hosts import Mesh, Node
 from tests.hosts.wait import wait_until
 from tests.kernel.puppet import Puppet
-from tests.kernel.street import app, matches, nobody, policy
+from tests.kernel.street import app, matches, mesh_part, nobody, policy
 
 CLOSED = policy("closed", "server", ingress=[{"fromEndpoints": [app("client")]}])
 TOO_MANY = 65  # programs of one kind that one cgroup takes: 64 (include/linux/bpf-cgroup.h)
@@ -141,6 +142,58 @@ def test_a_replaced_pod_gets_a_new_try(town: Town) -> None:
         assert town.endpoint("caught")[0] == id
         assert maps.caught.get(abi.EndpointKey(id)) is None
     town.mesh.delete("workload-caught")
+    assert town.mesh.call("reconcile")["problems"] == []
+    town.node.remove(again)
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["agent-there", "agent-away"])
+def test_connections_to_a_pod_made_again_are_over(town: Town, seen: bool) -> None:
+    """Its interface goes first, so that its sockets end without a word; the new pod has its name, and so its id."""
+    name, client = f"fleeting-{seen}".lower(), town.puppets["client"]
+    pod = town.node.pod(name)
+    town.mesh.apply(f"workload-{name}", pod.workload_yaml())
+    assert town.mesh.call("reconcile")["problems"] == []
+    id, _ = town.endpoint(name)
+
+    def left() -> list[abi.Conn]:
+        with town.mesh.open_maps() as maps:
+            return [conn for _, conn in maps.conns.items() if id in conn.endpoint]
+
+    def closes() -> int:
+        events = [mesh_part(flow)["event"] for flow in town.mesh.flows() if matches(flow, destination=pod.ip)]
+        return events.count("close")
+
+    listen = "k = []; s = socket.create_server((ip, 4751), backlog=50)"
+    server = Puppet(pod)
+    server.do(listen, ip=pod.ip)
+    client.do("k = [socket.create_connection((ip, 4751), 5) for _ in range(20)]", ip=pod.ip)
+    server.do("for _ in range(20): k.append(s.accept()[0])")
+    assert len(left()) == 20
+    if not seen:
+        town.mesh.kill()
+    with IPRoute(netns=town.node.netns) as ipr:
+        ipr.link("del", index=ipr.link_lookup(ifname=pod.interface)[0])
+    client.do("for c in k[:10]: c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7)); c.close()")
+    town.node.remove(pod)
+    again = town.node.pod(name)
+    town.mesh.apply(f"workload-{name}", again.workload_yaml())
+    if not seen:
+        town.mesh.start()
+    assert town.mesh.call("reconcile")["problems"] == []
+    assert town.endpoint(name)[0] == id
+    wait_until(lambda: len(left()) == 10, "those that the client had closed are over", 5)
+    assert {sum(conn.closed) for conn in left()} == {1}
+    client.do("for c in k[10:]: c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7)); c.close()")
+    wait_until(lambda: not left(), "the others are over when the client closes them", 5)
+    wait_until(lambda: closes() == 20, "each close is on record, once", 5)
+    Puppet(again).do(listen, ip=again.ip)  # and the new pod's own connections stay on record
+    client.do("c = socket.create_connection((ip, 4751), 5)", ip=again.ip)
+    wait_until(left, "the new connection is on record", 5)
+    town.mesh.call("reconcile")
+    time.sleep(1.5)  # the agent looks for what is over once a second
+    assert [sum(conn.closed) for conn in left()] == [0]
+    client.do("c.close()")
+    town.mesh.delete(f"workload-{name}")
     assert town.mesh.call("reconcile")["problems"] == []
     town.node.remove(again)
 
