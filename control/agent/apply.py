@@ -69,13 +69,14 @@ def forgive(opened: maps.Maps, before: Mapping[Record, Record], want: compiler.D
     nobody else would ever take them for closed. To be called before the new pod's programs are attached: until then
     every end on record is the old pod's.
     """
+    spaces = {value.netns_cookie for value in want["endpoints"].values() if isinstance(value, abi.Endpoint)}
     gone = set()
     for key, value in before.items():
         assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
         new = want["endpoints"].get(key)
         if not isinstance(new, abi.Endpoint) or (new.netns_cookie, new.ifindex) != (value.netns_cookie, value.ifindex):
             opened.caught.delete(key)
-        if not isinstance(new, abi.Endpoint) or new.netns_cookie != value.netns_cookie:
+        if value.netns_cookie not in spaces:  # a pod that only has another name keeps its sockets
             gone.add(key.id)
     if gone:
         ageing.close_ends(opened, gone)

@@ -88,6 +88,23 @@ def test_a_new_name_opens_no_moment(town: Town) -> None:
     assert len(owners) == 3  # nobody's hooks are left
 
 
+def test_a_new_name_ends_no_connection(town: Town) -> None:
+    client, server, ip = town.puppets["client"], town.puppets["server"], town.node.pods["server"].ip
+    server.do("s = socket.create_server((ip, 4713))", ip=ip)
+    client.do("c = socket.create_connection((ip, 4713), 5)", ip=ip)
+    server.do("d = s.accept()[0]")
+
+    def ends() -> list[tuple[int, int]]:
+        with town.mesh.open_maps() as maps:
+            return [conn.closed for key, conn in maps.conns.items() if 4713 in (key.port0, key.port1)]
+
+    assert town.write("server", name="server-renamed") == []
+    assert ends() == [(0, 0)]
+    client.do("c.close()")
+    server.do("d.close(); s.close()")
+    wait_until(lambda: not ends(), "it is over when both have closed it", 5)
+
+
 def test_a_mistake_holds_across_a_restart(town: Town) -> None:
     good = town.endpoint("server")
     for mistake in ({"interface": "vh-nowhere"}, {"netns": "/run/netns/nowhere"}):
@@ -146,10 +163,10 @@ def test_a_replaced_pod_gets_a_new_try(town: Town) -> None:
     town.node.remove(again)
 
 
-@pytest.mark.parametrize("seen", [True, False], ids=["agent-there", "agent-away"])
-def test_connections_to_a_pod_made_again_are_over(town: Town, seen: bool) -> None:
+@pytest.mark.parametrize("how", ["at once", "withdrawn meanwhile", "no agent meanwhile"])
+def test_connections_to_a_pod_made_again_are_over(town: Town, how: str) -> None:
     """Its interface goes first, so that its sockets end without a word; the new pod has its name, and so its id."""
-    name, client = f"fleeting-{seen}".lower(), town.puppets["client"]
+    name, client = how.replace(" ", "-"), town.puppets["client"]
     pod = town.node.pod(name)
     town.mesh.apply(f"workload-{name}", pod.workload_yaml())
     assert town.mesh.call("reconcile")["problems"] == []
@@ -169,15 +186,18 @@ def test_connections_to_a_pod_made_again_are_over(town: Town, seen: bool) -> Non
     client.do("k = [socket.create_connection((ip, 4751), 5) for _ in range(20)]", ip=pod.ip)
     server.do("for _ in range(20): k.append(s.accept()[0])")
     assert len(left()) == 20
-    if not seen:
+    if how == "no agent meanwhile":
         town.mesh.kill()
     with IPRoute(netns=town.node.netns) as ipr:
         ipr.link("del", index=ipr.link_lookup(ifname=pod.interface)[0])
     client.do("for c in k[:10]: c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7)); c.close()")
     town.node.remove(pod)
+    if how == "withdrawn meanwhile":
+        town.mesh.delete(f"workload-{name}")
+        assert town.mesh.call("reconcile")["problems"] == []
     again = town.node.pod(name)
     town.mesh.apply(f"workload-{name}", again.workload_yaml())
-    if not seen:
+    if how == "no agent meanwhile":
         town.mesh.start()
     assert town.mesh.call("reconcile")["problems"] == []
     assert town.endpoint(name)[0] == id
