@@ -138,6 +138,7 @@ enum ct_flag {
   CT_FLAG_CLOSING = 2,
   CT_FLAG_AUDITED = 4,
   CT_FLAG_REPORTED = 8,
+  CT_FLAG_TRACKED = 16,
 };
 
 enum metric {

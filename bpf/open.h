@@ -44,12 +44,21 @@ static __always_inline int far_allows(struct scratch *w, struct conn *c, u32 far
  * which judged the connection's first packets, and the receiver's own hook, so what that one asks is asked here. */
 static __always_inline int straight(struct scratch *w, struct conn *c, u32 generation) {
   u32 far = !w->side, to = far ? c->endpoint[1] : c->endpoint[0];
-  if (!(c->flags & CONN_FLAG_DIRECT))
+  /* The far pod's own hook has let the connection pass: the host translates no address between the two. */
+  u32 let_in = far ? c->judged[1] : c->judged[0];
+  if (!(c->flags & CONN_FLAG_DIRECT) || !let_in)
+    return 0;
+  /* Both ways or none, or a firewall of the host would see half a conversation: the far socket must be known, too. The
+   * handshake's last packet, which makes it known, may go: a host that has not seen it forgets the connection soon, one
+   * that has would wait days for an end that passes it by. */
+  if (!(far ? c->cookie[1] : c->cookie[0]) &&
+      (w->packet.payload || w->packet.tcp_flags & TCP_FIN || (far ? c->packets[0] : c->packets[1]) != 1))
     return 0;
   struct endpoint *receiver = endpoint_by_id(to);
-  if (!receiver || !receiver->ifindex || !(receiver->flags & ENDPOINT_FLAG_ENROLLED))
+  if (!receiver || !receiver->ifindex || !(receiver->flags & ENDPOINT_FLAG_ENROLLED) ||
+      !(receiver->flags & ENDPOINT_FLAG_DIRECT))
     return 0;
-  if ((far ? c->judged[1] : c->judged[0]) != generation && !far_allows(w, c, far, receiver, generation))
+  if (let_in != generation && !far_allows(w, c, far, receiver, generation))
     return 0;
   w->ifindex = receiver->ifindex;
   return held(c, far, &w->packet) ? HOLD : DELIVER;
@@ -79,10 +88,11 @@ static __always_inline int evicted_reply(struct scratch *w, u32 id, u8 direction
   return c && (c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0) != w->side;
 }
 
-/* Whether a pod's socket speaks that sock_ops knows nothing of: when it is open, that hook has been there. */
-static __always_inline int unrecorded(struct scratch *w, const struct ct_entry *e, u8 direction) {
+/* Whether a connection is open that sock_ops knows nothing of. At its own end that hook has been there before the first
+ * packet but SYN; at the other end before anything but SYN-ACK came from there. */
+static __always_inline int unrecorded(struct scratch *w, const struct ct_entry *e, u8 direction, int reply) {
   if (direction != DIRECTION_EGRESS || w->packet.proto != IPPROTO_TCP || w->packet.tcp_flags & (TCP_SYN | TCP_RST) ||
-      e->flags & (CT_FLAG_REPORTED | CT_FLAG_AUDITED | CT_FLAG_CLOSING))
+      e->flags & (CT_FLAG_REPORTED | CT_FLAG_AUDITED | CT_FLAG_TRACKED) || (!reply && e->rx_packets < 2))
     return 0;
   return !conn_of(w, direction);
 }

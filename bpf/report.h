@@ -89,8 +89,8 @@ static __always_inline int pass(struct __sk_buff *skb, u8 direction) {
   return TC_PASS;
 }
 
-/* Put the opening of a connection on record, once. TCP of a pod whose cgroup is ours is left to sock_ops, unless `missed`:
- * its socket is of a process outside that cgroup. Of two ends on this node the one that began it reports. */
+/* Put the opening of a connection on record, once. TCP is left to sock_ops where either pod's cgroup is ours, unless it is
+ * `missed`: the sockets are of processes outside. Of two ends on this node the one that began it reports. */
 static __always_inline void opened(const struct packet *p, const struct ct_key *k, const struct endpoint *ep, u32 id,
                                    struct ct_entry *entry, struct scratch *w, int missed) {
   const struct answer *a = &w->answer;
@@ -103,6 +103,8 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
   }
   u32 dst_id = k->direction == DIRECTION_EGRESS ? endpoint_id_by_addr(k->daddr) : 0;
   struct endpoint *dst = dst_id ? endpoint_by_id(dst_id) : 0;
+  if (dst && dst->flags & ENDPOINT_FLAG_HAS_CGROUP && p->proto == IPPROTO_TCP && !a->audited && !missed)
+    return;
   w->peer_answer.rule_id = 0;
   if (dst) {
     ask_with(&w->decision, &w->peer_answer, dst, DIRECTION_INGRESS, ep->identity, p->proto, p->policy_port);

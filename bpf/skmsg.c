@@ -49,8 +49,8 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
 /* Whether the peer's queue has room. A reader on another core makes some in a few microseconds, and the way over TCP
  * costs milliseconds before the direction is back on the short cut, so it is worth a wait: up to a millisecond. A server
  * may have a thousand readers that are slow: long waits take a tenth of a core at most, all together. */
-#define ROOM_BREATHS 2500
-#define SHORT_BREATHS 250
+#define ROOM_BREATHS 1000
+#define SHORT_BREATHS 100
 #define REST_TIMES 9
 BPF_PERCPU_ARRAY(resting, u64, 1); /* until when this core waits but shortly */
 

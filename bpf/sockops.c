@@ -184,11 +184,13 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     u32 out = 0, in = 0;
     struct ct_entry *ct_out = ct_find(src, dst, sport, dport, e.id[0], DIRECTION_EGRESS);
     if (ct_out) {
+      ct_out->flags |= CT_FLAG_TRACKED;
       fresh.egress_rule = ct_out->rule_id;
       out = ct_out->generation;
     }
     struct ct_entry *ct_in = ct_find(src, dst, sport, dport, e.id[1], DIRECTION_INGRESS);
     if (ct_in) {
+      ct_in->flags |= CT_FLAG_TRACKED;
       fresh.ingress_rule = ct_in->rule_id;
       in = ct_in->generation;
     }
@@ -229,13 +231,14 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
     }
     if (conns.update(&k, &fresh)) {
       count(METRIC_CONNS_MAP_FULL);
-      candidate = 0; /* and the packet hook, which will miss its record, puts it on record */
-    } else {
-      struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
-      if (event) {
-        event_conn(event, &fresh, &k);
-        events.ringbuf_submit(event, EVENT_QUIET);
-      }
+      candidate = 0;
+      if (!active && e.id[0])
+        return 0; /* the end that connected tells of it: still on record, for the event needs no map entry */
+    }
+    struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
+    if (event) {
+      event_conn(event, &fresh, &k);
+      events.ringbuf_submit(event, EVENT_QUIET);
     }
     count(METRIC_CONNECTIONS_OPENED);
   }

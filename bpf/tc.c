@@ -149,7 +149,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       e->generation = generation;
       e->rule_id = a->rule_id;
       e->peer_identity = peer;
-    } else {
+    } else if (p->proto != IPPROTO_TCP || !(p->tcp_flags & (TCP_FIN | TCP_RST))) {
+      /* What ends a connection begins none: the other end's packets would be replies to it. */
       struct ct_entry fresh = {};
       fresh.created = now;
       fresh.generation = generation;
@@ -163,7 +164,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       e = ct.lookup(&k);
     }
   }
-  int missed = !begun && e && unrecorded(w, e, direction);
+  int missed = !begun && e && unrecorded(w, e, direction, reply);
   if (missed) {
     a->rule_id = e->rule_id;
     a->audited = 0;

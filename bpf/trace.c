@@ -15,17 +15,43 @@ struct sys_enter {
   u64 args[6];
 };
 
+/* What the kernel keeps side by side, in one read: these are asked for at each FIONREAD. */
+struct table {
+  u32 max_fds;
+  u32 pad;
+  u64 fd;
+};
+struct ends_of_socket {
+  u64 file;
+  u64 sk;
+};
+
 static __always_inline u64 fd_to_sock(u64 fd) {
+  struct table t = {};
+  struct ends_of_socket s = {};
   u64 files = peek64(bpf_get_current_task(), OFF_TASK_FILES);
   u64 fdt = files ? peek64(files, OFF_FILES_FDT) : 0;
-  if (!fdt || fd >= peek32(fdt, OFF_FDT_MAX))
+#if OFF_FDT_FD == OFF_FDT_MAX + 8
+  if (fdt)
+    bpf_probe_read_kernel(&t, sizeof(t), (void *)(fdt + OFF_FDT_MAX));
+#else
+  t.max_fds = fdt ? peek32(fdt, OFF_FDT_MAX) : 0;
+  t.fd = fdt ? peek64(fdt, OFF_FDT_FD) : 0;
+#endif
+  if (fd >= t.max_fds)
     return 0;
-  u64 file = peek64(peek64(fdt, OFF_FDT_FD) + 8 * fd, 0);
+  u64 file = peek64(t.fd + 8 * fd, 0);
   u64 sock = file ? peek64(file, OFF_FILE_PRIVATE) : 0;
-  /* Not every file is a socket: a socket's own `file` points back. */
-  if (!sock || peek64(sock, OFF_SOCKET_FILE) != file)
+  if (!sock)
     return 0;
-  return peek64(sock, OFF_SOCKET_SK);
+#if OFF_SOCKET_SK == OFF_SOCKET_FILE + 8
+  bpf_probe_read_kernel(&s, sizeof(s), (void *)(sock + OFF_SOCKET_FILE));
+#else
+  s.file = peek64(sock, OFF_SOCKET_FILE);
+  s.sk = peek64(sock, OFF_SOCKET_SK);
+#endif
+  /* Not every file is a socket: a socket's own `file` points back. */
+  return s.file == file ? s.sk : 0;
 }
 
 static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int *side) {
@@ -183,39 +209,30 @@ int enter_fcntl(struct sys_enter *s) {
 #define FIONREAD 0x541B
 #define FIONBIO 0x5421
 
-/* Programs that ask do so after each read, so who asked is looked up anew only every few milliseconds (4 ticks of the
- * kernel's clock), by process and descriptor. A descriptor that became another connection meanwhile is noticed at its next
- * question. A slot is one word, so that no two cores see half of it: process, descriptor, time. */
+/* Programs that ask do so after each read: the cookies of connections that are known to be asked about. */
 #define ASKED_SLOTS 1024
 BPF_ARRAY(asked, u64, ASKED_SLOTS);
-
-static __always_inline int asked_just_now(u64 fd) {
-  u32 process = bpf_get_current_pid_tgid() >> 32, slot = (process * 31 + fd) & (ASKED_SLOTS - 1);
-  u64 is = ((u64)process << 20 | fd) << 22 | (bpf_jiffies64() >> 2 & 0x3fffff);
-  u64 *was = asked.lookup(&slot);
-  if (!was || fd >> 20)
-    return 0;
-  if (*was == is)
-    return 1;
-  *was = is;
-  return 0;
-}
 
 /* A socket in the sockhash answers FIONREAD with one of its two queues. On a kernel where that is the redirected bytes,
  * the packet hook sees to it that no byte of TCP waits in the socket of a program that asks (bpf/enrol.h), from the
  * first question on. Where it is TCP's bytes (before 6.14), such a program stays off the short cut. */
 static __always_inline int asks(u64 fd) {
-  if (asked_just_now(fd))
-    return 0;
+  u64 sk = fd_to_sock(fd), cookie = sk ? peek64(sk, OFF_SKC_COOKIE) : 0;
+  if (!cookie)
+    return 0; /* no socket, or none that sock_ops has met */
 #ifdef PSOCK_NOT_IN_RMEM
   return mark(fd, ACCEL_REASON_COUNTS, 0, 1);
 #else
+  u32 slot = cookie & (ASKED_SLOTS - 1);
+  u64 *known = asked.lookup(&slot);
+  if (!known || *known == cookie)
+    return 0;
   struct conn_key k ALIGNED = {};
   int side = 0;
-  u64 sk = fd_to_sock(fd);
-  struct conn *c = sk ? sock_to_conn(sk, &k, &side) : 0;
-  if (!c || (side ? c->asks[1] : c->asks[0]))
+  struct conn *c = sock_to_conn(sk, &k, &side);
+  if (!c)
     return 0;
+  *known = cookie;
   if (side)
     c->asks[1] = 1;
   else

@@ -171,6 +171,7 @@ class CtFlag(enum.IntFlag):
     CLOSING = 2  # FIN or RST seen
     AUDITED = 4
     REPORTED = 8  # an OPEN event was emitted by tc, so the agent emits the CLOSE
+    TRACKED = 16  # sock_ops has a record of the connection, or had one
 
 
 class Metric(enum.IntEnum):

@@ -90,8 +90,35 @@ def test_a_process_inside_it_is_on_record_once(street: Street, family: int) -> N
     assert len([f for f in street.mesh.flows()[before:] if of(street, f, client, server, "open")]) == 1
 
 
+@pytest.mark.parametrize(("client_in", "server_in"), [(False, True), (True, False), (False, False)])
+def test_one_opening_wherever_the_programs_are(street: Street, client_in: bool, server_in: bool) -> None:
+    """Both pods' cgroups are ours; either program, or both, may run outside."""
+    client, server = street.ip("client"), street.ip("server")
+    run = {True: lambda name: street.node.pods[name], False: lambda name: street.node}
+    words = {
+        True: lambda name, *args: [sys.executable, "-c", *map(str, args)],
+        False: lambda name, *args: stranger_in(street, name)(*args),
+    }
+    before = len(street.mesh.flows())
+    street.mesh.call("set", tcp_close_timeout_s="1")
+    echo = run[server_in]("server").popen(words[server_in]("server", _ECHO, server, PORT), stdout=-1)
+    try:
+        assert echo.stdout is not None and echo.stdout.readline() == b"ready\n"
+        run[client_in]("client").run(words[client_in]("client", _TALK, server, PORT))
+        echo.wait(10)
+        street.mesh.wait_flow(
+            lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "close"),
+            "the record of its end", 30,
+        )  # fmt: skip
+    finally:
+        echo.kill()
+        street.mesh.call("set", tcp_close_timeout_s="10")
+    events = [mesh_part(f)["event"] for f in street.mesh.flows()[before:] if matches(f, client, server, PORT)]
+    assert sorted(events) == ["close", "open"]
+
+
 def test_a_connection_without_room_in_the_map_is_on_record_once(street: Street) -> None:
-    """The 65,537th: its opening is told by the packet hook, which misses what sock_ops could not write."""
+    """The 65,537th."""
     server, client = street.ip("server"), street.ip("client")
     room = abi.MAP_BY_NAME["conns"].max_entries
     with street.mesh.open_maps() as maps:
