@@ -193,7 +193,8 @@ class Agent:
                 LOG.warning("%s", problem)
         for problem in self.problems:
             if problem not in problems:
-                LOG.info("mended: %s", problem)
+                still = any((p.file, p.path) == (problem.file, problem.path) for p in problems)
+                LOG.info("%s: %s", "no longer, but another" if still else "mended", problem)
         self.problems = problems
 
     def _enforce(self) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -139,6 +140,43 @@ def test_a_shaped_interface_is_not_passed_by() -> None:
             assert made.crossed(pair) >= ROUNDS
             pair.close()
             made.close()
+
+
+def test_a_connection_that_the_host_translates_goes_where_the_host_says() -> None:
+    """Routed pods, as some network plugins make them, and a rule that sends one pod's port to another pod."""
+    with Node("dnat") as node:
+        pods = [node.pod(name) for name in ("client", "named", "meant")]
+        client, named, meant = pods
+        for pod in pods:
+            with IPRoute(netns=pod.netns) as ipr:
+                index = ipr.link_lookup(ifname="eth0")[0]
+                for other in pods:
+                    if other is not pod:
+                        ipr.route("add", dst=f"{other.ip}/32", gateway=node.gateway, oif=index)
+        node.run(["sh", "-c", "for i in /proc/sys/net/ipv4/conf/*/send_redirects; do echo 0 >$i; done"])
+        chain = f"type nat hook prerouting priority -100; ip daddr {named.ip} tcp dport 80 dnat to {meant.ip}:8080"
+        node.run(["nft", "-f", "-"], input=f"table ip n {{ chain pre {{ {chain}; }} }}")
+        with Mesh(node):
+            echo = meant.popen([sys.executable, "-c", _ECHO, meant.ip])
+            meant.wait_listening(8080)
+            client.run([sys.executable, "-c", _TALK, named.ip])
+            assert echo.wait(10) == 0
+
+
+_ECHO = """
+import socket, sys
+with socket.create_server((sys.argv[1], 8080)) as listener:
+    peer, _ = listener.accept()
+    while data := peer.recv(100):
+        peer.sendall(data)
+"""
+_TALK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 80), 5) as s:
+    for _ in range(50):
+        s.sendall(b"hello")
+        assert s.recv(5) == b"hello"
+"""
 
 
 def test_an_edit_of_policy_neither_stalls_nor_leaks(bench: Bench, family: int) -> None:
