@@ -154,8 +154,9 @@ def test_a_connection_that_the_host_translates_goes_where_the_host_says() -> Non
                     if other is not pod:
                         ipr.route("add", dst=f"{other.ip}/32", gateway=node.gateway, oif=index)
         node.run(["sh", "-c", "for i in /proc/sys/net/ipv4/conf/*/send_redirects; do echo 0 >$i; done"])
-        chain = f"type nat hook prerouting priority -100; ip daddr {named.ip} tcp dport 80 dnat to {meant.ip}:8080"
-        node.run(["nft", "-f", "-"], input=f"table ip n {{ chain pre {{ {chain}; }} }}")
+        rule = f"ip daddr {named.ip} tcp dport 80 dnat to {meant.ip}:8080"
+        chain = f"chain pre {{\ntype nat hook prerouting priority -100\n{rule}\n}}"
+        node.run(["nft", "-f", "-"], input=f"table ip n {{\n{chain}\n}}\n")
         with Mesh(node):
             echo = meant.popen([sys.executable, "-c", _ECHO, meant.ip])
             meant.wait_listening(8080)

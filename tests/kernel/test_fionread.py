@@ -26,6 +26,8 @@ for _ in range(int(sys.argv[2])):
                 data = c.recv(50)
             except BlockingIOError:
                 break
+            except ConnectionResetError:  # the client leaves with a byte unread
+                data = b""
             open_ = bool(data)
             if not open_:
                 break
@@ -33,8 +35,11 @@ for _ in range(int(sys.argv[2])):
             left = struct.unpack("i", fcntl.ioctl(c, termios.FIONREAD, bytes(4)))[0]
         if have >= 100:
             have -= 100
-            c.send(b"o")
-            c.send(b"k")
+            try:
+                c.send(b"o")
+                c.send(b"k")
+            except (ConnectionResetError, BrokenPipeError):
+                open_ = False
     epoll.close()
     c.close()
 """
