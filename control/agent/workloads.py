@@ -79,7 +79,7 @@ class Workloads:
             if cgroup:
                 self._cgroups[cgroup] = _inode(cgroup)
             if wrong:
-                words = f"{wrong}: its packets are under policy, but it gets no short cut and no error at connect"
+                words = f"{wrong} (its packets are under policy, but it gets no short cut and no error at connect)"
                 out.problems.append(_problem(workload, words))
             direct = found.facts.ifindex in plain
             out.facts[key] = dataclasses.replace(found.facts, has_cgroup=bool(cgroup), direct=direct)
