@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from loader import abi
+from tests.hosts import Host
 from tests.kernel.street import WORLD, Json, Street, matches, mesh_part, nobody
 
 PORT = 4501
@@ -94,17 +95,20 @@ def test_a_process_inside_it_is_on_record_once(street: Street, family: int) -> N
 def test_one_opening_wherever_the_programs_are(street: Street, client_in: bool, server_in: bool) -> None:
     """Both pods' cgroups are ours; either program, or both, may run outside."""
     client, server = street.ip("client"), street.ip("server")
-    run = {True: lambda name: street.node.pods[name], False: lambda name: street.node}
-    words = {
-        True: lambda name, *args: [sys.executable, "-c", *map(str, args)],
-        False: lambda name, *args: stranger_in(street, name)(*args),
-    }
+
+    def program(name: str, inside: bool, *args: object) -> tuple[Host, list[str]]:
+        if inside:
+            return street.node.pods[name], [sys.executable, "-c", *map(str, args)]
+        return street.node, stranger_in(street, name)(*args)
+
     before = len(street.mesh.flows())
     street.mesh.call("set", tcp_close_timeout_s="1")
-    echo = run[server_in]("server").popen(words[server_in]("server", _ECHO, server, PORT), stdout=-1)
+    where, words = program("server", server_in, _ECHO, server, PORT)
+    echo = where.popen(words, stdout=-1)
     try:
         assert echo.stdout is not None and echo.stdout.readline() == b"ready\n"
-        run[client_in]("client").run(words[client_in]("client", _TALK, server, PORT))
+        where, words = program("client", client_in, _TALK, server, PORT)
+        where.run(words)
         echo.wait(10)
         street.mesh.wait_flow(
             lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "close"),
