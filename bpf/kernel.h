@@ -76,12 +76,15 @@ static __always_inline u32 redirected_bytes(u64 sk) {
   return walked_bytes(sk, 0);
 }
 
-/* Bytes that wait in this socket's receive queues, both kinds. From 6.14 on sk_rmem_alloc counts redirected bytes; before
- * that the psock's list is walked, and a list longer than the walk counts as full. */
+/* Bytes that wait in a socket whose TCP queue was just seen empty. From 6.14 on sk_rmem_alloc counts redirected bytes. Of
+ * the kernels before, some count and some do not, so the psock's list is walked, too, and the larger figure is right on
+ * each; a list longer than the walk counts as full. */
 static __always_inline u32 queued_bytes(u64 sk) {
   u32 bytes = peek32(sk, OFF_SK_RMEM);
 #ifdef PSOCK_NOT_IN_RMEM
-  bytes += walked_bytes(sk, 0x3fffffff);
+  u32 walked = walked_bytes(sk, 0x3fffffff);
+  if (walked > bytes)
+    return walked;
 #endif
   return bytes;
 }

@@ -215,12 +215,12 @@ BPF_ARRAY(asked, u64, ASKED_SLOTS);
 
 /* A socket in the sockhash answers FIONREAD with one of its two queues. On a kernel where that is the redirected bytes,
  * the packet hook sees to it that no byte of TCP waits in the socket of a program that asks (bpf/enrol.h), from the
- * first question on. Where it is TCP's bytes (before 6.14), such a program stays off the short cut. */
+ * first question on. Where it is TCP's bytes (kernels before 2026), such a program stays off the short cut. */
 static __always_inline int asks(u64 fd) {
   u64 sk = fd_to_sock(fd), cookie = sk ? peek64(sk, OFF_SKC_COOKIE) : 0;
   if (!cookie)
     return 0; /* no socket, or none that sock_ops has met */
-#ifdef PSOCK_NOT_IN_RMEM
+#ifdef PSOCK_NOT_IN_FIONREAD
   return mark(fd, ACCEL_REASON_COUNTS, 0, 1);
 #else
   u32 slot = cookie & (ASKED_SLOTS - 1);

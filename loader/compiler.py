@@ -52,16 +52,28 @@ def flags(pin_dir: Path, kernel: btf.Btf) -> list[str]:
         raise FeatureUnsupported(f"this kernel's BTF has no {error.args[0]}") from error
     if not redirect_is_charged(kernel):
         out.append("-DPSOCK_NOT_IN_RMEM")
+    if not fionread_counts(kernel):
+        out.append("-DPSOCK_NOT_IN_FIONREAD")
     return out
 
 
 def redirect_is_charged(kernel: btf.Btf) -> bool:
     """Return whether sk_rmem_alloc counts redirected bytes, as it does from 6.14 on.
 
-    BTF does not show it, so the release decides; elsewhere the psock's queue is walked, which is right on all kernels.
+    BTF does not show it, so the release decides; elsewhere the psock's queue is walked, which is right on all kernels,
+    also on older stable ones that count (Debian 12's 6.1 does).
     """
     match = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return bool(match) and (int(match[1]), int(match[2])) >= (6, 14)  # type: ignore[index]
+
+
+def fionread_counts(kernel: btf.Btf) -> bool:
+    """Return whether FIONREAD on a socket in a sockhash tells of redirected bytes: it reads this field, made for it."""
+    try:
+        kernel.field("sk_psock", "msg_tot_len")
+    except KeyError:
+        return False
+    return True
 
 
 def _import_bcc() -> Any:
