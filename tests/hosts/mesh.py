@@ -133,9 +133,11 @@ class Mesh:
                         self._seen.append(response["flow"])
         return self._seen
 
-    def wait_flow(self, wanted: Callable[[Json], object], what: str = "a flow record", timeout: float = 10.0) -> Json:
-        """Return the first flow record that `wanted` accepts, waiting for it."""
-        return wait_until(lambda: next((f for f in self.flows() if wanted(f)), None), what, timeout) or {}
+    def wait_flow(
+        self, wanted: Callable[[Json], object], what: str = "a flow record", timeout: float = 10.0, since: int = 0
+    ) -> Json:
+        """Return the first flow record that `wanted` accepts, waiting for it; the first `since` ones do not count."""
+        return wait_until(lambda: next((f for f in self.flows()[since:] if wanted(f)), None), what, timeout) or {}
 
     def kill(self) -> None:
         """kill -9: what is pinned stays in force."""

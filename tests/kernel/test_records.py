@@ -12,6 +12,7 @@ from tests.hosts import Host
 from tests.kernel.street import WORLD, Json, Street, matches, mesh_part, nobody
 
 PORT = 4501
+_HOUR = 3600 * 1_000_000_000
 _TALK = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as s:
@@ -61,9 +62,8 @@ def test_a_process_outside_its_pods_cgroup_is_on_record(street: Street, family: 
         street.node.run([str(word) for word in talk])
         echo.wait(10)
         close = street.mesh.wait_flow(
-            lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "close"),
-            "the record of its end", 30,
-        )  # fmt: skip
+            lambda flow: of(street, flow, client, server, "close"), "the record of its end", 30, since=before
+        )
     finally:
         echo.kill()
         street.mesh.call("set", tcp_close_timeout_s="10")
@@ -84,10 +84,7 @@ def test_a_process_inside_it_is_on_record_once(street: Street, family: int) -> N
     street["client"].do("a.recv(5); a.close()")
     street["server"].do("b.recv(1); b.close(); s.close()")
     client = street.ip("client", family)
-    street.mesh.wait_flow(
-        lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "close"),
-        "the record of its end",
-    )
+    street.mesh.wait_flow(lambda flow: of(street, flow, client, server, "close"), "the record of its end", since=before)
     assert len([f for f in street.mesh.flows()[before:] if of(street, f, client, server, "open")]) == 1
 
 
@@ -128,7 +125,7 @@ def test_a_connection_without_room_in_the_map_is_on_record_once(street: Street) 
     with street.mesh.open_maps() as maps:
         ours = next(key.id for key, _ in maps.endpoints.items())
         blank = dataclasses.replace(
-            abi.Conn.unpack(bytes(abi.Conn.SIZE)), opened=time.monotonic_ns(), cookie=(1, 0), endpoint=(ours, 0)
+            abi.Conn.unpack(bytes(abi.Conn.SIZE)), opened=time.monotonic_ns() + _HOUR, cookie=(1, 0), endpoint=(ours, 0)
         )
         fill = {abi.ConnKey(bytes(12) + n.to_bytes(4, "big"), bytes(16), 1, 2): blank for n in range(room)}
         here = {key for key, _ in maps.conns.items()}
@@ -143,8 +140,7 @@ def test_a_connection_without_room_in_the_map_is_on_record_once(street: Street) 
             street["server"].do("b, _ = s.accept(); b.recv(5); b.close(); s.close()")
             street["client"].do("a.recv(1); a.close()")
             street.mesh.wait_flow(
-                lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "open"),
-                "the record of its opening",
+                lambda flow: of(street, flow, client, server, "open"), "the record of its opening", 60, since=before
             )
         finally:
             maps.conns.delete_many(fill)

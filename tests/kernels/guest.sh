@@ -1,8 +1,7 @@
 #!/bin/sh
-# Runs inside the emulated machine: mounts what a node has, runs the command and leaves its output and status in $1.
+# Runs inside the emulated machine: mounts what a node has, runs $1/command and leaves its output and status in $1.
 # The root file system is the host's, seen read-only; /tmp, /run and the checkout are writable and forgotten at the end.
 out=$1 checkout=$2
-shift 2
 exec >"$out/guest.log" 2>&1
 mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
 mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
@@ -25,7 +24,7 @@ echo "kernel $(uname -r), $(nproc) cores, $(awk '/MemTotal/ {print int($2 / 1024
 	"up for $(cut -d' ' -f1 /proc/uptime) s"
 PATH=$checkout/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH PYTHONDONTWRITEBYTECODE=1 SOCKMESH_REQUIRE_KERNEL=1 SOCKMESH_EMULATED=1 HOME=/tmp LC_ALL=C.UTF-8
-"$@"
+sh "$out/command"
 status=$?
 sync
 echo $status >"$out/status"

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from loader import abi
 from tests.kernel.look import data, unsent
 from tests.kernel.pairs import Pair
 
@@ -61,10 +62,13 @@ def option(level: int, which: int, value: int | bytes = 1) -> Prepare:
 
 
 def wait_in(pair: Pair, sender: socket.socket, size: int, start: int = 0) -> str:
-    """Send bytes that then wait at the other end, sent by short cut if the pair has one."""
+    """Send bytes that then wait at the other end, sent by short cut if the pair has one.
+
+    It has none any more where FIONREAD does not know redirected bytes and a program has asked.
+    """
     before = pair.redirected(sender)
     assert sender.send(data(size, start)) == size
-    if before:
+    if before and abi.AccelReason.COUNTS not in pair.record().marked:
         assert pair.redirected(sender) == before + size, f"the bytes went over TCP: {pair.record()}"
     return f"{size}, unsent {unsent(sender)}"
 

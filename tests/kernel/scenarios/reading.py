@@ -31,11 +31,16 @@ def peek(p: Pair, see: See) -> None:
 small_buffer = option(socket.SOL_SOCKET, socket.SO_RCVBUF, 40000)
 
 
+def fill(p: Pair) -> None:
+    """Send more than the short cut takes, in few messages: before 6.14 their number has a bound of its own."""
+    for start in range(0, 50000, 2000):
+        assert p.a.send(data(2000, start)) == 2000
+
+
 @prepared(small_buffer)
 def peek_at_bytes_that_came_both_ways(p: Pair, see: See) -> None:
     """With its queue half full, a reader gets the rest over TCP; it must be able to peek at all of it."""
-    for start in range(0, 50000, 1000):
-        assert p.a.send(data(1000, start)) == 1000
+    fill(p)
     see("unsent", unsent(p.a))
     see("peek", recv(p.b, 60000, socket.MSG_PEEK))
     see("read", receive(p.b, 50000) == data(50000))
@@ -43,8 +48,7 @@ def peek_at_bytes_that_came_both_ways(p: Pair, see: See) -> None:
 
 @prepared(small_buffer)
 def read_bytes_that_came_both_ways(p: Pair, see: See) -> None:
-    for start in range(0, 50000, 1000):
-        assert p.a.send(data(1000, start)) == 1000
+    fill(p)
     see("unsent", unsent(p.a))
     see("read", receive(p.b, 50000) == data(50000))
     see("poll", events(p.b))
@@ -53,8 +57,7 @@ def read_bytes_that_came_both_ways(p: Pair, see: See) -> None:
 
 @prepared(small_buffer)
 def reset_with_bytes_that_came_both_ways(p: Pair, see: See) -> None:
-    for start in range(0, 50000, 1000):
-        assert p.a.send(data(1000, start)) == 1000
+    fill(p)
     see("unsent", unsent(p.a))
     reset(p.a)
     see("state", state(p.b, "CLOSE"))
@@ -63,8 +66,7 @@ def reset_with_bytes_that_came_both_ways(p: Pair, see: See) -> None:
 
 @prepared(small_buffer)
 def close_with_bytes_that_came_both_ways(p: Pair, see: See) -> None:
-    for start in range(0, 50000, 1000):
-        assert p.a.send(data(1000, start)) == 1000
+    fill(p)
     p.a.close()
     see("state", state(p.b, "CLOSE_WAIT"))
     see("rest", ending(p.b))
@@ -87,7 +89,8 @@ def peek_offset_with_waiting_bytes(p: Pair, see: See) -> None:
 
 @cold
 def peek_offset_asked_for_before(p: Pair, see: See) -> None:
-    p.b.setsockopt(socket.SOL_SOCKET, 42, 0)
+    with contextlib.suppress(OSError):  # TCP knows it from 6.9 on
+        p.b.setsockopt(socket.SOL_SOCKET, 42, 0)
     p.warm_up()
     peek_offset_with_waiting_bytes(p, see)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.look import LONG, arrived, data, events, recv, send, so_error, state, unsent
 from tests.kernel.pairs import Pair, receive
 from tests.kernel.scenarios import See, bar, cold, scenario, wait_in
@@ -179,7 +179,7 @@ def signal_when_readable(p: Pair, see: See) -> None:
 def _read_while_woken_for_space(p: Pair, see: See) -> None:
     """A blocking read at `b` sleeps on when the wake-up was for a writer."""
     p.b.setblocking(True)
-    p.b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 60, 0))
+    p.b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(60 * PATIENCE), 0))
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.append(recv(p.b, 10)))
     reader.start()
@@ -193,7 +193,7 @@ def _read_while_woken_for_space(p: Pair, see: See) -> None:
             sent -= len(receive(p.a, min(65536, sent)))
     see("unsent", unsent(p.b))
     see("send", send(p.a, b"hello"))
-    reader.join(70)
+    reader.join(70 * PATIENCE)
     see("read", got)
 
 
