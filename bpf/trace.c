@@ -15,43 +15,15 @@ struct sys_enter {
   u64 args[6];
 };
 
-/* What the kernel keeps side by side, in one read: these are asked for at each FIONREAD. */
-struct table {
-  u32 max_fds;
-  u32 pad;
-  u64 fd;
-};
-struct ends_of_socket {
-  u64 file;
-  u64 sk;
-};
-
 static __always_inline u64 fd_to_sock(u64 fd) {
-  struct table t = {};
-  struct ends_of_socket s = {};
   u64 files = peek64(bpf_get_current_task(), OFF_TASK_FILES);
   u64 fdt = files ? peek64(files, OFF_FILES_FDT) : 0;
-#if OFF_FDT_FD == OFF_FDT_MAX + 8
-  if (fdt)
-    bpf_probe_read_kernel(&t, sizeof(t), (void *)(fdt + OFF_FDT_MAX));
-#else
-  t.max_fds = fdt ? peek32(fdt, OFF_FDT_MAX) : 0;
-  t.fd = fdt ? peek64(fdt, OFF_FDT_FD) : 0;
-#endif
-  if (fd >= t.max_fds)
+  if (!fdt || fd >= peek32(fdt, OFF_FDT_MAX))
     return 0;
-  u64 file = peek64(t.fd + 8 * fd, 0);
+  u64 file = peek64(peek64(fdt, OFF_FDT_FD) + 8 * fd, 0);
   u64 sock = file ? peek64(file, OFF_FILE_PRIVATE) : 0;
-  if (!sock)
-    return 0;
-#if OFF_SOCKET_SK == OFF_SOCKET_FILE + 8
-  bpf_probe_read_kernel(&s, sizeof(s), (void *)(sock + OFF_SOCKET_FILE));
-#else
-  s.file = peek64(sock, OFF_SOCKET_FILE);
-  s.sk = peek64(sock, OFF_SOCKET_SK);
-#endif
   /* Not every file is a socket: a socket's own `file` points back. */
-  return s.file == file ? s.sk : 0;
+  return sock && peek64(sock, OFF_SOCKET_FILE) == file ? peek64(sock, OFF_SOCKET_SK) : 0;
 }
 
 static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int *side) {

@@ -47,6 +47,7 @@ class Btf:
         self._offsets = [0]
         self._structs: dict[int, int] = {}  # string offset -> type id, for structs and unions
         self._enums: dict[int, int] = {}  # the same for enums
+        self._functions: dict[int, int] = {}  # and for functions
         position, end = header + type_off, header + type_off + type_len
         unpack = struct.Struct("<III").unpack_from
         while position < end:
@@ -56,6 +57,8 @@ class Btf:
                 self._structs.setdefault(name, len(self._offsets))
             elif kind == _ENUM and name:
                 self._enums.setdefault(name, len(self._offsets))
+            elif kind == _FUNC:
+                self._functions.setdefault(name, len(self._offsets))
             self._offsets.append(position)
             fixed, each = _EXTRA.get(kind, (0, 0))
             position += 12 + fixed + each * vlen
@@ -98,17 +101,21 @@ class Btf:
                     return int(value)
         raise KeyError(f"enum {enum_name}: {wanted}")
 
-    def _find_struct(self, name: str) -> int:
+    def _find(self, kind: str, ids: Mapping[int, int], name: str) -> int:
         wanted = b"\0" + name.encode() + b"\0"
         start = self._strings
         while True:
             at = self._blob.find(wanted, start)
             if at < 0:
-                raise KeyError(f"struct {name}")
-            type_id = self._structs.get(at + 1 - self._strings)
+                raise KeyError(f"{kind} {name}")
+            type_id = ids.get(at + 1 - self._strings)
             if type_id is not None:
                 return type_id
             start = at + 1
+
+    def function(self, name: str) -> int:
+        """Return the id of a function, by which a program calls it; raises KeyError if the kernel tells of none."""
+        return self._find("function", self._functions, name)
 
     def _member(self, type_id: int, wanted: str) -> tuple[int, int, int] | None:
         """Return (type, bit offset, bit size) of a member, looking through anonymous structs and unions."""
@@ -130,7 +137,7 @@ class Btf:
 
     def field(self, struct_name: str, path: str) -> Field:
         """Return where `path` ("a.b.c") lies in a struct; raises KeyError if the kernel has no such member."""
-        type_id, total, bits = self._find_struct(struct_name), 0, 0
+        type_id, total, bits = self._find("struct", self._structs, struct_name), 0, 0
         for part in path.split("."):
             found = self._member(self._strip(type_id), part)
             if found is None:

@@ -6,6 +6,7 @@ then the programs or the error; compiler and verifier write to standard error. T
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loader import bpf, btf, headers, programs
+from loader import bpf, btf, headers, loads, programs
 from loader.errors import FeatureUnsupported, MeshError, PackageMissing, ProgramRejected
 
 _INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"\s*$', re.MULTILINE)
@@ -54,6 +55,8 @@ def flags(pin_dir: Path, kernel: btf.Btf) -> list[str]:
         out.append("-DPSOCK_NOT_IN_RMEM")
     if not fionread_counts(kernel):
         out.append("-DPSOCK_NOT_IN_FIONREAD")
+    if loads.supported(kernel):
+        out += ["-DDIRECT_LOADS", f"-DRDONLY_CAST_CALL={loads.CALL}"]
     return out
 
 
@@ -111,11 +114,20 @@ def compile_all(pin_dir: Path, header_tree: Path, only: set[str] | None = None) 
         module = bcc.BPF(text=source(directory, file), cflags=cflags)
         for spec in specs:
             _say(f"the kernel refused bpf/{file}:{spec.function}")
+            _mend(bcc, module, spec.function, kernel)
             function = module.load_func(spec.function, int(spec.type), None, int(spec.attach))
             bpf.pin(function.fd, staging / spec.function)
             tags[spec.function] = bpf.prog_info(function.fd)[2]
         module.cleanup()
     return tags
+
+
+def _mend(bcc: Any, module: Any, function: str, kernel: btf.Btf) -> None:
+    """Put the calls that C could not write into a compiled function, where bcc keeps it until it loads it."""
+    instructions = module.dump_func(function)
+    if loads.is_marked(instructions):
+        where = bcc.lib.bpf_function_start(module.module, function.encode())
+        ctypes.memmove(where, loads.mend(instructions, kernel.function(loads.FUNCTION)), len(instructions))
 
 
 def _say(failure: str) -> None:
