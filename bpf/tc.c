@@ -115,7 +115,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   u64 now = bpf_ktime_get_ns();
   u32 generation = cfg->generation;
   struct ct_key k ALIGNED;
-  struct ct_entry *e;
+  struct ct_entry *e, *old = 0;
   int reply = 1;
   /* A SYN begins a connection; it answers none, whatever was on its tuple before. */
   int begins = p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
@@ -126,8 +126,10 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     ct_key_forward(&k, id, direction, p);
     e = ct.lookup(&k);
     if (e && (ct_expired(e, p->proto, now, cfg) ||
-              (e->flags & CT_FLAG_CLOSING && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)))
-      e = 0; /* a new connection on an old tuple */
+              (e->flags & CT_FLAG_CLOSING && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN))) {
+      old = e; /* a new connection on an old tuple */
+      e = 0;
+    }
   }
 
   if (!e && evicted_reply(w, id, direction)) {
@@ -158,10 +160,12 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       fresh.rule_id = a->rule_id;
       fresh.last_seen = now;
       begun = 1;
-      if (ct.update(&k, &fresh))
-        count(METRIC_CT_INSERT_FAILED); /* this packet was allowed; its reply may not find the entry */
       count(METRIC_CT_CREATED);
-      e = ct.lookup(&k);
+      if (old)
+        *old = fresh; /* a client that calls again and again comes back to its ports: half the price of an update */
+      else if (ct.update(&k, &fresh))
+        count(METRIC_CT_INSERT_FAILED); /* this packet was allowed; its reply may not find the entry */
+      e = old ? old : ct.lookup(&k);
     }
   }
   int missed = !begun && e && unrecorded(w, e, direction, reply);

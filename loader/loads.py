@@ -1,7 +1,9 @@
-"""Loads from kernel memory without a call. From 6.17 on `bpf_rdonly_cast(address, 0)` names any address read-only memory,
-and a program may then load from it with one instruction, which gives 0 where nothing is mapped; each
-bpf_probe_read_kernel it stands for costs ten times as much. It is a kernel function and not a helper, so C as bcc
-compiles it can only call a number that no helper has, and the instructions are mended before they are loaded.
+"""Loads from kernel memory without a call.
+
+From 6.17 on `bpf_rdonly_cast(address, 0)` names any address read-only memory, and a program may then load from it with
+one instruction, which gives 0 where nothing is mapped; the bpf_probe_read_kernel it stands for costs ten times as much.
+It is a kernel function and no helper, so what bcc makes of C can only call a number that no helper has, and the
+instructions are mended before they are loaded.
 """
 
 import os

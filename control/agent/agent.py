@@ -12,7 +12,7 @@ import watchfiles
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import apply, enforce, ledger, options, patience, state, switches, trial, workloads
+from control.agent import apply, enforce, ledger, options, patience, priority, state, switches, trial, workloads
 from control.flow import log as flow_log
 from control.flow import sink
 from control.source import directory
@@ -22,6 +22,7 @@ from loader.errors import MapFull, MeshError
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.02
 _FULL_BATCH = 4096  # events of one look: fewer wait for the next, because each look has a price of its own
+_MANY = 1024  # events of one look: the loop was kept from its turn, or should have more of them
 _AGEING_S = 5.0
 
 
@@ -216,11 +217,18 @@ class Agent:
         watcher.start()
         self.ledger.reset_stuck()
         next_age = time.monotonic()
+        own = self._patience.loop = priority.Priority()
         while not self._stop.is_set():
-            if self.ledger.drain() < _FULL_BATCH:
+            found = self.ledger.drain()
+            if found >= _MANY:
+                own.step_up()
+            else:
+                own.stand_back()
+            if found < _FULL_BATCH:
                 self._stop.wait(_TICK_S)
             self._take_trial()
             if self._patience.is_due(time.monotonic(), bool(self.problems), self._has_changed):
+                own.step_up()
                 self._guard(self.reconcile)
                 with self._reconciled:
                     self._rounds += 1

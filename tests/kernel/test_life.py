@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import yaml
 
 from loader import abi, record
 from tests.hosts import Mesh, Node
+from tests.hosts.wait import wait_until
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import Json, app, matches, mesh_part, nobody, policy
 
@@ -127,6 +129,14 @@ def test_a_dead_agent_leaves_policy_and_short_cut_in_force(place: Place, short_c
     place.mesh.wait_flow(lambda flow: flow["verdict"] == "DROPPED" and matches(flow, port=4510), "what happened then")
     assert place.connect("third", "server", 4511) == "EPERM"
     place.mesh.wait_flow(lambda flow: flow["verdict"] == "DROPPED" and matches(flow, port=4511), "what happens now")
+
+
+def test_an_agent_that_has_nothing_to_do_stands_back(place: Place) -> None:
+    agent = place.mesh.agent
+    assert agent is not None
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, agent.pid) == 19, "the agent's loop to stand back")
+    others = {int(task.name) for task in Path(f"/proc/{agent.pid}/task").iterdir()} - {agent.pid}
+    assert {os.getpriority(os.PRIO_PROCESS, task) for task in others} == {os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 def test_a_restarted_agent_adopts(place: Place, short_cut: int) -> None:
