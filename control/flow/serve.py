@@ -34,6 +34,7 @@ def _following(flows: log.FlowLog, asked: query.Query, matcher: query.Matcher, i
     recent, subscription = flows.follow()
     with subscription:
         yield _chosen(recent, asked, matcher)
+        del recent  # a follower may stay for days, and the ring has long gone on
         while True:
             lines = subscription.take(idle_s)
             if not lines and subscription.closed:
