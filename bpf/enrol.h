@@ -163,11 +163,13 @@ static __always_inline void withdraw_marked(struct conn *c) {
 }
 
 #define HOLD_LIMIT_NS 30000000000ull
+#define HOLD_END_NS 1000000000ull /* an end that nobody waits for any more is sent for five seconds only, from 10 ms on */
 
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
- * takes a short read for an empty queue (epoll(7)) would never come back for them. TCP sends the packet again. A reader
- * that stays away for half a minute gets TCP's own ways: its peer must not take it for dead. */
+ * takes a short read for an empty queue (epoll(7)) would never come back for them. Nor must the end of the stream: a
+ * splice would take it for the end of all bytes. TCP sends the packet again. A reader that stays away for half a minute,
+ * or a second at the end, gets TCP's own ways: its peer must not take it for dead. */
 static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
   if (!(own ? c->enrolled[1] : c->enrolled[0]))
     return 0;
@@ -176,7 +178,7 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
       withdraw(c, own);
     return 0;
   }
-  if (!p->payload)
+  if (!p->payload && !(p->tcp_flags & TCP_FIN))
     return 0;
   u64 since = own ? c->held[1] : c->held[0];
   if (!psock_has_data(own ? c->sock[1] : c->sock[0])) {
@@ -185,13 +187,13 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
     else if (since)
       c->held[0] = 0;
     /* The peer redirects nothing while bytes it sent over TCP are on their way, so this needs no second look at it. */
-    if ((own ? c->asks[1] | c->marked[1] : c->asks[0] | c->marked[0]) ||
-        !peek64(own ? c->sock[1] : c->sock[0], OFF_TP_RECEIVED))
+    if (p->payload && ((own ? c->asks[1] | c->marked[1] : c->asks[0] | c->marked[0]) ||
+                       !peek64(own ? c->sock[1] : c->sock[0], OFF_TP_RECEIVED)))
       withdraw(c, own);
     return 0;
   }
   u64 now = bpf_ktime_get_ns();
-  if (since && now - since > HOLD_LIMIT_NS)
+  if (since && now - since > (p->payload ? HOLD_LIMIT_NS : HOLD_END_NS))
     return 0;
   if (!since && own)
     c->held[1] = now;

@@ -74,6 +74,16 @@ def reset_peek_and_empty_read(p: Pair, see: See) -> None:
 
 
 @scenario
+def end_behind_waiting_bytes(p: Pair, see: See) -> None:
+    see("waiting", wait_in(p, p.a, 3000))
+    p.a.shutdown(socket.SHUT_WR)
+    see("poll", events(p.b))
+    see("rest", ending(p.b))
+    see("poll", events(p.b))
+    see("state", state(p.b, "CLOSE_WAIT"))
+
+
+@scenario
 def close_with_waiting_bytes(p: Pair, see: See) -> None:
     see("waiting", wait_in(p, p.a, 3000))
     p.a.close()

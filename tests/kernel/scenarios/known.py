@@ -15,6 +15,8 @@ PEEKS = "peeks, or shuts down and waits for its peer's state"
 IS_RESET = "is reset by its peer"
 SENDS_AFTER_RESET = "sends after its peer's reset"
 BLOCKS_AGAIN = "is set back to blocking"
+POLLS_END = "polls for its peer's end (POLLRDHUP) with bytes unread"
+SPLICES_NOW = "splices now, with redirected bytes waiting"
 SETS_OPTIONS = "sets SO_RCVLOWAT, SO_PEEK_OFF, SO_TIMESTAMP or TCP_INQ now"
 DISCARDS = "discards by MSG_TRUNC, or reads by MSG_OOB"
 URGENT = "is sent an urgent byte (MSG_OOB)"
@@ -180,6 +182,16 @@ KNOWN = {
         "The short cut's read knows no such flag; the first who asks is told that nothing is there, in other words.",
         (DISCARDS,),
         {0: ("urgent: EINVAL", "urgent: EAGAIN")},
+    ),
+    "end_behind_waiting_bytes": Known(
+        "The end is held back while redirected bytes wait: a splice would take it for the end of them, too.",
+        (POLLS_END,),
+        {1: ("poll: IN+OUT+RDNORM+RDHUP", "poll: IN+OUT+RDNORM")},
+    ),
+    "splice_of_waiting_bytes_after_the_peers_end": Known(
+        "A splice does not see redirected bytes, so the agent resets the connection; the end is held back meanwhile.",
+        (SPLICES_NOW,),
+        {1: ("splice: 3000", "splice: EAGAIN"), 2: ("rest: b''", "rest: 3000 bytes 2f8bd24469f6")},
     ),
     "urgent_byte_asked_for_with_waiting_bytes": Known(
         _STUCK,

@@ -8,7 +8,7 @@ import struct
 
 from tests.kernel.look import data, name, recv, send, short, unsent
 from tests.kernel.pairs import Pair, receive
-from tests.kernel.scenarios import See, cold, option, prepared, scenario
+from tests.kernel.scenarios import See, cold, option, prepared, scenario, wait_in
 
 SO_TIMESTAMPING, WHEN_ACKNOWLEDGED = 37, 0x10 | 1 << 9 | 1 << 7 | 1 << 11  # software, TX_ACK, OPT_ID, OPT_TSONLY
 
@@ -81,5 +81,20 @@ def splice_from_the_socket_before_bytes(p: Pair, see: See) -> None:
     see("unsent", unsent(p.a))
     see("splice", os.splice(p.b.fileno(), outer, 5000, flags=os.SPLICE_F_NONBLOCK))
     see("read", short(os.read(inner, 5000)))
+    os.close(inner)
+    os.close(outer)
+
+
+@scenario
+def splice_of_waiting_bytes_after_the_peers_end(p: Pair, see: See) -> None:
+    """Whatever a splice says, it is never that the stream has ended before its bytes."""
+    see("waiting", wait_in(p, p.a, 3000))
+    p.a.shutdown(socket.SHUT_WR)
+    inner, outer = os.pipe()
+    try:
+        see("splice", os.splice(p.b.fileno(), outer, 5000, flags=os.SPLICE_F_NONBLOCK))
+    except OSError as error:
+        see("splice", name(error))
+    see("rest", recv(p.b, 5000))
     os.close(inner)
     os.close(outer)
