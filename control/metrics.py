@@ -45,6 +45,7 @@ class MetricsSnapshot:
     endpoints: int = 0
     policy_revision: int = 0
     config_problems: int = 0
+    hooks_restored: int = 0
     acceleration: bool = False
     agent_rss_bytes: int = 0
     node: str = ""
@@ -180,6 +181,10 @@ def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
         ("agent_resident_memory_bytes", "Memory of the agent's process.", snapshot.agent_rss_bytes),
     ):  # fmt: skip
         yield core.GaugeMetricFamily(f"sockmesh_{name}", text, value=value)
+    yield core.CounterMetricFamily(
+        "sockmesh_hooks_restored", "Interfaces whose packet filters somebody else took off, and which were put back.",
+        value=snapshot.hooks_restored,
+    )  # fmt: skip
     if snapshot.node:
         yield core.InfoMetricFamily("sockmesh_node", "The node this agent serves.", value={"node": snapshot.node})
 

@@ -1,7 +1,7 @@
 """Attaches programs, so that they stay when the agent dies and are replaced without a gap when it comes back.
 
-cgroup and tracepoint programs hang on pinned links (kernel 5.7 and 5.15) whose program is exchanged in place; packet
-filters on a fixed handle of clsact, which the kernel replaces in one step; the sockhash holds its program itself.
+cgroup and tracepoint programs hang on pinned links (kernel 5.7 and 5.15) whose program is exchanged in place; the
+sockhash holds its program itself; packet filters are loader.filters'.
 """
 
 import contextlib
@@ -10,15 +10,8 @@ import os
 import struct
 from pathlib import Path
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from loader import bpf, mounts, programs
-from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported
-
-PARENT = {programs.Target.INGRESS: 0xFFFFFFF2, programs.Target.EGRESS: 0xFFFFFFF3}
-_CLSACT = 0xFFFF0000
-_HANDLE, _PRIORITY, _ETH_P_ALL = 0x5A, 0x5A, 3
+from loader.errors import CgroupFailed, FeatureUnsupported
 
 
 def link_path(pin_dir: Path, owner: str, function: str) -> Path:
@@ -104,32 +97,6 @@ def tracepoint(pin_dir: Path, spec: programs.ProgramSpec, prog: int) -> None:
 
 def sockhash(fd: int, prog: int) -> None:
     bpf.attach(fd, prog, int(programs.AttachType.SK_MSG_VERDICT))
-
-
-def filters(interface: str, ifindex: int, progs: dict[programs.Target, tuple[str, int]]) -> None:
-    """Put our filters on an interface, replacing ours in one step each; raises AttachFailed."""
-    try:
-        with IPRoute() as ipr:
-            try:
-                ipr.tc("add", "clsact", ifindex)
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise
-            for target, (name, fd) in progs.items():
-                ipr.tc(
-                    "replace-filter", "bpf", ifindex, handle=_HANDLE, fd=fd, name=name, parent=PARENT[target],
-                    direct_action=True, prio=_PRIORITY, protocol=_ETH_P_ALL,
-                )  # fmt: skip
-    except NetlinkError as error:
-        raise AttachFailed(f"interface {interface}: cannot attach filters: {os.strerror(error.code)}") from error
-
-
-def remove_filters(ifindex: int) -> None:
-    """Take our filters off an interface; one that is gone is no error."""
-    with IPRoute() as ipr:
-        for parent in PARENT.values():
-            with contextlib.suppress(NetlinkError):
-                ipr.tc("del-filter", "bpf", ifindex, handle=_HANDLE, parent=parent, prio=_PRIORITY, protocol=_ETH_P_ALL)
 
 
 def remove_links(pin_dir: Path, owner: str) -> None:

@@ -11,10 +11,10 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from loader import abi, attach, bpf, compiler, headers, maps, mounts, programs
+from loader import abi, attach, bpf, compiler, filters, headers, maps, mounts, programs
 from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported, LayoutMismatch, MeshError, PrivilegeMissing
 
 ATTACH_CAPABILITIES = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
@@ -47,6 +47,7 @@ class Mesh:
         self._locks = tuple(locks)
         self.loaded = Loaded(adopted=True, compiled=False, acceleration="not the agent")
         self._progs: dict[str, int] = {}
+        self._filters: dict[programs.Target, int] = {}  # the ids of those that hang on interfaces
 
     @classmethod
     def inspect(cls, pin_dir: Path) -> "Mesh":
@@ -76,6 +77,7 @@ class Mesh:
                 mesh._promote()
                 stamp.write_text(wanted)
             mesh._progs = {spec.function: bpf.get(pin_dir / "progs" / spec.function) for spec in programs.PROGRAMS}
+            mesh._filters = {t: bpf.prog_info(mesh._progs[name])[1] for t, name in programs.FILTERS.items()}
             mesh.loaded = Loaded(adopted, fresh, mesh._attach_shared(replace=fresh))
             mesh._drop_strangers()
             return mesh
@@ -125,14 +127,8 @@ class Mesh:
         Raises AttachFailed; when it is a CgroupFailed the packet filters hang, and no hook of the cgroup does.
         """
         owner = f"endpoint-{id}"
-        attach.filters(
-            interface, ifindex,
-            {
-                spec.target: (f"sockmesh_{spec.function}", self._progs[spec.function])
-                for spec in programs.PROGRAMS
-                if spec.target in (programs.Target.INGRESS, programs.Target.EGRESS)
-            },
-        )  # fmt: skip
+        directory = self.pin_dir / "progs"
+        filters.put(interface, ifindex, {t: (directory / name, self._progs[name]) for t, name in programs.FILTERS.items()})
         if not cgroup:
             attach.remove_links(self.pin_dir, owner)
             return
@@ -155,8 +151,13 @@ class Mesh:
             self.release(ifindex)
 
     def release(self, ifindex: int) -> None:
-        """Take the filters off an interface."""
-        attach.remove_filters(ifindex)
+        """Take our filters off an interface."""
+        filters.remove([ifindex], self.pin_dir)
+
+    def without_filters(self, ifindexes: Iterable[int]) -> list[int]:
+        """Return the interfaces on which not both of our filters hang; cheap enough to be asked each second."""
+        with filters.Channel() as channel:
+            return [index for index in ifindexes if not filters.are_in_place(channel, index, self._filters)]
 
     def attached(self) -> dict[str, list[str]]:
         """Return the pinned links by owner."""
@@ -183,8 +184,7 @@ def uninstall(pin_dir: Path) -> None:
     """Remove an agent's programs, links and maps: first the filters, so that no packet meets half a mesh."""
     with contextlib.suppress(MeshError, OSError):
         opened = maps.open_all(pin_dir)
-        for _, endpoint in opened.endpoints.items():
-            attach.remove_filters(endpoint.ifindex)
+        filters.remove((endpoint.ifindex for _, endpoint in opened.endpoints.items()), pin_dir)
         opened.close()
     for name in ("links", "staging", "progs", "maps"):
         if (pin_dir / name).exists():

@@ -10,9 +10,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
-from loader import attach, bpf, btf, compiler, headers, mounts, netns, programs, sockdiag
+from loader import bpf, btf, compiler, filters, headers, mounts, netns, programs, sockdiag
 from loader.bpf import MapType, call_helper, exit_with
 from loader.errors import PrivilegeMissing
 
@@ -170,11 +168,11 @@ def clsact() -> str:
     program = _load(programs.ProgType.SCHED_CLS, programs.AttachType.NONE, exit_with(-1))
     try:
         # The loopback of a new namespace is always number 1.
-        attach.filters("lo", 1, {programs.Target.INGRESS: ("sm_probe", program)})
+        filters.put("lo", 1, {programs.Target.INGRESS: (Path("sm_probe"), program)})
     finally:
         os.close(program)
-    with IPRoute() as ipr:
-        found = list(ipr.get_filters(index=1, parent=attach.PARENT[programs.Target.INGRESS]))
+    with filters.Channel() as channel:
+        found = channel.at(1, programs.Target.INGRESS)
     if not found:
         raise OSError(errno.ENOENT, "a filter was put there and is not to be found")
     return "a filter hangs on clsact"

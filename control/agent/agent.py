@@ -55,6 +55,7 @@ class Agent:
         self._reconciled = threading.Condition()
         self._rounds = 0  # reconciliations finished
         self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
+        self.hooks_restored = 0  # interfaces whose filters somebody took away
         self._stop = threading.Event()
 
     def _numbers(self, before: identity.Allocation) -> identity.Allocation:
@@ -239,7 +240,11 @@ class Agent:
                 self._guard(self.ledger.age)
 
     def _has_changed(self) -> bool:
-        """Tell whether a workload that was missing is here now, or one was lost or made anew."""
+        """Tell whether a workload that was missing is here now, or one was lost or made anew, or its hooks were."""
+        if lost := self.workloads.unhook():
+            self.hooks_restored += len(lost)
+            LOG.warning("packet filters were taken off %s by somebody else: they are put back", ", ".join(lost))
+            return True
         if not self._survey.problems and self.workloads.all_there():
             return False
         return self._look(self._surveyed) != self._survey

@@ -71,6 +71,7 @@ def snapshot(agent: "Agent", counters: Figures) -> metrics.MetricsSnapshot:
         endpoints=len(agent.have["endpoints"]),
         policy_revision=agent.revision,
         config_problems=len(agent.problems),
+        hooks_restored=agent.hooks_restored,
         acceleration=bool(config.acceleration and config.self_test),
         agent_rss_bytes=rss_bytes(),
         node=agent.node,
@@ -94,6 +95,7 @@ def status(agent: "Agent") -> Json:
         "acceleration_off": agent.accel_off,
         "self_test": agent.self_test,
         "resets": agent.ledger.resets,
+        "hooks_restored": agent.hooks_restored,
         "resident_memory_bytes": rss_bytes(),
         "metrics": agent.opts.metrics,
         "flow_log": {

@@ -93,6 +93,13 @@ class Workloads:
             _inode(path) == inode for path, inode in self._cgroups.items()
         )
 
+    def unhook(self) -> list[str]:
+        """Return the interfaces whose filters somebody took away, and forget that these were attached."""
+        lost = set(self._mesh.without_filters(ifindex for _, ifindex, _ in self._attached.values()))
+        names = [where[0] for where in self._attached.values() if where[1] in lost]
+        self._attached = {id: where for id, where in self._attached.items() if where[1] not in lost}
+        return names
+
     def _look(self, key: Key, where: str, interface: str) -> Found:
         old = self._found.get(key)
         if old and (old.netns, old.interface) == (where, interface) and old.inode and old.still_there():

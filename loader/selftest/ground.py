@@ -15,7 +15,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from loader import abi, attach, bpf, maps, mounts, netns, programs
+from loader import abi, bpf, filters, maps, mounts, netns, programs
 from loader.errors import FeatureUnsupported
 from loader.record import pack_addr
 from loader.selftest import reserved
@@ -191,12 +191,9 @@ class Ground:
             self.maps.endpoint_ips.put(abi.AddrKey(pack_addr(address)), ref)
         self.maps.endpoint_netns.put(abi.NetnsKey(facts.netns_cookie), ref)
         self.maps.endpoint_ifaces.put(abi.IfaceKey(pod.ifindex), ref)
-        progs: dict[programs.Target, tuple[str, int]] = {
-            spec.target: (f"sockmesh_{spec.function}", self._program(spec))
-            for spec in programs.PROGRAMS
-            if spec.target in (programs.Target.INGRESS, programs.Target.EGRESS)
-        }
-        attach.filters(pod.interface, pod.ifindex, progs)
+        paths = {target: self._pin_dir / "progs" / name for target, name in programs.FILTERS.items()}
+        progs = {target: (path, bpf.get(path)) for target, path in paths.items()}
+        filters.put(pod.interface, pod.ifindex, progs)
         for _, fd in progs.values():
             os.close(fd)
 
@@ -224,8 +221,7 @@ class Ground:
         """Take everything away; what cannot be removed now is the next self-test's to remove."""
         for listener in self._listeners.values():
             listener.close()
-        for pod in self.pods:
-            attach.remove_filters(pod.ifindex)
+        filters.remove((pod.ifindex for pod in self.pods), self._pin_dir)
         reserved.sweep(self.maps)
         for link in self._links:
             os.close(link)
