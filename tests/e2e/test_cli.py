@@ -294,6 +294,8 @@ def test_lb(any_site: Site) -> None:
 def test_metrics_and_stats(any_site: Site) -> None:
     rows = {(r["outcome"], r["direction"]): r for r in any_site.json("bpf", "metrics", "list")}
     assert rows["forwarded", "egress"]["packets"] > 0
+    assert rows["refused", ""]["calls"] >= 1  # of guest
+    assert re.search(r"^refused +- +\d+ calls? +-$", any_site.cli("bpf", "metrics", "list"), re.M)
     (out, into) = any_site.json("bpf", "metrics", "get", "forwarded")
     assert {out["direction"], into["direction"]} == {"egress", "ingress"} and out["packets"] and into["packets"]
     never = any_site.json("bpf", "metrics", "get", "drop-frag-not-found")
@@ -351,8 +353,9 @@ def test_status_of_a_living_agent(living: Site) -> None:
     found = living.json("status")
     assert found["alive"] and found["node"] == "cli" and found["problems"] == []
     assert found["acceleration"] == {"on": True, "why": ""}
-    assert found["short_cut"]["active"] >= 4 and found["redirected_bytes"] > 0
+    assert found["refused_calls"] >= 1 and found["short_cut"]["active"] >= 4 and found["redirected_bytes"] > 0
     text = living.cli("status")
+    assert f"; {found['refused_calls']} call" in text and re.search(r" refused, \d+ packets? dropped\n", text)
     assert "alive on node cli" in text and "default/web" in text and "problems      none" in text
     assert living.cli("status", "--brief").startswith("node cli: agent alive, revision ")
 
