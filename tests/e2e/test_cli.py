@@ -126,6 +126,12 @@ def test_sock(any_site: Site) -> None:
         assert row["destination"]["port"] == 6379
         assert row["there"]["redirected_bytes"] > 0 and row["back"]["redirected_bytes"] > 0
         assert row["ingress_rule"] == "NetworkPolicy default/web-ingress spec.ingress[0]"
+    (held,) = {row["destination"]["endpoint"] for row in busy}
+    assert len(any_site.json("bpf", "sock", "list", "--endpoint", str(held))) >= 2
+    wrong = any_site.cli("bpf", "sock", "list", "--endpoint", "nosuch", status=1)
+    assert wrong.startswith("sockmesh: no endpoint nosuch on this node; here are default/") and "default/web" in wrong
+    assert "connections of 9.9.9.9\n" in any_site.cli("bpf", "sock", "list", "--endpoint", "9.9.9.9")
+    assert "default: no policy selects the endpoint" in any_site.cli("bpf", "sock", "get", "web:6379")
     text = any_site.cli("bpf", "sock", "list")
     assert "default/client:" in text and "default/web:6379" in text and "both ways" in text
     assert "short cut: bytes go straight" in any_site.cli("bpf", "sock", "get", f"{any_site.web.ip}:6379")

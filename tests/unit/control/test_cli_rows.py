@@ -159,6 +159,19 @@ def test_connections_are_found_by_name_address_and_port_of_either_end() -> None:
         assert socks.matching(rows, text) == (), text
 
 
+def test_connections_without_a_rule_say_why_in_the_words_of_bpf_policy() -> None:
+    def told(**given: Any) -> tuple[str, str]:
+        facts = sock_command._facts(sock(dataclasses.replace(conn(), **given)))
+        return facts["egress rule"], facts["ingress rule"]
+
+    assert told(ingress_rule=7) == (policies.OPEN, "NetworkPolicy shop/db spec.ingress[0]")
+    assert policies.OPEN in [row.rule for row in policies.rows(SET.items(), NAMES, {})]
+    assert told(endpoint=(1, 1)) == ("not asked: both ends are in one pod",) * 2
+    key = abi.ConnKey(WEB, pack_addr("9.9.9.9"), 40000, 53)
+    facts = sock_command._facts(socks.row(key, dataclasses.replace(conn(), endpoint=(1, 0)), NAMES, {}, 6_000))
+    assert facts["ingress rule"] == "not asked: 9.9.9.9 is no endpoint of this node"
+
+
 def test_every_reason_is_explained() -> None:
     assert set(socks.EXPLAIN) == set(abi.AccelReason)
     assert socks.explain(250) == ""
