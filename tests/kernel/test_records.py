@@ -184,7 +184,7 @@ def moment(flow: Json) -> float:
 
 
 def test_an_exchange_whose_ports_come_back_has_an_end(street: Street, family: int) -> None:
-    """Sooner than the agent looks: the packet hook writes the close, and the agent the last one, which says the same."""
+    """Sooner than the agent looks: the packet hook writes the close, and the agent the last one; they say the same."""
     ip, mine = street.ip("server", family), street.ip("client", family)
     ports = to_port(4561, proto="UDP")
     street.enforce(
