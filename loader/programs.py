@@ -87,7 +87,9 @@ PROGRAMS: tuple[ProgramSpec, ...] = (
     *(_trace(name) for name in _TRACED),
 )
 
-FILTERS = {spec.target: spec.function for spec in PROGRAMS if spec.target in (Target.INGRESS, Target.EGRESS)}
+FILTERS: dict[Target, str] = {
+    spec.target: spec.function for spec in PROGRAMS if spec.target in (Target.INGRESS, Target.EGRESS)
+}
 PROGRAM_BY_NAME = {spec.function: spec for spec in PROGRAMS}
 
 # Macro -> where the field is; several spellings where kernels differ, the first that exists counts.

@@ -31,7 +31,8 @@ def serve(opts: options.Options) -> None:
     signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
     counters = status.Figures(node)
     with contextlib.ExitStack() as stack:
-        stack.callback(node.close)  # last, when nobody asks any more
+        in_force = False
+        stack.callback(lambda: node.close() if in_force else node.abandon())  # last, when nobody asks any more
         handlers: dict[str, admin.Handler] = {
             "status": lambda _: status.status(node),
             "set": node.set_switch,
@@ -45,6 +46,7 @@ def serve(opts: options.Options) -> None:
         if opts.metrics:
             servers.append(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node, counters)))
             stack.callback(servers[1].close)
+        in_force = True
         node.start()
         for server in servers:
             server.start()
