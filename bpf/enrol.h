@@ -85,10 +85,10 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
       c->reason[1] = c->marked[1] = ACCEL_REASON_ENROL_FAILED;
     else
       c->reason[0] = c->marked[0] = ACCEL_REASON_ENROL_FAILED;
-    count(METRIC_ENROL_FAILED);
+    count(METRIC_ENROL_FAILED, c->endpoint[0]);
     return;
   }
-  count(METRIC_ENROLLED_SOCKETS);
+  count(METRIC_ENROLLED_SOCKETS, c->endpoint[0]);
   if (side) {
     c->reason[1] = ACCEL_REASON_ACTIVE;
     c->enrolled[1] = 1;
@@ -143,7 +143,7 @@ static __always_inline void withdraw(struct conn *c, u32 side) {
   else
     c->enrolled[0] = 0;
   socks.delete(&ck);
-  count(METRIC_WITHDRAWN_SOCKETS);
+  count(METRIC_WITHDRAWN_SOCKETS, c->endpoint[0]);
 }
 
 /* Withdraw a marked end, if its peer is not inside a send that may be about to redirect: one that starts now sees the
@@ -199,6 +199,6 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
     c->held[1] = now;
   else if (!since)
     c->held[0] = now;
-  count(METRIC_HELD_PACKETS);
+  count(METRIC_HELD_PACKETS, c->endpoint[0]);
   return 1;
 }

@@ -13,7 +13,7 @@
 static __always_inline struct flow_event *event_new(u8 type, u8 hook) {
   struct flow_event *e = events.ringbuf_reserve(sizeof(*e));
   if (!e) {
-    count(METRIC_EVENTS_LOST);
+    count(METRIC_EVENTS_LOST, 0);
     return 0;
   }
   __builtin_memset(e, 0, sizeof(*e));

@@ -109,10 +109,10 @@ static __always_inline void judged(struct scratch *w, u32 id, u8 direction, u32 
 }
 
 /* Needs kernel 5.10, and at the other end of the interface another namespace. */
-static __always_inline int deliver(struct __sk_buff *skb, u32 ifindex) {
-  pass(skb, DIRECTION_EGRESS);
-  pass(skb, DIRECTION_INGRESS);
-  count(METRIC_DIRECT_PACKETS);
+static __always_inline int deliver(struct __sk_buff *skb, u32 ifindex, u32 id) {
+  pass(skb, DIRECTION_EGRESS, id);
+  pass(skb, DIRECTION_INGRESS, id);
+  count(METRIC_DIRECT_PACKETS, id);
   bpf_skb_change_type(skb, 0 /* PACKET_HOST: its link address may be of a hop that it skips */);
   return bpf_redirect_peer(ifindex, 0);
 }

@@ -56,7 +56,7 @@ static __always_inline void ask_with(struct decision *d, struct answer *a, struc
   }
   u32 plens = direction == DIRECTION_INGRESS ? ep->ingress_plens : ep->egress_plens;
   verdict_lookup(d, ep->set_id, plens, direction, peer, proto, port);
-  count(METRIC_POLICY_LOOKUPS);
+  count(METRIC_POLICY_LOOKUPS, ep->set_id);
   a->rule_id = DECISION_RULE(d->enforced);
   a->verdict = DECISION_VERDICT(d->enforced);
   a->reason = a->verdict != VERDICT_DENY                               ? DROP_REASON_NONE

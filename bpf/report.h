@@ -24,7 +24,9 @@ BPF_PERCPU_ARRAY(scratch, struct scratch, 1);
 #define TC_PASS (-1) /* TC_ACT_UNSPEC: other filters may follow */
 #define TC_DROP 2
 
-static __always_inline void account_drop(u32 len, u16 reason, u8 direction) {
+static __always_inline void account_drop(u32 len, u16 reason, u8 direction, u32 id) {
+  if (id >= FIRST_SELF_TEST)
+    return;
   struct traffic_key k = {.reason = reason, .direction = direction};
   struct traffic_value *v = traffic.lookup(&k);
   if (!v) {
@@ -79,13 +81,14 @@ static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, c
       e->ingress_rule = rule;
     events.ringbuf_submit(e, EVENT_QUIET);
   }
-  account_drop(skb->len, reason, direction);
+  account_drop(skb->len, reason, direction, id);
   return TC_DROP;
 }
 
-static __always_inline int pass(struct __sk_buff *skb, u8 direction) {
-  count(direction == DIRECTION_EGRESS ? METRIC_FORWARDED_EGRESS_PACKETS : METRIC_FORWARDED_INGRESS_PACKETS);
-  count_by(direction == DIRECTION_EGRESS ? METRIC_FORWARDED_EGRESS_BYTES : METRIC_FORWARDED_INGRESS_BYTES, skb->len);
+static __always_inline int pass(struct __sk_buff *skb, u8 direction, u32 id) {
+  int out = direction == DIRECTION_EGRESS;
+  count(out ? METRIC_FORWARDED_EGRESS_PACKETS : METRIC_FORWARDED_INGRESS_PACKETS, id);
+  count_by(out ? METRIC_FORWARDED_EGRESS_BYTES : METRIC_FORWARDED_INGRESS_BYTES, skb->len, id);
   return TC_PASS;
 }
 
@@ -134,5 +137,5 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
   if (entry)
     entry->flags |= a->audited ? CT_FLAG_AUDITED : CT_FLAG_REPORTED;
   if (a->audited)
-    count(METRIC_AUDITED);
+    count(METRIC_AUDITED, id);
 }

@@ -125,38 +125,38 @@ int skmsg(struct sk_msg_md *m) {
   READ_TUPLE(m, &t);
   int side = conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
   struct conn *c = conns.lookup(&k);
-  u32 size = m->size;
+  u32 size = m->size, who = c ? c->endpoint[0] : 0;
   if (!c)
     goto tcp;
   if (!c->enrolled[0] || !c->enrolled[1])
     goto tcp;
   if (!allowed_now(c, &k)) {
-    count(METRIC_PASS_DENIED);
+    count(METRIC_PASS_DENIED, who);
     goto tcp;
   }
   if (c->marked[0] | c->marked[1]) {
-    count(METRIC_PASS_MARKED);
+    count(METRIC_PASS_MARKED, who);
     goto tcp;
   }
   u64 me = side ? c->sock[1] : c->sock[0];
   u64 peer = side ? c->sock[0] : c->sock[1];
   struct cookie_key to = {.cookie = side ? c->cookie[0] : c->cookie[1]};
   if (peek64(peer, OFF_SKC_COOKIE) != to.cookie) {
-    count(METRIC_PASS_GONE);
+    count(METRIC_PASS_GONE, who);
     goto tcp;
   }
   if (!drained(me, peer)) {
-    count(METRIC_PASS_NOT_DRAINED);
+    count(METRIC_PASS_NOT_DRAINED, who);
     goto tcp;
   }
   /* The first bytes that a program ever reads come over TCP: it may yet say how it wants to read. */
   if (!(side ? c->redirect_bytes[1] : c->redirect_bytes[0]) && !peek64(peer, OFF_TP_RECEIVED)) {
-    count(METRIC_PASS_NOT_DRAINED);
+    count(METRIC_PASS_NOT_DRAINED, who);
     goto tcp;
   }
   u64 pause = side ? c->pause[1] : c->pause[0];
   if (pause && bpf_ktime_get_ns() < pause) {
-    count(METRIC_PASS_QUEUE_FULL);
+    count(METRIC_PASS_QUEUE_FULL, who);
     goto tcp;
   }
   u32 mean = side ? c->mean[1] : c->mean[0];
@@ -172,13 +172,13 @@ int skmsg(struct sk_msg_md *m) {
       c->pause[1] = overrun(pause, &c->overruns[1]);
     else
       c->pause[0] = overrun(pause, &c->overruns[0]);
-    count(METRIC_PASS_QUEUE_FULL);
+    count(METRIC_PASS_QUEUE_FULL, who);
     goto tcp;
   }
   await_reader(peer);
   if (socks.msg_redirect_hash(m, &to, 1 /* BPF_F_INGRESS */) != SK_PASS) {
     /* The peer has left the sockhash: the kernel would drop the message, so take the redirect back. */
-    count(METRIC_REDIRECT_FAILED);
+    count(METRIC_REDIRECT_FAILED, who);
     goto tcp;
   }
   if (side) {
@@ -190,8 +190,8 @@ int skmsg(struct sk_msg_md *m) {
     c->redirect_msgs[0]++;
     c->used[0] = 1;
   }
-  count(METRIC_REDIRECT_MESSAGES);
-  count_by(METRIC_REDIRECT_BYTES, size);
+  count(METRIC_REDIRECT_MESSAGES, who);
+  count_by(METRIC_REDIRECT_BYTES, size, who);
   return SK_PASS;
 
 tcp:
@@ -201,7 +201,7 @@ tcp:
     else
       c->tcp_msgs[0]++;
   }
-  count(METRIC_TCP_MESSAGES);
-  count_by(METRIC_TCP_BYTES, size);
+  count(METRIC_TCP_MESSAGES, who);
+  count_by(METRIC_TCP_BYTES, size, who);
   return SK_PASS;
 }

@@ -16,7 +16,7 @@ static __always_inline u32 caller(void *ctx) {
 }
 
 /* Replace a service's address by that of one ready backend. Returns 0 if the service has none. */
-static __always_inline int translate(u8 *addr, u16 *port, u8 proto, u64 cookie) {
+static __always_inline int translate(u32 id, u8 *addr, u16 *port, u8 proto, u64 cookie) {
   struct service_key k ALIGNED = {};
   __builtin_memcpy(k.addr, addr, 16);
   k.port = *port;
@@ -25,13 +25,13 @@ static __always_inline int translate(u8 *addr, u16 *port, u8 proto, u64 cookie) 
   if (!s)
     return 1;
   if (!s->backends) {
-    count(METRIC_LB_NO_BACKEND);
+    count(METRIC_LB_NO_BACKEND, id);
     return 0;
   }
   struct backend_key bk = {.service = s->id, .index = s->next++ % s->backends};
   struct backend *b = backends.lookup(&bk);
   if (!b) {
-    count(METRIC_LB_NO_BACKEND);
+    count(METRIC_LB_NO_BACKEND, id);
     return 0;
   }
   struct reverse_key rk ALIGNED = {};
@@ -45,7 +45,7 @@ static __always_inline int translate(u8 *addr, u16 *port, u8 proto, u64 cookie) 
   reverse.update(&rk, &rv);
   __builtin_memcpy(addr, b->addr, 16);
   *port = b->port;
-  count(METRIC_LB_TRANSLATED);
+  count(METRIC_LB_TRANSLATED, id);
   return 1;
 }
 
@@ -83,7 +83,7 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
   struct pair p = {.src_endpoint = id, .src_identity = src->identity};
   p.egress.verdict = VERDICT_ALLOW;
   p.ingress.verdict = VERDICT_ALLOW;
-  if (!translate(addr, port, proto, cookie)) {
+  if (!translate(id, addr, port, proto, cookie)) {
     p.egress.verdict = VERDICT_DENY;
     p.egress.reason = DROP_REASON_SERVICE_BACKEND_NOT_FOUND;
   } else {
@@ -112,7 +112,7 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     __builtin_memcpy(e->daddr, addr, 16);
     events.ringbuf_submit(e, EVENT_QUIET);
   }
-  count(METRIC_REFUSED_CALLS);
+  count(METRIC_REFUSED_CALLS, id);
   return SK_REFUSE;
 }
 

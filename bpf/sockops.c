@@ -108,7 +108,7 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
       fresh.cookie[0] = cookie;
     }
     if (conns.update(&k, &fresh)) {
-      count(METRIC_CONNS_MAP_FULL);
+      count(METRIC_CONNS_MAP_FULL, e.id[0]);
       candidate = 0;
       if (!active && e.id[0])
         return 0; /* the end that connected tells of it: still on record, for the event needs no map entry */
@@ -118,7 +118,7 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
       event_conn(event, &fresh, &k);
       events.ringbuf_submit(event, EVENT_QUIET);
     }
-    count(METRIC_CONNECTIONS_OPENED);
+    count(METRIC_CONNECTIONS_OPENED, e.id[0]);
   }
   if (sk && candidate)
     prepare(s, sk);
@@ -176,7 +176,7 @@ static __always_inline int closed(struct bpf_sock_ops *s) {
     e->duration = bpf_ktime_get_ns() - c->opened;
     events.ringbuf_submit(e, EVENT_QUIET);
   }
-  count(METRIC_CONNECTIONS_CLOSED);
+  count(METRIC_CONNECTIONS_CLOSED, c->endpoint[0]);
   if (flags & CONN_FLAG_INITIATOR_1) {
     ct_closing(ct_find(k.addr1, k.addr0, k.port1, k.port0, c->endpoint[1], DIRECTION_EGRESS));
     ct_closing(ct_find(k.addr1, k.addr0, k.port1, k.port0, c->endpoint[0], DIRECTION_INGRESS));

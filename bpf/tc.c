@@ -87,11 +87,11 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   if (!reason && id && cfg) {
     switch (fast(skb, w, direction, id, cfg)) {
     case PASS_ON:
-      return pass(skb, direction);
+      return pass(skb, direction, id);
     case HOLD:
       return TC_DROP; /* no drop of policy: it comes again */
     case DELIVER:
-      return deliver(skb, w->ifindex);
+      return deliver(skb, w->ifindex, id);
     }
   }
   struct endpoint *ep = endpoint_by_id(id);
@@ -110,7 +110,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   if (p->frag_id && (reason = defragment(p)))
     return drop(skb, p, ep, id, direction, reason, 0);
   if (!p->later_fragment && is_icmp_error(p) && related_allowed(skb, p, &w->inner, l4, id, cfg->generation))
-    return pass(skb, direction);
+    return pass(skb, direction, id);
 
   u64 now = bpf_ktime_get_ns();
   u32 generation = cfg->generation;
@@ -160,11 +160,11 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       fresh.rule_id = a->rule_id;
       fresh.last_seen = now;
       begun = 1;
-      count(METRIC_CT_CREATED);
+      count(METRIC_CT_CREATED, id);
       if (old)
         *old = fresh; /* a client that calls again and again comes back to its ports: half the price of an update */
       else if (ct.update(&k, &fresh))
-        count(METRIC_CT_INSERT_FAILED); /* this packet was allowed; its reply may not find the entry */
+        count(METRIC_CT_INSERT_FAILED, id); /* this packet was allowed; its reply may not find the entry */
       e = old ? old : ct.lookup(&k);
     }
   }
@@ -178,7 +178,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   if (e)
     ct_seen(e, p, skb->len, reply, now);
   judged(w, id, direction, generation);
-  return pass(skb, direction);
+  return pass(skb, direction, id);
 }
 
 /* ingress of the host-side interface: what the pod sends */

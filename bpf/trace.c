@@ -66,7 +66,7 @@ static __always_inline void stuck(struct conn *c, const struct conn_key *at, int
   c->stuck = 1;
   if (reason != ACCEL_REASON_COUNTS) /* that one is bad luck, not a habit */
     remember(side ? c->endpoint[1] : c->endpoint[0], reason == ACCEL_REASON_SPLICE ? ACCEL_REASON_PROGRAM : reason);
-  count(METRIC_STUCK_READERS);
+  count(METRIC_STUCK_READERS, c->endpoint[0]);
   struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_TRACEPOINT);
   if (e) {
     __builtin_memcpy(e->saddr, k.addr0, 16);
@@ -107,7 +107,7 @@ static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
       c->marked[1] = c->reason[1] = reason;
     else
       c->marked[0] = c->reason[0] = reason;
-    count(METRIC_MARKED_READERS);
+    count(METRIC_MARKED_READERS, c->endpoint[0]);
   }
   if (!reads || !psock_has_data(sk))
     return 0;

@@ -70,7 +70,7 @@ class AdminServer:
         try:
             request = json.loads(raw)
             method, params = request["method"], request.get("params") or {}
-            if not isinstance(params, dict):
+            if not isinstance(method, str) or not isinstance(params, dict):
                 raise TypeError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._reply(connection, {"error": 'a request is one line: {"method": ..., "params": {...}}'})

@@ -1,10 +1,12 @@
 """`sockmesh dump`: everything that a bug report needs, in one JSON."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
 import os
 import platform
+import stat
 import subprocess
 import sys
 import time
@@ -34,20 +36,40 @@ def dump(file: str, max_entries: int, pin_dir: Path, run_dir: Path) -> None:
     it as a sentence, so a dump is possible however broken the node is.
     """
     text = json.dumps(report(Place(pin_dir, run_dir), max_entries), indent=1) + "\n"
-    if file == "-":
+    if file in ("-", "/dev/stdout"):  # the second, opened anew, would begin at the start of a file that it leads to
         click.echo(text, nl=False)
         return
-    target = Path(file)
+    try:
+        if _is_special(file):
+            with open(file, "w") as out:
+                out.write(text)
+        else:
+            _replace(Path(os.path.realpath(file)), text)
+    except OSError as error:
+        raise MeshError(f"{file}: cannot write the dump: {error.strerror}") from None
+    click.echo(f"{file}: {len(text):,} bytes", err=True)
+
+
+def _is_special(file: str) -> bool:
+    """Whether a path leads to what only takes bytes, as a device or a pipe does."""
+    try:
+        return not stat.S_ISREG(os.stat(file).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _replace(target: Path, text: str) -> None:
+    """Make a file in one step, readable by its owner alone."""
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "w") as out:
             out.write(text)
         os.replace(draft, target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise MeshError(f"{file}: cannot write the dump: {error.strerror}") from None
-    click.echo(f"{file}: {len(text):,} bytes", err=True)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
 
 
 def report(place: Place, most: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def gather(place: Place) -> health.Health:
         entries = {name: opened[name].count() for name in COUNTED}
         kernel_lost = opened.counter(abi.Metric.EVENTS_LOST)
         redirected = opened.counter(abi.Metric.REDIRECT_BYTES)
+        refused = opened.counter(abi.Metric.REFUSED_CALLS)
         dropped = sum(value.packets for _, value in opened.traffic.items())
     fills = tuple(
         health.MapFill(path.name, entries.get(path.name, 0), _limit(path.name), int(info.get("memlock", 0)))
@@ -43,6 +44,7 @@ def gather(place: Place) -> health.Health:
         connections=connections,
         short_cut=sides,
         redirected_bytes=redirected,
+        refused_calls=refused,
         dropped_packets=dropped,
         lost_events=health.lost_events(kernel_lost, agent),
         maps=fills,

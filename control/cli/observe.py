@@ -118,7 +118,7 @@ def _query(options: dict[str, Any]) -> query.Query:
     if options["follow"] and (first is not None or options["until"] or options["input_file"]):
         raise ValueRefused("--follow has no end: it takes neither --first nor --until nor --input-file")
     if last is None and not any(bounds):
-        last = DEFAULT_LAST
+        last = 0 if options["follow"] else DEFAULT_LAST  # whoever follows wants what comes, as with Hubble
     terms = list(_terms(options))
     terms += [flow_filter.Term("ip-version", v) for v in ("4", "6") if options[f"ipv{v}"]]
     found = query.Query(
@@ -214,10 +214,11 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
 
 
 @click.command(cls=_ObserveCommand, context_settings={"max_content_width": 120})
-@click.option("-f", "--follow", is_flag=True, help="Go on with new flows as they come.")
+@click.option("-f", "--follow", is_flag=True, help="New flows as they come; earlier ones only if asked for.")
 @click.option(
-    "--last", type=click.IntRange(0), metavar="N", help=f"The last N flows ({DEFAULT_LAST} if nothing is said)."
-)
+    "--last", type=click.IntRange(0), metavar="N",
+    help=f"The last N flows (if nothing is said {DEFAULT_LAST}, with --follow none).",
+)  # fmt: skip
 @click.option("--first", type=click.IntRange(0), metavar="N", help="The first N flows that are still in memory.")
 @click.option("--all", "show_all", is_flag=True, help="All flows that are still in memory.")
 @click.option("--since", metavar="TIME", help="Not before: a time (RFC 3339, UTC if it has no zone) or an age (5m).")

@@ -45,8 +45,8 @@ def _print(found: health.Health) -> None:
     accel = found.acceleration
     _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
     _line("connections", _connections(found))
-    _line("redirected", f"{amount(found.redirected_bytes)} took the short cut; "
-          f"{counted(found.dropped_packets, 'packet')} dropped")  # fmt: skip
+    against = f"{counted(found.refused_calls, 'call')} refused, {counted(found.dropped_packets, 'packet')} dropped"
+    _line("redirected", f"{amount(found.redirected_bytes)} took the short cut; {against}")
     _print_flow_log(found)
     lost = {where: n for where, n in found.lost_events.items() if n}
     _line("events lost", ", ".join(f"{n:,} ({where})" for where, n in lost.items()) or "0", "red" if lost else "")

@@ -174,7 +174,9 @@ def select(responses: Iterable[Json], query: Query) -> Iterator[Json]:
 
 
 def _tail(responses: Iterable[Json], last: int) -> Iterable[Json]:
-    """Return the last flows, with the records of lost events between them."""
+    """Return the last flows, with the records of lost events between and after them; nothing at all for none."""
+    if last == 0:
+        return ()
     kept: collections.deque[Json] = collections.deque()
     flows = 0
     for response in responses:

@@ -25,6 +25,8 @@ def answer(flows: log.FlowLog, params: Mapping[str, Any], idle_s: float = _IDLE_
 
 
 def _chosen(lines: list[bytes], asked: query.Query, matcher: query.Matcher) -> bytes:
+    if asked.last == 0:
+        return b""  # a follower that begins now: nobody need read what was
     if matcher.passes_all and asked.first is None and asked.last is None:
         return b"".join(lines)
     return b"".join(record.line(found) for found in query.select(map(query.parse_line, lines), asked))

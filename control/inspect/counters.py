@@ -18,19 +18,20 @@ class CounterRow:
     explanation: str
 
 
-FORWARDED = "forwarded"
-OUTCOMES = (FORWARDED, *sorted(reason.name for reason in abi.DropReason if reason))
+FORWARDED, REFUSED = "forwarded", "refused"
+OUTCOMES = (FORWARDED, REFUSED, *sorted(reason.name for reason in abi.DropReason if reason))
 
 
 @dataclasses.dataclass(frozen=True)
 class TrafficRow:
-    """Packets that policy judged on pods' interfaces, by outcome."""
+    """Packets that policy judged on pods' interfaces, by outcome; or the calls that got EPERM before there was one."""
 
     outcome: str  # one of OUTCOMES, or the number of a reason of another version
     dropped: bool
-    direction: str
+    direction: str  # whose policy decided; "" for refused calls, whose count does not tell
     packets: int
     bytes: int
+    calls: int = 0
 
 
 Reading = Sequence[Sequence[int]]  # by metric, then by CPU
@@ -50,7 +51,7 @@ def counters(first: Reading, then: Reading | None = None, seconds: float = 0.0) 
 def traffic(
     entries: Iterable[tuple[abi.TrafficKey, abi.TrafficValue]], counted: Callable[[abi.Metric], int]
 ) -> tuple[TrafficRow, ...]:
-    """Return what was forwarded, from the counters, then the drops of the traffic map by how many."""
+    """Return what was forwarded and refused, from the counters, then the drops of the traffic map by how many."""
     metric = abi.Metric
     out = [
         TrafficRow(FORWARDED, False, direction, counted(packets), counted(octets))
@@ -59,7 +60,9 @@ def traffic(
             ("egress", metric.FORWARDED_EGRESS_PACKETS, metric.FORWARDED_EGRESS_BYTES),
         )
         if counted(packets)
-    ] + [
+    ]
+    out += [_refused(calls)] if (calls := counted(metric.REFUSED_CALLS)) else []
+    out += [
         TrafficRow(
             outcome=_reason(key.reason),
             dropped=True,
@@ -69,7 +72,11 @@ def traffic(
         )
         for key, value in entries
     ]
-    return tuple(sorted(out, key=lambda r: (r.dropped, -r.packets, r.outcome, r.direction)))
+    return tuple(sorted(out, key=lambda r: (r.dropped, -r.calls, -r.packets, r.outcome, r.direction)))
+
+
+def _refused(calls: int) -> TrafficRow:
+    return TrafficRow(REFUSED, True, "", 0, 0, calls)
 
 
 def of(found: Iterable[TrafficRow], wanted: str) -> tuple[TrafficRow, ...]:
@@ -77,6 +84,8 @@ def of(found: Iterable[TrafficRow], wanted: str) -> tuple[TrafficRow, ...]:
     spelt = wanted.lower().replace("-", "_")
     rows = tuple(row for row in found if row.outcome.lower() == spelt)
     known = [name for name in OUTCOMES if name.lower() == spelt]
+    if not rows and known == [REFUSED]:
+        return (_refused(0),)
     return rows or tuple(
         TrafficRow(name, name != FORWARDED, direction, 0, 0) for name in known for direction in ("ingress", "egress")
     )

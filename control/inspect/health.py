@@ -45,6 +45,7 @@ class Health:
     connections: int
     short_cut: Mapping[str, int]  # receiving sides of open connections, by AccelReason in words
     redirected_bytes: int
+    refused_calls: int  # connect and sendmsg that got EPERM: no packet was made, so none was dropped
     dropped_packets: int
     lost_events: Mapping[str, int]  # by where they were lost
     maps: tuple[MapFill, ...]

@@ -7,6 +7,9 @@ from control.inspect import words
 from control.names import Names
 from loader import abi
 
+# What a call meets that no rule names, at an endpoint that no policy selects in that direction.
+OPEN = "default: no policy selects the endpoint"
+
 
 @dataclasses.dataclass(frozen=True)
 class PolicyRow:
@@ -86,4 +89,4 @@ def _rule(rule_id: int, rank: int, verdict: int, names: Names, audited: bool = F
         return f"default: {rule} selects the endpoint" if rule else "default: denied"
     if rule:
         return f"default: {rule}"
-    return f"default: no {'enforced ' if audited else ''}policy selects the endpoint"
+    return OPEN.replace("no policy", "no enforced policy") if audited else OPEN

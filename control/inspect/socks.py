@@ -101,6 +101,12 @@ def matching(found: Iterable[SockRow], text: str) -> tuple[SockRow, ...]:
     return tuple(r for r in found if any(str(e.port) == text or e.is_called(text) for e in (r.source, r.destination)))
 
 
+def of(found: Iterable[SockRow], wanted: str) -> tuple[SockRow, ...]:
+    """Return the connections with an end of that [namespace/]name or address."""
+    names = ((row, (row.source, row.destination)) for row in found)
+    return tuple(row for row, ends in names if any(wanted in (e.name, e.name.rpartition("/")[2], e.ip) for e in ends))
+
+
 def _state(conn: abi.Conn) -> str:
     if conn.denied:
         return "denied"

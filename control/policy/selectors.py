@@ -11,6 +11,7 @@ from control import model
 from control.policy import field
 
 SOURCES = ("any", "k8s", "reserved", "cidr", "fqdn", "cidrgroup")
+RESERVED = ("host", "unmanaged", "world", "world-ipv4", "world-ipv6")  # labels that addresses outside pods have here
 OPERATORS = {operator.value: operator for operator in model.Operator}
 
 _NAME = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)")
@@ -83,12 +84,14 @@ def read_selector(field_: field.Field, read_key: KeyReader) -> model.Selector:
             value = place.text(_VALUE, VALUE_RULE)
             if found := _key(place, key, read_key):
                 requirements.append(model.Requirement(*found, model.Operator.IN, (value or "",)))
+                _check_source(place, requirements[-1])
         if not isinstance(raw, dict):
             labels.mapping()
     for item in entries["matchExpressions"].items() if "matchExpressions" in entries else ():
         requirement = _expression(item, read_key)
         if requirement is not None:
             requirements.append(requirement)
+            _check_source(item.child("key", item.node), requirement)
     return model.Selector(tuple(requirements))
 
 
@@ -97,6 +100,18 @@ def _key(place: field.Field, key: str, read_key: KeyReader) -> tuple[str, str] |
     if found is None:
         place.problem(f"invalid label key {field.quote(key)} ({KEY_RULE}; sources: {', '.join(SOURCES)})")
     return found
+
+
+def _check_source(place: field.Field, requirement: model.Requirement) -> None:
+    """Refuse to ask for a label that nothing can have: a deny that asks for it would deny nothing."""
+    source, key = requirement.source, requirement.key
+    if requirement.operator in (model.Operator.NOT_IN, model.Operator.DOES_NOT_EXIST):
+        return
+    if source == "reserved" and key not in RESERVED:
+        known = field.one_of([f"reserved:{name}" for name in RESERVED])
+        place.problem(f"{field.quote(f'reserved:{key}')} is not supported yet: nobody is known by it {known}")
+    elif source in ("fqdn", "cidrgroup"):
+        place.problem(f"labels of source {source} are not supported yet")
 
 
 def _expression(item: field.Field, read_key: KeyReader) -> model.Requirement | None:

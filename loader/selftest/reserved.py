@@ -9,7 +9,9 @@ from pathlib import Path
 from loader import abi, mounts
 from loader.maps import Maps
 
-FIRST_ENDPOINT = 0xFFFFFF00  # endpoints, identities and policy sets from here on are the self-test's
+# Endpoints, identities and policy sets from here on are the self-test's. What they do is in no counter of the datapath:
+# bpf/maps.h knows the number, too.
+FIRST_ENDPOINT = 0xFFFFFF00
 FIRST_IFINDEX = 0x7FFF0000  # interface numbers that the kernel would reach only after two thousand million interfaces
 CGROUP_PREFIX = "sockmesh-selftest-"
 _STALE_S = 60.0

@@ -126,6 +126,12 @@ def test_sock(any_site: Site) -> None:
         assert row["destination"]["port"] == 6379
         assert row["there"]["redirected_bytes"] > 0 and row["back"]["redirected_bytes"] > 0
         assert row["ingress_rule"] == "NetworkPolicy default/web-ingress spec.ingress[0]"
+    (held,) = {row["destination"]["endpoint"] for row in busy}
+    assert len(any_site.json("bpf", "sock", "list", "--endpoint", str(held))) >= 2
+    wrong = any_site.cli("bpf", "sock", "list", "--endpoint", "nosuch", status=1)
+    assert wrong.startswith("sockmesh: no endpoint nosuch on this node; here are default/") and "default/web" in wrong
+    assert "connections of 9.9.9.9\n" in any_site.cli("bpf", "sock", "list", "--endpoint", "9.9.9.9")
+    assert "default: no policy selects the endpoint" in any_site.cli("bpf", "sock", "get", "web:6379")
     text = any_site.cli("bpf", "sock", "list")
     assert "default/client:" in text and "default/web:6379" in text and "both ways" in text
     assert "short cut: bytes go straight" in any_site.cli("bpf", "sock", "get", f"{any_site.web.ip}:6379")
@@ -294,6 +300,8 @@ def test_lb(any_site: Site) -> None:
 def test_metrics_and_stats(any_site: Site) -> None:
     rows = {(r["outcome"], r["direction"]): r for r in any_site.json("bpf", "metrics", "list")}
     assert rows["forwarded", "egress"]["packets"] > 0
+    assert rows["refused", ""]["calls"] >= 1  # of guest
+    assert re.search(r"^refused +- +\d+ calls? +-$", any_site.cli("bpf", "metrics", "list"), re.M)
     (out, into) = any_site.json("bpf", "metrics", "get", "forwarded")
     assert {out["direction"], into["direction"]} == {"egress", "ingress"} and out["packets"] and into["packets"]
     never = any_site.json("bpf", "metrics", "get", "drop-frag-not-found")
@@ -351,8 +359,9 @@ def test_status_of_a_living_agent(living: Site) -> None:
     found = living.json("status")
     assert found["alive"] and found["node"] == "cli" and found["problems"] == []
     assert found["acceleration"] == {"on": True, "why": ""}
-    assert found["short_cut"]["active"] >= 4 and found["redirected_bytes"] > 0
+    assert found["refused_calls"] >= 1 and found["short_cut"]["active"] >= 4 and found["redirected_bytes"] > 0
     text = living.cli("status")
+    assert f"; {found['refused_calls']} call" in text and re.search(r" refused, \d+ packets? dropped\n", text)
     assert "alive on node cli" in text and "default/web" in text and "problems      none" in text
     assert living.cli("status", "--brief").startswith("node cli: agent alive, revision ")
 

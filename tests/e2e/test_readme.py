@@ -23,6 +23,7 @@ import pytest
 from control import metrics
 from control.cli.main import cli
 from control.flow.summary import accel_word
+from control.policy import peers
 from control.source import directory
 from loader import abi
 from loader.programs import PROGRAMS
@@ -163,6 +164,12 @@ def test_every_reason_is_explained() -> None:
 
 def test_every_event_is_explained() -> None:
     assert set(rows_under("Flow records")) - {"event"} == {e.name.lower() for e in abi.EventType if e}
+
+
+def test_every_entity_is_listed() -> None:
+    taken, refused = PROSE.partition("- Entities are ")[2].partition("\n- ")[0].split("Nobody is known by the others")
+    assert re.findall(r"`([^`]+)`", taken) == list(peers.ENTITIES)
+    assert set(re.findall(r"`([^`:]+)`", refused)) == set(peers.LATER_ENTITIES)
 
 
 def test_every_hook_and_map_is_in_the_picture() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from control.agent import trial
-from loader import selftest
+from loader import abi, selftest
 from loader.selftest import reserved
 from tests.hosts import Mesh, Node
 from tests.hosts.wait import wait_until
@@ -56,13 +56,14 @@ def short_cut_bytes(node: Node) -> float:
 
 
 def test_the_self_test_decides_once(node: Node) -> None:
-    client = Puppet(node.pods["client"])
+    client, server = (Puppet(node.pods[name]) for name in ("client", "server"))
     with Mesh(node, [nobody("closed", "server", "ingress")], self_test=True, await_self_test=False) as mesh:
         order = "result = connect(ip, 4601, 0.5)[0]"
-        refused, told = [], set()
+        refused, answered, told = [], [], set()
         assert not is_on(mesh)
         while mesh.call("status")["acceleration_off"] == trial.RUNNING:
             refused.append(client.do(order, ip=node.pods["server"].ip))
+            answered.append(server.do(order, ip=node.pods["client"].ip))  # the client's own word: nobody listens
             told.add(short_cut_bytes(node))
         print(f"asked {len(refused)} times meanwhile")
         assert len(refused) > 3 and set(refused) == {"EPERM"}  # policy and agent do not wait for it
@@ -70,6 +71,17 @@ def test_the_self_test_decides_once(node: Node) -> None:
         assert (status["self_test"], status["acceleration_off"]) == (PASSED, "")
         assert is_on(mesh)
         assert told | {short_cut_bytes(node)} == {0.0}  # those of the self-test are nobody's business
+        assert set(answered) == {"ECONNREFUSED"}
+        with mesh.open_maps() as maps:  # each call of a pod meanwhile, and nothing else
+            counted = {metric: maps.counter(metric) for metric in abi.Metric}
+            assert list(maps.traffic.items()) == [] and maps.ct.count() == 2 * len(answered)
+        assert counted.pop(abi.Metric.REFUSED_CALLS) == len(refused)
+        assert counted.pop(abi.Metric.POLICY_LOOKUPS) >= 4 * len(answered)
+        packets = (abi.Metric.FORWARDED_INGRESS_PACKETS, abi.Metric.FORWARDED_EGRESS_PACKETS, abi.Metric.CT_CREATED)
+        assert {counted.pop(metric) for metric in packets} == {2 * len(answered)}  # a SYN and its RST, two entries
+        for metric in (abi.Metric.FORWARDED_INGRESS_BYTES, abi.Metric.FORWARDED_EGRESS_BYTES):
+            assert 100 * len(answered) < counted.pop(metric) < 200 * len(answered)
+        assert {metric.name: value for metric, value in counted.items() if value} == {}
         record = mesh.run_dir / "selftest.json"
         assert json.loads(record.read_text())["cases"] == PASSED
         ours = {node.pods[name].ip for name in node.pods}

@@ -1,4 +1,4 @@
-"""`sockmesh bpf metrics`: packets forwarded and dropped."""
+"""`sockmesh bpf metrics`: packets forwarded and dropped, calls refused."""
 
 from pathlib import Path
 
@@ -6,15 +6,24 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
-from control.flow.summary import amount
+from control.flow.summary import amount, counted
 from control.inspect import counters
 from loader.errors import MeshError
 
+
+def _count(row: counters.TrafficRow) -> str:
+    return counted(row.calls, "call") if row.outcome == counters.REFUSED else f"{row.packets:,}"
+
+
+def _bytes(row: counters.TrafficRow) -> str:
+    return "-" if row.outcome == counters.REFUSED else amount(row.bytes)
+
+
 _COLUMNS = (
     Column[counters.TrafficRow]("OUTCOME", lambda r: r.outcome, style=lambda t: "" if t == "forwarded" else "red"),
-    Column[counters.TrafficRow]("DIRECTION", lambda r: r.direction),
-    Column[counters.TrafficRow]("PACKETS", lambda r: f"{r.packets:,}", right=True),
-    Column[counters.TrafficRow]("BYTES", lambda r: amount(r.bytes), right=True),
+    Column[counters.TrafficRow]("DIRECTION", lambda r: r.direction or "-"),
+    Column[counters.TrafficRow]("PACKETS", _count, right=True),
+    Column[counters.TrafficRow]("BYTES", _bytes, right=True),
 )
 
 
@@ -25,14 +34,18 @@ def _rows(place: Place) -> tuple[counters.TrafficRow, ...]:
 
 @click.group()
 def metrics() -> None:
-    """Packets that policy judged on pods' interfaces, by outcome and direction."""
+    """Packets that policy judged on pods' interfaces, by outcome and direction; and the calls it refused before."""
 
 
 @metrics.command("list")
 @place_options
 @output_option
 def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
-    """List packets forwarded, and dropped by reason."""
+    """List packets forwarded, calls refused, and packets dropped by reason.
+
+    A refused call got EPERM at connect or sendmsg, and no packet was made. Only their number is kept here: direction,
+    reason and rule of each are on record (`sockmesh observe --verdict DROPPED`).
+    """
     show(_rows(Place(pin_dir, run_dir)), _COLUMNS, output, "no packets yet")
 
 
@@ -41,7 +54,7 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
 @place_options
 @output_option
 def get(outcome: str, pin_dir: Path, run_dir: Path, output: str) -> None:
-    """Show one OUTCOME: "forwarded", or a drop reason such as POLICY_DENIED."""
+    """Show one OUTCOME: "forwarded", "refused" (calls), or a drop reason such as POLICY_DENIED."""
     chosen = counters.of(_rows(Place(pin_dir, run_dir)), outcome)
     if not chosen:
         raise MeshError(f"no outcome {outcome} ({', '.join(counters.OUTCOMES)})")

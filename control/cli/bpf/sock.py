@@ -1,14 +1,16 @@
 """`sockmesh bpf sock`: open TCP connections and whether each direction takes the short cut."""
 
+import ipaddress
 import time
 from pathlib import Path
 
 import click
 
+from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, print_json, show, show_one
 from control.flow.summary import amount, counted, span
-from control.inspect import socks, tcp
+from control.inspect import endpoints, policies, socks, tcp, words
 from loader.errors import MeshError
 
 
@@ -43,8 +45,21 @@ def _rows(place: Place) -> tuple[socks.SockRow, ...]:
     return socks.rows(conns, names, tcp.look(conns, names), time.monotonic_ns())
 
 
-def _endpoint_matches(row: socks.SockRow, wanted: str) -> bool:
-    return any(wanted in (e.name, e.name.rpartition("/")[2], e.ip) for e in (row.source, row.destination))
+def _of(found: tuple[socks.SockRow, ...], wanted: str, place: Place) -> tuple[socks.SockRow, ...]:
+    """Return the connections of an endpoint, or of an address that may be anybody's; raises NoSuchEndpoint."""
+    rows = socks.of(found, wanted)
+    if rows or _is_address(wanted):
+        return rows
+    chosen = endpoints.pick(endpoint_command.rows(place), wanted)
+    return tuple(row for row in found if chosen.id in (row.source.endpoint, row.destination.endpoint))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @click.group()
@@ -53,7 +68,7 @@ def sock() -> None:
 
 
 @sock.command("list")
-@click.option("--endpoint", default="", metavar="NAME", help="Only those of [namespace/]name or an address.")
+@click.option("--endpoint", default="", metavar="NAME", help="Only those of this id, [namespace/]name or address.")
 @place_options
 @output_option
 def list_(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
@@ -62,10 +77,11 @@ def list_(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     -> is from the end that called connect(). TCP is the payload that did not take the short cut; it is unknown where
     the kernel does not let the caller look into the pods.
     """
-    rows = _rows(Place(pin_dir, run_dir))
+    place = Place(pin_dir, run_dir)
+    rows = _rows(place)
     if endpoint:
-        rows = tuple(row for row in rows if _endpoint_matches(row, endpoint))
-    show(rows, COLUMNS, output, "no open TCP connections")
+        rows = _of(rows, endpoint, place)
+    show(rows, COLUMNS, output, f"no open TCP connections of {endpoint}" if endpoint else "no open TCP connections")
 
 
 @sock.command("get")
@@ -89,14 +105,25 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         show_one(row, _facts(row), output)
 
 
+def _rule(row: socks.SockRow, judged: words.End, rule: str) -> str:
+    """Return the rule of one end's policy; where there is none, why, in the words of `bpf policy get`."""
+    if rule:
+        return rule
+    if not judged.endpoint:
+        return f"not asked: {judged.ip} is no endpoint of this node"
+    if row.source.endpoint == row.destination.endpoint:
+        return "not asked: both ends are in one pod"
+    return policies.OPEN
+
+
 def _facts(row: socks.SockRow) -> dict[str, str]:
     facts = {
         "from": f"{row.source} ({row.source.address}, identity {row.source.identity}, cookie {row.cookies[0]})",
         "to": f"{row.destination} ({row.destination.address}, identity {row.destination.identity}, "
         f"cookie {row.cookies[1]})",
         "state": f"{row.state}, since {span(row.age_ns)}",
-        "egress rule": row.egress_rule or "none named",
-        "ingress rule": row.ingress_rule or "none named",
+        "egress rule": _rule(row, row.source, row.egress_rule),
+        "ingress rule": _rule(row, row.destination, row.ingress_rule),
     }
     for arrow, way in (("->", row.there), ("<-", row.back)):
         word = "short cut" if way.short_cut else f"no short cut ({way.reason})"

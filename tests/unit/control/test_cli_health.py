@@ -93,7 +93,7 @@ def state(**given: Any) -> health.Health:
     healthy: dict[str, Any] = {
         "alive": True, "why_dead": "", "agent": AGENT, "node": "n1", "policy_revision": 3, "endpoints": (ROW,),
         "problems": (), "acceleration": health.Acceleration(True, ""), "connections": 2, "short_cut": {},
-        "redirected_bytes": 0, "dropped_packets": 0, "lost_events": {}, "maps": (),
+        "redirected_bytes": 0, "refused_calls": 0, "dropped_packets": 0, "lost_events": {}, "maps": (),
     }  # fmt: skip
     return health.Health(**(healthy | given))
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import pytest
 
 from control.cli.bpf import endpoint as endpoint_command
+from control.cli.bpf import metrics as metrics_command
 from control.cli.bpf import policy as policy_command
 from control.cli.bpf import sock as sock_command
 from control.inspect import (
@@ -156,6 +157,19 @@ def test_connections_are_found_by_name_address_and_port_of_either_end() -> None:
         assert socks.matching(rows, text) == rows, text
     for text in ("10.0.0.2:40000", "80", "shop/db:40000", "other/db", "d", "10.0.0.20"):
         assert socks.matching(rows, text) == (), text
+
+
+def test_connections_without_a_rule_say_why_in_the_words_of_bpf_policy() -> None:
+    def told(**given: Any) -> tuple[str, str]:
+        facts = sock_command._facts(sock(dataclasses.replace(conn(), **given)))
+        return facts["egress rule"], facts["ingress rule"]
+
+    assert told(ingress_rule=7) == (policies.OPEN, "NetworkPolicy shop/db spec.ingress[0]")
+    assert policies.OPEN in [row.rule for row in policies.rows(SET.items(), NAMES, {})]
+    assert told(endpoint=(1, 1)) == ("not asked: both ends are in one pod",) * 2
+    key = abi.ConnKey(WEB, pack_addr("9.9.9.9"), 40000, 53)
+    facts = sock_command._facts(socks.row(key, dataclasses.replace(conn(), endpoint=(1, 0)), NAMES, {}, 6_000))
+    assert facts["ingress rule"] == "not asked: 9.9.9.9 is no endpoint of this node"
 
 
 def test_every_reason_is_explained() -> None:
@@ -352,13 +366,17 @@ def test_traffic_rows_name_reasons_and_put_drops_last() -> None:
             (abi.TrafficKey(133, 0), abi.TrafficValue(5, 50)),
             (abi.TrafficKey(60000, 0), abi.TrafficValue(9, 1)),
         ],
-        lambda metric: 1 if "EGRESS" in metric.name else 0,
+        lambda metric: 3 if metric is abi.Metric.REFUSED_CALLS else int("EGRESS" in metric.name),
     )
     assert [(r.outcome, r.dropped, r.direction, r.packets) for r in rows] == [
         ("forwarded", False, "egress", 1),
+        ("refused", True, "", 0),
         ("60000", True, "ingress", 9),
         ("POLICY_DENIED", True, "ingress", 5),
     ]
+    assert [row.calls for row in rows] == [0, 3, 0, 0]
+    shown = [[column.cell(row) for column in metrics_command._COLUMNS] for row in rows[:2]]
+    assert shown == [["forwarded", "egress", "1", "1 B"], ["refused", "-", "3 calls", "-"]]
 
 
 def test_an_outcome_that_never_was_is_zero_and_one_that_cannot_be_is_nothing() -> None:
@@ -372,6 +390,7 @@ def test_an_outcome_that_never_was_is_zero_and_one_that_cannot_be_is_nothing() -
     assert told("60000") == [("60000", True, "ingress", 9)]
     assert told("Forwarded") == [("forwarded", False, "ingress", 0), ("forwarded", False, "egress", 0)]
     assert told("POLICY_DENY") == [("POLICY_DENY", True, "ingress", 0), ("POLICY_DENY", True, "egress", 0)]
+    assert told("refused") == [("refused", True, "", 0)]
     assert told("none") == told("nothing") == told("60001") == []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from control import compile as compiler
 from control import identity, model, names
-from control.policy import peers
+from control.policy import peers, selectors
 from loader import abi, errors, record
 
 NODE = compiler.NodeInfo("node1", ("10.0.0.254",), ("10.0.0.0/24",))
@@ -259,3 +259,21 @@ def test_a_thousand_pods_with_policies_of_their_own() -> None:
     desired, _, _ = compiler.compile_state(model.Snapshot(pods, policies=policies), identity.Allocation(), facts, NODE)
     assert time.perf_counter() - start < 5
     assert len(desired["policy"]) == 4000
+
+
+def test_every_entity_that_may_be_written_is_one_that_some_address_has_and_no_other() -> None:
+    """A deny of an entity that nobody is would be open."""
+    given = snapshot()
+    desired, _, allocation = compiler.compile_state(given, identity.Allocation(), FACTS, NODE)
+    known = {value.identity for value in desired["ipcache"].values() if isinstance(value, abi.IpcacheValue)}
+    table = identity.Identities(given, allocation)
+
+    def may_match(peer: model.Peer) -> bool:
+        found = table.select(peer)
+        return found is None or bool(found & known)
+
+    assert {name for name, entity in peers.ENTITIES.items() if not may_match(entity)} == {"none"}
+    assert not any(may_match(model.Entity(name)) for name in peers.LATER_ENTITIES)
+    assert peers.ENTITIES.keys() | set(peers.LATER_ENTITIES) == {entity.value for entity in model.Entity}
+    labels = {label for number in known for label in table.labels[number] if label.startswith("reserved:")}
+    assert {f"reserved:{name}" for name in selectors.RESERVED} == labels

@@ -192,6 +192,17 @@ def test_follow_over_the_socket(agent: str, flows: log.FlowLog) -> None:
     assert list(answers) == []
 
 
+def test_a_follower_that_begins_now_is_told_nothing_older(flows: log.FlowLog) -> None:
+    flows.write([record.line(response(6)), record.line(LOST)])  # lost after the last flow, and before now
+    flows.flush()
+    blocks = serve.answer(flows, {"follow": True, "last": 0}, 0.01)
+    assert next(blocks) == b""
+    flows.write([record.line(response(7))])
+    flows.flush()
+    assert query.parse_line(next(block for block in blocks if block)) == response(7)
+    assert list(query.select([response(6), LOST], query.Query(last=0))) == []
+
+
 def test_a_follower_that_hangs_up_is_forgotten(flows: log.FlowLog) -> None:
     ours, theirs = socket.socketpair()
     serving = threading.Thread(target=serve.serve, args=(flows, {"follow": True, "last": 0}, ours))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -327,6 +328,28 @@ def test_following_ends_quietly_on_interrupt(tmp_path: pathlib.Path, flows: log.
         assert process.stdout.readline().decode().rstrip("\n") == DROP_LINE
         process.send_signal(signal.SIGINT)
         assert (process.wait(10), process.stderr.read(), process.stdout.read()) == (0, b"", b"")
+
+
+def test_following_begins_now_unless_something_is_asked_for(tmp_path: pathlib.Path, flows: log.FlowLog) -> None:
+    path = str(tmp_path / "agent.sock")
+    with agent(path, flows), command("--server", path, "-f", stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        while not flows.stats().observers:
+            time.sleep(0.005)
+        flows.write(record.line(DROP))
+        flows.flush()
+        assert process.stdout.readline().decode().rstrip("\n") == DROP_LINE
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(10), process.stderr.read(), process.stdout.read()) == (0, b"", b"")
+
+
+@pytest.mark.parametrize(("args", "last"), [
+    ([], 20), (["-f"], 0), (["-f", "--last", "3"], 3), (["-f", "--all"], None), (["-f", "--since", "5m"], None),
+    (["--input-file", "f"], None), (["--first", "1"], None),
+])  # fmt: skip
+def test_how_many_are_asked_for(args: list[str], last: int | None) -> None:
+    with observe.observe.make_context("observe", args) as context:
+        assert observe._query(context.params).last == last
 
 
 def test_following_says_so_when_the_agent_stops(tmp_path: pathlib.Path, flows: log.FlowLog) -> None:

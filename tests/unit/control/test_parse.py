@@ -52,8 +52,22 @@ BAD_CILIUM = {
         "spec.egress[0].toCIDRSet[0].except[0]: 11.0.0.0/16 is not inside 10.0.0.0/8",
     "  egress: [{toCIDRSet: [{except: [11.0.0.0/16]}]}]": "spec.egress[0].toCIDRSet[0]: cidr is missing",
     "  egress: [{toEntities: [word]}]":
-        'spec.egress[0].toEntities[0]: unknown "word" (all, none, world, world-ipv4, world-ipv6, host, remote-node, '
-        "kube-apiserver, cluster, cluster-mesh, unmanaged, health, init, ingress)",
+        'spec.egress[0].toEntities[0]: unknown "word" (all, none, world, world-ipv4, world-ipv6, host, cluster, '
+        "cluster-mesh, unmanaged)",
+    "  egressDeny: [{toEntities: [host, kube-apiserver]}]":
+        "spec.egressDeny[0].toEntities[1]: kube-apiserver is not supported yet: nobody is known by it (all, none, "
+        "world, world-ipv4, world-ipv6, host, cluster, cluster-mesh, unmanaged)",
+    "  ingressDeny: [{fromEntities: [remote-node]}, {fromEntities: [health]}, {fromEntities: [init, ingress]}]":
+        "spec.ingressDeny[0].fromEntities[0]: remote-node is not supported yet: nobody is known by it (all, none, "
+        "\nspec.ingressDeny[1].fromEntities[0]: health is not supported yet"
+        "\nspec.ingressDeny[2].fromEntities[0]: init is not supported yet"
+        "\nspec.ingressDeny[2].fromEntities[1]: ingress is not supported yet",
+    "  ingressDeny: [{fromEndpoints: [{matchLabels: {'reserved:remote-node': ''}}]}]":
+        'spec.ingressDeny[0].fromEndpoints[0].matchLabels.reserved:remote-node: "reserved:remote-node" is not '
+        "supported yet: nobody is known by it (reserved:host, reserved:unmanaged, reserved:world, reserved:world-ipv4, "
+        "reserved:world-ipv6)",
+    "  egressDeny: [{toEndpoints: [{matchExpressions: [{key: 'fqdn:a.b', operator: Exists}]}]}]":
+        "spec.egressDeny[0].toEndpoints[0].matchExpressions[0].key: labels of source fqdn are not supported yet",
     "  ingress: [{toPorts: [{ports: [{port: '80', endPort: 79}]}]}]":
         "spec.ingress[0].toPorts[0].ports[0].endPort: 79 is no end for port 80 "
         "(a range begins at 1 or more and ends after it)",
