@@ -41,7 +41,7 @@ struct answer {
   u32 rule_id;
   u8 verdict;
   u8 reason;  /* DropReason when verdict is DENY */
-  u8 audited; /* forwarded, but a policy in audit mode would have denied; rule_id names that policy's rule */
+  u8 audited; /* forwarded, but a policy in audit mode would have denied: see decision.audit */
   u8 pad;
 };
 
@@ -63,11 +63,8 @@ static __always_inline void ask_with(struct decision *d, struct answer *a, struc
               : DECISION_SCORE(d->enforced) == RANK_DENY + 1 ? DROP_REASON_POLICY_DENY
                                                                        : DROP_REASON_POLICY_DENIED;
   a->audited = 0;
-  if (a->verdict != VERDICT_DENY && ep->flags & ENDPOINT_FLAG_HAS_AUDIT &&
-      DECISION_VERDICT(d->audit) == VERDICT_DENY) {
+  if (a->verdict != VERDICT_DENY && ep->flags & ENDPOINT_FLAG_HAS_AUDIT && DECISION_VERDICT(d->audit) == VERDICT_DENY)
     a->audited = 1;
-    a->rule_id = DECISION_RULE(d->audit);
-  }
 }
 
 static __always_inline void ask(struct answer *a, struct endpoint *ep, u8 direction, u32 peer, u8 proto, u16 port) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
  *
- * What the packet hooks keep while they look at a packet, and what they put on record: drops, and openings that no
- * socket hook tells of.
+ * What the packet hooks keep while they look at a packet, and what they put on record: drops, and openings and ends that
+ * no socket hook tells of.
  */
 #pragma once
 #include "flow.h"
@@ -15,6 +15,7 @@ struct scratch {
   struct decision decision;
   struct answer answer;
   struct answer peer_answer;
+  struct ct_entry over; /* of a connection that has ended */
   u32 side; /* of the packet's sender in its connection's record */
   u32 own;  /* of the pod whose hook runs */
   u32 ifindex; /* where a packet goes that is delivered directly */
@@ -98,6 +99,8 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
                                    struct ct_entry *entry, struct scratch *w, int missed) {
   const struct answer *a = &w->answer;
   u8 type = a->audited ? EVENT_TYPE_AUDIT : EVENT_TYPE_OPEN;
+  /* An audit names who would have denied; who let it pass is what the connection's other records name. */
+  u32 rule = a->audited ? DECISION_RULE(w->decision.audit) : a->rule_id;
   if (!a->audited) {
     if (p->proto == IPPROTO_TCP && ep->flags & ENDPOINT_FLAG_HAS_CGROUP && !missed)
       return;
@@ -128,14 +131,77 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
   e->direction = k->direction;
   e->verdict = VERDICT_ALLOW;
   if (k->direction == DIRECTION_EGRESS) {
-    e->egress_rule = a->rule_id;
+    e->egress_rule = rule;
     e->ingress_rule = w->peer_answer.rule_id;
   } else {
-    e->ingress_rule = a->rule_id;
+    e->ingress_rule = rule;
   }
   events.ringbuf_submit(e, EVENT_QUIET);
   if (entry)
     entry->flags |= a->audited ? CT_FLAG_AUDITED : CT_FLAG_REPORTED;
   if (a->audited)
     count(METRIC_AUDITED, id);
+}
+
+/* Forget the entry of a connection that is over, made at `born`; where the packet hook put its opening on record, its end
+ * is put there, too, as the agent does with an entry that nobody meets again (control/agent/ageing.py). Whoever takes it
+ * out of the map tells of it: the agent or another core may be at it. An entry without a record is returned, for the new
+ * connection's to be written over it, unless that one is denied. It is looked up anew: asking policy took time, and an
+ * element of an LRU map serves another key once it is deleted. */
+static __always_inline struct ct_entry *ended(struct scratch *w, struct ct_key *k, u64 born, int denied,
+                                              const struct endpoint *ep) {
+  struct ct_entry *e = ct.lookup(k);
+  if (!e || e->created != born)
+    return 0;
+  if (!denied && !(e->flags & CT_FLAG_REPORTED))
+    return e;
+  w->over = *e;
+  if (ct.delete(k) || !(w->over.flags & CT_FLAG_REPORTED))
+    return 0;
+  u32 id = k->endpoint, out = k->direction == DIRECTION_EGRESS;
+  u32 other = endpoint_id_by_addr(out ? k->daddr : k->saddr), other_rule = 0;
+  if (other) {
+    k->endpoint = other;
+    k->direction = !out;
+    const struct ct_entry *mirror = ct.lookup(k);
+    if (mirror)
+      other_rule = mirror->rule_id;
+    k->endpoint = id;
+    k->direction = out;
+  }
+  struct flow_event *c = event_new(EVENT_TYPE_CLOSE, out ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
+  if (!c)
+    return 0;
+  c->time = w->over.last_seen;
+  c->duration = w->over.last_seen - w->over.created;
+  c->tx_bytes = w->over.tx_bytes;
+  c->rx_bytes = w->over.rx_bytes;
+  __builtin_memcpy(c->saddr, k->saddr, 16);
+  __builtin_memcpy(c->daddr, k->daddr, 16);
+  c->proto = k->proto;
+  if (k->proto == IPPROTO_ICMP || k->proto == 58) {
+    c->icmp_type = k->dport;
+  } else {
+    c->sport = k->sport;
+    c->dport = k->dport;
+  }
+  c->direction = out;
+  c->verdict = VERDICT_ALLOW;
+  if (out) {
+    c->src_endpoint = id;
+    c->src_identity = ep->identity;
+    c->egress_rule = w->over.rule_id;
+    c->dst_endpoint = other;
+    c->dst_identity = w->over.peer_identity;
+    c->ingress_rule = other_rule;
+  } else {
+    c->dst_endpoint = id;
+    c->dst_identity = ep->identity;
+    c->ingress_rule = w->over.rule_id;
+    c->src_endpoint = other;
+    c->src_identity = w->over.peer_identity;
+    c->egress_rule = other_rule;
+  }
+  events.ringbuf_submit(c, EVENT_QUIET);
+  return 0;
 }

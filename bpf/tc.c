@@ -115,7 +115,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   u64 now = bpf_ktime_get_ns();
   u32 generation = cfg->generation;
   struct ct_key k ALIGNED;
-  struct ct_entry *e, *old = 0;
+  struct ct_entry *e, *spare = 0;
+  u64 over = 0; /* when the entry was made whose connection is over */
   int reply = 1;
   /* A SYN begins a connection; it answers none, whatever was on its tuple before. */
   int begins = p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
@@ -125,15 +126,15 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     reply = 0;
     ct_key_forward(&k, id, direction, p);
     e = ct.lookup(&k);
-    if (e && (ct_expired(e, p->proto, now, cfg) ||
-              (e->flags & CT_FLAG_CLOSING && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN))) {
-      old = e; /* a new connection on an old tuple */
+    if (e && (ct_expired(e, p->proto, now, cfg) || (e->flags & CT_FLAG_CLOSING && begins))) {
+      over = e->created; /* a new connection on an old tuple */
       e = 0;
     }
   }
 
   if (!e && evicted_reply(w, id, direction)) {
     reply = 1;
+    over = 0;
     ct_key_reverse(&k, id, direction, p);
   }
 
@@ -142,11 +143,15 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     u32 peer = identity_of(direction == DIRECTION_EGRESS ? p->daddr : p->saddr);
     u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k.dport;
     ask_with(&w->decision, a, ep, k.direction, peer, p->proto, port);
-    if (a->verdict == VERDICT_DENY) {
-      if (e)
-        ct.delete(&k);
+    int denied = a->verdict == VERDICT_DENY;
+    if (e && denied)
+      over = e->created;
+    if (over)
+      spare = ended(w, &k, over, denied, ep);
+    else if (e)
+      e = ct.lookup(&k); /* asking took time, and an element of an LRU map serves another key once it is deleted */
+    if (denied)
       return drop(skb, p, ep, id, direction, a->reason, a->rule_id);
-    }
     if (e) {
       e->generation = generation;
       e->rule_id = a->rule_id;
@@ -160,12 +165,19 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       fresh.rule_id = a->rule_id;
       fresh.last_seen = now;
       begun = 1;
-      count(METRIC_CT_CREATED, id);
-      if (old)
-        *old = fresh; /* a client that calls again and again comes back to its ports: half the price of an update */
-      else if (ct.update(&k, &fresh))
-        count(METRIC_CT_INSERT_FAILED, id); /* this packet was allowed; its reply may not find the entry */
-      e = old ? old : ct.lookup(&k);
+      if (spare) {
+        *spare = fresh; /* a client that calls again and again comes back to its ports: half the price of an update */
+        e = spare;
+      } else {
+        int failed = ct.insert(&k, &fresh);
+        e = ct.lookup(&k);
+        if (failed && e)
+          begun = 0; /* another core met the connection just now */
+        else if (failed)
+          count(METRIC_CT_INSERT_FAILED, id); /* this packet was allowed; its reply may not find the entry */
+      }
+      if (begun)
+        count(METRIC_CT_CREATED, id);
     }
   }
   int missed = !begun && e && unrecorded(w, e, direction, reply);

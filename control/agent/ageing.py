@@ -26,12 +26,14 @@ def limit_s(proto: int, flags: int, config: abi.Config) -> int:
 def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent]:
     """Delete dead conntrack entries; yield the CLOSE of each whose opening was recorded by the packet hook.
 
+    The packet hook does the same with one that it meets again (`ended` in bpf/report.h).
     The kernel takes a dead entry for none, and its LRU makes room: those that nobody was told of stay until a quiet
     moment, so that a node with many short connections does not pay twice for each.
     """
     dead = {abi.CtKey.unpack(key): abi.CtEntry.unpack(raw) for key, raw in _dead(opened, config, now)}
     for key, value in dead.items():
-        if not opened.ct.delete(key) or not value.flags & abi.CtFlag.REPORTED:
+        # What came back meanwhile lives; of what ended then, the packet hook has told. Whoever deletes an entry tells.
+        if opened.ct.get(key) != value or not opened.ct.delete(key) or not value.flags & abi.CtFlag.REPORTED:
             continue
         egress = key.direction == abi.Direction.EGRESS
         endpoint = opened.endpoints.get(abi.EndpointKey(key.endpoint))

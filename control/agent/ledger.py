@@ -24,6 +24,7 @@ class Ledger:
     def __init__(self, opened: maps.Maps, known: names.Names, flows: flow_log.FlowLog, interval_s: float) -> None:
         self.flows = flows
         self.resets = 0
+        self.drained = time.monotonic()  # when the loop last came by: each of its turns begins here
         self._maps, self._names = opened, known
         self._events = events.EventReader(opened.events_fd)
         self._recorder = recorder.Recorder(known)
@@ -43,6 +44,7 @@ class Ledger:
 
     def drain(self) -> int:
         """Move waiting events to the flow log; return how many. A kill in between repeats records, and loses none."""
+        self.drained = time.monotonic()
         moved, count = 0, events.BATCH
         while count == events.BATCH and moved < _ONE_LOOK:
             read = self._events.read()

@@ -1,4 +1,4 @@
-"""Serves /metrics, and nothing else, over HTTP."""
+"""Serves /metrics and /healthz, and nothing else, over HTTP."""
 
 import http.server
 import ipaddress
@@ -10,6 +10,7 @@ from control import metrics
 from loader.errors import ConfigInvalid
 
 LOG = logging.getLogger("sockmesh.metrics")
+STILL_S = 30.0  # a loop that has not turned for so long hangs; the longest walks over full maps take seconds
 
 
 def parse(where: str) -> tuple[str, int]:
@@ -26,9 +27,10 @@ def parse(where: str) -> tuple[str, int]:
 
 
 class MetricsServer:
-    """Answers GET /metrics from `start` until `close`; `address` is where it listens (port 0: any free one)."""
+    """Answers GET and HEAD of /metrics and /healthz from `start` until `close`; `address` is where it listens (port
+    0: any free one). `still` returns for how many seconds the agent's loop has not turned."""
 
-    def __init__(self, where: str, snapshot: Callable[[], metrics.MetricsSnapshot]) -> None:
+    def __init__(self, where: str, snapshot: Callable[[], metrics.MetricsSnapshot], still: Callable[[], float]) -> None:
         host, port = parse(where)
         self._at_work = at_work = threading.Lock()
 
@@ -37,16 +39,27 @@ class MetricsServer:
             timeout = 10
 
             def do_GET(self) -> None:
-                if self.path.partition("?")[0] != "/metrics":
-                    self.send_error(404, "only /metrics is here")
-                    return
-                with at_work:
-                    body = metrics.render(snapshot())
-                self.send_response(200)
-                self.send_header("Content-Type", metrics.CONTENT_TYPE)
+                match self.path.partition("?")[0]:
+                    case "/metrics":
+                        with at_work:
+                            body = metrics.render(snapshot())
+                        self._answer(200, metrics.CONTENT_TYPE, body)
+                    case "/healthz":
+                        hangs = (seconds := still()) > STILL_S
+                        text = f"the agent's loop has not turned for {seconds:.0f} s; see its log" if hangs else "ok"
+                        self._answer(503 if hangs else 200, "text/plain; charset=utf-8", f"{text}\n".encode())
+                    case _:
+                        self.send_error(404, "only /metrics and /healthz are here")
+
+            do_HEAD = do_GET  # the answer leaves the body out
+
+            def _answer(self, code: int, kind: str, body: bytes) -> None:
+                self.send_response(code)
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
                 LOG.debug(format, *args)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import shutil
 import signal
+import time
 
 from control.agent import admin, agent, metrics_http, options, status
 from control.flow.summary import counted
@@ -29,7 +30,7 @@ def serve(opts: options.Options) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.stop())
     signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
-    counters = status.Figures(node)
+    fills = status.Fills()
     with contextlib.ExitStack() as stack:
         in_force = False
         stack.callback(lambda: node.close() if in_force else node.abandon())  # last, when nobody asks any more
@@ -44,7 +45,13 @@ def serve(opts: options.Options) -> None:
         ]
         stack.callback(servers[0].close)
         if opts.metrics:
-            servers.append(metrics_http.MetricsServer(opts.metrics, lambda: status.snapshot(node, counters)))
+            servers.append(
+                metrics_http.MetricsServer(
+                    opts.metrics,
+                    lambda: status.snapshot(node, fills),
+                    lambda: time.monotonic() - node.ledger.drained,
+                )
+            )
             stack.callback(servers[1].close)
         in_force = True
         node.start()

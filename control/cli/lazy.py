@@ -1,5 +1,6 @@
 """A command group that imports a sub-command's module only when it is called, so that each starts quickly."""
 
+import difflib
 import importlib
 from collections.abc import Mapping
 
@@ -26,6 +27,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         command.short_help = command.short_help or short
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self._table and not name.startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, self._table)
+            hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"There are {', '.join(self._table)}."
+            raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

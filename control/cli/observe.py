@@ -1,6 +1,7 @@
 """`sockmesh observe`: flow records from a running agent or from a file, filtered and printed."""
 
 import contextlib
+import difflib
 import os
 import sys
 import time
@@ -53,7 +54,14 @@ class _ObserveCommand(click.Command):
     """Gives `--not` its meaning: the filter after it is read as that filter's hidden negated twin."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(_without_not(args)))
+        try:
+            return super().parse_args(ctx, list(_without_not(args)))
+        except click.NoSuchOption as error:
+            if not error.possibilities:
+                raise
+            shown = [name for p in self.params if not getattr(p, "hidden", False) for name in p.opts]
+            close = difflib.get_close_matches(error.option_name, shown)
+            raise click.NoSuchOption(error.option_name, possibilities=close, ctx=ctx) from None
 
 
 def _without_not(args: Iterable[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import select
 import signal
 import sys
 import time
@@ -50,6 +51,7 @@ class Figures:
     left_behind: tuple[str, ...] = ()
     seconds: float = 0.0
     interrupted: bool = False
+    unheard: bool = False  # whoever read the show has gone (`sockmesh demo | head`): nothing that `-o json` could say
 
     def unexpected(self) -> tuple[str, ...]:
         """Return what was not as it must be."""
@@ -60,6 +62,7 @@ class Figures:
     def to_json(self) -> dict[str, Any]:
         """Return all figures, the ratios among them."""
         out: dict[str, Any] = jsonable(self)
+        del out["unheard"]
         for comparison, found in zip(out["comparisons"], self.comparisons, strict=True):
             comparison["ratio"] = round(found.ratio, 3)
         return out | {"unexpected": list(self.unexpected())}
@@ -81,6 +84,8 @@ def run(output: str, seconds: float) -> None:
     figures.seconds = round(time.monotonic() - began, 1)
     if output == "json":
         print_json(figures.to_json())
+    elif figures.unheard:
+        sys.exit(128 + signal.SIGPIPE)
     else:
         _epilogue(figures, shown)
     sys.exit(130 if figures.interrupted else 1 if figures.unexpected() else 0)
@@ -128,6 +133,10 @@ def _guarded(figures: Figures, step: Callable[[], None], log: Path | None = None
         except DemoFailed as error:
             return str(error)
         except _FAILURES as error:
+            if isinstance(error, BrokenPipeError) and _reader_is_gone():
+                figures.unheard = True
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still holds
+                return ""
             # Ctrl-C reaches the agent and the programs too, perhaps before us: then that is what went wrong.
             time.sleep(0.5)
             words = log.read_text().splitlines()[-1:] if log and log.exists() else []
@@ -136,6 +145,13 @@ def _guarded(figures: Figures, step: Callable[[], None], log: Path | None = None
     except _Interrupted:
         figures.interrupted = True
         return ""
+
+
+def _reader_is_gone() -> bool:
+    """Tell whether it is our own output that broke, and not a connection of the demo's."""
+    look = select.poll()
+    look.register(sys.stdout, 0)  # POLLERR needs no asking
+    return bool(look.poll(0))
 
 
 def _play(figures: Figures, made: Made, shown: stage.Stage, seconds: float, calm: Callable[[], None]) -> None:

@@ -24,8 +24,8 @@ _HOLE = re.compile(r'"\\u0000#(\w+)\\u0000"|\\u0000(\w+)\\u0000')
 # What holes are filled with, in the order of the text; the second is for events that say how much and how long.
 _ALWAYS = ("time", "uuid", "sport", "cookie", "time")
 _MEASURED = ("time", "uuid", "sport", "cookie", "counts", "tx", "rx", "txr", "rxr", "duration", "time")
-_MAY_LACK, _TEXTS = {"sport", "cookie"}, {"time", "uuid", "counts"}
-_Kind = tuple[bytes, bytes, bool, bool, bool]  # what is the same in like events, and which of the rest is zero
+_MAY_LACK, _TEXTS = {"sport", "cookie", "txr", "rxr"}, {"time", "uuid", "counts"}
+_Kind = tuple[bytes, bytes, bool, bool, bool, bool]  # what is the same in like events, and which of the rest is zero
 
 assert _SLOT.size == events.SLOT, "FlowEvent has changed: its varying fields are at other places now"
 
@@ -48,11 +48,9 @@ class Form(NamedTuple):
 def form(response: Json, like: abi.FlowEvent) -> Form | None:
     """Return the form of an event's record, or None for a kind that the kernel does not report: it is made in full.
 
-    Such a kind is measured but not TCP, or has amounts but is not measured. Its records do not all tell the same.
+    Such a kind has amounts but is not measured. Its records do not all tell the same.
     """
     measured = like.type in (abi.EventType.PERIODIC, abi.EventType.CLOSE)
-    if measured and like.proto != abi.Proto.TCP:
-        return None
     inner = dict(response["flow"])
     out = {**response, "flow": inner, "time": _hole("time")}
     inner["time"], inner["uuid"] = _hole("time"), _hole("uuid")
@@ -95,7 +93,8 @@ class Forms:
         second, began = b"", -_SECOND  # of the event before: the text, and the monotonic time of its beginning
         for slot in _SLOT.iter_unpack(slots):
             time, cookie, addresses, sport, rest, tx, rx, txr, rxr, duration, _ = slot
-            kind = (addresses, rest, not cookie, not sport, not (tx or rx or txr or rxr or duration))
+            plain = not (txr or rxr)
+            kind = (addresses, rest, not cookie, not sport, plain, plain and not (tx or rx or duration))
             if (known := self._forms.get(kind)) is None:
                 lines.append(self._in_full(kind, abi.FlowEvent.unpack(_SLOT.pack(*slot)[events.HEADER :])))
                 continue

@@ -44,12 +44,41 @@ def endpoints_by_set(endpoints: Iterable[tuple[int, abi.Endpoint]], names: Names
 def rows(
     entries: Iterable[tuple[abi.PolicyKey, abi.PolicyValue]], names: Names, users: dict[int, tuple[str, ...]]
 ) -> tuple[PolicyRow, ...]:
-    """Return entries in the order in which they decide: by set and direction, deny, then allow, then default."""
+    """Return entries in the order in which they decide: by set and direction, deny, then allow, then default.
+
+    Those that come equally early are sorted by peer, protocol and port.
+    """
     ordered = sorted(
         entries,
-        key=lambda e: (e[0].set_id, e[0].direction, -e[1].rank, e[0].peer_id, e[0].proto, -e[0].plen, e[0].port),
+        key=lambda e: (e[0].set_id, e[0].direction, -e[1].rank, e[0].peer_id, e[0].proto, e[0].port, -e[0].plen),
     )
     return tuple(_row(key, value, names, users) for key, value in ordered)
+
+
+def ranges(found: Iterable[PolicyRow]) -> tuple[PolicyRow, ...]:
+    """Return sorted rows for people: entries that make up a range of ports as one, which has no `port_prefix`."""
+    runs: list[list[PolicyRow]] = []
+    for row in found:
+        if runs and _goes_on(runs[-1][-1], row):
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    return tuple(run[0] if len(run) == 1 else _one(run) for run in runs)
+
+
+def _goes_on(row: PolicyRow, after: PolicyRow) -> bool:
+    alike = dataclasses.replace(after, ports=row.ports, port_prefix=row.port_prefix) == row
+    return alike and _span(after)[0] == _span(row)[1] + 1
+
+
+def _one(run: list[PolicyRow]) -> PolicyRow:
+    ports = f"{_span(run[0])[0]}-{_span(run[-1])[1]}"
+    return dataclasses.replace(run[0], ports=ports, port_prefix="")
+
+
+def _span(row: PolicyRow) -> tuple[int, int]:
+    port, plen = map(int, row.port_prefix.split("/"))
+    return port, port | (0xFFFF >> plen)
 
 
 def _row(key: abi.PolicyKey, value: abi.PolicyValue, names: Names, users: dict[int, tuple[str, ...]]) -> PolicyRow:

@@ -46,11 +46,16 @@ class Report:
         self.file = file
         self.problems: list[model.Problem] = []
         self.count = 0  # also of those beyond the bound: who asks "is it valid?" must ask here
+        self.advice: list[model.Problem] = []  # what is taken all the same, but does not do what it says
 
     def add(self, path: str, message: str, line: int = 0) -> None:
         self.count += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(model.Problem(self.file, path, message, line))
+
+    def advise(self, path: str, message: str, line: int = 0) -> None:
+        if len(self.advice) < MAX_PROBLEMS:
+            self.advice.append(model.Problem(self.file, path, message, line))
 
 
 def quote(value: object) -> str:
@@ -78,6 +83,10 @@ class Field:
 
     def problem(self, message: str) -> None:
         self.report.add(self.prefix + self.path, message, self.node.line)
+
+    def advise(self, message: str) -> None:
+        """Report what the document's author should know although nothing is wrong with it."""
+        self.report.advise(self.prefix + self.path, message, self.node.line)
 
     def child(self, key: str, node: Node) -> "Field":
         return Field(node, f"{self.path}.{key}" if self.path else key, self.report, self.prefix)

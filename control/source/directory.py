@@ -1,7 +1,7 @@
 """A directory of files to a `Snapshot`. A file that is wrong anywhere changes nothing that it gave before.
 
 With nothing before, the policies of a broken file become denies on what they select, so that a mistake at the first
-start closes and never opens.
+start closes and never opens. What is taken but does not do all that it says is told of, too.
 """
 
 import dataclasses
@@ -13,12 +13,19 @@ from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import document, objects
+from control.source import backends, document, objects
 
 MAX_FILE = 4 << 20
 MAX_FILES = 10_000
 ENDINGS = (".yaml", ".yml", ".json")
 EMPTY = model.Snapshot()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taken(model.FileState):
+    """A file that was read whole, and what its author should know of it for as long as it stays as it is."""
+
+    advice: tuple[model.Problem, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +59,9 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
         candidates.append(_read(Path(directory) / file, file, previous.files.get(file), report))
         problems += report.problems
     states, conflicts = _without_conflicts(candidates, previous)
-    return model.LoadResult(_snapshot(states), (*problems, *conflicts))
+    snapshot = _snapshot(states)
+    advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
+    return model.LoadResult(snapshot, (*problems, *conflicts, *advice, *backends.unnamed_ports(snapshot)))
 
 
 def _printable(file: str) -> str:
@@ -79,7 +88,7 @@ def _read(path: Path, file: str, old: model.FileState | None, report: field.Repo
         _no_duplicates(parsed, report)
         if not report.count:
             given = tuple(p.obj for p in parsed if p.obj is not None)
-            return _Candidate(file, model.FileState(digest, given, good=True), changed=True)
+            return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True)
         if old is None or not old.good:
             denies = _distinct(p.stand_in for p in parsed)
             if failure is not None and old is not None:  # what cannot be read any more may still be in there

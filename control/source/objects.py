@@ -13,12 +13,24 @@ _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 _PATH = re.compile(r"[^\x00-\x1f\x7f]{1,4095}")
 _NODE_RULE = parse.DNS_NAME_RULE
 
-# What a Service may say that changes nothing here.
-_SERVICE_NOISE = (
-    "type", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "externalTrafficPolicy", "externalIPs",
-    "loadBalancerIP", "loadBalancerClass", "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts",
-    "healthCheckNodePort", "publishNotReadyAddresses", "sessionAffinity", "externalName", "trafficDistribution",
+# The fields of each kind's spec; README.md explains them.
+WORKLOAD_KEYS = ("ips", "netns", "interface", "cgroup", "serviceAccount", "acceleration", "ports", "node")
+WORKLOAD_PORT_KEYS = ("name", "port", "protocol")
+SERVICE_KEYS = ("clusterIP", "clusterIPs", "ports", "selector", "endpoints", "type", "externalIPs", "sessionAffinity")
+SERVICE_PORT_KEYS = ("name", "port", "targetPort", "protocol", "nodePort")
+# What a Service may say besides that changes nothing here.
+SERVICE_NOISE = (
+    "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "externalTrafficPolicy", "loadBalancerIP",
+    "loadBalancerClass", "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "healthCheckNodePort",
+    "publishNotReadyAddresses", "externalName", "trafficDistribution",
 )  # fmt: skip
+# What a Service's type asks for that is not done here.
+SERVICE_TYPES = {
+    "ClusterIP": "",
+    "NodePort": "node ports are not opened here: only the clusterIP is served",
+    "LoadBalancer": "neither a load balancer nor node ports are set up here: only the clusterIP is served",
+    "ExternalName": "an alias in DNS: nothing is translated here, and policy sees the addresses that the name has",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +99,13 @@ def _read_workload(document: field.Field) -> model.Workload:
         if key == model.NAMESPACE_KEY or key.startswith("io.cilium.k8s."):
             # A pod that could give itself such a label could pass for one of another namespace or account.
             document.problem(f"metadata.labels: {key} is set by sockmesh, not by a workload")
-    keys = ("ips", "netns", "interface", "cgroup", "serviceAccount", "acceleration", "ports", "node")
-    spec = entries["spec"].fields(keys, required=("ips",)) if "spec" in entries else {}
+    spec = entries["spec"].fields(WORKLOAD_KEYS, required=("ips",)) if "spec" in entries else {}
+    missing = [key for key in ("netns", "interface") if key not in spec]
+    if len(missing) == 1 or (missing and "node" not in spec):
+        entries.get("spec", document).advise(
+            f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} missing: no policy is enforced at this pod, "
+            "its addresses only have an identity (give both, or node if it runs elsewhere)"
+        )
     account = (
         spec["serviceAccount"].text(parse.DNS_NAME, parse.DNS_NAME_RULE) if "serviceAccount" in spec else "default"
     )
@@ -132,7 +149,7 @@ def _addresses(place: field.Field) -> tuple[str, ...]:
 
 
 def _read_port(place: field.Field) -> model.ContainerPort | None:
-    parts = place.fields(("name", "port", "protocol"), required=("name", "port"))
+    parts = place.fields(WORKLOAD_PORT_KEYS, required=("name", "port"))
     name = ports.port_name(parts["name"]) if "name" in parts else None
     port = parts["port"].integer(1, 65535) if "port" in parts else None
     proto = parts["protocol"].choice(ports.KUBERNETES_PROTOCOLS) if "protocol" in parts else abi.Proto.TCP
@@ -152,8 +169,13 @@ def _read_namespace(document: field.Field) -> model.Namespace:
 def _read_service(document: field.Field) -> model.Service:
     entries = document.fields(("apiVersion", "kind", "metadata", "spec", "status"), required=("metadata", "spec"))
     namespace, name, _ = parse.read_metadata(document, entries, True)
-    keys = ("clusterIP", "clusterIPs", "ports", "selector", "endpoints", *_SERVICE_NOISE)
+    keys = (*SERVICE_KEYS, *SERVICE_NOISE)
     spec = entries["spec"].fields(keys, later=("sessionAffinityConfig",)) if "spec" in entries else {}
+    undone = spec["type"].choice(SERVICE_TYPES) if "type" in spec else ""
+    if undone:
+        spec["type"].advise(undone)
+    if "externalIPs" in spec and spec["externalIPs"].items():
+        spec["externalIPs"].advise("calls to these addresses are not translated here: only the clusterIP is served")
     if "sessionAffinity" in spec and spec["sessionAffinity"].node.value != "None":
         spec["sessionAffinity"].problem("not supported yet (None)")
     ips: list[str] = []
@@ -165,7 +187,8 @@ def _read_service(document: field.Field) -> model.Service:
         ip = place.address()
         if ip is not None and ip not in ips:
             ips.append(ip)
-    served = tuple(p for p in map(_read_service_port, spec["ports"].items()) if p) if "ports" in spec else ()
+    given = spec["ports"].items() if "ports" in spec else []
+    served = tuple(p for p in (_read_service_port(place, bool(undone)) for place in given) if p)
     if len({(p.port, p.protocol) for p in served}) != len(served):
         spec["ports"].problem("the same port and protocol are given twice")
     endpoints = _addresses(spec["endpoints"]) if "endpoints" in spec else ()
@@ -175,13 +198,15 @@ def _read_service(document: field.Field) -> model.Service:
     return model.Service(namespace, name, tuple(ips), served, selector, endpoints, document.source)
 
 
-def _read_service_port(place: field.Field) -> model.ServicePort | None:
-    keys = ("name", "port", "targetPort", "protocol", "nodePort", "appProtocol")
-    parts = place.fields(keys, required=("port",))
+def _read_service_port(place: field.Field, told: bool) -> model.ServicePort | None:
+    """Read one port. `told`: that node ports are not opened has been said already."""
+    parts = place.fields((*SERVICE_PORT_KEYS, "appProtocol"), required=("port",))
     port = parts["port"].integer(1, 65535) if "port" in parts else None
     name = parts["name"].text(parse.DNS_LABEL, parse.DNS_LABEL_RULE) if "name" in parts else ""
     target = ports.number_or_name(parts["targetPort"]) if "targetPort" in parts else 0
     proto = parts["protocol"].choice(ports.KUBERNETES_PROTOCOLS) if "protocol" in parts else abi.Proto.TCP
+    if "nodePort" in parts and not told:
+        parts["nodePort"].advise(SERVICE_TYPES["NodePort"])
     if port is None or name is None or target is None or proto is None:
         return None
     return model.ServicePort(port, name, target, proto)

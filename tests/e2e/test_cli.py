@@ -390,6 +390,17 @@ def test_status_reports_what_the_agent_could_not_take(living: Site) -> None:
         wait_until(lambda: not living.json("status")["problems"], "the problem is gone")
 
 
+def test_what_a_monitor_asks_over_http(living: Site) -> None:
+    def asked(path: str, *options: str) -> str:
+        return living.node.run(["curl", "-sS", *options, f"127.0.0.1:9965{path}"]).stdout
+
+    wait_until(lambda: asked("/healthz") == "ok\n", "the loop turns")
+    entries = dict(re.findall(r'^sockmesh_bpf_map_entries{map="(\w+)"} (\S+)$', asked("/metrics"), re.M))
+    assert set(entries) >= {"policy", "conns", "ct", "endpoint_ips", "reverse", "frags"} and "socks" not in entries
+    assert float(entries["endpoint_ips"]) == 2 * 3  # three pods, IPv4 and IPv6
+    assert asked("/metrics", "--head").startswith("HTTP/1.0 200 OK")
+
+
 def test_dump(any_site: Site, tmp_path: Path) -> None:
     target = tmp_path / "dump.json"
     any_site.cli("dump", "--output", str(target))

@@ -70,6 +70,17 @@ def test_interrupted_it_leaves_nothing(moment: str) -> None:
     wait_until(lambda: nothing_left(mine), "everything is gone")
 
 
+def test_whoever_reads_it_may_leave() -> None:
+    """As `sockmesh demo | head -3`: it cleans up and has nothing to say."""
+    demo = subprocess.Popen(DEMO, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert demo.stdout is not None and demo.stderr is not None
+    assert any(line.startswith("pod shop/web") for line in demo.stdout)
+    (mine,) = [d.name for d in Path("/run/sockmesh-test").iterdir() if _owner(d) == demo.pid]
+    demo.stdout.close()
+    assert (demo.stderr.read(), demo.wait(90)) == ("", 128 + signal.SIGPIPE)
+    assert nothing_left(mine)
+
+
 def _owner(directory: Path) -> int:
     try:
         return int(json.loads((directory / "owner.json").read_text())["pid"])

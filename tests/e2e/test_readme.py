@@ -23,8 +23,8 @@ import pytest
 from control import metrics
 from control.cli.main import cli
 from control.flow.summary import accel_word
-from control.policy import peers
-from control.source import directory
+from control.policy import field, peers
+from control.source import directory, document, objects
 from loader import abi
 from loader.programs import PROGRAMS
 from loader.selftest import cases
@@ -170,6 +170,40 @@ def test_every_entity_is_listed() -> None:
     taken, refused = PROSE.partition("- Entities are ")[2].partition("\n- ")[0].split("Nobody is known by the others")
     assert re.findall(r"`([^`]+)`", taken) == list(peers.ENTITIES)
     assert set(re.findall(r"`([^`:]+)`", refused)) == set(peers.LATER_ENTITIES)
+
+
+def fields_taken(kind: str, place: str, spec: str) -> set[str]:
+    """Return the fields that the reader of files names when one is wrong at a place of a document."""
+    versions = {"Workload": "sockmesh.io/v1", "Service": "v1"}
+    report = field.Report("x.yaml")
+    text = f"apiVersion: {versions[kind]}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n"
+    nodes, failure = document.parse(text)
+    assert failure is None
+    objects.read_documents(nodes, report)
+    (said,) = [p.message for p in report.problems if p.path == place]
+    found = re.fullmatch(r"unknown key \((.*)\)", said)
+    assert found, said
+    return set(found[1].split(", "))
+
+
+@pytest.mark.parametrize("kind", ["Workload", "Service"])
+def test_every_field_of_a_document_is_explained(kind: str) -> None:
+    rows = rows_under(kind)
+    assert rows.keys() == fields_taken(
+        kind, "spec.zzz", "{ips: [10.0.0.1], zzz: 1}" if kind == "Workload" else "{zzz: 1}"
+    )
+    inner = re.findall(r"`(\w+)`", rows["ports"].split(" | ")[1])
+    assert set(inner) == fields_taken(
+        kind, "spec.ports[0].zzz", "{ips: [10.0.0.1], ports: [{name: a, port: 1, zzz: 1}]}"
+    )
+    report = field.Report("x.yaml")
+    nodes, _ = document.parse("apiVersion: sockmesh.io/v1\nkind: Workload\nmetadata: {name: x}\nspec: {node: y}\n")
+    objects.read_documents(nodes, report)
+    required = {word for word, row in rows_under("Workload").items() if "| required |" in row}
+    assert {f"{word} is missing" for word in required} == {p.message for p in report.problems}
+    types = re.findall(r"`(\w+)`", rows_under("Service")["type"].split(" | ")[1])
+    assert types == list(objects.SERVICE_TYPES)
+    assert set(rows_under("Service")) >= set(objects.SERVICE_NOISE)
 
 
 def test_every_hook_and_map_is_in_the_picture() -> None:

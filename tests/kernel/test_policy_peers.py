@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.kernel.street import WORLD, Street, app, matches, policy, to_port
+from tests.kernel.street import WORLD, Street, app, matches, mesh_part, policy, to_port
 
 
 def test_a_range_with_an_exception(street: Street, family: int) -> None:
@@ -94,6 +94,23 @@ def test_audit_lets_pass_and_tells(street: Street, family: int, caller: str) -> 
     assert [by["name"] for by in flow["ingress_denied_by"]] == ["try"]
     assert not [f for f in street.mesh.flows() if f["verdict"] == "AUDIT" and matches(f, destination=ip, port=4250)]
     assert not [f for f in street.mesh.flows() if f["verdict"] == "DROPPED" and matches(f, destination=ip, port=4251)]
+
+
+@pytest.mark.parametrize("caller", ["client", "bare"])
+def test_what_an_audit_lets_pass_it_has_not_allowed(street: Street, caller: str) -> None:
+    street.enforce(audit("try", ingress=[{"toPorts": to_port(4250)}]))
+    source, ip = street.ip(caller), street.ip("server")
+    street["server"].do("s = socket.create_server((ip, 4252))", ip=ip)
+    street[caller].do("socket.create_connection((ip, 4252), 5).close()", ip=ip)
+    street["server"].do("s.accept()[0].close(); s.close()")
+    for event in ("audit", "open", "close"):
+        flow = street.mesh.wait_flow(
+            lambda flow, event=event: (  # type: ignore[misc]
+                matches(flow, source, ip, 4252) and mesh_part(flow)["event"] == event
+            )
+        )
+        assert "ingress_allowed_by" not in flow
+        assert ("ingress_denied_by" in flow, "rule" in mesh_part(flow)) == (event == "audit", event == "audit")
 
 
 def test_an_enforced_policy_holds_beside_an_audit(street: Street) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from control.flow import query
 from loader import abi
 from tests.hosts import Host
-from tests.kernel.street import WORLD, Json, Street, matches, mesh_part, nobody
+from tests.hosts.wait import wait_until
+from tests.kernel.street import WORLD, Json, Street, matches, mesh_part, nobody, policy, to_port
 
 PORT = 4501
 _HOUR = 3600 * 1_000_000_000
@@ -162,6 +164,97 @@ def test_a_frame_for_another_pod_is_nobodys_drop(street: Street) -> None:
     street.drop(source=stranger.ip, destination=third.ip, port=PORT)
     wrong = [f for f in street.mesh.flows() if matches(f, stranger.ip, server, PORT) and f["verdict"] == "DROPPED"]
     assert wrong == []
+
+
+def records_of(street: Street, after: int, proto: str, port: int) -> list[Json]:
+    return [flow for flow in street.mesh.flows()[after:] if matches(flow, port=port, proto=proto)]
+
+
+def assert_one_end_each(flows: list[Json]) -> None:
+    """By its amounts of time, each close belongs to one open, and lies before the next."""
+    opens = [moment(flow) for flow in flows if mesh_part(flow)["event"] == "open"]
+    closes = [flow for flow in flows if mesh_part(flow)["event"] == "close"]
+    began = [moment(flow) - int(mesh_part(flow)["duration_ns"]) / 1e9 for flow in closes]
+    assert began == pytest.approx(opens, abs=0.001, rel=0)
+    assert all(moment(flow) < after for flow, after in zip(closes, opens[1:], strict=False))
+
+
+def moment(flow: Json) -> float:
+    return query.parse_time(flow["time"]) / 1e9
+
+
+def test_an_exchange_whose_ports_come_back_has_an_end(street: Street, family: int) -> None:
+    """Sooner than the agent looks: the packet hook writes the close, and the agent the last one; they say the same."""
+    ip, mine = street.ip("server", family), street.ip("client", family)
+    ports = to_port(4561, proto="UDP")
+    street.enforce(
+        policy("out", "client", egress=[{"toPorts": ports}]), policy("in", "server", ingress=[{"toPorts": ports}])
+    )
+    street["server"].do("u = socket.socket(family(ip), socket.SOCK_DGRAM); u.bind((ip, 4561))", ip=ip)
+    street["client"].do("u = socket.socket(family(ip), socket.SOCK_DGRAM); u.bind((ip, 4562))", ip=mine)
+    before = len(street.mesh.flows())
+    street.mesh.call("set", udp_timeout_s="1")
+    try:
+        for size in (1, 2, 3):
+            street["client"].do("u.sendto(b'x' * size, (ip, 4561))", ip=ip, size=size)
+            street["server"].do("data, to = u.recvfrom(9); u.sendto(data + data, to)")
+            street["client"].do("u.recv(9)")
+            time.sleep(1.2)
+        wait_until(lambda: len(records_of(street, before, "UDP", 4561)) == 6, "three opens, three closes", 20)
+    finally:
+        street.mesh.call("set", udp_timeout_s="60")
+        street["server"].do("u.close()")
+        street["client"].do("u.close()")
+    flows = records_of(street, before, "UDP", 4561)
+    assert_one_end_each(flows)
+    closes = [flow for flow in flows if mesh_part(flow)["event"] == "close"]
+    head = int(mesh_part(closes[0])["bytes_sent"]) - 1
+    assert [
+        (int(mesh_part(flow)["bytes_sent"]) - head, int(mesh_part(flow)["bytes_received"]) - head) for flow in closes
+    ] == [(1, 2), (2, 4), (3, 6)]
+    assert "tc_from_pod" in {mesh_part(flow)["hook"] for flow in closes[:2]}
+    for flow in closes:
+        assert [flow[f"{way}_allowed_by"][0]["name"] for way in ("egress", "ingress")] == ["out", "in"]
+        assert (flow["traffic_direction"], flow["event_type"]) == ("INGRESS", {"type": 4, "sub_type": 5})
+        assert (flow["source"], flow["destination"]) == (flows[0]["source"], flows[0]["destination"])
+
+
+def test_connections_over_one_port_have_an_end_each(street: Street) -> None:
+    """Of a pod whose cgroup is not ours: no socket hook tells of them."""
+    ip, world = street.ip("bare"), WORLD[4][0]
+    before = len(street.mesh.flows())
+    street["street"].do("s = socket.create_server((ip, 4563))", ip=world)
+    street.mesh.call("set", tcp_close_timeout_s="1")
+    call = """
+with socket.socket() as c:
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    c.bind((mine, 4564))
+    c.connect((ip, 4563))
+"""
+    try:
+        for _ in range(5):
+            street["bare"].do(call, ip=world, mine=ip)
+            street["street"].do("s.accept()[0].close()")
+        wait_until(lambda: len(records_of(street, before, "TCP", 4563)) == 10, "five opens, five closes", 20)
+    finally:
+        street.mesh.call("set", tcp_close_timeout_s="10")
+        street["street"].do("s.close()")
+    assert_one_end_each(records_of(street, before, "TCP", 4563))
+
+
+def test_what_policy_cuts_has_an_end(street: Street) -> None:
+    ip = street.ip("server")
+    street["server"].do("u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind((ip, 4565))", ip=ip)
+    street["bare"].do("u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)")
+    before = len(street.mesh.flows())
+    street["bare"].do("u.sendto(b'x', (ip, 4565))", ip=ip)
+    street["server"].do("u.recv(9); u.close()")
+    street.enforce(nobody("closed", "bare", "egress"))
+    street["bare"].do("u.sendto(b'x', (ip, 4565)); u.close()", ip=ip)
+    wait_until(lambda: len(records_of(street, before, "UDP", 4565)) == 3, "its opening, its end and the drop", 20)
+    events = [mesh_part(flow)["event"] for flow in records_of(street, before, "UDP", 4565)]
+    assert events == ["open", "close", "drop"]
 
 
 _TALK_FROM = """

@@ -41,9 +41,17 @@ _WITH_OWNER = (
 )
 
 
+def _shown(rows: tuple[policies.PolicyRow, ...], output: str) -> tuple[policies.PolicyRow, ...]:
+    """Return ranges of ports for people, and for programs the entries that the kernel has."""
+    return rows if output == "json" else policies.ranges(rows)
+
+
 @click.group()
 def policy() -> None:
-    """Policy entries. Of the entries that match a call, deny comes before allow, and both before the default."""
+    """Policy entries. Of the entries that match a call, deny comes before allow, and both before the default.
+
+    The kernel holds a range of ports as several entries; the table shows them as one line, -o json each of them.
+    """
 
 
 @policy.command("list")
@@ -56,7 +64,7 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
         names = place.names()
         users = policies.endpoints_by_set(((key.id, value) for key, value in opened.endpoints.items()), names)
         rows = policies.rows(opened.policy.items(), names, users)
-    show(rows, _WITH_OWNER, output, "no policy entries: every endpoint refuses everything")
+    show(_shown(rows, output), _WITH_OWNER, output, "no policy entries: every endpoint refuses everything")
 
 
 @policy.command("get")
@@ -77,4 +85,4 @@ def get(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     if output == "table":
         click.echo(f"{chosen.name} (endpoint {chosen.id}, identity {chosen.identity}, set {chosen.set_id}): "
                    f"{chosen.policy}")  # fmt: skip
-    show(policies.rows(own, names, users), COLUMNS, output, "no entries: everything is refused")
+    show(_shown(policies.rows(own, names, users), output), COLUMNS, output, "no entries: everything is refused")

@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
+from click import testing
 
 from control.cli import check, show
 from control.cli.main import COMMANDS, cli
@@ -168,6 +169,20 @@ def test_json_has_plain_lists_and_numbers() -> None:
     assert json.loads(printed([("a", 1)], "json")) == [["a", 1]]
     assert json.loads(printed([], "json")) == []
     assert show.jsonable(ROW)["flags"] == ["enrolled", "has-cgroup"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["stat"], "No such command 'stat'. Did you mean 'status'?"),
+        (["bpf", "polcy", "get"], "No such command 'polcy'. Did you mean 'policy'?"),
+        (["bpf", "x"], "No such command 'x'. There are sock, policy, ipcache, endpoint, ct, lb, metrics, config, "
+         "stats, fs."),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_is_answered_with_what_there_is(words: list[str], message: str) -> None:
+    result = testing.CliRunner().invoke(cli, words)
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1] == f"Error: {message}"
 
 
 def test_every_command_of_the_table_exists_and_explains_itself() -> None:

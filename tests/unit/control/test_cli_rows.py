@@ -203,6 +203,30 @@ def test_policy_entries_in_the_order_in_which_they_decide() -> None:
     assert rows[1].port_prefix == "8000/10"
 
 
+def test_the_pieces_of_a_range_of_ports_are_one_line_for_people() -> None:
+    rule, other = entry(ALLOW, abi.Rank.ALLOW, 7), entry(ALLOW, abi.Rank.ALLOW, 8)
+    pieces = [(8000, 10), (8064, 11), (8096, 14), (8100, 16)]  # 8000-8100
+    held = [(abi.PolicyKey(5, 256, port, 6, 0, plen), rule) for port, plen in reversed(pieces)]
+    held += [(abi.PolicyKey(5, 256, port, 6, 0, 16), rule) for port in (80, 8102)]
+    held += [(abi.PolicyKey(5, 256, 8101, 6, 0, 16), other), (abi.PolicyKey(5, 256, 8101, 17, 0, 16), rule)]
+    held += [(abi.PolicyKey(5, 256, 0, 1, 0, 0), rule), *((key, value) for key, value in SET.items() if not key.port)]
+    rows = policies.rows(held, NAMES, {})
+    assert [row.port_prefix for row in rows if row.peer == 256 and row.proto == "TCP"] == [
+        "80/16", "8000/10", "8064/11", "8096/14", "8100/16", "8101/16", "8102/16",
+    ]  # fmt: skip
+    shown = policies.ranges(rows)
+    assert [(r.verdict, r.peer, r.proto, r.ports, r.rule[:6]) for r in shown if r.direction == "ingress"] == [
+        ("deny", 999, "any", "any", "rule 8"),
+        ("allow", 256, "ICMP", "any", "Networ"),
+        ("allow", 256, "TCP", "80", "Networ"),
+        ("allow", 256, "TCP", "8000-8100", "Networ"),
+        ("allow", 256, "TCP", "8101", "rule 8"),
+        ("allow", 256, "TCP", "8102", "Networ"),
+        ("allow", 256, "UDP", "8101", "Networ"),
+        ("deny", 0, "any", "any", "defaul"),
+    ]
+
+
 def test_what_only_an_audited_policy_says_is_told_apart() -> None:
     only = entry(0, 0, present=0, audit_present=1, audit_verdict=DENY, audit_rank=abi.Rank.DENY, audit_rule_id=7)
     both = entry(ALLOW, abi.Rank.ALLOW, 7, audit_present=1, audit_verdict=ALLOW, audit_rank=1, audit_rule_id=7)

@@ -12,7 +12,7 @@ from control.source import directory, objects
 CORPUS = Path(__file__).parent / "corpus"
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n"
-WORKLOAD = "apiVersion: sockmesh.io/v1\nkind: Workload\nmetadata: {{name: {}}}\nspec: {{ips: [{}]}}\n"
+WORKLOAD = "apiVersion: sockmesh.io/v1\nkind: Workload\nmetadata: {{name: {}}}\nspec: {{ips: [{}], node: far}}\n"
 POLICY = (
     "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {}}}\n"
     "spec: {{endpointSelector: {{}}, ingress: [{{{}}}]}}\n"

@@ -444,9 +444,10 @@ def test_a_kind_is_made_in_full_twice_and_a_rare_one_always() -> None:
     forms = template.Forms(make)
     short = [event(cookie=n, sport=n, time=n) for n in range(1, 100)]
     closes = [dataclasses.replace(each, type=abi.EventType.CLOSE, duration=each.time, rx_bytes=9) for each in short]
+    datagrams = [dataclasses.replace(each, proto=abi.Proto.UDP, hook=abi.Hook.TC_FROM_POD) for each in closes]
     dropped = [event(type=abi.EventType.DROP, sport=n) for n in range(1, 100)]
-    forms.lines(slots(short + closes + dropped), CLOCK.ns, itertools.repeat(UUID.encode()))
-    assert in_full == [abi.EventType.OPEN] * 2 + [abi.EventType.CLOSE] * 2 + [abi.EventType.DROP] * 2
+    forms.lines(slots(short + closes + datagrams + dropped), CLOCK.ns, itertools.repeat(UUID.encode()))
+    assert in_full == [abi.EventType.OPEN] * 2 + [abi.EventType.CLOSE] * 4 + [abi.EventType.DROP] * 2
     in_full.clear()
     forms.lines(slots([event(tx_bytes=5)] * 5), CLOCK.ns, itertools.repeat(UUID.encode()))
     assert in_full == [abi.EventType.OPEN] * 5

@@ -206,6 +206,17 @@ def test_bad_values_are_one_line_and_status_2(args: list[str], message: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("option", "wanted"),
+    [("--verdct", "--verdict"), ("--nofilter", "--not"), ("--not-verdic", "--verdict"), ("--xyz", ""), ("-y", "")],
+)
+def test_no_hidden_option_is_advised(option: str, wanted: str) -> None:
+    result = run(option)
+    said = result.stderr.splitlines()[-1]
+    assert result.exit_code == 2 and "No such option" in said and "--not-" not in said.replace(option, "")
+    assert ("Did you mean" in said) == bool(wanted) and wanted in said
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"\nnot json\n{\n", "line 2: not JSON: Expecting value: line 1 column 1 (char 0)"),

@@ -1,0 +1,86 @@
+"""/metrics and /healthz over HTTP, and how the maps behind /metrics are counted without holding up a scrape."""
+
+import http.client
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from control import metrics
+from control.agent import metrics_http, status
+from loader.maps import Maps
+
+HANGS = b"the agent's loop has not turned for 31 s; see its log\n"
+
+
+@pytest.fixture
+def idle() -> list[float]:
+    """For how many seconds the loop has not turned; a test may change it."""
+    return [0.02]
+
+
+@pytest.fixture
+def address(idle: list[float]) -> Iterator[tuple[str, int]]:
+    server = metrics_http.MetricsServer("127.0.0.1:0", metrics.MetricsSnapshot, lambda: idle[0])
+    server.start()
+    yield server.address
+    server.close()
+
+
+def asked(address: tuple[str, int], method: str, path: str) -> tuple[int, str, int, bytes]:
+    """Return status, content type, announced length and body."""
+    connection = http.client.HTTPConnection(*address, timeout=10)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    found = answer.status, answer.headers["Content-Type"], int(answer.headers["Content-Length"]), answer.read()
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics?x=1", "/healthz", "/", "/other"])
+def test_head_is_get_without_a_body(address: tuple[str, int], path: str) -> None:
+    *head, body = asked(address, "GET", path)
+    assert head[2] == len(body) > 0
+    assert asked(address, "HEAD", path) == (*head, b"")
+    assert head[0] == (200 if path[1:8] in ("metrics", "healthz") else 404)
+
+
+def test_metrics_are_served_as_rendered(address: tuple[str, int]) -> None:
+    code, kind, _, body = asked(address, "GET", "/metrics")
+    assert (code, kind, body) == (200, metrics.CONTENT_TYPE, metrics.render(metrics.MetricsSnapshot()))
+
+
+@pytest.mark.parametrize(("seconds", "code", "body"), [(0.02, 200, b"ok\n"), (29, 200, b"ok\n"), (31, 503, HANGS)])
+def test_health_is_that_of_the_loop(
+    address: tuple[str, int], idle: list[float], seconds: float, code: int, body: bytes
+) -> None:
+    idle[0] = seconds
+    answer = asked(address, "GET", "/healthz")
+    assert (answer[0], answer[3]) == (code, body)
+
+
+class _Map:
+    def __init__(self, name: str, counted: list[str], takes: float) -> None:
+        self._name, self._counted, self._takes = name, counted, takes
+
+    def count(self) -> int:
+        self._counted.append(self._name)
+        until = time.thread_time() + self._takes
+        while time.thread_time() < until:
+            pass
+        return len(self._counted)
+
+
+@pytest.mark.parametrize(("takes", "at_once"), [(0.0, len(status._COUNTED)), (status._BUDGET_S, 1)])
+def test_maps_are_counted_in_turn_as_far_as_the_time_goes(takes: float, at_once: int) -> None:
+    counted: list[str] = []
+    opened = cast(Maps, {name: _Map(name, counted, takes) for name in status._COUNTED})
+    fills = status.Fills()
+    first = fills.read(opened)
+    assert counted == list(status._COUNTED[:at_once])
+    assert [fill.name for fill in first] == counted  # never a count that nobody made
+    while len(counted) < 2 * len(status._COUNTED):
+        last = fills.read(opened)
+    assert counted == 2 * list(status._COUNTED)
+    assert [fill.entries for fill in last] == [n + 1 + len(status._COUNTED) for n in range(len(status._COUNTED))]
