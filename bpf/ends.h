@@ -80,7 +80,7 @@ static __always_inline void event_conn(struct flow_event *e, const struct conn *
   }
   e->proto = IPPROTO_TCP;
   e->verdict = c->denied ? VERDICT_DENY : VERDICT_ALLOW;
-  e->accel = c->used[0] | c->used[1];
+  e->accel = (c->redirect_msgs[0] | c->redirect_msgs[1]) != 0;
   e->egress_rule = c->egress_rule;
   e->ingress_rule = c->ingress_rule;
   e->flags = conn_flags(c);

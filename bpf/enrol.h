@@ -76,15 +76,33 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
                                                : bpf_sk_lookup_tcp(skb, &t, sizeof(t.ipv6), nsid, 0);
   if (!sk)
     return;
-  int failed = 1;
+  /* Packets that come from now on are held back or seen to by held(): of what came before, an end whose program asks
+   * FIONREAD must have nothing, neither unread nor under way. */
+  int failed = 1, asks = side ? c->asks[1] : c->asks[0];
+  if (side)
+    c->enrolled[1] = 2;
+  else
+    c->enrolled[0] = 2;
+  __sync_fetch_and_add(&c->tcp_msgs[0], 0); /* a fence: bpf/skmsg.c */
+  if (asks && !drained(side ? c->sock[0] : c->sock[1], want)) {
+    if (side)
+      c->enrolled[1] = 0;
+    else
+      c->enrolled[0] = 0;
+    bpf_sk_release(sk);
+    return;
+  }
   if ((u64)sk == want)
     failed = socks.update(&ck, sk) != 0;
   bpf_sk_release(sk);
   if (failed) {
-    if (side)
+    if (side) {
+      c->enrolled[1] = 0;
       c->reason[1] = c->marked[1] = ACCEL_REASON_ENROL_FAILED;
-    else
+    } else {
+      c->enrolled[0] = 0;
       c->reason[0] = c->marked[0] = ACCEL_REASON_ENROL_FAILED;
+    }
     count(METRIC_ENROL_FAILED, c->endpoint[0]);
     return;
   }
@@ -146,11 +164,23 @@ static __always_inline void withdraw(struct conn *c, u32 side) {
   count(METRIC_WITHDRAWN_SOCKETS, c->endpoint[0]);
 }
 
-/* Withdraw a marked end, if its peer is not inside a send that may be about to redirect: one that starts now sees the
- * mark. */
+/* Whether none of one side's redirects is under way. The kernel lets go of the sender's socket before it queues a message
+ * at the reader, and it drops a message, without a word, whose reader has left the sockhash meanwhile. But a sender holds
+ * its own psock all the time: the sockhash has one reference, each call inside a send or receive one more. */
+static __always_inline int at_rest(const struct conn *c, u32 side) {
+  u64 sk = side ? c->sock[1] : c->sock[0];
+  if (!(side ? c->busy[1] : c->busy[0]))
+    return 1;
+  if (peek64(sk, OFF_SKC_COOKIE) != (side ? c->cookie[1] : c->cookie[0]))
+    return 1; /* closed, so nobody is inside */
+  u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull;
+  return !psock || ((side ? c->enrolled[1] : c->enrolled[0]) == 1 && peek32(psock, OFF_PSOCK_REFS) == 1);
+}
+
+/* Withdraw a marked end: a send that starts now sees the mark. */
 static __always_inline void withdraw_when_idle(struct conn *c, u32 side) {
-  u64 sk = side ? c->sock[1] : c->sock[0], peer = side ? c->sock[0] : c->sock[1];
-  if ((side ? c->enrolled[1] : c->enrolled[0]) && !psock_has_data(sk) && !peek32(peer, OFF_SK_OWNED))
+  if ((side ? c->enrolled[1] : c->enrolled[0]) == 1 && at_rest(c, !side) &&
+      !psock_has_data(side ? c->sock[1] : c->sock[0]))
     withdraw(c, side);
 }
 
@@ -171,29 +201,35 @@ static __always_inline void withdraw_marked(struct conn *c) {
  * splice would take it for the end of all bytes. TCP sends the packet again. A reader that stays away for half a minute,
  * or a second at the end, gets TCP's own ways: its peer must not take it for dead. */
 static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
-  if (!(own ? c->enrolled[1] : c->enrolled[0]))
+  u8 enrolled = own ? c->enrolled[1] : c->enrolled[0];
+  u64 sk = own ? c->sock[1] : c->sock[0];
+  if (!enrolled)
     return 0;
   if (p->tcp_flags & TCP_RST) { /* what its program does next, TCP should answer */
-    if (!psock_has_data(own ? c->sock[1] : c->sock[0]))
-      withdraw(c, own);
+    withdraw_when_idle(c, own);
     return 0;
   }
   if (!p->payload && !(p->tcp_flags & TCP_FIN))
     return 0;
-  u64 since = own ? c->held[1] : c->held[0];
-  if (!psock_has_data(own ? c->sock[1] : c->sock[0])) {
-    if (since && own)
-      c->held[1] = 0;
-    else if (since)
-      c->held[0] = 0;
-    /* The peer redirects nothing while bytes it sent over TCP are on their way, so this needs no second look at it. */
-    if (p->payload && ((own ? c->asks[1] | c->marked[1] : c->asks[0] | c->marked[0]) ||
-                       !peek64(own ? c->sock[1] : c->sock[0], OFF_TP_RECEIVED)))
-      withdraw(c, own);
-    return 0;
+  u64 since = own ? c->held[1] : c->held[0], limit = p->payload ? HOLD_LIMIT_NS : HOLD_END_NS;
+  if (!psock_has_data(sk)) {
+    u8 asks = own ? c->asks[1] : c->asks[0], marked = own ? c->marked[1] : c->marked[0];
+    int needs = p->payload && (asks | marked || !peek64(sk, OFF_TP_RECEIVED));
+    /* What it has already is no news to it, and to its peer no sign that a redirect waits for these bytes. */
+    if (!needs || (s32)(p->seq + p->payload - peek32(sk, OFF_TP_RCVNXT)) <= 0)
+      goto pass;
+    if (enrolled == 1 && at_rest(c, !own)) {
+      if (!psock_has_data(sk)) {
+        withdraw(c, own);
+        goto pass;
+      }
+    } else if (marked || !asks) {
+      goto pass; /* TCP's bytes do it no harm */
+    }
+    limit = HOLD_END_NS;
   }
   u64 now = bpf_ktime_get_ns();
-  if (since && now - since > (p->payload ? HOLD_LIMIT_NS : HOLD_END_NS))
+  if (since && now - since > limit)
     return 0;
   if (!since && own)
     c->held[1] = now;
@@ -201,4 +237,11 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
     c->held[0] = now;
   count(METRIC_HELD_PACKETS, c->endpoint[0]);
   return 1;
+
+pass:
+  if (since && own)
+    c->held[1] = 0;
+  else if (since)
+    c->held[0] = 0;
+  return 0;
 }

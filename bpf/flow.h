@@ -49,6 +49,6 @@ static __always_inline void event_denied(struct flow_event *e, const struct pair
 static __always_inline u32 conn_flags(const struct conn *c) {
   return c->flags | (c->enrolled[0] ? CONN_FLAG_ENROLLED_0 : 0) | (c->enrolled[1] ? CONN_FLAG_ENROLLED_1 : 0) |
          (c->closed[0] ? CONN_FLAG_CLOSED_0 : 0) | (c->closed[1] ? CONN_FLAG_CLOSED_1 : 0) |
-         (c->used[0] | c->used[1] ? CONN_FLAG_USED : 0) | (c->denied ? CONN_FLAG_DENIED : 0) |
+         (c->redirect_msgs[0] | c->redirect_msgs[1] ? CONN_FLAG_USED : 0) | (c->denied ? CONN_FLAG_DENIED : 0) |
          (c->stuck ? CONN_FLAG_STUCK : 0);
 }

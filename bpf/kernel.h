@@ -52,6 +52,13 @@ static __always_inline int psock_has_data(u64 sk) {
   return first && first != head;
 }
 
+/* Whether every byte that one end has sent over TCP so far has arrived at the other and has been read. Both sequence
+ * numbers only move towards it: the one who sends is asked in its own send, or nothing hangs on what it sends next. */
+static __always_inline int drained(u64 from, u64 to) {
+  u32 received = peek32(to, OFF_TP_RCVNXT);
+  return received == peek32(from, OFF_TP_WSEQ) && received == peek32(to, OFF_TP_COPIED);
+}
+
 #define WALK 24
 
 /* Bytes in the psock's queue, by walking it; a queue longer than the walk counts as *more. */

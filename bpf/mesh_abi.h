@@ -392,7 +392,7 @@ struct conn {
   __u8 marked[2];
   __u8 enrolled[2];
   __u8 closed[2];
-  __u8 used[2];
+  __u8 busy[2];
   __u8 denied;
   __u8 stuck;
   __u8 asks[2];
@@ -422,7 +422,7 @@ _Static_assert(__builtin_offsetof(struct conn, reason) == 208, "struct conn.reas
 _Static_assert(__builtin_offsetof(struct conn, marked) == 210, "struct conn.marked");
 _Static_assert(__builtin_offsetof(struct conn, enrolled) == 212, "struct conn.enrolled");
 _Static_assert(__builtin_offsetof(struct conn, closed) == 214, "struct conn.closed");
-_Static_assert(__builtin_offsetof(struct conn, used) == 216, "struct conn.used");
+_Static_assert(__builtin_offsetof(struct conn, busy) == 216, "struct conn.busy");
 _Static_assert(__builtin_offsetof(struct conn, denied) == 218, "struct conn.denied");
 _Static_assert(__builtin_offsetof(struct conn, stuck) == 219, "struct conn.stuck");
 _Static_assert(__builtin_offsetof(struct conn, asks) == 220, "struct conn.asks");

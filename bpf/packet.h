@@ -33,6 +33,7 @@ struct packet {
   u8 multicast;    /* 1: to a multicast group of the link, from an address of the link or none (IPv6) */
   u8 pad;
   u32 payload; /* bytes behind the TCP header */
+  u32 seq;     /* TCP's sequence number of the first of them, or of SYN */
 } ALIGNED;
 
 /* Echo is a conversation: give request and reply tuples that are each other's reverse, the identifier on one side. */
@@ -52,8 +53,10 @@ static __always_inline u32 parse_l4(struct __sk_buff *skb, struct packet *p, u32
   u16 ports[2];
   switch (p->proto) {
   case IPPROTO_TCP: {
-    if (bpf_skb_load_bytes(skb, off, ports, 4))
+    u32 seq;
+    if (bpf_skb_load_bytes(skb, off, ports, 4) || bpf_skb_load_bytes(skb, off + 4, &seq, 4))
       return DROP_REASON_INVALID_PACKET_DROPPED;
+    p->seq = bpf_ntohl(seq);
     /* offset and flags may lie outside the eight bytes an ICMP error quotes */
     if (!p->related) {
       u8 more[2];
@@ -127,6 +130,7 @@ static __always_inline int parse_usual(struct __sk_buff *skb, struct packet *p) 
   p->dport = bpf_ntohs(ports[1]);
   p->policy_port = p->dport;
   p->tcp_flags = h[33];
+  p->seq = bpf_ntohl(w[6]);
   u32 head = 34 + (h[32] >> 4) * 4;
   p->payload = skb->len > head ? skb->len - head : 0;
   return 1;

@@ -46,7 +46,7 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
     bpf_ktime_get_ns();                                                                                            \
   } while (0)
 
-/* Whether the peer's queue has room. A reader on another core makes some in a few microseconds, and the way over TCP
+/* Whether the peer's queue has room: it holds no more than `limit`. A reader on another core makes some in a few microseconds, and the way over TCP
  * costs milliseconds before the direction is back on the short cut, so it is worth a wait: up to a millisecond. A server
  * may have a thousand readers that are slow: long waits take a tenth of a core at most, all together. */
 #define ROOM_BREATHS 1000
@@ -101,13 +101,6 @@ static __always_inline void await_reader(u64 peer) {
   }
 }
 
-/* Whether every byte sent over TCP so far has arrived and has been read. Both sequence numbers only move towards it: the
- * one sender is here. */
-static __always_inline int drained(u64 me, u64 peer) {
-  u32 received = peek32(peer, OFF_TP_RCVNXT);
-  return received == peek32(me, OFF_TP_WSEQ) && received == peek32(peer, OFF_TP_COPIED);
-}
-
 /* A reader that does not keep up gets its bytes over TCP, whose flow control is made for it: for 2 ms at first, and up to
  * half a second if that happens again and again. Returns until when. */
 static __always_inline u64 overrun(u64 last, u8 *times) {
@@ -119,6 +112,28 @@ static __always_inline u64 overrun(u64 last, u8 *times) {
   return now + (1000000ull << *times);
 }
 
+/* This side asks for a message's way; a redirect of its may be under way from now on. Whoever takes a socket out of the
+ * sockhash marks first and looks at `busy` then (bpf/enrol.h); here it is the other way round, with a fence between: an
+ * atomic add, which has an order on x86. */
+static __always_inline void take_turn(struct conn *c, int side) {
+  if (side)
+    c->busy[1] = 1;
+  else
+    c->busy[0] = 1;
+  __sync_fetch_and_add(&c->tcp_msgs[0], 0);
+}
+
+/* The message goes over TCP. When nobody else is inside this socket's send or receive, no redirect is under way either. */
+static __always_inline void give_up_turn(struct conn *c, int side) {
+  u64 psock = peek64(side ? c->sock[1] : c->sock[0], OFF_SK_USER_DATA) & ~7ull;
+  if (!psock || peek32(psock, OFF_PSOCK_REFS) != 2 || (side ? c->enrolled[1] : c->enrolled[0]) != 1)
+    return;
+  if (side)
+    c->busy[1] = 0;
+  else
+    c->busy[0] = 0;
+}
+
 int skmsg(struct sk_msg_md *m) {
   struct tuple t ALIGNED = {};
   struct conn_key k ALIGNED = {};
@@ -128,7 +143,8 @@ int skmsg(struct sk_msg_md *m) {
   u32 size = m->size, who = c ? c->endpoint[0] : 0;
   if (!c)
     goto tcp;
-  if (!c->enrolled[0] || !c->enrolled[1])
+  take_turn(c, side);
+  if (c->enrolled[0] != 1 || c->enrolled[1] != 1)
     goto tcp;
   if (!allowed_now(c, &k)) {
     count(METRIC_PASS_DENIED, who);
@@ -166,8 +182,12 @@ int skmsg(struct sk_msg_md *m) {
   else
     c->mean[0] = mean;
   /* A queued message costs memory beside its bytes: of small ones fewer bytes may wait. */
-  u64 half = peek32(peer, OFF_SK_RCVBUF) / 2;
-  if (!has_room(peer, half * (mean + 1) / (mean + 1 + MESSAGE_COST))) {
+  u64 whole = peek32(peer, OFF_SK_RCVBUF), limit = whole / 2 * (mean + 1) / (mean + 1 + MESSAGE_COST);
+  if (size > whole) {
+    count(METRIC_PASS_QUEUE_FULL, who);
+    goto tcp;
+  }
+  if (!has_room(peer, limit < whole - size ? limit : whole - size)) {
     if (side)
       c->pause[1] = overrun(pause, &c->overruns[1]);
     else
@@ -176,6 +196,10 @@ int skmsg(struct sk_msg_md *m) {
     goto tcp;
   }
   await_reader(peer);
+  if (c->marked[0] | c->marked[1]) { /* meanwhile */
+    count(METRIC_PASS_MARKED, who);
+    goto tcp;
+  }
   if (socks.msg_redirect_hash(m, &to, 1 /* BPF_F_INGRESS */) != SK_PASS) {
     /* The peer has left the sockhash: the kernel would drop the message, so take the redirect back. */
     count(METRIC_REDIRECT_FAILED, who);
@@ -184,11 +208,9 @@ int skmsg(struct sk_msg_md *m) {
   if (side) {
     c->redirect_bytes[1] += size;
     c->redirect_msgs[1]++;
-    c->used[1] = 1;
   } else {
     c->redirect_bytes[0] += size;
     c->redirect_msgs[0]++;
-    c->used[0] = 1;
   }
   count(METRIC_REDIRECT_MESSAGES, who);
   count_by(METRIC_REDIRECT_BYTES, size, who);
@@ -200,6 +222,7 @@ tcp:
       c->tcp_msgs[1]++;
     else
       c->tcp_msgs[0]++;
+    give_up_turn(c, side);
   }
   count(METRIC_TCP_MESSAGES, who);
   count_by(METRIC_TCP_BYTES, size, who);

@@ -139,6 +139,10 @@ int enter_io_uring_setup(struct sys_enter *s) {
   return 0;
 }
 
+int enter_recvmmsg(struct sys_enter *s) {
+  return s->args[3] & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 1) : 0;
+}
+
 int enter_sendto(struct sys_enter *s) {
   return s->args[3] & MSG_OOB_FLAG ? mark(s->args[0], ACCEL_REASON_URGENT, 1, 0) : 0;
 }
@@ -178,6 +182,12 @@ int enter_fcntl(struct sys_enter *s) {
   return s->args[1] == 4 /* F_SETFL */ && !(s->args[2] & 04000) ? mark(s->args[0], ACCEL_REASON_BLOCKING, 0, 0) : 0;
 }
 
+/* Whether TCP's own queue has bytes to read; a FIN counts as one more in the sequence numbers. */
+static __always_inline int bytes_of_tcp(u64 sk) {
+  u32 unread = peek32(sk, OFF_TP_RCVNXT) - peek32(sk, OFF_TP_COPIED);
+  return unread > (peek64(sk, OFF_SK_FLAGS) >> SOCK_DONE_BIT & 1);
+}
+
 #define FIONREAD 0x541B
 #define FIONBIO 0x5421
 
@@ -197,7 +207,7 @@ static __always_inline int asks(u64 fd) {
 #else
   u32 slot = cookie & (ASKED_SLOTS - 1);
   u64 *known = asked.lookup(&slot);
-  if (!known || *known == cookie)
+  if (!known || (*known == cookie && !(peek64(sk, OFF_SK_USER_DATA) && bytes_of_tcp(sk))))
     return 0;
   struct conn_key k ALIGNED = {};
   int side = 0;
@@ -209,8 +219,7 @@ static __always_inline int asks(u64 fd) {
     c->asks[1] = 1;
   else
     c->asks[0] = 1;
-  if ((side ? c->enrolled[1] : c->enrolled[0]) && !psock_has_data(sk) &&
-      peek32(sk, OFF_TP_COPIED) != peek32(sk, OFF_TP_RCVNXT))
+  if ((side ? c->enrolled[1] : c->enrolled[0]) && !psock_has_data(sk) && bytes_of_tcp(sk))
     stuck(c, &k, side, ACCEL_REASON_COUNTS); /* this one answer will be wrong, and a program may wait on it for ever */
   return 0;
 #endif

@@ -375,9 +375,9 @@ class Conn(Record):
     # A byte for each fact that changes, so that two CPUs never write one word: BPF has no atomic `or` before v5.12.
     reason: U8x2  # AccelReason: why bytes *to* that side are, or are not, redirected
     marked: U8x2  # AccelReason that bars redirecting to that side for good; 0: none
-    enrolled: U8x2  # 1: that side's socket is in the sockhash
+    enrolled: U8x2  # 1: that side's socket is in the sockhash; 2: it is about to be
     closed: U8x2  # 1: that side's socket has closed
-    used: U8x2  # 1: that side sent at least one byte over the short cut
+    busy: U8x2  # 1: that side has asked for a message's way, and a redirect of its may be under way since
     denied: U8  # 1: policy turned against the connection; the agent resets it
     stuck: U8  # 1: a reader waits for redirected bytes that it cannot see; the agent resets it
     asks: U8x2  # 1: that side's program asks FIONREAD

@@ -77,7 +77,7 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def put(interface: str, ifindex: int, progs: Mapping[Target, tuple[Path, int]]) -> None:
-    """Put filters on an interface, each with the path of its pinned program and its fd, replacing ours in one step each.
+    """Put filters on an interface, each with its pinned program's path and fd; ours are replaced in one step each.
 
     Raises AttachFailed, also where another agent's hang: of two only the last would judge, without a word to the first.
     """
@@ -85,10 +85,11 @@ def put(interface: str, ifindex: int, progs: Mapping[Target, tuple[Path, int]]) 
         with Channel() as channel:
             for target, (path, _) in progs.items():
                 if (there := channel.at(ifindex, target)) and there.name != str(path) and Path(there.name).exists():
+                    pins = Path(there.name).parents[1]
                     raise AttachFailed(
-                        f"interface {interface}: under the policy of another agent, whose pins are in "
-                        f"{Path(there.name).parents[1]}: take the workload out of one agent's configuration, and of the "
-                        "pins of one that has ended with `sockmesh uninstall --pins`"
+                        f"interface {interface}: under the policy of another agent, whose pins are in {pins}: take the "
+                        f"workload out of one's configuration; if that agent is no more, `sockmesh uninstall --pins "
+                        f"--pin-dir {pins}`"
                     )
         with IPRoute() as ipr:
             try:

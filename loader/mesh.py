@@ -63,6 +63,7 @@ class Mesh:
         _require_bpffs(pin_dir)
         _make(run_dir)
         locks = [_take_lock(run_dir, run_dir / "agent.lock", os.O_RDWR | os.O_CREAT)]
+        adopted = True
         try:
             locks.append(_take_lock(pin_dir, pin_dir, os.O_RDONLY | os.O_DIRECTORY))
             adopted = (pin_dir / "progs").is_dir()
@@ -82,9 +83,17 @@ class Mesh:
             mesh._drop_strangers()
             return mesh
         except BaseException:
+            if not adopted:
+                uninstall(pin_dir)
             for lock in locks:
                 os.close(lock)
             raise
+
+    def abandon(self) -> None:
+        """Let go of a mesh that never came into force: what its start made is removed, what it adopted stays."""
+        if not self.loaded.adopted:
+            uninstall(self.pin_dir)
+        self.close()
 
     def _all_pinned(self) -> bool:
         return all((self.pin_dir / "progs" / spec.function).exists() for spec in programs.PROGRAMS)
@@ -127,8 +136,10 @@ class Mesh:
         Raises AttachFailed; when it is a CgroupFailed the packet filters hang, and no hook of the cgroup does.
         """
         owner = f"endpoint-{id}"
-        directory = self.pin_dir / "progs"
-        filters.put(interface, ifindex, {t: (directory / name, self._progs[name]) for t, name in programs.FILTERS.items()})
+        paths = {
+            target: (self.pin_dir / "progs" / name, self._progs[name]) for target, name in programs.FILTERS.items()
+        }
+        filters.put(interface, ifindex, paths)
         if not cgroup:
             attach.remove_links(self.pin_dir, owner)
             return

@@ -68,7 +68,7 @@ def _trace(name: str) -> ProgramSpec:
 # Rare calls, but for recvfrom and recvmsg, where the price is one test of the flags.
 _TRACED = (
     "splice", "recvfrom", "recvmsg", "sendto", "sendmsg", "getsockopt", "setsockopt", "fcntl", "ioctl",
-    "sendmmsg", "io_uring_setup",
+    "sendmmsg", "recvmmsg", "io_uring_setup",
 )  # fmt: skip
 
 PROGRAMS: tuple[ProgramSpec, ...] = (
@@ -87,7 +87,9 @@ PROGRAMS: tuple[ProgramSpec, ...] = (
     *(_trace(name) for name in _TRACED),
 )
 
-FILTERS = {spec.target: spec.function for spec in PROGRAMS if spec.target in (Target.INGRESS, Target.EGRESS)}
+FILTERS: dict[Target, str] = {
+    spec.target: spec.function for spec in PROGRAMS if spec.target in (Target.INGRESS, Target.EGRESS)
+}
 PROGRAM_BY_NAME = {spec.function: spec for spec in PROGRAMS}
 
 # Macro -> where the field is; several spellings where kernels differ, the first that exists counts.
@@ -120,6 +122,7 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_TP_BYTES_RETRANS": (("tcp_sock", "bytes_retrans"),),
     "OFF_TP_IS_MPTCP": (("tcp_sock", "is_mptcp"),),
     "OFF_PSOCK_INGRESS": (("sk_psock", "ingress_msg"),),
+    "OFF_PSOCK_REFS": (("sk_psock", "refcnt.refs.counter"),),
     "OFF_MSG_LIST": (("sk_msg", "list"),),
     "OFF_MSG_SIZE": (("sk_msg", "sg.size"),),
     "OFF_SOCKET_FILE": (("socket", "file"),),

@@ -118,7 +118,7 @@ def conn_event(
         src_identity=conn.identity[side], dst_identity=conn.identity[other],
         egress_rule=conn.egress_rule, ingress_rule=conn.ingress_rule,
         verdict=int(abi.Verdict.DENY if conn.denied else abi.Verdict.ALLOW),
-        accel=int(any(conn.used)), accel_reason=(conn.reason[side], conn.reason[other]),  # type: ignore[arg-type]
+        accel=int(any(conn.redirect_msgs)), accel_reason=(conn.reason[side], conn.reason[other]),  # type: ignore[arg-type]
         tx_bytes=conn.redirect_bytes[side] + received[other], rx_bytes=conn.redirect_bytes[other] + received[side],
         tx_redirected=conn.redirect_bytes[side], rx_redirected=conn.redirect_bytes[other],
         duration=now - conn.opened, flags=conn.flags,

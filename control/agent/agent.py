@@ -12,9 +12,10 @@ import watchfiles
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import apply, enforce, ledger, options, patience, priority, state, switches, trial, workloads
+from control.agent import apply, enforce, ledger, options, patience, state, switches, trial, workloads
 from control.flow import log as flow_log
 from control.flow import sink
+from control.flow.summary import counted
 from control.source import directory
 from loader import abi, mesh, selftest
 from loader.errors import MapFull, MeshError
@@ -22,7 +23,6 @@ from loader.errors import MapFull, MeshError
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.02
 _FULL_BATCH = 4096  # events of one look: fewer wait for the next, because each look has a price of its own
-_MANY = 1024  # events of one look: the loop was kept from its turn, or should have more of them
 _AGEING_S = 5.0
 
 
@@ -33,6 +33,15 @@ class Agent:
         self.opts = opts
         self.node = opts.node or socket.gethostname()
         self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir)
+        try:
+            self._adopt()
+        except BaseException:
+            self.mesh.abandon()
+            raise
+
+    def _adopt(self) -> None:
+        """Take over what a predecessor left."""
+        opts = self.opts
         self.names = state.load_names(opts.run_dir)
         self.flows = flow_log.FlowLog(
             [sink.make(t, opts.flow_log_max_bytes, opts.flow_log_files) for t in opts.flow_log], self.node
@@ -56,7 +65,8 @@ class Agent:
         self._rounds = 0  # reconciliations finished
         self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
         self.hooks_restored = 0  # interfaces whose filters somebody took away
-        self._stop = threading.Event()
+        self._asked = self._ending = False
+        self._stop = threading.Event()  # the loop has ended
 
     def _numbers(self, before: identity.Allocation) -> identity.Allocation:
         """Go on numbering above what pinned maps hold: a predecessor may have died before it wrote its numbers down,
@@ -82,6 +92,13 @@ class Agent:
             LOG.warning("the short cut is off: %s", self.accel_off)
         old = self.mesh.maps.config.get_at(0)
         adopted = old.generation != 0
+        for name in ("acceleration", "direct_delivery"):
+            if adopted and getattr(old, name) != int(getattr(self.opts, name)):
+                state_of, option = ("on" if getattr(old, name) else "off"), name.replace("_", "-")
+                LOG.warning(
+                    "%s stays %s, as in the pins that are adopted; --[no-]%s is for the first start: "
+                    "`sockmesh bpf config set %s on|off` switches it", name, state_of, option, name,
+                )  # fmt: skip
         self.mesh.maps.config.put_at(
             0,
             abi.Config(
@@ -135,7 +152,12 @@ class Agent:
         problems += [*self._survey.problems, *failed]
         self._report(tuple(problems))
         if applied:
-            self._enforce()
+            resets = self._enforce()
+            LOG.info(
+                "revision %d in force: %s, %s%s", self.revision, counted(len(self.have["endpoints"]), "workload"),
+                counted(len(loaded.snapshot.policies), "policy", "policies"),
+                f"; {counted(resets, 'open connection')} reset" if resets else "",
+            )  # fmt: skip
 
     def _look(self, snapshot: model.Snapshot) -> workloads.Survey:
         return self.workloads.survey(w for w in snapshot.workloads if w.is_local(self.node))
@@ -199,37 +221,43 @@ class Agent:
                 LOG.info("%s: %s", "no longer, but another" if still else "mended", problem)
         self.problems = problems
 
-    def _enforce(self) -> None:
-        """Reset open connections that the policy now in force denies."""
+    def _enforce(self) -> int:
+        """Reset open connections that the policy now in force denies; return how many."""
+        before = self.ledger.resets
         if self.view is not None and (condemned := enforce.doomed(self.mesh.maps, self.view)):
             self.ledger.reset(condemned)
+        return self.ledger.resets - before
 
     # --- life ------------------------------------------------------------------------------------------------------
 
     def request_reconcile(self) -> None:
-        self._patience.call()
+        """Have the directory read again. For a signal's handler: it takes no lock, for the loop may hold any."""
+        self._asked = True
 
     def stop(self) -> None:
-        self._stop.set()
+        """Have `run` end. For a signal's handler, as `request_reconcile`."""
+        self._ending = True
 
     def run(self) -> None:
         """Serve until `stop`."""
         watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         watcher.start()
+        try:
+            self._loop()
+        finally:
+            self._stop.set()
+
+    def _loop(self) -> None:
         self.ledger.reset_stuck()
         next_age = time.monotonic()
-        own = self._patience.loop = priority.Priority()
-        while not self._stop.is_set():
-            found = self.ledger.drain()
-            if found >= _MANY:
-                own.step_up()
-            else:
-                own.stand_back()
-            if found < _FULL_BATCH:
-                self._stop.wait(_TICK_S)
+        while not self._ending:
+            if self.ledger.drain() < _FULL_BATCH:
+                time.sleep(_TICK_S)
             self._take_trial()
+            if self._asked:
+                self._asked = False
+                self._patience.call()
             if self._patience.is_due(time.monotonic(), bool(self.problems), self._has_changed):
-                own.step_up()
                 self._guard(self.reconcile)
                 with self._reconciled:
                     self._rounds += 1
@@ -248,6 +276,11 @@ class Agent:
         if not self._survey.problems and self.workloads.all_there():
             return False
         return self._look(self._surveyed) != self._survey
+
+    def abandon(self) -> None:
+        """End before `start`: nothing that this start made stays."""
+        self.ledger.close()
+        self.mesh.abandon()
 
     def close(self) -> None:
         """End the flow log and let go of the maps; what is pinned stays in force."""

@@ -3,8 +3,6 @@
 import threading
 from collections.abc import Callable
 
-from control.agent import priority
-
 _LOOK_S = 1.0  # how often workloads are looked for: whether they are there, and the same
 _RETRY_S, _RETRY_MAX_S = 1.0, 30.0
 
@@ -13,7 +11,6 @@ class Patience:
     """`call` may come from any thread; `is_due` is the loop's."""
 
     def __init__(self) -> None:
-        self.loop: priority.Priority | None = None  # of the thread that is to do it
         self._called = threading.Event()
         self._retry_at = self._look_at = 0.0
         self._wait = _RETRY_S
@@ -21,8 +18,6 @@ class Patience:
     def call(self) -> None:
         """Ask for it: the directory changed, or somebody wants it."""
         self._called.set()
-        if self.loop is not None:
-            self.loop.step_up()
 
     def is_due(self, now: float, has_problems: bool, has_changed: Callable[[], bool]) -> bool:
         """Tell whether to reconcile. `has_changed` looks, cheaply, whether what is on the host is not what it was."""

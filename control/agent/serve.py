@@ -32,7 +32,8 @@ def serve(opts: options.Options) -> None:
     signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
     fills = status.Fills()
     with contextlib.ExitStack() as stack:
-        stack.callback(node.close)  # last, when nobody asks any more
+        in_force = False
+        stack.callback(lambda: node.close() if in_force else node.abandon())  # last, when nobody asks any more
         handlers: dict[str, admin.Handler] = {
             "status": lambda _: status.status(node),
             "set": node.set_switch,
@@ -52,6 +53,7 @@ def serve(opts: options.Options) -> None:
                 )
             )
             stack.callback(servers[1].close)
+        in_force = True
         node.start()
         for server in servers:
             server.start()

@@ -95,7 +95,8 @@ class Workloads:
 
     def unhook(self) -> list[str]:
         """Return the interfaces whose filters somebody took away, and forget that these were attached."""
-        lost = set(self._mesh.without_filters(ifindex for _, ifindex, _ in self._attached.values()))
+        bare = self._mesh.without_filters(ifindex for _, ifindex, _ in self._attached.values())
+        lost = {index for name, index, _ in self._attached.values() if index in bare and _index(name) == index}
         names = [where[0] for where in self._attached.values() if where[1] in lost]
         self._attached = {id: where for id, where in self._attached.items() if where[1] not in lost}
         return names

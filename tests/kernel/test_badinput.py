@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from loader import abi
 from tests.hosts import Node, Pod
@@ -209,11 +210,43 @@ def test_an_interface_that_is_made_anew_is_under_policy_again(street: Street, gh
 
     def hooked() -> bool:
         words = ["tc", "filter", "show", "dev", ghost.interface, "ingress"]
-        return "sockmesh_from_pod" in street.node.run(words).stdout
+        return "progs/from_pod" in street.node.run(words).stdout
 
     wait_until(hooked, "the new interface has its hooks", 5)
     assert street.connect("stranger", ghost.ip, 4605, wait=1.0) == "timeout"
     assert street.mesh.call("status")["problems"] == before
+
+
+def test_filters_that_somebody_takes_off_are_put_back(street: Street, ghost: Pod) -> None:
+    street.mesh.apply("policy-ghost", ghost.workload_yaml())
+    street.enforce(nobody("closed", "ghost", "ingress"))
+    assert street.connect("stranger", ghost.ip, 4606, wait=1.0) == "timeout"
+    before = street.mesh.call("status")["hooks_restored"]
+    street.node.run(["tc", "qdisc", "del", "dev", ghost.interface, "clsact"])
+    wait_until(lambda: street.mesh.call("status")["hooks_restored"] == before + 1, "the loss is noticed", 5)
+    assert street.connect("stranger", ghost.ip, 4607, wait=1.0) == "timeout"
+    street.node.run(["tc", "filter", "del", "dev", ghost.interface, "ingress"])
+    wait_until(lambda: street.mesh.call("status")["hooks_restored"] == before + 2, "the loss is noticed", 5)
+
+
+def test_a_second_agent_cannot_have_a_pod_of_the_first(street: Street, ghost: Pod, tmp_path: Path) -> None:
+    street.mesh.apply("policy-ghost", ghost.workload_yaml())
+    street.enforce(nobody("closed", "ghost", "ingress"))
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/ghost.yaml").write_text(yaml.safe_dump(ghost.workload_yaml()))
+    pins = street.node.pins.with_name(street.node.pins.name + "-second")
+    street.node.run_record.note("pin", str(pins))
+    place = ["--run-dir", str(tmp_path / "run"), "--pin-dir", str(pins)]
+    words = ["agent", "--config", str(tmp_path / "config"), "--metrics", "", "--no-self-test", *place]
+    second = street.node.popen([sys.executable, "-m", "control.cli.main", *words], stderr=subprocess.PIPE, text=True)
+    assert second.stderr is not None
+    told = next(line for line in second.stderr if ghost.interface in line)
+    assert f"under the policy of another agent, whose pins are in {street.node.pins}" in told
+    second.terminate()
+    second.wait(20)
+    street.node.run([sys.executable, "-m", "control.cli.main", "uninstall", "--pins", *place])
+    assert not pins.exists()
+    assert street.connect("stranger", ghost.ip, 4608, wait=1.0) == "timeout", "the first agent's hooks are still there"
 
 
 def wide(cidrs: int, ports: int, more: int, first_port: int = 1) -> Json:

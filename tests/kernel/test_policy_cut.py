@@ -31,7 +31,7 @@ result = s.getsockname()[1]
 """
     street["server"].do("ends.clear()")
     port: int = street[caller].do(order, ip=street.ip("server", family), port=PORT, short_cut=short_cut)
-    used = any(any(conn.used) for key, conn in connections(street) if port in (key.port0, key.port1))
+    used = any(any(conn.redirect_msgs) for key, conn in connections(street) if port in (key.port0, key.port1))
     assert used == short_cut
     return port
 

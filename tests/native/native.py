@@ -86,6 +86,7 @@ class Packet(ctypes.Structure):
         ("multicast", ctypes.c_uint8),
         ("pad", ctypes.c_uint8),
         ("payload", ctypes.c_uint32),
+        ("seq", ctypes.c_uint32),
     )
 
 
