@@ -108,6 +108,7 @@ enum accel_reason {
   ACCEL_REASON_OPTIONS = 21,
   ACCEL_REASON_COUNTS = 22,
   ACCEL_REASON_IO_URING = 20,
+  ACCEL_REASON_COMPAT = 23,
 };
 
 enum endpoint_flag {

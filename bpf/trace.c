@@ -139,6 +139,14 @@ int enter_io_uring_setup(struct sys_enter *s) {
   return 0;
 }
 
+/* The tracepoints of system calls do not see those of 32-bit programs, so their pod stays on TCP from their start on. */
+int exec(void *unused) {
+  u64 mm = peek64(bpf_get_current_task(), OFF_TASK_MM);
+  if (mm && peek64(mm, OFF_MM_TASK_SIZE) <= 0xffffffffull)
+    remember(current_endpoint(), ACCEL_REASON_COMPAT);
+  return 0;
+}
+
 int enter_recvmmsg(struct sys_enter *s) {
   return s->args[3] & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 1) : 0;
 }

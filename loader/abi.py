@@ -139,6 +139,7 @@ class AccelReason(enum.IntEnum):
     OPTIONS = 21  # a socket option is set that redirected bytes would not honour (zero-copy, time stamps, TCP_INQ)
     COUNTS = 22  # its program asks FIONREAD, which on this kernel does not see redirected bytes
     IO_URING = 20  # a program of this endpoint uses io_uring, whose splices no hook sees
+    COMPAT = 23  # a 32-bit program runs in this endpoint's namespace: no hook sees its system calls
 
 
 class EndpointFlag(enum.IntFlag):

@@ -197,9 +197,10 @@ def lookup_batch(
             raise
         done = True
     (got,) = struct.unpack_from("=I", attr, 32)
+    all_keys, all_values = keys.raw, values.raw  # once: each copies the whole
     return (
-        [keys.raw[i * key_size : (i + 1) * key_size] for i in range(got)],
-        [values.raw[i * value_size : (i + 1) * value_size] for i in range(got)],
+        [all_keys[i * key_size : (i + 1) * key_size] for i in range(got)],
+        [all_values[i * value_size : (i + 1) * value_size] for i in range(got)],
         None if done else after.raw,
     )
 

@@ -85,6 +85,9 @@ PROGRAMS: tuple[ProgramSpec, ...] = (
     ProgramSpec("sockops.c", "sockops", ProgType.SOCK_OPS, _CG, AttachType.CGROUP_SOCK_OPS),
     ProgramSpec("skmsg.c", "skmsg", ProgType.SK_MSG, Target.SOCKHASH, AttachType.SK_MSG_VERDICT, "", "acceleration"),
     *(_trace(name) for name in _TRACED),
+    ProgramSpec(
+        "trace.c", "exec", ProgType.TRACEPOINT, _TP, AttachType.PERF_EVENT, "sched/sched_process_exec", "acceleration"
+    ),
 )
 
 FILTERS: dict[Target, str] = {
@@ -130,6 +133,8 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_FILE_FLAGS": (("file", "f_flags"),),
     "OFF_FILE_PRIVATE": (("file", "private_data"),),
     "OFF_TASK_FILES": (("task_struct", "files"),),
+    "OFF_TASK_MM": (("task_struct", "mm"),),
+    "OFF_MM_TASK_SIZE": (("mm_struct", "task_size"),),
     "OFF_TASK_NSPROXY": (("task_struct", "nsproxy"),),
     "OFF_NSPROXY_NET": (("nsproxy", "net_ns"),),
     "OFF_NET_COOKIE": (("net", "net_cookie"),),

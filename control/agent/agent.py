@@ -17,7 +17,7 @@ from control.flow import log as flow_log
 from control.flow import sink
 from control.flow.summary import counted
 from control.source import directory
-from loader import abi, mesh, selftest
+from loader import abi, mesh, netns, selftest
 from loader.errors import MapFull, MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
@@ -65,6 +65,7 @@ class Agent:
         self._rounds = 0  # reconciliations finished
         self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
         self.hooks_restored = 0  # interfaces whose filters somebody took away
+        self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
         self._asked = self._ending = False
         self._stop = threading.Event()  # the loop has ended
 
@@ -159,6 +160,9 @@ class Agent:
                 f"; {counted(resets, 'open connection')} reset" if resets else "",
             )  # fmt: skip
 
+    def _own_addresses(self) -> tuple[str, ...]:
+        return self.opts.node_ips or netns.addresses()
+
     def _look(self, snapshot: model.Snapshot) -> workloads.Survey:
         return self.workloads.survey(w for w in snapshot.workloads if w.is_local(self.node))
 
@@ -166,7 +170,8 @@ class Agent:
         self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
     ) -> tuple[bool, list[model.Problem], bool]:
         """Bring maps and hooks to a snapshot; return whether anything changed, what failed, and as `attach` does."""
-        node = compiler.NodeInfo(self.node, self.opts.node_ips, self.opts.cluster_cidrs)
+        self._addresses = self._own_addresses()
+        node = compiler.NodeInfo(self.node, self._addresses, self.opts.cluster_cidrs)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
         really = dataclasses.replace(snapshot, workloads=tuple(found))
         want, known, allocation = compiler.compile_state(really, self.allocation, survey.facts, node)
@@ -272,6 +277,8 @@ class Agent:
         if lost := self.workloads.unhook():
             self.hooks_restored += len(lost)
             LOG.warning("packet filters were taken off %s by somebody else: they are put back", ", ".join(lost))
+            return True
+        if self._own_addresses() != self._addresses:
             return True
         if not self._survey.problems and self.workloads.all_there():
             return False

@@ -20,13 +20,18 @@ from control.cli.place import PATH
 @click.option("--flow-interval", type=click.FloatRange(0.1), default=60.0, show_default=True, metavar="SECONDS",
               help="How often a long-lived connection gets a record.")  # fmt: skip
 @click.option("--metrics", default="127.0.0.1:9965", show_default=True, metavar="ADDR:PORT", help="Empty: none.")
-@click.option("--acceleration/--no-acceleration", default=True, show_default=True, help="Switch of a fresh start.")
-@click.option(
-    "--direct-delivery/--no-direct-delivery", default=True, show_default=True, help="Switch of a fresh start."
-)
+@click.option("--acceleration/--no-acceleration", default=True, show_default=True,
+              help="The short cut at the first start; later `sockmesh bpf config set` switches it.")  # fmt: skip
+@click.option("--direct-delivery/--no-direct-delivery", default=True, show_default=True, help="The same, for packets.")
 @click.option("--probation-packets", type=click.IntRange(8, 1_000_000), default=8, show_default=True,
               help="Packets an end must have sent before its connection is short-cut.")  # fmt: skip
-@click.option("--node-ip", "node_ips", multiple=True, metavar="IP", help="An address of this node (entity `host`).")
+@click.option(
+    "--node-ip",
+    "node_ips",
+    multiple=True,
+    metavar="IP",
+    help="An address of this node (entity `host`); left out: those of its interfaces.",
+)
 @click.option("--cluster-cidr", "cluster_cidrs", multiple=True, metavar="CIDR", help="Entity `cluster` reaches it.")
 @click.option("--self-test/--no-self-test", default=True, show_default=True,
               help="Test the short cut on this kernel first; without the test it stays off.")  # fmt: skip

@@ -34,6 +34,7 @@ EXPLAIN: dict[abi.AccelReason, str] = {
     abi.AccelReason.OPTIONS: "a socket option or flag is in use that only bytes of TCP honour (zero-copy, time stamps)",
     abi.AccelReason.COUNTS: "the program asks FIONREAD, which on this kernel does not see redirected bytes",
     abi.AccelReason.IO_URING: "the program uses io_uring, whose reads no hook sees",
+    abi.AccelReason.COMPAT: "a 32-bit program runs in its pod, whose system calls no hook sees",
 }
 
 
