@@ -92,7 +92,7 @@ def test_same_answer_as_python(case: Asked, has_audit: bool) -> None:
     audited = has_audit and wanted.audited
     assert found.verdict == wanted.verdict
     assert found.audited == audited
-    assert found.rule_id == (wanted.audit_rule_id if audited else wanted.rule_id)
+    assert found.rule_id == wanted.rule_id
     by_deny = wanted.found and wanted.rank == abi.Rank.DENY
     refusal = abi.DropReason.POLICY_DENY if by_deny else abi.DropReason.POLICY_DENIED
     assert found.reason == (abi.DropReason.NONE if wanted.allowed else refusal)
