@@ -32,11 +32,11 @@ def parse(name: str, text: str) -> int:
     bounds = SWITCHES[name]
     if bounds is None:
         if text.lower() not in _ON:
-            raise ConfigInvalid(f"config: {name}: {text!r} is neither on nor off")
+            raise ConfigInvalid(f"config: {name}: {text[:40]!r} is neither on nor off")
         return _ON[text.lower()]
     low, high = bounds
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise ConfigInvalid(f"config: {name}: {text!r} is not a number from {low} to {high}")
+    if not text.isdecimal() or len(text) > 20 or not low <= int(text) <= high:
+        raise ConfigInvalid(f"config: {name}: {text[:40]!r} is not a number from {low} to {high}")
     return int(text)
 
 
