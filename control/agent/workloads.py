@@ -63,14 +63,13 @@ class Workloads:
         plain = netns.plain_veths()
         for workload in workloads:
             key = (workload.namespace, workload.name)
-            if not workload.netns or not workload.interface:
-                continue
             try:
-                found = self._look(key, workload.netns, workload.interface)
+                found = self._named(key, workload)
             except AttachFailed as error:
                 kept = self._last_good(key)
                 words = f"{error}; until then the last good values stay" if kept else str(error)
-                out.problems.append(_problem(workload, words))
+                if kept or _is_placed(workload):  # else the file's own problem says it
+                    out.problems.append(_problem(workload, words))
                 if kept is None:
                     continue
                 found = kept
@@ -100,6 +99,11 @@ class Workloads:
         names = [where[0] for where in self._attached.values() if where[1] in lost]
         self._attached = {id: where for id, where in self._attached.items() if where[1] not in lost}
         return names
+
+    def _named(self, key: Key, workload: model.Workload) -> Found:
+        if not _is_placed(workload):
+            raise AttachFailed("names no network namespace, or no interface")
+        return self._look(key, workload.netns, workload.interface)
 
     def _look(self, key: Key, where: str, interface: str) -> Found:
         old = self._found.get(key)
@@ -165,6 +169,10 @@ class Workloads:
                 self._attached.pop(id, None)
         for ifindex in set(old.values()) - {ifindex for _, ifindex, _ in wanted.values()}:
             self._mesh.release(ifindex)
+
+
+def _is_placed(workload: model.Workload) -> bool:
+    return bool(workload.netns and workload.interface)
 
 
 def _problem(workload: model.Workload, message: str) -> model.Problem:

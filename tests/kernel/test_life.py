@@ -259,6 +259,17 @@ def test_a_mistake_in_a_workload_opens_nothing(place: Place, mistake: dict[str, 
     place.assert_policy_holds()
 
 
+@pytest.mark.parametrize("field", ["netns", "interface"])
+def test_a_workload_that_no_longer_says_where_it_is_opens_nothing(place: Place, field: str) -> None:
+    workload = place.node.pods["server"].workload_yaml()
+    del workload["spec"][field]
+    place.mesh.apply("workload-server", workload)
+    problems = place.reconcile()
+    assert [p for p in problems if "workload-server.yaml" in p and "the last good values stay" in p]
+    assert place.connect("third", "server", 4561) == "EPERM"
+    assert not place.raw_passes("third", "server")
+
+
 def test_a_pod_that_vanishes_takes_nobody_with_it(place: Place) -> None:
     pod = place.node.pod("victim")
     place.mesh.apply("workload-victim", pod.workload_yaml())
