@@ -57,5 +57,5 @@ def serve(opts: options.Options) -> None:
         node.start()
         for server in servers:
             server.start()
-        LOG.info("node %s: %s under policy", node.node, counted(len(node.have["endpoints"]), "workload"))
+        LOG.info("node %s: %s under policy", node.node, counted(len(node.reconciler.have["endpoints"]), "workload"))
         node.run()

@@ -1,0 +1,156 @@
+"""Brings what is in force to what the configuration says: directory to maps and hooks, and resets what is denied now.
+
+Called by the agent's one thread; only the config record has other writers, the admin socket's, hence its lock.
+"""
+
+import dataclasses
+import logging
+import threading
+
+from control import compile as compiler
+from control import evaluate, identity, model, names
+from control.agent import apply, enforce, ledger, options, state, workloads
+from control.flow.summary import counted
+from control.source import directory
+from loader import abi, mesh, netns
+from loader.errors import MapFull, MeshError
+
+LOG = logging.getLogger("sockmesh.agent")
+
+
+class Reconciler:
+    """What is in force here, and what is wrong with the configuration. `config_lock` guards the config record."""
+
+    def __init__(
+        self, opts: options.Options, node: str, loaded: mesh.Mesh, book: ledger.Ledger, known: names.Names
+    ) -> None:
+        self._opts, self._node, self._mesh, self._ledger = opts, node, loaded, book
+        self.config_lock = threading.Lock()
+        self.snapshot: model.Snapshot | None = None
+        self.problems: tuple[model.Problem, ...] = ()
+        self.revision = known.revision
+        self.hooks_restored = 0  # interfaces whose filters somebody took away
+        self.have = apply.current(loaded.maps)
+        self._workloads = workloads.Workloads(loaded, known)
+        self._allocation = self._numbers(state.load_allocation(opts.run_dir) or identity.Allocation())
+        self._view: evaluate.View | None = None
+        self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
+        self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
+
+    def _numbers(self, before: identity.Allocation) -> identity.Allocation:
+        """Go on numbering above what pinned maps hold: a predecessor may have died before it wrote its numbers down,
+        and a set's number must never change its meaning.
+        """
+        sets = {k.set_id for k in self.have["policy"] if isinstance(k, abi.PolicyKey) and k.set_id < apply.FIRST_BRIDGE}
+        endpoints = {k.id for k in self.have["endpoints"] if isinstance(k, abi.EndpointKey)}
+        return dataclasses.replace(
+            before,
+            sets=dataclasses.replace(before.sets, next=max({before.sets.next} | {n + 1 for n in sets})),
+            endpoints=dataclasses.replace(
+                before.endpoints, next=max({before.endpoints.next} | {n + 1 for n in endpoints})
+            ),
+        )
+
+    def reconcile(self, force: bool = False) -> None:
+        """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
+        loaded = directory.load(self._opts.config_dir, self.snapshot)
+        problems = list(loaded.problems)
+        applied = False
+        failed: list[model.Problem] = []
+        try:
+            for _ in range(2):
+                self._survey, self._surveyed = self._look(loaded.snapshot), loaded.snapshot
+                changed, failed, refused = self._apply(loaded.snapshot, self._survey, force)
+                applied |= changed
+                if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
+                    break
+        except (MeshError, ValueError, OSError) as error:
+            failed = [model.Problem(str(self._opts.config_dir), "", str(error))]
+        problems += [*self._survey.problems, *failed]
+        self._report(tuple(problems))
+        if applied:
+            resets = self._enforce()
+            LOG.info(
+                "revision %d in force: %s, %s%s", self.revision, counted(len(self.have["endpoints"]), "workload"),
+                counted(len(loaded.snapshot.policies), "policy", "policies"),
+                f"; {counted(resets, 'open connection')} reset" if resets else "",
+            )  # fmt: skip
+
+    def _own_addresses(self) -> tuple[str, ...]:
+        return self._opts.node_ips or netns.addresses()
+
+    def _look(self, snapshot: model.Snapshot) -> workloads.Survey:
+        return self._workloads.survey(w for w in snapshot.workloads if w.is_local(self._node))
+
+    def _apply(
+        self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
+    ) -> tuple[bool, list[model.Problem], bool]:
+        """Bring maps and hooks to a snapshot; return whether anything changed, what failed, and as `attach` does."""
+        self._addresses = self._own_addresses()
+        node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
+        found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
+        really = dataclasses.replace(snapshot, workloads=tuple(found))
+        want, known, allocation = compiler.compile_state(really, self._allocation, survey.facts, node)
+        apply.check_room(self.have, want)
+        before = self.have["endpoints"]
+        try:
+            changed = apply.apply(self._mesh.maps, self.have, want)
+        except (MapFull, OSError):
+            self.have = apply.current(self._mesh.maps)  # half of it may be done
+            raise
+        self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
+        apply.forgive(self._mesh.maps, before, want)
+        self.snapshot, self._allocation = snapshot, allocation
+        self._view = evaluate.View(want)
+        if changed or force:
+            self.revision += 1
+            with self.config_lock:
+                apply.bump(self._mesh.maps)
+        interfaces = {k.id: v.ifindex for k, v in before.items()}  # type: ignore[attr-defined]
+        failures, refused = self._workloads.attach(_places(want, known), interfaces, force)
+        now = dataclasses.replace(known, node=self._node, revision=self.revision)
+        self._ledger.rename(now)
+        state.save(self._opts.run_dir, self._allocation, now)
+        failed = [model.Problem("", f"Workload {known.endpoint(id)}", str(error)) for id, error in failures]
+        return changed or force, failed, refused
+
+    def _report(self, problems: tuple[model.Problem, ...]) -> None:
+        for problem in problems:
+            if problem not in self.problems:
+                LOG.warning("%s", problem)
+        for problem in self.problems:
+            if problem not in problems:
+                still = any((p.file, p.path) == (problem.file, problem.path) for p in problems)
+                LOG.info("%s: %s", "no longer, but another" if still else "mended", problem)
+        self.problems = problems
+
+    def _enforce(self) -> int:
+        """Reset open connections that the policy now in force denies; return how many."""
+        before = self._ledger.resets
+        if self._view is not None and (condemned := enforce.doomed(self._mesh.maps, self._view)):
+            self._ledger.reset(condemned)
+        return self._ledger.resets - before
+
+    def has_changed(self) -> bool:
+        """Tell whether a workload that was missing is here now, or one was lost or made anew, or its hooks were."""
+        if lost := self._workloads.unhook():
+            self.hooks_restored += len(lost)
+            LOG.warning("packet filters were taken off %s by somebody else: they are put back", ", ".join(lost))
+            return True
+        if self._own_addresses() != self._addresses:
+            return True
+        if not self._survey.problems and self._workloads.all_there():
+            return False
+        return self._look(self._surveyed) != self._survey
+
+
+def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:
+    """Return where the hooks of each endpoint hang."""
+    out: dict[int, workloads.Where] = {}
+    for key, value in want["endpoints"].items():
+        assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
+        name = known.endpoint(key.id)
+        if name:
+            has_cgroup = value.flags & abi.EndpointFlag.HAS_CGROUP
+            out[key.id] = (name.interface, value.ifindex, name.cgroup if has_cgroup else "")
+    return out
