@@ -108,9 +108,11 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
   }
   count(METRIC_ENROLLED_SOCKETS, c->endpoint[0]);
   if (side) {
+    c->held[1] = 0;
     c->reason[1] = ACCEL_REASON_ACTIVE;
     c->enrolled[1] = 1;
   } else {
+    c->held[0] = 0;
     c->reason[0] = ACCEL_REASON_ACTIVE;
     c->enrolled[0] = 1;
   }
@@ -193,13 +195,14 @@ static __always_inline void withdraw_marked(struct conn *c) {
 }
 
 #define HOLD_LIMIT_NS 30000000000ull
-#define HOLD_END_NS 1000000000ull /* an end that nobody waits for any more is sent for five seconds only, from 10 ms on */
+#define HOLD_END_NS 5000000000ull
+#define HOLD_BUSY_NS 1000000000ull
 
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
  * takes a short read for an empty queue (epoll(7)) would never come back for them. Nor must the end of the stream: a
  * splice would take it for the end of all bytes. TCP sends the packet again. A reader that stays away for half a minute,
- * or a second at the end, gets TCP's own ways: its peer must not take it for dead. */
+ * or five seconds at the end, gets TCP's own ways: its peer must not take it for dead, nor it wait for long. */
 static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
   u8 enrolled = own ? c->enrolled[1] : c->enrolled[0];
   u64 sk = own ? c->sock[1] : c->sock[0];
@@ -226,7 +229,7 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
     } else if (marked || !asks) {
       goto pass; /* TCP's bytes do it no harm */
     }
-    limit = HOLD_END_NS;
+    limit = HOLD_BUSY_NS;
   }
   u64 now = bpf_ktime_get_ns();
   if (since && now - since > limit)

@@ -29,8 +29,9 @@ static __always_inline void prepare(struct bpf_sock_ops *s, u64 sk) {
 /* A retransmission timer has run out: let those to come not be far apart, if the packet may be one that was held back. Not
  * before, because most connections never get here. */
 static __always_inline int late(struct bpf_sock_ops *s) {
-  /* Milliseconds. The kernel gives a connection up after about 12 times this: more than bpf/enrol.h holds a packet. */
-  int rto_max = 4000;
+  /* Milliseconds. The kernel gives a connection up after about 12 times this: more than bpf/enrol.h holds a packet. But
+   * one whose program has closed it is given up as soon as its timer has grown so far, so that keeps the kernel's own. */
+  int rto_max = s->state == BPF_TCP_FIN_WAIT1 || s->state == BPF_TCP_CLOSING || s->state == BPF_TCP_LAST_ACK ? 120000 : 4000;
   struct tuple t ALIGNED = {};
   struct conn_key k ALIGNED = {};
   READ_TUPLE(s, &t);
