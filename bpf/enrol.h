@@ -78,13 +78,13 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
     return;
   /* Packets that come from now on are held back or seen to by held(): of what came before, an end whose program asks
    * FIONREAD must have nothing, neither unread nor under way. */
-  int failed = 1, asks = side ? c->asks[1] : c->asks[0];
+  int failed = 1;
   if (side)
     c->enrolled[1] = 2;
   else
     c->enrolled[0] = 2;
   __sync_fetch_and_add(&c->tcp_msgs[0], 0); /* a fence: bpf/skmsg.c */
-  if (asks && !drained(side ? c->sock[0] : c->sock[1], want)) {
+  if ((side ? c->asks[1] : c->asks[0]) && !drained(side ? c->sock[0] : c->sock[1], want)) {
     if (side)
       c->enrolled[1] = 0;
     else
@@ -194,15 +194,22 @@ static __always_inline void withdraw_marked(struct conn *c) {
   withdraw_when_idle(c, 1);
 }
 
+/* Whether no program has one side's socket any more: the kernel alone sends what it left. */
+static __always_inline int gone(const struct conn *c, u32 side) {
+  u64 sk = side ? c->sock[1] : c->sock[0];
+  return peek64(sk, OFF_SKC_COOKIE) != (side ? c->cookie[1] : c->cookie[0]) ||
+         peek64(sk, OFF_SK_FLAGS) >> SOCK_DEAD_BIT & 1;
+}
+
 #define HOLD_LIMIT_NS 30000000000ull
-#define HOLD_END_NS 5000000000ull
+#define HOLD_END_NS 3000000000ull
 #define HOLD_BUSY_NS 1000000000ull
 
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
  * takes a short read for an empty queue (epoll(7)) would never come back for them. Nor must the end of the stream: a
  * splice would take it for the end of all bytes. TCP sends the packet again. A reader that stays away for half a minute,
- * or five seconds at the end, gets TCP's own ways: its peer must not take it for dead, nor it wait for long. */
+ * or three seconds when its peer has no more to say, gets TCP's own ways: nobody must be taken for dead, nor wait for long. */
 static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
   u8 enrolled = own ? c->enrolled[1] : c->enrolled[0];
   u64 sk = own ? c->sock[1] : c->sock[0];
@@ -214,7 +221,7 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
   }
   if (!p->payload && !(p->tcp_flags & TCP_FIN))
     return 0;
-  u64 since = own ? c->held[1] : c->held[0], limit = p->payload ? HOLD_LIMIT_NS : HOLD_END_NS;
+  u64 since = own ? c->held[1] : c->held[0], limit = p->payload && !gone(c, !own) ? HOLD_LIMIT_NS : HOLD_END_NS;
   if (!psock_has_data(sk)) {
     u8 asks = own ? c->asks[1] : c->asks[0], marked = own ? c->marked[1] : c->marked[0];
     int needs = p->payload && (asks | marked || !peek64(sk, OFF_TP_RECEIVED));

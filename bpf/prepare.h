@@ -26,19 +26,31 @@ static __always_inline void prepare(struct bpf_sock_ops *s, u64 sk) {
   bpf_setsockopt(s, IPPROTO_TCP, TCP_BPF_RTO_MIN, &rto, sizeof(rto));
 }
 
+/* Milliseconds. The kernel gives a connection up after about 12 times this: more than bpf/enrol.h holds a packet. But what
+ * a program left when it closed is given up as soon as the timer has grown so far, so that gets the kernel's own figure. */
+#define RTO_MAX_MS 4000
+#define RTO_MAX_OF_KERNEL_MS 120000
+
 /* A retransmission timer has run out: let those to come not be far apart, if the packet may be one that was held back. Not
  * before, because most connections never get here. */
 static __always_inline int late(struct bpf_sock_ops *s) {
-  /* Milliseconds. The kernel gives a connection up after about 12 times this: more than bpf/enrol.h holds a packet. But
-   * one whose program has closed it is given up as soon as its timer has grown so far, so that keeps the kernel's own. */
-  int rto_max = s->state == BPF_TCP_FIN_WAIT1 || s->state == BPF_TCP_CLOSING || s->state == BPF_TCP_LAST_ACK ? 120000 : 4000;
+  int rto_max = RTO_MAX_MS;
   struct tuple t ALIGNED = {};
   struct conn_key k ALIGNED = {};
+  if (s->state != BPF_TCP_ESTABLISHED && s->state != BPF_TCP_CLOSE_WAIT)
+    return 0;
   READ_TUPLE(s, &t);
   conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
   struct conn *c = conns.lookup(&k);
   if (c && c->flags & CONN_FLAG_CANDIDATE)
     bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));
+  return 0;
+}
+
+/* No more will be sent from here on but what is sent again. */
+static __always_inline int ends(struct bpf_sock_ops *s) {
+  int rto_max = RTO_MAX_OF_KERNEL_MS;
+  bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));
   return 0;
 }
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from loader.errors import AttachFailed
 
@@ -112,13 +113,14 @@ def facts(netns: str, interface: str) -> PodFacts:
     """Return a pod's facts, giving its namespace an id if it has none; raises AttachFailed naming what is missing."""
     try:
         netns_cookie = inside(netns, cookie)
-    except OSError as error:
-        raise AttachFailed(f"network namespace {path_of(netns)}: {error.strerror}: is the pod still there?") from error
-    with IPRoute() as ipr:
-        found = ipr.link_lookup(ifname=interface)
-        if not found:
-            raise AttachFailed(f"interface {interface}: not in the agent's network namespace: is the pod still there?")
-        return PodFacts(netns_cookie, found[0], _nsid(ipr, netns))
+        with IPRoute() as ipr:
+            found = ipr.link_lookup(ifname=interface)
+            if found:
+                return PodFacts(netns_cookie, found[0], _nsid(ipr, netns))
+    except (OSError, NetlinkError) as error:
+        why = os.strerror(error.code) if isinstance(error, NetlinkError) else error.strerror
+        raise AttachFailed(f"network namespace {path_of(netns)}: {why}: is the pod still there?") from error
+    raise AttachFailed(f"interface {interface}: not in the agent's network namespace: is the pod still there?")
 
 
 def _nsid(ipr: IPRoute, netns: str) -> int:
@@ -144,14 +146,18 @@ def _query_nsid(ipr: IPRoute, fd: int) -> int | None:
 
 
 def plain_veths() -> frozenset[int]:
-    """Return the indices of this namespace's veth interfaces that have no queue of their own.
+    """Return the indices of this namespace's veth interfaces that have no queue of their own; raises AttachFailed.
 
     What one of them would do to a packet on its way into a pod, nobody misses when the packet passes it by; a queue,
     such as the bandwidth plugin's, is there to shape it.
     """
-    with IPRoute() as ipr:
-        return frozenset(
-            link["index"]
-            for link in ipr.get_links()
-            if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "veth" and link.get_attr("IFLA_QDISC") == "noqueue"
-        )
+    try:
+        with IPRoute() as ipr:
+            links = list(ipr.get_links())
+    except NetlinkError as error:
+        raise AttachFailed(f"the interfaces cannot be listed: {os.strerror(error.code)}") from error
+    return frozenset(
+        link["index"]
+        for link in links
+        if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "veth" and link.get_attr("IFLA_QDISC") == "noqueue"
+    )

@@ -147,6 +147,7 @@ BIT_FIELDS = ("OFF_TP_IS_MPTCP", "OFF_TP_INQ", "OFF_SK_USERLOCKS")
 OPTIONAL_OFFSETS = frozenset({"OFF_TP_IS_MPTCP"})  # absent where the kernel has no MPTCP
 # Macro -> enumerator: bits of sk_flags.
 ENUMERATORS = {
+    "SOCK_DEAD_BIT": ("sock_flags", "SOCK_DEAD"),
     "SOCK_DONE_BIT": ("sock_flags", "SOCK_DONE"),
     "SOCK_RCVTSTAMP_BIT": ("sock_flags", "SOCK_RCVTSTAMP"),
     "SOCK_ZEROCOPY_BIT": ("sock_flags", "SOCK_ZEROCOPY"),

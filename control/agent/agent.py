@@ -5,7 +5,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import watchfiles
@@ -151,7 +151,7 @@ class Agent:
             if self._asked:
                 self._asked = False
                 self._patience.call()
-            if self._patience.is_due(time.monotonic(), bool(self.reconciler.problems), self.reconciler.has_changed):
+            if self._guard(self._is_due):
                 self._guard(self.reconciler.reconcile)
                 with self._reconciled:
                     self._rounds += 1
@@ -171,12 +171,17 @@ class Agent:
         self.ledger.close()
         self.mesh.close()
 
-    def _guard(self, step: Any) -> None:
+    def _is_due(self) -> bool:
+        problems = bool(self.reconciler.problems)
+        return self._patience.is_due(time.monotonic(), problems, self.reconciler.has_changed)
+
+    def _guard(self, step: Callable[[], Any]) -> Any:
         """Run one step; a failure is logged and tried again: a dead agent would protect nobody better."""
         try:
-            step()
+            return step()
         except (MeshError, OSError) as error:
             LOG.error("%s", error)
+            return None
 
     def _watch(self) -> None:
         # Once more when the watch is surely on: what was edited since the first reading would go unseen.
