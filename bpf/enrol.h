@@ -202,14 +202,14 @@ static __always_inline int gone(const struct conn *c, u32 side) {
 }
 
 #define HOLD_LIMIT_NS 30000000000ull
-#define HOLD_END_NS 3000000000ull
+#define HOLD_END_NS 1000000000ull
 #define HOLD_BUSY_NS 1000000000ull
 
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
  * takes a short read for an empty queue (epoll(7)) would never come back for them. Nor must the end of the stream: a
  * splice would take it for the end of all bytes. TCP sends the packet again. A reader that stays away for half a minute,
- * or three seconds when its peer has no more to say, gets TCP's own ways: nobody must be taken for dead, nor wait for long. */
+ * or a second when its peer has no more to say, gets TCP's own ways: nobody must be taken for dead, nor wait for long. */
 static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
   u8 enrolled = own ? c->enrolled[1] : c->enrolled[0];
   u64 sk = own ? c->sock[1] : c->sock[0];

@@ -96,11 +96,6 @@ KNOWN = {
             2: ("rest: 50000 bytes 0ba646d50c1a, then ECONNRESET", "rest: 36000 bytes 252db9dac489, then ECONNRESET"),
         },
     ),
-    "close_with_bytes_that_came_both_ways": Known(
-        "TCP takes an end in order: it comes behind what is held back.",
-        (PEEKS,),
-        {0: ("state: CLOSE_WAIT", "state: ESTABLISHED")},
-    ),
     "peek_offset_with_waiting_bytes": Known(
         _TOO_LATE, (SETS_OPTIONS,), {3: ("peek on: b'0200030004'", "peek on: b'0000000100'")}
     ),
