@@ -45,6 +45,21 @@ static __always_inline u8 reader_reason(u64 sk, u64 cookie, u32 endpoint) {
   return ACCEL_REASON_ACTIVE;
 }
 
+/* An index that is not constant is one the verifier may not follow, so each side has its own store. */
+static __always_inline void set_enrolled(struct conn *c, u32 side, u8 value) {
+  if (side)
+    c->enrolled[1] = value;
+  else
+    c->enrolled[0] = value;
+}
+
+static __always_inline void set_held(struct conn *c, u32 side, u64 since) {
+  if (side)
+    c->held[1] = since;
+  else
+    c->held[0] = since;
+}
+
 static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p, struct conn *c, u32 side, u32 nsid) {
   struct bpf_sock_tuple t = {};
   u64 want = side ? c->sock[1] : c->sock[0];
@@ -79,16 +94,10 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
   /* Packets that come from now on are held back or seen to by held(): of what came before, an end whose program asks
    * FIONREAD must have nothing, neither unread nor under way. */
   int failed = 1;
-  if (side)
-    c->enrolled[1] = 2;
-  else
-    c->enrolled[0] = 2;
+  set_enrolled(c, side, 2);
   __sync_fetch_and_add(&c->tcp_msgs[0], 0); /* a fence: bpf/skmsg.c */
   if ((side ? c->asks[1] : c->asks[0]) && !drained(side ? c->sock[0] : c->sock[1], want)) {
-    if (side)
-      c->enrolled[1] = 0;
-    else
-      c->enrolled[0] = 0;
+    set_enrolled(c, side, 0);
     bpf_sk_release(sk);
     return;
   }
@@ -96,26 +105,21 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
     failed = socks.update(&ck, sk) != 0;
   bpf_sk_release(sk);
   if (failed) {
-    if (side) {
-      c->enrolled[1] = 0;
+    set_enrolled(c, side, 0);
+    if (side)
       c->reason[1] = c->marked[1] = ACCEL_REASON_ENROL_FAILED;
-    } else {
-      c->enrolled[0] = 0;
+    else
       c->reason[0] = c->marked[0] = ACCEL_REASON_ENROL_FAILED;
-    }
     count(METRIC_ENROL_FAILED, c->endpoint[0]);
     return;
   }
   count(METRIC_ENROLLED_SOCKETS, c->endpoint[0]);
-  if (side) {
-    c->held[1] = 0;
+  set_held(c, side, 0);
+  if (side)
     c->reason[1] = ACCEL_REASON_ACTIVE;
-    c->enrolled[1] = 1;
-  } else {
-    c->held[0] = 0;
+  else
     c->reason[0] = ACCEL_REASON_ACTIVE;
-    c->enrolled[0] = 1;
-  }
+  set_enrolled(c, side, 1);
 }
 
 /* Called for each TCP packet that leaves a pod: count it, and enrol its socket once both ends have proved themselves. */
@@ -158,12 +162,14 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
 /* Take one end's socket out of the sockhash: it is a plain TCP socket again. Nothing redirected may wait in it. */
 static __always_inline void withdraw(struct conn *c, u32 side) {
   struct cookie_key ck = {.cookie = side ? c->cookie[1] : c->cookie[0]};
-  if (side)
-    c->enrolled[1] = 0;
-  else
-    c->enrolled[0] = 0;
+  set_enrolled(c, side, 0);
   socks.delete(&ck);
   count(METRIC_WITHDRAWN_SOCKETS, c->endpoint[0]);
+}
+
+/* Whether one side's socket is freed: what is read at its address is another's. */
+static __always_inline int freed(const struct conn *c, u32 side) {
+  return peek64(side ? c->sock[1] : c->sock[0], OFF_SKC_COOKIE) != (side ? c->cookie[1] : c->cookie[0]);
 }
 
 /* Whether none of one side's redirects is under way. The kernel lets go of the sender's socket before it queues a message
@@ -173,9 +179,9 @@ static __always_inline int at_rest(const struct conn *c, u32 side) {
   u64 sk = side ? c->sock[1] : c->sock[0];
   if (!(side ? c->busy[1] : c->busy[0]))
     return 1;
-  if (peek64(sk, OFF_SKC_COOKIE) != (side ? c->cookie[1] : c->cookie[0]))
-    return 1; /* closed, so nobody is inside */
-  u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull;
+  if (freed(c, side))
+    return 1; /* so nobody is inside */
+  u64 psock = psock_of(sk);
   return !psock || ((side ? c->enrolled[1] : c->enrolled[0]) == 1 && peek32(psock, OFF_PSOCK_REFS) == 1);
 }
 
@@ -196,14 +202,11 @@ static __always_inline void withdraw_marked(struct conn *c) {
 
 /* Whether no program has one side's socket any more: the kernel alone sends what it left. */
 static __always_inline int gone(const struct conn *c, u32 side) {
-  u64 sk = side ? c->sock[1] : c->sock[0];
-  return peek64(sk, OFF_SKC_COOKIE) != (side ? c->cookie[1] : c->cookie[0]) ||
-         peek64(sk, OFF_SK_FLAGS) >> SOCK_DEAD_BIT & 1;
+  return freed(c, side) || peek64(side ? c->sock[1] : c->sock[0], OFF_SK_FLAGS) >> SOCK_DEAD_BIT & 1;
 }
 
 #define HOLD_LIMIT_NS 30000000000ull
-#define HOLD_END_NS 1000000000ull
-#define HOLD_BUSY_NS 1000000000ull
+#define SHORT_HOLD_NS 1000000000ull
 
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
@@ -221,7 +224,7 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
   }
   if (!p->payload && !(p->tcp_flags & TCP_FIN))
     return 0;
-  u64 since = own ? c->held[1] : c->held[0], limit = p->payload && !gone(c, !own) ? HOLD_LIMIT_NS : HOLD_END_NS;
+  u64 since = own ? c->held[1] : c->held[0], limit = p->payload && !gone(c, !own) ? HOLD_LIMIT_NS : SHORT_HOLD_NS;
   if (!psock_has_data(sk)) {
     u8 asks = own ? c->asks[1] : c->asks[0], marked = own ? c->marked[1] : c->marked[0];
     int needs = p->payload && (asks | marked || !peek64(sk, OFF_TP_RECEIVED));
@@ -236,22 +239,18 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
     } else if (marked || !asks) {
       goto pass; /* TCP's bytes do it no harm */
     }
-    limit = HOLD_BUSY_NS;
+    limit = SHORT_HOLD_NS;
   }
   u64 now = bpf_ktime_get_ns();
   if (since && now - since > limit)
     return 0;
-  if (!since && own)
-    c->held[1] = now;
-  else if (!since)
-    c->held[0] = now;
+  if (!since)
+    set_held(c, own, now);
   count(METRIC_HELD_PACKETS, c->endpoint[0]);
   return 1;
 
 pass:
-  if (since && own)
-    c->held[1] = 0;
-  else if (since)
-    c->held[0] = 0;
+  if (since)
+    set_held(c, own, 0);
   return 0;
 }

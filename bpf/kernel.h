@@ -42,9 +42,14 @@ static __always_inline u32 current_endpoint(void) {
 /* The receive buffer that a socket on the short cut is given: what TCP's own tuning would give a fast reader. */
 #define SHORT_CUT_RCVBUF (3 << 20)
 
+/* What sockmap keeps for a socket; 0: it is in no sockhash. */
+static __always_inline u64 psock_of(u64 sk) {
+  return peek64(sk, OFF_SK_USER_DATA) & ~7ull; /* the low bits are flags (include/linux/skmsg.h) */
+}
+
 /* Whether this socket holds redirected bytes that its program has not read yet. */
 static __always_inline int psock_has_data(u64 sk) {
-  u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull; /* the low bits are flags (include/linux/skmsg.h) */
+  u64 psock = psock_of(sk);
   if (!psock)
     return 0;
   u64 head = psock + OFF_PSOCK_INGRESS;
@@ -63,7 +68,7 @@ static __always_inline int drained(u64 from, u64 to) {
 
 /* Bytes in the psock's queue, by walking it; a queue longer than the walk counts as *more. */
 static __always_inline u32 walked_bytes(u64 sk, u32 more) {
-  u64 psock = peek64(sk, OFF_SK_USER_DATA) & ~7ull;
+  u64 psock = psock_of(sk);
   u32 bytes = 0;
   if (!psock)
     return 0;

@@ -48,7 +48,7 @@ static __always_inline int late(struct bpf_sock_ops *s) {
 }
 
 /* No more will be sent from here on but what is sent again. */
-static __always_inline int ends(struct bpf_sock_ops *s) {
+static __always_inline int patient(struct bpf_sock_ops *s) {
   int rto_max = RTO_MAX_OF_KERNEL_MS;
   bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));
   return 0;

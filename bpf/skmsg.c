@@ -46,9 +46,10 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
     bpf_ktime_get_ns();                                                                                            \
   } while (0)
 
-/* Whether the peer's queue has room: it holds no more than `limit`. A reader on another core makes some in a few microseconds, and the way over TCP
- * costs milliseconds before the direction is back on the short cut, so it is worth a wait: up to a millisecond. A server
- * may have a thousand readers that are slow: long waits take a tenth of a core at most, all together. */
+/* Whether the peer's queue has room: it holds no more than `limit`. A reader on another core makes some in a few
+ * microseconds, and the way over TCP costs milliseconds before the direction is back on the short cut, so it is worth a
+ * wait: up to a millisecond. A server may have a thousand readers that are slow: long waits take a tenth of a core at most,
+ * all together. */
 #define ROOM_BREATHS 1000
 #define SHORT_BREATHS 100
 #define REST_TIMES 9
@@ -125,7 +126,7 @@ static __always_inline void take_turn(struct conn *c, int side) {
 
 /* The message goes over TCP. When nobody else is inside this socket's send or receive, no redirect is under way either. */
 static __always_inline void give_up_turn(struct conn *c, int side) {
-  u64 psock = peek64(side ? c->sock[1] : c->sock[0], OFF_SK_USER_DATA) & ~7ull;
+  u64 psock = psock_of(side ? c->sock[1] : c->sock[0]);
   if (!psock || peek32(psock, OFF_PSOCK_REFS) != 2 || (side ? c->enrolled[1] : c->enrolled[0]) != 1)
     return;
   if (side)

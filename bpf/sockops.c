@@ -200,7 +200,7 @@ int sockops(struct bpf_sock_ops *s) {
     if (s->args[1] == TCP_CLOSE_STATE)
       return closed(s);
     if (s->args[1] == BPF_TCP_FIN_WAIT1 || s->args[1] == BPF_TCP_LAST_ACK)
-      return ends(s);
+      return patient(s);
   }
   return 0;
 }
