@@ -47,8 +47,10 @@ static __always_inline int late(struct bpf_sock_ops *s) {
   return 0;
 }
 
-/* No more will be sent from here on but what is sent again. */
+/* No more will be sent from here on but what is sent again. Only a connection that has sent something again was late(). */
 static __always_inline int patient(struct bpf_sock_ops *s) {
+  if (!s->total_retrans)
+    return 0;
   int rto_max = RTO_MAX_OF_KERNEL_MS;
   bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));
   return 0;
