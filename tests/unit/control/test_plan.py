@@ -10,7 +10,7 @@ import pytest
 
 from control import compile as compiler
 from control import evaluate
-from control.agent import apply, ranges
+from control.agent import plan, ranges
 from loader import abi
 from loader.record import Record, pack_addr
 
@@ -103,7 +103,7 @@ def answers(state: State) -> dict[Question, bool | None]:
     return out
 
 
-def writes(state: State, steps: list[apply.Step]) -> Iterator[str]:
+def writes(state: State, steps: list[plan.Step]) -> Iterator[str]:
     """Do the steps, one write at a time."""
     for step in steps:
         for key, value in step.puts.items():
@@ -114,7 +114,7 @@ def writes(state: State, steps: list[apply.Step]) -> Iterator[str]:
             yield f"delete {key}"
 
 
-def is_shut(step: apply.Step) -> bool:
+def is_shut(step: plan.Step) -> bool:
     return any(isinstance(v, abi.PolicyValue) and v.rank == abi.Rank.DENY and not v.rule_id for v in step.puts.values())
 
 
@@ -132,9 +132,9 @@ def test_every_answer_is_the_old_or_the_new_one(part: int, crowded: bool) -> Non
         old = world.state(None, sets)
         new = world.state(old, sets if seed % 3 == 0 else [*sets, *(world.a_set() for _ in range(2))])
         want = compiler.Desired(new)
-        change = apply._Change(old, want)
-        steps = list(change.crowded_steps()) if crowded else apply.plan(old, want)
-        bridged += any(key.set_id >= apply.FIRST_BRIDGE for s in steps if s.map == "policy" for key in s.puts)  # type: ignore[attr-defined]
+        change = plan._Change(old, want)
+        steps = list(change.crowded_steps()) if crowded else plan.plan(old, want)
+        bridged += any(key.set_id >= plan.FIRST_BRIDGE for s in steps if s.map == "policy" for key in s.puts)  # type: ignore[attr-defined]
         closed = any(map(is_shut, steps))
         shut += closed
         before, after, now = answers(old), answers(new), copy(old)
@@ -154,15 +154,15 @@ def test_an_agent_that_died_on_the_way_is_succeeded_by_one_with_other_plans(part
     for seed in range(1000 + part * 15, 1015 + part * 15):
         world = World(seed)
         old = world.state(None, [world.a_set() for _ in range(3)])
-        steps = apply.plan(old, compiler.Desired(world.state(old, [world.a_set() for _ in range(3)])))
+        steps = plan.plan(old, compiler.Desired(world.state(old, [world.a_set() for _ in range(3)])))
         count = sum(1 for _ in writes(copy(old), steps))
         now = copy(old)
         for _ in zip(range(world.random.randrange(count)), writes(now, steps), strict=False):
             pass
         new = world.state(now, [world.a_set() for _ in range(3)])
-        bridged += any(e.set_id >= apply.FIRST_BRIDGE for e in now["endpoints"].values())  # type: ignore[attr-defined]
+        bridged += any(e.set_id >= plan.FIRST_BRIDGE for e in now["endpoints"].values())  # type: ignore[attr-defined]
         before, after = answers(now), answers(new)
-        for write in writes(now, apply.plan(now, compiler.Desired(new))):
+        for write in writes(now, plan.plan(now, compiler.Desired(new))):
             for question, said in answers(now).items():
                 was, will = before[question], after[question]
                 assert not said or was or will or was is None or will is None, f"{seed}: {question} after {write}"
@@ -173,7 +173,7 @@ def test_an_agent_that_died_on_the_way_is_succeeded_by_one_with_other_plans(part
 def test_nothing_to_do() -> None:
     world = World(1)
     state = world.state(None, [world.a_set()])
-    assert not any(step.puts or step.deletes for step in apply.plan(state, compiler.Desired(copy(state))))
+    assert not any(step.puts or step.deletes for step in plan.plan(state, compiler.Desired(copy(state))))
 
 
 def test_a_relabelled_peer_of_a_large_set_is_quick() -> None:
@@ -194,6 +194,6 @@ def test_a_relabelled_peer_of_a_large_set_is_quick() -> None:
             key = abi.PolicyKey(number, identity if port == 7 else 5000, port, 6, 0, 16)
             state["policy"][key] = abi.PolicyValue(0, 254, 0, 0, 1, 0, 1, 0)
     since = time.monotonic()
-    steps = apply.plan(old, compiler.Desired(new))
+    steps = plan.plan(old, compiler.Desired(new))
     assert time.monotonic() - since < 2.0
-    assert any(key.set_id == apply.FIRST_BRIDGE for s in steps if s.map == "policy" for key in s.puts)  # type: ignore[attr-defined]
+    assert any(key.set_id == plan.FIRST_BRIDGE for s in steps if s.map == "policy" for key in s.puts)  # type: ignore[attr-defined]
