@@ -9,7 +9,7 @@ import threading
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import apply, enforce, ledger, options, state, workloads
+from control.agent import apply, enforce, ledger, options, plan, state, workloads
 from control.flow.summary import counted
 from control.source import directory
 from loader import abi, mesh, netns
@@ -41,7 +41,7 @@ class Reconciler:
         """Go on numbering above what pinned maps hold: a predecessor may have died before it wrote its numbers down,
         and a set's number must never change its meaning.
         """
-        sets = {k.set_id for k in self.have["policy"] if isinstance(k, abi.PolicyKey) and k.set_id < apply.FIRST_BRIDGE}
+        sets = {k.set_id for k in self.have["policy"] if isinstance(k, abi.PolicyKey) and k.set_id < plan.FIRST_BRIDGE}
         endpoints = {k.id for k in self.have["endpoints"] if isinstance(k, abi.EndpointKey)}
         return dataclasses.replace(
             before,
