@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from control.flow import query, record
+from control.flow import classify, query, record
 from loader import abi
 
 Json = Mapping[str, Any]
@@ -13,8 +13,8 @@ Paint = Callable[[str, str], str]  # (text, what it is) -> text, perhaps in colo
 
 TIME_FORMATS = ("StampMilli", "RFC3339", "RFC3339Milli", "RFC3339Micro", "RFC3339Nano", "RFC1123Z")
 _FRACTIONS = {"RFC3339Milli": 3, "RFC3339Micro": 6, "RFC3339Nano": 9}
-_TYPES = {record.DROP: "drop", 3: "capture", record.TRACE: "trace", record.POLICY_VERDICT: "policy-verdict",
-          record.TRACE_SOCK: "trace-sock", 129: "l7"}  # fmt: skip
+_TYPES = {classify.DROP: "drop", 3: "capture", classify.TRACE: "trace", classify.POLICY_VERDICT: "policy-verdict",
+          classify.TRACE_SOCK: "trace-sock", 129: "l7"}  # fmt: skip
 _DIRECTIONS = ("egress", "ingress")
 _RESERVED = {int(r): r.name.lower().replace("_", "-") for r in abi.ReservedIdentity}
 
@@ -105,7 +105,7 @@ def kind(flow: Json) -> str:
         event_type = flow.get("event_type") or {}
         number = event_type.get("type") or 0
         word = _TYPES.get(number, f"type-{number}")
-        if number == record.TRACE and flow.get("trace_observation_point"):
+        if number == classify.TRACE and flow.get("trace_observation_point"):
             word = str(flow["trace_observation_point"]).lower().replace("_", "-")
     if reason := flow.get("drop_reason_desc") or flow.get("drop_reason"):
         word += f":{reason}"

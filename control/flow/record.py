@@ -1,18 +1,7 @@
 """One kernel event to one line in Hubble's JSON schema.
 
 Conventions of the schema: names as in flow.proto, defaults left out, 64-bit numbers as strings, enums as names. What
-Hubble has no field for is in `extensions`, a Struct under "sockmesh". Event types, as Hubble numbers them:
-
-| event | Hubble type | sub type |
-|---|---|---|
-| open, audit | 5 policy-verdict | |
-| drop, policy_reset | 1 drop | drop reason |
-| periodic, close of a packet hook | 4 trace | 0 to-endpoint, 5 from-endpoint |
-| periodic, close of a socket hook; stuck | 7 trace-sock | |
-
-`traffic_direction` is that of the policy that decided. A refusal has the direction of the policy that refused. Where
-policy allowed, it is EGRESS if only the source is a pod of this node, else INGRESS: of two pods the callee's policy is
-asked last.
+Hubble has no field for is in `extensions`, a Struct under "sockmesh".
 """
 
 import dataclasses
@@ -25,26 +14,20 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from control import names
-from control.flow import directory, summary
+from control.flow import classify, directory, summary
 from loader import abi, record
 
 Json = dict[str, Any]
 
-DROP, TRACE, POLICY_VERDICT, TRACE_SOCK = 1, 4, 5, 7
-TO_ENDPOINT, FROM_ENDPOINT = 0, 5
 STRUCT = "type.googleapis.com/google.protobuf.Struct"
 KERNEL_RING = "PERF_EVENT_RING_BUFFER"
 OBSERVER_QUEUE = "OBSERVER_EVENTS_QUEUE"
 
-_SOCKET_HOOKS = frozenset({abi.Hook.CONNECT, abi.Hook.SENDMSG, abi.Hook.SOCKOPS, abi.Hook.SKMSG})
-_PACKET_HOOKS = frozenset({abi.Hook.TC_FROM_POD, abi.Hook.TC_TO_POD})
-_REFUSALS = frozenset({abi.EventType.DROP, abi.EventType.POLICY_RESET})
 _EVENT_WORDS = {int(kind): kind.name.lower() for kind in abi.EventType}
 _HOOK_WORDS = {int(hook): hook.name.lower() for hook in abi.Hook}
 _DROP_NAMES = {int(reason): reason.name for reason in abi.DropReason if reason}
 _PORT_PROTOS = {int(abi.Proto.UDP): "UDP", int(abi.Proto.SCTP): "SCTP"}
 _ICMP_PROTOS = {int(abi.Proto.ICMP): "ICMPv4", int(abi.Proto.ICMPV6): "ICMPv6"}
-_DIRECTIONS = ("INGRESS", "EGRESS")
 
 _ENDINGS = [b"%03x" % n for n in range(4096)]
 # Seeded from the kernel once: asking it for each record would cost a system call each.
@@ -117,56 +100,6 @@ def _flags(bits: int) -> Json:
     return {name: True for name, bit in summary.TCP_FLAGS if bits & bit}
 
 
-def is_socket_event(event: abi.FlowEvent) -> bool:
-    """Whether a socket was seen rather than a packet; the agent's own events have a cookie if they are a socket's."""
-    return event.hook in _SOCKET_HOOKS or (event.hook not in _PACKET_HOOKS and event.cookie != 0)
-
-
-def verdict(event: abi.FlowEvent) -> str:
-    """Return Hubble's verdict. A stuck connection is an ERROR: policy allowed it, the agent resets it."""
-    if event.type == abi.EventType.AUDIT:
-        return "AUDIT"
-    if event.type == abi.EventType.STUCK:
-        return "ERROR"
-    if event.type in _REFUSALS or event.verdict == abi.Verdict.DENY:
-        return "DROPPED"
-    return "REDIRECTED" if event.verdict == abi.Verdict.PROXY else "FORWARDED"
-
-
-def _drop_reason(event: abi.FlowEvent) -> int:
-    if event.reason or event.type != abi.EventType.POLICY_RESET:
-        return event.reason
-    # Policy changes are found in user space, which knows the rule: an explicit deny has one, a missing allow has none.
-    rule = event.ingress_rule if event.direction == abi.Direction.INGRESS else event.egress_rule
-    return abi.DropReason.POLICY_DENY if rule else abi.DropReason.POLICY_DENIED
-
-
-def _direction(event: abi.FlowEvent) -> str:
-    """Return the direction of the policy that decided. Only a refusal's event says it; others tell who was asked."""
-    if event.type in _REFUSALS or event.type == abi.EventType.AUDIT or event.src_endpoint == event.dst_endpoint == 0:
-        return _DIRECTIONS[event.direction & 1]
-    return _DIRECTIONS[abi.Direction.INGRESS if event.dst_endpoint else abi.Direction.EGRESS]
-
-
-def _trace_point(event: abi.FlowEvent) -> int:
-    if event.hook == abi.Hook.TC_FROM_POD:
-        return FROM_ENDPOINT
-    if event.hook == abi.Hook.TC_TO_POD:
-        return TO_ENDPOINT
-    return TO_ENDPOINT if event.direction == abi.Direction.INGRESS else FROM_ENDPOINT
-
-
-def _event_type(event: abi.FlowEvent, drop_reason: int) -> Json:
-    if event.type in _REFUSALS:
-        return {"type": DROP, "sub_type": drop_reason} if drop_reason else {"type": DROP}
-    if event.type in (abi.EventType.OPEN, abi.EventType.AUDIT):
-        return {"type": POLICY_VERDICT}
-    if event.type == abi.EventType.STUCK or is_socket_event(event):
-        return {"type": TRACE_SOCK}
-    point = _trace_point(event)
-    return {"type": TRACE, "sub_type": point} if point else {"type": TRACE}
-
-
 def _l4(event: abi.FlowEvent) -> Json | None:
     if event.proto == abi.Proto.TCP:
         tcp = _ports(event)
@@ -228,11 +161,11 @@ def _extension(event: abi.FlowEvent, known: directory.Directory) -> Json:
 def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset, uuid: str) -> Json:
     """Return the record of one event with the names of a directory that may be used for many."""
     when = timestamp(event.time + clock.ns)
-    said = verdict(event)
+    said = classify.verdict(event)
     source_ip, version = _address(event.saddr if any(event.saddr) else known.source(event.src_endpoint, event.daddr))
     destination_ip, _ = _address(event.daddr)
     inner: Json = {"time": when, "uuid": uuid, "verdict": said}
-    reason = _drop_reason(event) if said == "DROPPED" else 0
+    reason = classify.drop_reason(event) if said == "DROPPED" else 0
     if reason:
         inner["drop_reason"] = reason
     inner["IP"] = {"source": source_ip, "destination": destination_ip, "ipVersion": version}
@@ -242,13 +175,13 @@ def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset
         inner["source"] = source
     if destination := known.side(event.dst_endpoint, event.dst_identity, destination_ip):
         inner["destination"] = destination
-    inner["Type"] = "SOCK" if is_socket_event(event) else "L3_L4"
+    inner["Type"] = "SOCK" if classify.is_socket_event(event) else "L3_L4"
     if known.node:
         inner["node_name"] = known.node
-    inner["event_type"] = _event_type(event, reason)
-    inner["traffic_direction"] = _direction(event)
-    if event.hook in _PACKET_HOOKS:
-        inner["trace_observation_point"] = "TO_ENDPOINT" if _trace_point(event) == TO_ENDPOINT else "FROM_ENDPOINT"
+    inner["event_type"] = classify.event_type(event, reason)
+    inner["traffic_direction"] = classify.direction(event)
+    if point := classify.observation_point(event):
+        inner["trace_observation_point"] = point
     if reason in _DROP_NAMES:
         inner["drop_reason_desc"] = _DROP_NAMES[reason]
     inner["is_reply"] = False  # source and destination are those of the connection's first packet
@@ -260,7 +193,7 @@ def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset
     for direction, id in ((abi.Direction.EGRESS, event.egress_rule), (abi.Direction.INGRESS, event.ingress_rule)):
         if policy := known.policy(id):
             outcome = "denied" if refused and event.direction == direction else "allowed"
-            inner[f"{_DIRECTIONS[direction].lower()}_{outcome}_by"] = [policy]
+            inner[f"{direction.name.lower()}_{outcome}_by"] = [policy]
     return _response("flow", inner, known.node, when)
 
 
