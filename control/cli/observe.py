@@ -1,136 +1,47 @@
 """`sockmesh observe`: flow records from a running agent or from a file, filtered and printed."""
 
 import contextlib
-import difflib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
 
 from control import admin_client
 from control.agent.options import Options
+from control.cli import filters
 from control.cli.place import PATH
 from control.flow import filter as flow_filter
 from control.flow import printer, query, record
 from loader import errors
 
 DEFAULT_LAST = 20
-_SHORT = {"label": "-l", "namespace": "-n", "type": "-t"}
-_BY_SHORT = {short: flag for flag, short in _SHORT.items()}
 _COLOURS = {
     "FORWARDED": "green", "REDIRECTED": "green", "DROPPED": "red", "ERROR": "red", "AUDIT": "yellow",
     "TRACED": "yellow", "TRANSLATED": "cyan", "host": "cyan", "identity": "magenta",
 }  # fmt: skip
-_HELP = {
-    "verdict": f"Verdict: {', '.join(flow_filter.VERDICTS)}.",
-    "drop-reason-desc": "Reason of a drop, such as POLICY_DENIED, or its number.",
-    "traffic-direction": "Direction whose policy decided: ingress or egress.",
-    "protocol": f"Protocol: {', '.join(flow_filter.PROTOCOLS)}.",
-    "ip-version": "4 or 6; also -4 and -6.",
-    "tcp-flags": 'TCP flags, all of them set ("syn,ack").',
-    "type": f"Hubble's type ({', '.join(flow_filter.TYPES)}; trace:to-endpoint, trace:from-endpoint) or our event "
-    f"({', '.join(flow_filter.OUR_TYPES)}).",
-    "uuid": "The one record with this id.",
-    "node-name": 'Node, with wildcards ("worker-*").',
-    "ip": "Address or range (10.0.0.0/8) of either end.",
-    "port": "Port, or range of ports (8000-8999), of either end.",
-    "identity": 'Identity of either end, by number or by name ("world").',
-    "label": 'Label selector for either end ("app=web", "app in (a,b)", "!canary").',
-    "namespace": "Namespace of either end.",
-    "pod": "Pod at either end, [namespace/]prefix.",
-}
-
-
-class ValueRefused(click.ClickException):
-    """A wrong value: one line and exit status 2, without the usage text that would bury it."""
-
-    exit_code = 2
-
-
-class _ObserveCommand(click.Command):
-    """Gives `--not` its meaning: the filter after it is read as that filter's hidden negated twin."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, list(_without_not(args)))
-        except click.NoSuchOption as error:
-            if not error.possibilities:
-                raise
-            shown = [name for p in self.params if not getattr(p, "hidden", False) for name in p.opts]
-            close = difflib.get_close_matches(error.option_name, shown)
-            raise click.NoSuchOption(error.option_name, possibilities=close, ctx=ctx) from None
-
-
-def _without_not(args: Iterable[str]) -> Iterator[str]:
-    words = iter(args)
-    for word in words:
-        if word != "--not":
-            yield word
-            continue
-        name, _, value = next(words, "").partition("=")
-        if name in ("-4", "-6", "--ipv4", "--ipv6"):
-            yield f"--not-ip-version={name[-1]}"
-        elif name[:2] in _BY_SHORT and not name.startswith("--"):
-            yield f"--not-{_BY_SHORT[name[:2]]}"
-            # The value follows, in this word ("-nshop", and an "=" in it is the value's own) or in the next.
-            rest = name[2:] + ("=" + value if value else "")
-            yield from [rest] if rest else []
-        elif name[2:] in flow_filter.FLAGS and name.startswith("--"):
-            yield f"--not-{name[2:]}" + (f"={value}" if value else "")
-        else:
-            raise ValueRefused(
-                f"--not: a filter must follow it, as in --not --ip 10.0.0.1 (found {name or 'nothing'!r})"
-            )
-
-
-def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    # Last first, because decorators are applied from the inside out and --help shall show them in order.
-    for flag in reversed(flow_filter.FLAGS):
-        side, _, base = flag.partition("-")
-        is_sided = side in ("from", "to") and base in flow_filter.FLAGS
-        text = f"The same at the {'source' if side == 'from' else 'destination'}." if is_sided else _HELP[flag]
-        names = [f"--{flag}", *([_SHORT[flag]] if flag in _SHORT else [])]
-        command = click.option(*names, _parameter(flag), multiple=True, metavar="VALUE", help=text)(command)
-        command = click.option(f"--not-{flag}", _parameter(flag, True), multiple=True, hidden=True)(command)
-    return command
-
-
-def _parameter(flag: str, negated: bool = False) -> str:
-    return ("not_" if negated else "only_") + flag.replace("-", "_")
-
-
-def _terms(options: dict[str, Any]) -> tuple[flow_filter.Term, ...]:
-    return tuple(
-        flow_filter.Term(flag, value, negated)
-        for negated in (False, True)
-        for flag in flow_filter.FLAGS
-        for value in options[_parameter(flag, negated)]
-    )
 
 
 def _moment(flag: str, text: str | None) -> int | None:
     try:
         return None if text is None else query.parse_moment(text, time.time_ns())
     except ValueError as error:
-        raise ValueRefused(f"--{flag}: {error}") from None
+        raise filters.ValueRefused(f"--{flag}: {error}") from None
 
 
 def _query(options: dict[str, Any]) -> query.Query:
     last, first = options["last"], options["first"]
     bounds = [options["show_all"], first is not None, options["since"], options["until"], options["input_file"]]
     if first is not None and last is not None:
-        raise ValueRefused("--first and --last exclude each other")
+        raise filters.ValueRefused("--first and --last exclude each other")
     if options["follow"] and (first is not None or options["until"] or options["input_file"]):
-        raise ValueRefused("--follow has no end: it takes neither --first nor --until nor --input-file")
+        raise filters.ValueRefused("--follow has no end: it takes neither --first nor --until nor --input-file")
     if last is None and not any(bounds):
         last = 0 if options["follow"] else DEFAULT_LAST  # whoever follows wants what comes, as with Hubble
-    terms = list(_terms(options))
-    terms += [flow_filter.Term("ip-version", v) for v in ("4", "6") if options[f"ipv{v}"]]
     found = query.Query(
-        terms=tuple(terms),
+        terms=filters.terms(options),
         last=None if options["show_all"] else last,
         first=first,
         since_ns=_moment("since", options["since"]),
@@ -140,7 +51,7 @@ def _query(options: dict[str, Any]) -> query.Query:
     try:
         query.Matcher(found)
     except flow_filter.FilterInvalid as error:
-        raise ValueRefused(str(error)) from None
+        raise filters.ValueRefused(str(error)) from None
     return found
 
 
@@ -221,7 +132,7 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
             out.flush()
 
 
-@click.command(cls=_ObserveCommand, context_settings={"max_content_width": 120})
+@click.command(cls=filters.FilteringCommand, context_settings={"max_content_width": 120})
 @click.option("-f", "--follow", is_flag=True, help="New flows as they come; earlier ones only if asked for.")
 @click.option(
     "--last", type=click.IntRange(0), metavar="N",
@@ -251,11 +162,7 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="auto: on a terminal only."
 )
-@click.option("-4", "--ipv4", is_flag=True, help="IPv4 only.")
-@click.option("-6", "--ipv6", is_flag=True, help="IPv6 only.")
-@click.option("-A", "--all-namespaces", is_flag=True, expose_value=False, help="All are shown anyway; Hubble's habit.")
-@click.option("--not", "_not", is_flag=True, expose_value=False, help="Before a filter: leave out what it matches.")
-@_filter_options
+@filters.filter_options
 def observe(**options: Any) -> None:
     """Show flow records: who talked to whom, what policy said, and whether the short cut carried it.
 
@@ -266,7 +173,7 @@ def observe(**options: Any) -> None:
     layout = options["time_format"]
     named = {name.lower(): name for name in printer.TIME_FORMATS}
     if layout.lower() not in named and "%" not in layout:
-        raise ValueRefused(
+        raise filters.ValueRefused(
             f'--time-format: unknown "{layout}" ({", ".join(printer.TIME_FORMATS)} or a pattern like %H:%M)'
         )
     coloured = options["color"] == "always" or (
