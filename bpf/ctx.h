@@ -97,3 +97,11 @@ static __always_inline int conn_side(struct conn_key *k, const u8 *local, const 
   }
   return side;
 }
+
+/* The end on that side. An index that is not constant is one the verifier may not follow, hence a branch. */
+#define END_OF(conn, side) ((side) ? &(conn)->end[1] : &(conn)->end[0])
+
+/* The side that called connect(). */
+static __always_inline int initiator(const struct conn *c) {
+  return c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0;
+}

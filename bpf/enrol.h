@@ -18,8 +18,9 @@
 #define NSID_UNKNOWN 0xffffffff
 
 /* Why this end must not be redirected to, as far as its socket tells now; ACTIVE when nothing speaks against it. */
-static __always_inline u8 reader_reason(u64 sk, u64 cookie, u32 endpoint) {
-  if (!sk || peek64(sk, OFF_SKC_COOKIE) != cookie)
+static __always_inline u8 reader_reason(const struct end *e) {
+  u64 sk = e->sock;
+  if (!sk || freed(e))
     return ACCEL_REASON_UNKNOWN;
   u64 sock = peek64(sk, OFF_SK_SOCKET);
   u64 file = sock ? peek64(sock, OFF_SOCKET_FILE) : 0;
@@ -38,41 +39,24 @@ static __always_inline u8 reader_reason(u64 sk, u64 cookie, u32 endpoint) {
   if (flags >> SOCK_ZEROCOPY_BIT & 1 || flags >> SOCK_RCVTSTAMP_BIT & 1 || peek32(sk, OFF_SK_TSFLAGS) ||
       peek8(sk, OFF_TP_INQ) >> BIT_TP_INQ & 1)
     return ACCEL_REASON_OPTIONS;
-  struct endpoint_key k = {.id = endpoint};
+  struct endpoint_key k = {.id = e->endpoint};
   struct caught *before = caught.lookup(&k);
   if (before)
     return before->reason;
   return ACCEL_REASON_ACTIVE;
 }
 
-/* An index that is not constant is one the verifier may not follow, so each side has its own store. */
-static __always_inline void set_enrolled(struct conn *c, u32 side, u8 value) {
-  if (side)
-    c->enrolled[1] = value;
-  else
-    c->enrolled[0] = value;
-}
-
-static __always_inline void set_held(struct conn *c, u32 side, u64 since) {
-  if (side)
-    c->held[1] = since;
-  else
-    c->held[0] = since;
-}
-
-static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p, struct conn *c, u32 side, u32 nsid) {
+/* The packet's source is `e`; its peer is enrolled, or will be. */
+static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p, struct end *e, const struct end *peer,
+                                  u32 nsid) {
   struct bpf_sock_tuple t = {};
-  u64 want = side ? c->sock[1] : c->sock[0];
-  struct cookie_key ck = {.cookie = side ? c->cookie[1] : c->cookie[0]};
+  struct cookie_key ck = {.cookie = e->cookie};
   u32 size;
-  if (peek64(want, OFF_SK_USER_DATA)) { /* somebody else's psock, or another kernel user of the socket */
-    if (side)
-      c->reason[1] = c->marked[1] = ACCEL_REASON_FOREIGN;
-    else
-      c->reason[0] = c->marked[0] = ACCEL_REASON_FOREIGN;
+  if (peek64(e->sock, OFF_SK_USER_DATA)) { /* somebody else's psock, or another kernel user of the socket */
+    e->reason = e->marked = ACCEL_REASON_FOREIGN;
     return;
   }
-  /* The packet's source is this end: a look-up names it as the destination. */
+  /* A look-up names the socket's own address as the destination. */
   const u32 *l = (const u32 *)p->saddr, *r = (const u32 *)p->daddr;
   if (l[0] == 0 && l[1] == 0 && l[2] == bpf_htonl(0xffff)) {
     t.ipv4.saddr = r[3];
@@ -94,43 +78,37 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
   /* Packets that come from now on are held back or seen to by held(): of what came before, an end whose program asks
    * FIONREAD must have nothing, neither unread nor under way. */
   int failed = 1;
-  set_enrolled(c, side, 2);
-  __sync_fetch_and_add(&c->tcp_msgs[0], 0); /* a fence: bpf/skmsg.c */
-  if ((side ? c->asks[1] : c->asks[0]) && !drained(side ? c->sock[0] : c->sock[1], want)) {
-    set_enrolled(c, side, 0);
+  e->enrolled = 2;
+  __sync_fetch_and_add(&e->tcp_msgs, 0); /* a fence: bpf/skmsg.c */
+  if (e->asks && !drained(peer->sock, e->sock)) {
+    e->enrolled = 0;
     bpf_sk_release(sk);
     return;
   }
-  if ((u64)sk == want)
+  if ((u64)sk == e->sock)
     failed = socks.update(&ck, sk) != 0;
   bpf_sk_release(sk);
   if (failed) {
-    set_enrolled(c, side, 0);
-    if (side)
-      c->reason[1] = c->marked[1] = ACCEL_REASON_ENROL_FAILED;
-    else
-      c->reason[0] = c->marked[0] = ACCEL_REASON_ENROL_FAILED;
-    count(METRIC_ENROL_FAILED, c->endpoint[0]);
+    e->enrolled = 0;
+    e->reason = e->marked = ACCEL_REASON_ENROL_FAILED;
+    count(METRIC_ENROL_FAILED, e->endpoint);
     return;
   }
-  count(METRIC_ENROLLED_SOCKETS, c->endpoint[0]);
-  set_held(c, side, 0);
-  if (side)
-    c->reason[1] = ACCEL_REASON_ACTIVE;
-  else
-    c->reason[0] = ACCEL_REASON_ACTIVE;
-  set_enrolled(c, side, 1);
+  count(METRIC_ENROLLED_SOCKETS, e->endpoint);
+  e->held = 0;
+  e->reason = ACCEL_REASON_ACTIVE;
+  e->enrolled = 1;
 }
 
 /* Called for each TCP packet that leaves a pod: count it, and enrol its socket once both ends have proved themselves. */
-static __always_inline void consider(struct __sk_buff *skb, const struct packet *p, struct conn *c, u32 side,
-                                     const struct config *cfg, u32 id) {
-  if (!(c->flags & CONN_FLAG_CANDIDATE) || c->denied || (side ? c->enrolled[1] : c->enrolled[0]))
+static __always_inline void consider(struct __sk_buff *skb, const struct packet *p, struct conn *c, struct end *e,
+                                     struct end *peer, const struct config *cfg, u32 id) {
+  if (!(c->flags & CONN_FLAG_CANDIDATE) || c->denied || e->enrolled)
     return;
   if (p->tcp_flags & (TCP_FIN | TCP_RST))
     return;
-  u32 seen = side ? ++c->packets[1] : ++c->packets[0];
-  if (seen < cfg->probation_packets || c->marked[0] || c->marked[1] || !c->cookie[0] || !c->cookie[1])
+  u32 seen = ++e->packets;
+  if (seen < cfg->probation_packets || e->marked || peer->marked || !e->cookie || !peer->cookie)
     return;
   struct endpoint *ep = endpoint_by_id(id);
   if (!ep || ep->nsid == NSID_UNKNOWN)
@@ -139,70 +117,58 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
     return; /* switched off since the connection opened */
   /* A socket may be made blocking after it was accepted, and a program may ask FIONREAD: wait for a moment when this end
    * has read all there was, in the mode it is in now. */
-  u64 sk = side ? c->sock[1] : c->sock[0];
-  if (peek32(sk, OFF_TP_RCVNXT) != peek32(sk, OFF_TP_COPIED))
+  if (peek32(e->sock, OFF_TP_RCVNXT) != peek32(e->sock, OFF_TP_COPIED))
     return;
   /* What was against it once is likely to be so again, and looking is not free. */
-  u8 last = side ? c->reason[1] : c->reason[0], last_peer = side ? c->reason[0] : c->reason[1];
-  if ((last != ACCEL_REASON_PROBATION || (last_peer != ACCEL_REASON_PROBATION && last_peer != ACCEL_REASON_ACTIVE)) &&
+  if ((e->reason != ACCEL_REASON_PROBATION ||
+       (peer->reason != ACCEL_REASON_PROBATION && peer->reason != ACCEL_REASON_ACTIVE)) &&
       seen & 15)
     return;
-  u8 why0 = reader_reason(c->sock[0], c->cookie[0], c->endpoint[0]);
-  u8 why1 = reader_reason(c->sock[1], c->cookie[1], c->endpoint[1]);
-  if (why0 != ACCEL_REASON_ACTIVE || why1 != ACCEL_REASON_ACTIVE) {
-    if (!c->enrolled[0])
-      c->reason[0] = why0 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why0;
-    if (!c->enrolled[1])
-      c->reason[1] = why1 == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why1;
+  u8 why = reader_reason(e), why_peer = reader_reason(peer);
+  if (why != ACCEL_REASON_ACTIVE || why_peer != ACCEL_REASON_ACTIVE) {
+    e->reason = why == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why;
+    if (!peer->enrolled)
+      peer->reason = why_peer == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why_peer;
     return;
   }
-  enrol(skb, p, c, side, ep->nsid);
+  enrol(skb, p, e, peer, ep->nsid);
 }
 
 /* Take one end's socket out of the sockhash: it is a plain TCP socket again. Nothing redirected may wait in it. */
-static __always_inline void withdraw(struct conn *c, u32 side) {
-  struct cookie_key ck = {.cookie = side ? c->cookie[1] : c->cookie[0]};
-  set_enrolled(c, side, 0);
+static __always_inline void withdraw(struct end *e) {
+  struct cookie_key ck = {.cookie = e->cookie};
+  e->enrolled = 0;
   socks.delete(&ck);
-  count(METRIC_WITHDRAWN_SOCKETS, c->endpoint[0]);
+  count(METRIC_WITHDRAWN_SOCKETS, e->endpoint);
 }
 
-/* Whether one side's socket is freed: what is read at its address is another's. */
-static __always_inline int freed(const struct conn *c, u32 side) {
-  return peek64(side ? c->sock[1] : c->sock[0], OFF_SKC_COOKIE) != (side ? c->cookie[1] : c->cookie[0]);
-}
-
-/* Whether none of one side's redirects is under way. The kernel lets go of the sender's socket before it queues a message
+/* Whether none of this end's redirects is under way. The kernel lets go of the sender's socket before it queues a message
  * at the reader, and it drops a message, without a word, whose reader has left the sockhash meanwhile. But a sender holds
  * its own psock all the time: the sockhash has one reference, each call inside a send or receive one more. */
-static __always_inline int at_rest(const struct conn *c, u32 side) {
-  u64 sk = side ? c->sock[1] : c->sock[0];
-  if (!(side ? c->busy[1] : c->busy[0]))
-    return 1;
-  if (freed(c, side))
-    return 1; /* so nobody is inside */
-  u64 psock = psock_of(sk);
-  return !psock || ((side ? c->enrolled[1] : c->enrolled[0]) == 1 && peek32(psock, OFF_PSOCK_REFS) == 1);
+static __always_inline int at_rest(const struct end *e) {
+  if (!e->busy || freed(e))
+    return 1; /* a socket that is freed has nobody inside */
+  u64 psock = psock_of(e->sock);
+  return !psock || (e->enrolled == 1 && peek32(psock, OFF_PSOCK_REFS) == 1);
 }
 
 /* Withdraw a marked end: a send that starts now sees the mark. */
-static __always_inline void withdraw_when_idle(struct conn *c, u32 side) {
-  if ((side ? c->enrolled[1] : c->enrolled[0]) == 1 && at_rest(c, !side) &&
-      !psock_has_data(side ? c->sock[1] : c->sock[0]))
-    withdraw(c, side);
+static __always_inline void withdraw_when_idle(struct end *e, const struct end *peer) {
+  if (e->enrolled == 1 && at_rest(peer) && !psock_has_data(e->sock))
+    withdraw(e);
 }
 
 /* A mark means that a program uses its socket in a way that a socket in the sockhash does not support. */
-static __always_inline void withdraw_marked(struct conn *c) {
-  if (!(c->marked[0] | c->marked[1]) || !(c->enrolled[0] | c->enrolled[1]))
+static __always_inline void withdraw_marked(struct end *a, struct end *b) {
+  if (!(a->marked | b->marked) || !(a->enrolled | b->enrolled))
     return;
-  withdraw_when_idle(c, 0);
-  withdraw_when_idle(c, 1);
+  withdraw_when_idle(a, b);
+  withdraw_when_idle(b, a);
 }
 
-/* Whether no program has one side's socket any more: the kernel alone sends what it left. */
-static __always_inline int gone(const struct conn *c, u32 side) {
-  return freed(c, side) || peek64(side ? c->sock[1] : c->sock[0], OFF_SK_FLAGS) >> SOCK_DEAD_BIT & 1;
+/* Whether no program has this end's socket any more: the kernel alone sends what it left. */
+static __always_inline int gone(const struct end *e) {
+  return freed(e) || peek64(e->sock, OFF_SK_FLAGS) >> SOCK_DEAD_BIT & 1;
 }
 
 #define HOLD_LIMIT_NS 30000000000ull
@@ -213,30 +179,28 @@ static __always_inline int gone(const struct conn *c, u32 side) {
  * takes a short read for an empty queue (epoll(7)) would never come back for them. Nor must the end of the stream: a
  * splice would take it for the end of all bytes. TCP sends the packet again. A reader that stays away for half a minute,
  * or a second when its peer has no more to say, gets TCP's own ways: nobody must be taken for dead, nor wait for long. */
-static __always_inline int held(struct conn *c, u32 own, const struct packet *p) {
-  u8 enrolled = own ? c->enrolled[1] : c->enrolled[0];
-  u64 sk = own ? c->sock[1] : c->sock[0];
-  if (!enrolled)
+static __always_inline int held(struct end *e, const struct end *sender, const struct packet *p) {
+  u64 sk = e->sock;
+  if (!e->enrolled)
     return 0;
   if (p->tcp_flags & TCP_RST) { /* what its program does next, TCP should answer */
-    withdraw_when_idle(c, own);
+    withdraw_when_idle(e, sender);
     return 0;
   }
   if (!p->payload && !(p->tcp_flags & TCP_FIN))
     return 0;
-  u64 since = own ? c->held[1] : c->held[0], limit = p->payload && !gone(c, !own) ? HOLD_LIMIT_NS : SHORT_HOLD_NS;
+  u64 since = e->held, limit = p->payload && !gone(sender) ? HOLD_LIMIT_NS : SHORT_HOLD_NS;
   if (!psock_has_data(sk)) {
-    u8 asks = own ? c->asks[1] : c->asks[0], marked = own ? c->marked[1] : c->marked[0];
-    int needs = p->payload && (asks | marked || !peek64(sk, OFF_TP_RECEIVED));
+    int needs = p->payload && (e->asks | e->marked || !peek64(sk, OFF_TP_RECEIVED));
     /* What it has already is no news to it, and to its peer no sign that a redirect waits for these bytes. */
     if (!needs || (s32)(p->seq + p->payload - peek32(sk, OFF_TP_RCVNXT)) <= 0)
       goto pass;
-    if (enrolled == 1 && at_rest(c, !own)) {
+    if (e->enrolled == 1 && at_rest(sender)) {
       if (!psock_has_data(sk)) {
-        withdraw(c, own);
+        withdraw(e);
         goto pass;
       }
-    } else if (marked || !asks) {
+    } else if (e->marked || !e->asks) {
       goto pass; /* TCP's bytes do it no harm */
     }
     limit = SHORT_HOLD_NS;
@@ -245,12 +209,12 @@ static __always_inline int held(struct conn *c, u32 own, const struct packet *p)
   if (since && now - since > limit)
     return 0;
   if (!since)
-    set_held(c, own, now);
-  count(METRIC_HELD_PACKETS, c->endpoint[0]);
+    e->held = now;
+  count(METRIC_HELD_PACKETS, e->endpoint);
   return 1;
 
 pass:
   if (since)
-    set_held(c, own, 0);
+    e->held = 0;
   return 0;
 }

@@ -47,8 +47,9 @@ static __always_inline void event_denied(struct flow_event *e, const struct pair
 
 /* A connection's facts as one word, for a record. */
 static __always_inline u32 conn_flags(const struct conn *c) {
-  return c->flags | (c->enrolled[0] ? CONN_FLAG_ENROLLED_0 : 0) | (c->enrolled[1] ? CONN_FLAG_ENROLLED_1 : 0) |
-         (c->closed[0] ? CONN_FLAG_CLOSED_0 : 0) | (c->closed[1] ? CONN_FLAG_CLOSED_1 : 0) |
-         (c->redirect_msgs[0] | c->redirect_msgs[1] ? CONN_FLAG_USED : 0) | (c->denied ? CONN_FLAG_DENIED : 0) |
-         (c->stuck ? CONN_FLAG_STUCK : 0);
+  const struct end *a = &c->end[0], *b = &c->end[1];
+  return c->flags | (a->enrolled ? CONN_FLAG_ENROLLED_0 : 0) | (b->enrolled ? CONN_FLAG_ENROLLED_1 : 0) |
+         (a->closed ? CONN_FLAG_CLOSED_0 : 0) | (b->closed ? CONN_FLAG_CLOSED_1 : 0) |
+         (a->redirect_msgs | b->redirect_msgs ? CONN_FLAG_USED : 0) | (c->denied ? CONN_FLAG_DENIED : 0) |
+         (a->stuck | b->stuck ? CONN_FLAG_STUCK : 0);
 }

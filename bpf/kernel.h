@@ -39,6 +39,11 @@ static __always_inline u32 current_endpoint(void) {
   return ref ? ref->id : 0;
 }
 
+/* Whether an end's socket is freed: what is read at its address is another's. */
+static __always_inline int freed(const struct end *e) {
+  return peek64(e->sock, OFF_SKC_COOKIE) != e->cookie;
+}
+
 /* The receive buffer that a socket on the short cut is given: what TCP's own tuning would give a fast reader. */
 #define SHORT_CUT_RCVBUF (3 << 20)
 

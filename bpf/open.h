@@ -24,44 +24,39 @@ static __always_inline struct conn *conn_of(struct scratch *w, u8 direction) {
 #define DELIVER 3
 
 /* Whether the policy of the pod at a connection's far end lets it live on, after a change. */
-static __always_inline int far_allows(struct scratch *w, struct conn *c, u32 far, struct endpoint *receiver,
+static __always_inline int far_allows(struct scratch *w, int began, struct end *far, struct endpoint *receiver,
                                       u32 generation) {
   const struct packet *p = &w->packet;
-  int began = (c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0) == far;
   ask_with(&w->decision, &w->peer_answer, receiver, began ? DIRECTION_EGRESS : DIRECTION_INGRESS,
            identity_of(p->saddr), IPPROTO_TCP, began ? p->sport : p->dport);
   if (w->peer_answer.verdict != VERDICT_ALLOW)
     return 0; /* the hook of that pod says so, and records it */
-  if (far)
-    c->judged[1] = generation;
-  else
-    c->judged[0] = generation;
+  far->judged = generation;
   return 1;
 }
 
 /* Whether a packet of an open connection between two pods of this node, let through by its sender's policy, may go straight
  * into the receiver's interface: 0 no, HOLD, DELIVER. It then passes by the bridge, the routes and the filters of the host,
  * which judged the connection's first packets, and the receiver's own hook, so what that one asks is asked here. */
-static __always_inline int straight(struct scratch *w, struct conn *c, u32 generation) {
-  u32 far = !w->side, to = far ? c->endpoint[1] : c->endpoint[0];
+static __always_inline int straight(struct scratch *w, struct conn *c, struct end *near, struct end *far,
+                                    u32 generation) {
   /* The far pod's own hook has let the connection pass: the host translates no address between the two. */
-  u32 let_in = far ? c->judged[1] : c->judged[0];
+  u32 let_in = far->judged;
   if (!(c->flags & CONN_FLAG_DIRECT) || !let_in)
     return 0;
   /* Both ways or none, or a firewall of the host would see half a conversation: the far socket must be known, too. The
    * handshake's last packet, which makes it known, may go: a host that has not seen it forgets the connection soon, one
    * that has would wait days for an end that passes it by. */
-  if (!(far ? c->cookie[1] : c->cookie[0]) &&
-      (w->packet.payload || w->packet.tcp_flags & TCP_FIN || (far ? c->packets[0] : c->packets[1]) != 1))
+  if (!far->cookie && (w->packet.payload || w->packet.tcp_flags & TCP_FIN || near->packets != 1))
     return 0;
-  struct endpoint *receiver = endpoint_by_id(to);
+  struct endpoint *receiver = endpoint_by_id(far->endpoint);
   if (!receiver || !receiver->ifindex || !(receiver->flags & ENDPOINT_FLAG_ENROLLED) ||
       !(receiver->flags & ENDPOINT_FLAG_DIRECT))
     return 0;
-  if (let_in != generation && !far_allows(w, c, far, receiver, generation))
+  if (let_in != generation && !far_allows(w, initiator(c) != w->side, far, receiver, generation))
     return 0;
   w->ifindex = receiver->ifindex;
-  return held(c, far, &w->packet) ? HOLD : DELIVER;
+  return held(far, near, &w->packet) ? HOLD : DELIVER;
 }
 
 /* An open connection of a socket in this pod, judged under the policy in force: nothing else need be asked. Returns 0 for
@@ -71,21 +66,21 @@ static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 dir
   struct conn *c = conn_of(w, direction);
   if (!c || c->denied)
     return 0;
-  if (w->own ? c->endpoint[1] != id || c->judged[1] != generation || !c->cookie[1]
-             : c->endpoint[0] != id || c->judged[0] != generation || !c->cookie[0])
+  struct end *own = END_OF(c, w->own), *peer = END_OF(c, !w->own);
+  if (own->endpoint != id || own->judged != generation || !own->cookie)
     return 0;
-  withdraw_marked(c);
+  withdraw_marked(own, peer);
   if (direction == DIRECTION_INGRESS)
-    return held(c, w->own, &w->packet) ? HOLD : PASS_ON;
-  consider(skb, &w->packet, c, w->side, cfg, id);
-  int how = straight(w, c, generation);
+    return held(own, peer, &w->packet) ? HOLD : PASS_ON;
+  consider(skb, &w->packet, c, own, peer, cfg, id);
+  int how = straight(w, c, own, peer, generation);
   return how ? how : PASS_ON;
 }
 
 /* Whether a packet without a conntrack entry answers an open connection: the entry was evicted, the socket is alive. */
 static __always_inline int evicted_reply(struct scratch *w, u32 id, u8 direction) {
   struct conn *c = conn_of(w, direction);
-  return c && (c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0) != w->side;
+  return c && initiator(c) != w->side;
 }
 
 /* Whether a connection is open that sock_ops knows nothing of. At its own end that hook has been there before the first
@@ -102,10 +97,9 @@ static __always_inline void judged(struct scratch *w, u32 id, u8 direction, u32 
   struct conn *c = conn_of(w, direction);
   if (!c || c->denied)
     return;
-  if (w->own && c->endpoint[1] == id)
-    c->judged[1] = generation;
-  if (!w->own && c->endpoint[0] == id)
-    c->judged[0] = generation;
+  struct end *own = END_OF(c, w->own);
+  if (own->endpoint == id)
+    own->judged = generation;
 }
 
 /* Needs kernel 5.10, and at the other end of the interface another namespace. */

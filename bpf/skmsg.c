@@ -18,14 +18,13 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
     return !c->denied;
   u32 generation = cfg->generation;
   struct pair p;
-  if (c->flags & CONN_FLAG_INITIATOR_1)
-    ask_pair(&p, k->addr1, k->addr0, IPPROTO_TCP, k->port0);
-  else
-    ask_pair(&p, k->addr0, k->addr1, IPPROTO_TCP, k->port1);
+  int side = initiator(c);
+  struct end *from = END_OF(c, side), *to = END_OF(c, !side);
+  ask_pair(&p, side ? k->addr1 : k->addr0, side ? k->addr0 : k->addr1, IPPROTO_TCP, side ? k->port0 : k->port1);
   /* Only a plain ALLOW may be short-cut: a proxy verdict needs TCP, and the proxy behind it. */
   int ok = p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW && p.src_endpoint && p.dst_endpoint;
-  c->egress_rule = p.egress.rule_id;
-  c->ingress_rule = p.ingress.rule_id;
+  from->rule = p.egress.rule_id;
+  to->rule = p.ingress.rule_id;
   c->denied = !ok;
   c->generation = generation;
   return ok;
@@ -113,26 +112,19 @@ static __always_inline u64 overrun(u64 last, u8 *times) {
   return now + (1000000ull << *times);
 }
 
-/* This side asks for a message's way; a redirect of its may be under way from now on. Whoever takes a socket out of the
+/* This end asks for a message's way; a redirect of its may be under way from now on. Whoever takes a socket out of the
  * sockhash marks first and looks at `busy` then (bpf/enrol.h); here it is the other way round, with a fence between: an
  * atomic add, which has an order on x86. */
-static __always_inline void take_turn(struct conn *c, int side) {
-  if (side)
-    c->busy[1] = 1;
-  else
-    c->busy[0] = 1;
-  __sync_fetch_and_add(&c->tcp_msgs[0], 0);
+static __always_inline void take_turn(struct end *me) {
+  me->busy = 1;
+  __sync_fetch_and_add(&me->tcp_msgs, 0);
 }
 
 /* The message goes over TCP. When nobody else is inside this socket's send or receive, no redirect is under way either. */
-static __always_inline void give_up_turn(struct conn *c, int side) {
-  u64 psock = psock_of(side ? c->sock[1] : c->sock[0]);
-  if (!psock || peek32(psock, OFF_PSOCK_REFS) != 2 || (side ? c->enrolled[1] : c->enrolled[0]) != 1)
-    return;
-  if (side)
-    c->busy[1] = 0;
-  else
-    c->busy[0] = 0;
+static __always_inline void give_up_turn(struct end *me) {
+  u64 psock = psock_of(me->sock);
+  if (psock && peek32(psock, OFF_PSOCK_REFS) == 2 && me->enrolled == 1)
+    me->busy = 0;
 }
 
 int skmsg(struct sk_msg_md *m) {
@@ -141,90 +133,75 @@ int skmsg(struct sk_msg_md *m) {
   READ_TUPLE(m, &t);
   int side = conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
   struct conn *c = conns.lookup(&k);
-  u32 size = m->size, who = c ? c->endpoint[0] : 0;
+  struct end *me = 0;
+  u32 size = m->size, who = 0, why = 0; /* why it goes over TCP, where that is counted */
   if (!c)
     goto tcp;
-  take_turn(c, side);
-  if (c->enrolled[0] != 1 || c->enrolled[1] != 1)
+  me = END_OF(c, side);
+  struct end *peer = END_OF(c, !side);
+  who = me->endpoint;
+  take_turn(me);
+  if (me->enrolled != 1 || peer->enrolled != 1)
     goto tcp;
   if (!allowed_now(c, &k)) {
-    count(METRIC_PASS_DENIED, who);
+    why = METRIC_PASS_DENIED;
     goto tcp;
   }
-  if (c->marked[0] | c->marked[1]) {
-    count(METRIC_PASS_MARKED, who);
+  if (me->marked | peer->marked) {
+    why = METRIC_PASS_MARKED;
     goto tcp;
   }
-  u64 me = side ? c->sock[1] : c->sock[0];
-  u64 peer = side ? c->sock[0] : c->sock[1];
-  struct cookie_key to = {.cookie = side ? c->cookie[0] : c->cookie[1]};
-  if (peek64(peer, OFF_SKC_COOKIE) != to.cookie) {
-    count(METRIC_PASS_GONE, who);
-    goto tcp;
-  }
-  if (!drained(me, peer)) {
-    count(METRIC_PASS_NOT_DRAINED, who);
+  u64 reader = peer->sock;
+  if (freed(peer)) {
+    why = METRIC_PASS_GONE;
     goto tcp;
   }
   /* The first bytes that a program ever reads come over TCP: it may yet say how it wants to read. */
-  if (!(side ? c->redirect_bytes[1] : c->redirect_bytes[0]) && !peek64(peer, OFF_TP_RECEIVED)) {
-    count(METRIC_PASS_NOT_DRAINED, who);
+  if (!drained(me->sock, reader) || (!me->redirect_bytes && !peek64(reader, OFF_TP_RECEIVED))) {
+    why = METRIC_PASS_NOT_DRAINED;
     goto tcp;
   }
-  u64 pause = side ? c->pause[1] : c->pause[0];
-  if (pause && bpf_ktime_get_ns() < pause) {
-    count(METRIC_PASS_QUEUE_FULL, who);
+  if (me->pause && bpf_ktime_get_ns() < me->pause) {
+    why = METRIC_PASS_QUEUE_FULL;
     goto tcp;
   }
-  u32 mean = side ? c->mean[1] : c->mean[0];
-  mean = mean ? (mean * 7 + size) / 8 : size;
-  if (side)
-    c->mean[1] = mean;
-  else
-    c->mean[0] = mean;
+  u32 mean = me->mean ? (me->mean * 7 + size) / 8 : size;
+  me->mean = mean;
   /* A queued message costs memory beside its bytes: of small ones fewer bytes may wait. */
-  u64 whole = peek32(peer, OFF_SK_RCVBUF), limit = whole / 2 * (mean + 1) / (mean + 1 + MESSAGE_COST);
+  u64 whole = peek32(reader, OFF_SK_RCVBUF), limit = whole / 2 * (mean + 1) / (mean + 1 + MESSAGE_COST);
   if (size > whole) {
-    count(METRIC_PASS_QUEUE_FULL, who);
+    why = METRIC_PASS_QUEUE_FULL;
     goto tcp;
   }
-  if (!has_room(peer, limit < whole - size ? limit : whole - size)) {
-    if (side)
-      c->pause[1] = overrun(pause, &c->overruns[1]);
-    else
-      c->pause[0] = overrun(pause, &c->overruns[0]);
-    count(METRIC_PASS_QUEUE_FULL, who);
+  if (!has_room(reader, limit < whole - size ? limit : whole - size)) {
+    me->pause = overrun(me->pause, &me->overruns);
+    why = METRIC_PASS_QUEUE_FULL;
     goto tcp;
   }
-  await_reader(peer);
-  if (c->marked[0] | c->marked[1]) { /* meanwhile */
-    count(METRIC_PASS_MARKED, who);
+  await_reader(reader);
+  if (me->marked | peer->marked) { /* meanwhile */
+    why = METRIC_PASS_MARKED;
     goto tcp;
   }
+  struct cookie_key to = {.cookie = peer->cookie};
   if (socks.msg_redirect_hash(m, &to, 1 /* BPF_F_INGRESS */) != SK_PASS) {
     /* The peer has left the sockhash: the kernel would drop the message, so take the redirect back. */
-    count(METRIC_REDIRECT_FAILED, who);
+    why = METRIC_REDIRECT_FAILED;
     goto tcp;
   }
-  if (side) {
-    c->redirect_bytes[1] += size;
-    c->redirect_msgs[1]++;
-  } else {
-    c->redirect_bytes[0] += size;
-    c->redirect_msgs[0]++;
-  }
+  me->redirect_bytes += size;
+  me->redirect_msgs++;
   count(METRIC_REDIRECT_MESSAGES, who);
   count_by(METRIC_REDIRECT_BYTES, size, who);
   return SK_PASS;
 
 tcp:
-  if (c) {
-    if (side)
-      c->tcp_msgs[1]++;
-    else
-      c->tcp_msgs[0]++;
-    give_up_turn(c, side);
+  if (me) {
+    me->tcp_msgs++;
+    give_up_turn(me);
   }
+  if (why)
+    count(why, who);
   count(METRIC_TCP_MESSAGES, who);
   count_by(METRIC_TCP_BYTES, size, who);
   return SK_PASS;

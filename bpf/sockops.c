@@ -36,81 +36,58 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
   int multipath = sk && is_multipath(sk);
   u32 candidate;
   struct conn *c = conns.lookup(&k);
-  if (c && !(side ? c->cookie[1] : c->cookie[0])) {
+  struct end *mine = c ? END_OF(c, side) : 0;
+  if (mine && !mine->cookie) {
     /* The other end came first: join it. */
-    if (side) {
-      c->sock[1] = sk;
-      c->cookie[1] = cookie;
-    } else {
-      c->sock[0] = sk;
-      c->cookie[0] = cookie;
-    }
+    mine->sock = sk;
+    mine->cookie = cookie;
     candidate = c->flags & CONN_FLAG_CANDIDATE;
     if (multipath) {
-      c->marked[0] = c->marked[1] = ACCEL_REASON_MPTCP;
-      c->reason[0] = c->reason[1] = ACCEL_REASON_MPTCP;
+      c->end[0].marked = c->end[1].marked = ACCEL_REASON_MPTCP;
+      c->end[0].reason = c->end[1].reason = ACCEL_REASON_MPTCP;
     }
   } else {
     struct conn fresh = {};
-    struct ends e;
+    int began = active ? side : !side;
+    struct end *from = END_OF(&fresh, began), *to = END_OF(&fresh, !began);
     u8 src[16] ALIGNED, dst[16] ALIGNED;
     u16 sport = active ? t.local_port : t.remote_port, dport = active ? t.remote_port : t.local_port;
     __builtin_memcpy(src, active ? t.local : t.remote, 16);
     __builtin_memcpy(dst, active ? t.remote : t.local, 16);
-    look_up_end(&e, 0, src);
-    look_up_end(&e, 1, dst);
-    u32 out = 0, in = 0;
-    struct ct_entry *ct_out = ct_find(src, dst, sport, dport, e.id[0], DIRECTION_EGRESS);
-    if (ct_out) {
-      ct_out->flags |= CT_FLAG_TRACKED;
-      fresh.egress_rule = ct_out->rule_id;
-      out = ct_out->generation;
+    u32 flags = look_up_end(from, src);
+    flags &= look_up_end(to, dst);
+    struct ct_entry *out = ct_find(src, dst, sport, dport, from->endpoint, DIRECTION_EGRESS);
+    if (out) {
+      out->flags |= CT_FLAG_TRACKED;
+      from->rule = out->rule_id;
+      from->judged = out->generation;
     }
-    struct ct_entry *ct_in = ct_find(src, dst, sport, dport, e.id[1], DIRECTION_INGRESS);
-    if (ct_in) {
-      ct_in->flags |= CT_FLAG_TRACKED;
-      fresh.ingress_rule = ct_in->rule_id;
-      in = ct_in->generation;
+    struct ct_entry *in = ct_find(src, dst, sport, dport, to->endpoint, DIRECTION_INGRESS);
+    if (in) {
+      in->flags |= CT_FLAG_TRACKED;
+      to->rule = in->rule_id;
+      to->judged = in->generation;
     }
     fresh.opened = bpf_ktime_get_ns();
-    u8 why = why_not(cfg, &e);
+    if (began)
+      fresh.flags |= CONN_FLAG_INITIATOR_1;
+    u8 why = why_not(cfg, from, to, flags);
     if (why == ACCEL_REASON_PROBATION) {
       fresh.flags |= CONN_FLAG_CANDIDATE;
-      if (cfg->direct_delivery && e.flags[0] & e.flags[1] & ENDPOINT_FLAG_DIRECT)
+      if (cfg->direct_delivery && flags & ENDPOINT_FLAG_DIRECT)
         fresh.flags |= CONN_FLAG_DIRECT;
     }
     candidate = fresh.flags & CONN_FLAG_CANDIDATE;
     if (multipath)
-      fresh.marked[0] = fresh.marked[1] = why = ACCEL_REASON_MPTCP;
-    fresh.reason[0] = why;
-    fresh.reason[1] = why;
-    if (active ? side : !side) {
-      fresh.flags |= CONN_FLAG_INITIATOR_1;
-      fresh.endpoint[1] = e.id[0];
-      fresh.endpoint[0] = e.id[1];
-      fresh.identity[1] = e.identity[0];
-      fresh.identity[0] = e.identity[1];
-      fresh.judged[1] = out;
-      fresh.judged[0] = in;
-    } else {
-      fresh.endpoint[0] = e.id[0];
-      fresh.endpoint[1] = e.id[1];
-      fresh.identity[0] = e.identity[0];
-      fresh.identity[1] = e.identity[1];
-      fresh.judged[0] = out;
-      fresh.judged[1] = in;
-    }
-    if (side) {
-      fresh.sock[1] = sk;
-      fresh.cookie[1] = cookie;
-    } else {
-      fresh.sock[0] = sk;
-      fresh.cookie[0] = cookie;
-    }
+      from->marked = to->marked = why = ACCEL_REASON_MPTCP;
+    from->reason = to->reason = why;
+    mine = END_OF(&fresh, side);
+    mine->sock = sk;
+    mine->cookie = cookie;
     if (conns.update(&k, &fresh)) {
-      count(METRIC_CONNS_MAP_FULL, e.id[0]);
+      count(METRIC_CONNS_MAP_FULL, from->endpoint);
       candidate = 0;
-      if (!active && e.id[0])
+      if (!active && from->endpoint)
         return 0; /* the end that connected tells of it: still on record, for the event needs no map entry */
     }
     struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
@@ -118,7 +95,7 @@ static __always_inline int opened(struct bpf_sock_ops *s, int active) {
       event_conn(event, &fresh, &k);
       events.ringbuf_submit(event, EVENT_QUIET);
     }
-    count(METRIC_CONNECTIONS_OPENED, e.id[0]);
+    count(METRIC_CONNECTIONS_OPENED, from->endpoint);
   }
   if (sk && candidate)
     prepare(s, sk);
@@ -141,49 +118,35 @@ static __always_inline int closed(struct bpf_sock_ops *s) {
   struct conn *c = conns.lookup(&k);
   if (!c)
     return 0;
-  u64 cookie = bpf_get_socket_cookie(s);
-  if ((side ? c->cookie[1] : c->cookie[0]) != cookie)
+  struct end *mine = END_OF(c, side), *peer = END_OF(c, !side);
+  if (mine->cookie != bpf_get_socket_cookie(s))
     return 0; /* the entry is a later connection's */
   /* The sequence numbers count a FIN as a byte: taken off where one came in (SOCK_DONE). What was sent is known
    * exactly: tcp_sock counts payload as it leaves. */
-  u64 sk = side ? c->sock[1] : c->sock[0];
-  u64 received = s->bytes_received - (peek64(sk, OFF_SK_FLAGS) >> SOCK_DONE_BIT & 1);
-  u64 sent = peek64(sk, OFF_TP_BYTES_SENT) - peek64(sk, OFF_TP_BYTES_RETRANS);
-  if (side) {
-    c->tcp_sent[1] = sent;
-    c->tcp_received[1] = received;
-    c->closed[1] = 1;
-  } else {
-    c->tcp_sent[0] = sent;
-    c->tcp_received[0] = received;
-    c->closed[0] = 1;
-  }
-  u32 flags = c->flags;
+  mine->tcp_sent = peek64(mine->sock, OFF_TP_BYTES_SENT) - peek64(mine->sock, OFF_TP_BYTES_RETRANS);
+  mine->tcp_received = s->bytes_received - (peek64(mine->sock, OFF_SK_FLAGS) >> SOCK_DONE_BIT & 1);
+  mine->closed = 1;
   /* When both ends close at the same instant each may miss the other's byte; the agent's sweep then finds the record. */
-  if ((c->cookie[0] && !c->closed[0]) || (c->cookie[1] && !c->closed[1]))
+  if (peer->cookie && !peer->closed)
     return 0;
+  int began = initiator(c);
+  struct end *from = END_OF(c, began), *to = END_OF(c, !began);
   struct flow_event *e = event_new(EVENT_TYPE_CLOSE, HOOK_SOCKOPS);
   if (e) {
     event_conn(e, c, &k);
-    int from = flags & CONN_FLAG_INITIATOR_1 ? 1 : 0;
     /* What arrived is what counts, so each direction is taken from its receiver where that is ours. */
-    u64 rx0 = c->tcp_received[0], rx1 = c->tcp_received[1];
-    u64 to0 = c->cookie[0] ? rx0 : c->tcp_sent[1], to1 = c->cookie[1] ? rx1 : c->tcp_sent[0];
-    e->tx_redirected = from ? c->redirect_bytes[1] : c->redirect_bytes[0];
-    e->rx_redirected = from ? c->redirect_bytes[0] : c->redirect_bytes[1];
-    e->tx_bytes = (from ? to0 : to1) + e->tx_redirected;
-    e->rx_bytes = (from ? to1 : to0) + e->rx_redirected;
+    e->tx_redirected = from->redirect_bytes;
+    e->rx_redirected = to->redirect_bytes;
+    e->tx_bytes = (to->cookie ? to->tcp_received : from->tcp_sent) + e->tx_redirected;
+    e->rx_bytes = (from->cookie ? from->tcp_received : to->tcp_sent) + e->rx_redirected;
     e->duration = bpf_ktime_get_ns() - c->opened;
     events.ringbuf_submit(e, EVENT_QUIET);
   }
-  count(METRIC_CONNECTIONS_CLOSED, c->endpoint[0]);
-  if (flags & CONN_FLAG_INITIATOR_1) {
-    ct_closing(ct_find(k.addr1, k.addr0, k.port1, k.port0, c->endpoint[1], DIRECTION_EGRESS));
-    ct_closing(ct_find(k.addr1, k.addr0, k.port1, k.port0, c->endpoint[0], DIRECTION_INGRESS));
-  } else {
-    ct_closing(ct_find(k.addr0, k.addr1, k.port0, k.port1, c->endpoint[0], DIRECTION_EGRESS));
-    ct_closing(ct_find(k.addr0, k.addr1, k.port0, k.port1, c->endpoint[1], DIRECTION_INGRESS));
-  }
+  count(METRIC_CONNECTIONS_CLOSED, from->endpoint);
+  const u8 *src = began ? k.addr1 : k.addr0, *dst = began ? k.addr0 : k.addr1;
+  u16 sport = began ? k.port1 : k.port0, dport = began ? k.port0 : k.port1;
+  ct_closing(ct_find(src, dst, sport, dport, from->endpoint, DIRECTION_EGRESS));
+  ct_closing(ct_find(src, dst, sport, dport, to->endpoint, DIRECTION_INGRESS));
   conns.delete(&k);
   return 0;
 }

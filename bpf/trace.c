@@ -40,9 +40,7 @@ static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int
   }
   *side = conn_side(k, local, remote, peek16(sk, OFF_SKC_NUM), bpf_ntohs(peek16(sk, OFF_SKC_DPORT)));
   struct conn *c = conns.lookup(k);
-  if (!c || (*side ? c->sock[1] : c->sock[0]) != sk)
-    return 0;
-  return c;
+  return c && END_OF(c, *side)->sock == sk ? c : 0;
 }
 
 /* Keep an endpoint's next connections off the short cut from the start. */
@@ -61,27 +59,29 @@ static __always_inline void remember(u32 endpoint, u8 reason) {
 /* A program waits, or is about to wait, for bytes that its call cannot see: have the agent reset the connection. */
 static __always_inline void stuck(struct conn *c, const struct conn_key *at, int side, u8 reason) {
   struct conn_key k = *at;
-  if (c->stuck)
+  struct end *reader = END_OF(c, side);
+  if (c->end[0].stuck | c->end[1].stuck)
     return;
-  c->stuck = 1;
+  reader->stuck = 1;
   if (reason != ACCEL_REASON_COUNTS) /* that one is bad luck, not a habit */
-    remember(side ? c->endpoint[1] : c->endpoint[0], reason == ACCEL_REASON_SPLICE ? ACCEL_REASON_PROGRAM : reason);
-  count(METRIC_STUCK_READERS, c->endpoint[0]);
+    remember(reader->endpoint, reason == ACCEL_REASON_SPLICE ? ACCEL_REASON_PROGRAM : reason);
+  count(METRIC_STUCK_READERS, reader->endpoint);
   struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_TRACEPOINT);
   if (e) {
+    const struct end *a = &c->end[0], *b = &c->end[1];
     __builtin_memcpy(e->saddr, k.addr0, 16);
     __builtin_memcpy(e->daddr, k.addr1, 16);
     e->sport = k.port0;
     e->dport = k.port1;
-    e->src_endpoint = c->endpoint[0];
-    e->dst_endpoint = c->endpoint[1];
-    e->src_identity = c->identity[0];
-    e->dst_identity = c->identity[1];
-    e->cookie = side ? c->cookie[1] : c->cookie[0];
+    e->src_endpoint = a->endpoint;
+    e->dst_endpoint = b->endpoint;
+    e->src_identity = a->identity;
+    e->dst_identity = b->identity;
+    e->cookie = reader->cookie;
     e->proto = IPPROTO_TCP;
     e->accel = 1;
-    e->accel_reason[0] = c->reason[0];
-    e->accel_reason[1] = c->reason[1];
+    e->accel_reason[0] = a->reason;
+    e->accel_reason[1] = b->reason;
     e->flags = conn_flags(c);
     events.ringbuf_submit(e, EVENT_URGENT);
   }
@@ -99,15 +99,11 @@ static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
     return 0;
   /* A program that has spliced once will do so again: its pod's next connections need no luck. */
   if (reason == ACCEL_REASON_SPLICE)
-    remember(side ? c->endpoint[1] : c->endpoint[0], ACCEL_REASON_SPLICE);
-  int barred = target ? !side : side;
-  u8 before = barred ? c->marked[1] : c->marked[0];
-  if (!before) {
-    if (barred)
-      c->marked[1] = c->reason[1] = reason;
-    else
-      c->marked[0] = c->reason[0] = reason;
-    count(METRIC_MARKED_READERS, c->endpoint[0]);
+    remember(END_OF(c, side)->endpoint, ACCEL_REASON_SPLICE);
+  struct end *barred = END_OF(c, target ? !side : side);
+  if (!barred->marked) {
+    barred->marked = barred->reason = reason;
+    count(METRIC_MARKED_READERS, barred->endpoint);
   }
   if (!reads || !psock_has_data(sk))
     return 0;
@@ -223,11 +219,9 @@ static __always_inline int asks(u64 fd) {
   if (!c)
     return 0;
   *known = cookie;
-  if (side)
-    c->asks[1] = 1;
-  else
-    c->asks[0] = 1;
-  if ((side ? c->enrolled[1] : c->enrolled[0]) && !psock_has_data(sk) && bytes_of_tcp(sk))
+  struct end *reader = END_OF(c, side);
+  reader->asks = 1;
+  if (reader->enrolled && !psock_has_data(sk) && bytes_of_tcp(sk))
     stuck(c, &k, side, ACCEL_REASON_COUNTS); /* this one answer will be wrong, and a program may wait on it for ever */
   return 0;
 #endif

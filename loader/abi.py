@@ -8,8 +8,9 @@ order, times nanoseconds of CLOCK_MONOTONIC, a zeroed value always means "deny" 
 import dataclasses
 import enum
 import hashlib
+from typing import Annotated
 
-from loader.record import U8, U16, U32, U64, ZERO_ADDR, Addr, Record, U8x2, U16x2, U32x2, U64x2, record
+from loader.record import U8, U16, U32, U64, ZERO_ADDR, Addr, Record, U8x2, c_name, pair_of, record
 
 
 class Verdict(enum.IntEnum):
@@ -351,38 +352,58 @@ class ConnKey(Record):
 
 
 @record
-class Conn(Record):
-    """A TCP connection with at least one end in an enrolled endpoint; index 0 and 1 are ConnKey's sides."""
+class End(Record):
+    """One end of a TCP connection."""
 
-    opened: U64
-    cookie: U64x2  # socket cookies; 0: that end is not ours
-    sock: U64x2  # kernel addresses of the tcp_socks, checked by cookie at each use
-    redirect_bytes: U64x2  # sent by that side over the short cut
-    redirect_msgs: U64x2
-    tcp_sent: U64x2  # TCP's own counters, known once that side has closed
-    tcp_received: U64x2
-    tcp_msgs: U64x2  # sk_msg messages of that side that went over TCP
-    pause: U64x2  # until when that side sends over TCP, because its peer did not keep up
-    held: U64x2  # since when packets to that side are held back, until it has read its redirected bytes; 0: none are
-    endpoint: U32x2  # endpoint ids; 0: not ours
-    identity: U32x2
-    packets: U32x2  # packets seen from that side by tc
-    egress_rule: U32
-    ingress_rule: U32
-    generation: U32
-    flags: U32  # ConnFlag.INITIATOR_1, CANDIDATE, DIRECT and AUDITED: written once, when the record is made
-    mean: U32x2  # running mean of the sizes of that side's messages
-    judged: U32x2  # generation under which the packet hook of that side's pod last let it pass
+    cookie: U64  # socket cookie; 0: this end is not ours
+    sock: U64  # kernel address of the tcp_sock, checked by cookie at each use
+    redirect_bytes: U64  # sent over the short cut
+    redirect_msgs: U64
+    tcp_msgs: U64  # sk_msg messages that went over TCP
+    pause: U64  # until when this end sends over TCP, because its peer did not keep up
+    held: U64  # since when packets to this end are held back, until it has read its redirected bytes; 0: none are
+    tcp_sent: U64  # TCP's own counters, known once this end has closed
+    tcp_received: U64
+    endpoint: U32  # endpoint id; 0: not ours
+    identity: U32
+    packets: U32  # packets seen from this end by tc
+    mean: U32  # running mean of the sizes of its messages
+    judged: U32  # generation under which the packet hook of its pod last let the connection pass
+    rule: U32  # the rule of its pod's policy that let the connection pass
     # A byte for each fact that changes, so that two CPUs never write one word: BPF has no atomic `or` before v5.12.
-    reason: U8x2  # AccelReason: why bytes *to* that side are, or are not, redirected
-    marked: U8x2  # AccelReason that bars redirecting to that side for good; 0: none
-    enrolled: U8x2  # 1: that side's socket is in the sockhash; 2: it is about to be
-    closed: U8x2  # 1: that side's socket has closed
-    busy: U8x2  # 1: that side has asked for a message's way, and a redirect of its may be under way since
+    reason: U8  # AccelReason: why bytes *to* this end are, or are not, redirected
+    marked: U8  # AccelReason that bars redirecting to it for good; 0: none
+    enrolled: U8  # 1: its socket is in the sockhash; 2: it is about to be
+    closed: U8  # 1: its socket has closed
+    busy: U8  # 1: it has asked for a message's way, and a redirect of its may be under way since
+    asks: U8  # 1: its program asks FIONREAD
+    overruns: U8  # how often, of late, its peer did not keep up
+    stuck: U8  # 1: it waits for redirected bytes that it cannot see; the agent resets the connection
+
+
+Ends = Annotated[tuple[End, End], pair_of(End)]
+
+
+@record
+class Conn(Record):
+    """A TCP connection with at least one end in an enrolled endpoint."""
+
+    end: Ends  # ConnKey's side 0 and side 1
+    opened: U64
+    generation: U32  # under which `denied` was last asked for a message
+    flags: U16  # ConnFlag.INITIATOR_1, CANDIDATE, DIRECT and AUDITED: written once, when the record is made
     denied: U8  # 1: policy turned against the connection; the agent resets it
-    stuck: U8  # 1: a reader waits for redirected bytes that it cannot see; the agent resets it
-    asks: U8x2  # 1: that side's program asks FIONREAD
-    overruns: U8x2  # how often, of late, that side's peer did not keep up
+    pad: U8 = 0
+
+    @property
+    def open_ends(self) -> tuple[End, ...]:
+        """The ends of this node whose sockets have not closed."""
+        return tuple(end for end in self.end if end.cookie and not end.closed)
+
+    @property
+    def short_cut(self) -> bool:
+        """Whether both ends are on the short cut now."""
+        return all(end.enrolled == 1 for end in self.end)
 
 
 @record
@@ -565,14 +586,11 @@ ENUMS: tuple[type[enum.IntEnum] | type[enum.IntFlag], ...] = (
 
 RECORDS: tuple[type[Record], ...] = tuple(
     dict.fromkeys(
-        [r for spec in MAPS for r in (spec.key, spec.value) if r is not None] + [EndpointRef, CookieKey, FlowEvent]
+        [End]
+        + [r for spec in MAPS for r in (spec.key, spec.value) if r is not None]
+        + [EndpointRef, CookieKey, FlowEvent]
     )
 )
-
-
-def _snake(name: str) -> str:
-    out = "".join("_" + c.lower() if c.isupper() else c for c in name)
-    return out.lstrip("_")
 
 
 def header() -> str:
@@ -585,15 +603,15 @@ def header() -> str:
         "",
     ]
     for enumeration in ENUMS:
-        prefix = _snake(enumeration.__name__).upper()
-        lines.append(f"enum {_snake(enumeration.__name__)} {{")
+        prefix = c_name(enumeration).upper()
+        lines.append(f"enum {c_name(enumeration)} {{")
         lines += [f"  {prefix}_{member.name} = {int(member)}," for member in enumeration]
         lines += ["};", ""]
     for cls in RECORDS:
-        tag = f"struct {_snake(cls.__name__)}"
+        tag = f"struct {c_name(cls)}"
         lines.append(f"{tag} {{")
-        for name, scalar, _ in cls.FIELDS:
-            lines.append(f"  {scalar.c_type} {name}{f'[{scalar.count}]' if scalar.count else ''};")
+        for name, field, _ in cls.FIELDS:
+            lines.append(f"  {field.c_type} {name}{f'[{field.count}]' if field.count else ''};")
         lines.append("};")
         lines.append(f'_Static_assert(sizeof({tag}) == {cls.SIZE}, "{tag}");')
         for name, _, offset in cls.FIELDS:
@@ -607,16 +625,14 @@ def header() -> str:
 
 def fingerprint() -> str:
     """Return a short hash of the maps and their records' fields: pinned maps of another layout are never adopted."""
-    layout = [
-        (spec.name, spec.type, spec.max_entries, *((r.__name__, r.FIELDS) for r in (spec.key, spec.value) if r))
-        for spec in MAPS
-    ]
+    layout = [(s.name, s.type, s.max_entries, *(_layout(r) for r in (s.key, s.value) if r)) for s in MAPS]
     return hashlib.sha256(repr(layout).encode()).hexdigest()[:12]
 
 
-__all__ = [
-    "U8", "U16", "U32", "U64", "Addr", "Record", "U8x2", "U16x2", "U32x2", "U64x2", "record",
-]  # fmt: skip
+def _layout(cls: type[Record]) -> tuple[object, ...]:
+    fields = [(name, f.code, at, _layout(f.of) if f.of else None) for name, f, at in cls.FIELDS]
+    return cls.__name__, fields
+
 
 if __name__ == "__main__":
     print(header(), end="")

@@ -45,7 +45,7 @@ def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent
         answer = (dead.get(mirror) or opened.ct.get(mirror)) if other else None
         other_rule = answer.rule_id if answer else 0
         icmp = key.proto in _ICMP
-        yield enforce.blank_event(
+        yield abi.FlowEvent.blank(
             time=value.last_seen, type=int(abi.EventType.CLOSE), hook=int(abi.Hook.AGENT), proto=key.proto,
             saddr=key.saddr, daddr=key.daddr, sport=0 if icmp else key.sport, dport=0 if icmp else key.dport,
             icmp_type=key.dport & 0xFF if icmp else 0,
@@ -91,14 +91,14 @@ Counts = Mapping[sockdiag.SocketName, tuple[int, int]]
 def over_tcp(key: abi.ConnKey, conn: abi.Conn, counts: Counts) -> tuple[int, int]:
     """Return the bytes that side 0 and side 1 received over TCP so far, as far as `counts` or the record know."""
     ends = ((key.addr0, key.port0), (key.addr1, key.port1))
-    received = list(conn.tcp_received)
+    received = [end.tcp_received for end in conn.end]
     for side in (0, 1):
-        if conn.closed[side]:
+        if conn.end[side].closed:
             continue
         here = counts.get((*ends[side], *ends[1 - side], 0))
         if here:
             received[side] = here[1]
-            if not conn.cookie[1 - side]:
+            if not conn.end[1 - side].cookie:
                 received[1 - side] = here[0]
     return received[0], received[1]
 
@@ -108,19 +108,20 @@ def conn_event(
 ) -> abi.FlowEvent:
     """Return a record of a TCP connection as it stands."""
     side, saddr, sport, daddr, dport = enforce.initiator(key, conn)
-    other = 1 - side
+    source, target = conn.end[side], conn.end[1 - side]
     received = over_tcp(key, conn, counts or {})
-    return enforce.blank_event(
+    return abi.FlowEvent.blank(
         time=now, type=int(kind), hook=int(abi.Hook.AGENT), proto=int(abi.Proto.TCP),
-        cookie=conn.cookie[side] or conn.cookie[other],
+        cookie=source.cookie or target.cookie,
         saddr=saddr, daddr=daddr, sport=sport, dport=dport,
-        src_endpoint=conn.endpoint[side], dst_endpoint=conn.endpoint[other],
-        src_identity=conn.identity[side], dst_identity=conn.identity[other],
-        egress_rule=conn.egress_rule, ingress_rule=conn.ingress_rule,
+        src_endpoint=source.endpoint, dst_endpoint=target.endpoint,
+        src_identity=source.identity, dst_identity=target.identity,
+        egress_rule=source.rule, ingress_rule=target.rule,
         verdict=int(abi.Verdict.DENY if conn.denied else abi.Verdict.ALLOW),
-        accel=int(any(conn.redirect_msgs)), accel_reason=(conn.reason[side], conn.reason[other]),  # type: ignore[arg-type]
-        tx_bytes=conn.redirect_bytes[side] + received[other], rx_bytes=conn.redirect_bytes[other] + received[side],
-        tx_redirected=conn.redirect_bytes[side], rx_redirected=conn.redirect_bytes[other],
+        accel=int(any(end.redirect_msgs for end in conn.end)),
+        accel_reason=(source.reason, target.reason),
+        tx_bytes=source.redirect_bytes + received[1 - side], rx_bytes=target.redirect_bytes + received[side],
+        tx_redirected=source.redirect_bytes, rx_redirected=target.redirect_bytes,
         duration=now - conn.opened, flags=conn.flags,
     )  # fmt: skip
 
@@ -143,7 +144,7 @@ class LongLived:
             due[key] = when
         self._due = due
         counts: dict[sockdiag.SocketName, tuple[int, int]] = {}
-        for id in sorted({id for _, conn in ripe for id in conn.endpoint if id}):
+        for id in sorted({id for _, conn in ripe for id in (end.endpoint for end in conn.end) if id}):
             name = known.endpoint(id)
             if name and name.netns:
                 counts.update(sockdiag.byte_counts(name.netns))
@@ -157,20 +158,16 @@ def close_ends(opened: Maps, endpoints: Container[int]) -> None:
     The record ends with the other end's close, or with the next look of `abandoned`.
     """
     for key, seen in list(opened.conns.items()):
-        if not any(seen.endpoint[side] in endpoints for side in _open_ends(seen)):
+        if not any(end.endpoint in endpoints for end in seen.open_ends):
             continue
         conn = opened.conns.get(key)  # as late as can be: what the other end's hooks write meanwhile is lost
-        if conn is None or conn.cookie != seen.cookie:
+        if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
             continue
-        closed = list(conn.closed)
-        for side in _open_ends(conn):
-            closed[side] = int(conn.endpoint[side] in endpoints)
+        left, right = (
+            dataclasses.replace(e, closed=1) if e.cookie and e.endpoint in endpoints else e for e in conn.end
+        )
         with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
-            opened.conns.put(key, dataclasses.replace(conn, closed=(closed[0], closed[1])), bpf.BPF_EXIST)
-
-
-def _open_ends(conn: abi.Conn) -> list[int]:
-    return [side for side in (0, 1) if conn.cookie[side] and not conn.closed[side]]
+            opened.conns.put(key, dataclasses.replace(conn, end=(left, right)), bpf.BPF_EXIST)
 
 
 def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:
@@ -181,5 +178,5 @@ def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:
     now = time.monotonic_ns()
     here = {key.id for key, _ in opened.endpoints.items()}
     for key, conn in list(opened.conns.items()):
-        if not any(conn.endpoint[side] in here for side in _open_ends(conn)) and opened.conns.delete(key):
+        if not any(end.endpoint in here for end in conn.open_ends) and opened.conns.delete(key):
             yield conn_event(abi.EventType.CLOSE, key, conn, now)

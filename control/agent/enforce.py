@@ -61,12 +61,9 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
         seen.add((saddr, sport, daddr, dport))
         pair = judge.denied(saddr, daddr, dport)
         if pair is not None:
-            ends = conn.endpoint
-            out.append(
-                Doomed(
-                    saddr, daddr, sport, dport, ends[side], ends[1 - side], pair, conn.cookie[side] or max(conn.cookie)
-                )
-            )
+            source, target = conn.end[side], conn.end[1 - side]
+            cookie = source.cookie or target.cookie
+            out.append(Doomed(saddr, daddr, sport, dport, source.endpoint, target.endpoint, pair, cookie))
     for entry, value in opened.ct.items():
         tuple_ = (entry.saddr, entry.sport, entry.daddr, entry.dport)
         open_ = value.flags & abi.CtFlag.SEEN_REPLY and not value.flags & abi.CtFlag.CLOSING
@@ -92,9 +89,9 @@ def stuck(opened: Maps) -> list[Doomed]:
     """Return connections whose reader was marked stuck: by an event, or while no agent was there to hear it."""
     out = []
     for key, conn in opened.conns.items():
-        if conn.stuck and not all(conn.closed):
+        if any(end.stuck for end in conn.end) and not all(end.closed for end in conn.end):
             side, saddr, sport, daddr, dport = initiator(key, conn)
-            out.append(Doomed(saddr, daddr, sport, dport, conn.endpoint[side], conn.endpoint[1 - side], None))
+            out.append(Doomed(saddr, daddr, sport, dport, conn.end[side].endpoint, conn.end[1 - side].endpoint, None))
     return out
 
 
@@ -124,7 +121,7 @@ def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:
         reason = (
             abi.DropReason.POLICY_DENY if decision and decision.rank == abi.Rank.DENY else abi.DropReason.POLICY_DENIED
         )
-        yield blank_event(
+        yield abi.FlowEvent.blank(
             time=time.monotonic_ns(), type=int(abi.EventType.POLICY_RESET), hook=int(abi.Hook.AGENT),
             saddr=each.saddr, daddr=each.daddr, sport=each.sport, dport=each.dport, proto=_TCP, cookie=each.cookie,
             src_endpoint=each.src_endpoint, dst_endpoint=each.dst_endpoint,
@@ -134,11 +131,3 @@ def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:
             direction=int(abi.Direction.EGRESS if by_egress else abi.Direction.INGRESS),
             verdict=int(abi.Verdict.DENY), reason=int(reason),
         )  # fmt: skip
-
-
-_ZERO = abi.FlowEvent.unpack(bytes(abi.FlowEvent.SIZE))
-
-
-def blank_event(**fields: int | bytes) -> abi.FlowEvent:
-    """Return an event with these fields, all others zero."""
-    return dataclasses.replace(_ZERO, **fields)  # type: ignore[arg-type]

@@ -33,9 +33,7 @@ def open_sides(opened: Maps) -> Counter[int]:
     """Count the sides of open TCP connections on this node by AccelReason."""
     sides: Counter[int] = Counter()
     for _, conn in opened.conns.items():
-        for side in (0, 1):
-            if conn.cookie[side] and not conn.closed[side]:
-                sides[conn.reason[side]] += 1
+        sides.update(end.reason for end in conn.open_ends)
     return sides
 
 

@@ -83,10 +83,9 @@ def short_cut_sides(conns: Iterable[abi.Conn]) -> tuple[int, dict[str, int]]:
     sides: Counter[str] = Counter()
     count = 0
     for conn in conns:
-        is_open = [side for side in (0, 1) if conn.cookie[side] and not conn.closed[side]]
-        count += bool(is_open)
-        for side in is_open:
-            sides[accel_word(conn.marked[side] or conn.reason[side])] += 1
+        ends = conn.open_ends
+        count += bool(ends)
+        sides.update(accel_word(end.marked or end.reason) for end in ends)
     return count, dict(sides.most_common())
 
 

@@ -76,7 +76,7 @@ def row(key: abi.ConnKey, conn: abi.Conn, names: Names, counts: tcp.Counts, now:
     other = 1 - side
     addrs, ports = (key.addr0, key.addr1), (key.port0, key.port1)
     source, destination = (
-        words.end(names, addrs[s], ports[s], conn.endpoint[s], conn.identity[s]) for s in (side, other)
+        words.end(names, addrs[s], ports[s], conn.end[s].endpoint, conn.end[s].identity) for s in (side, other)
     )
     return SockRow(
         source=source,
@@ -85,9 +85,9 @@ def row(key: abi.ConnKey, conn: abi.Conn, names: Names, counts: tcp.Counts, now:
         there=_way(conn, side, tcp.received(key, conn, other, counts)),
         back=_way(conn, other, tcp.received(key, conn, side, counts)),
         age_ns=max(0, now - conn.opened),
-        cookies=(conn.cookie[side], conn.cookie[other]),
-        egress_rule=words.rule_word(names, conn.egress_rule),
-        ingress_rule=words.rule_word(names, conn.ingress_rule),
+        cookies=(conn.end[side].cookie, conn.end[other].cookie),
+        egress_rule=words.rule_word(names, conn.end[side].rule),
+        ingress_rule=words.rule_word(names, conn.end[other].rule),
     )
 
 
@@ -111,15 +111,15 @@ def of(found: Iterable[SockRow], wanted: str) -> tuple[SockRow, ...]:
 def _state(conn: abi.Conn) -> str:
     if conn.denied:
         return "denied"
-    if conn.stuck:
+    if any(end.stuck for end in conn.end):
         return "stuck"
-    return "closing" if any(conn.closed) else "open"
+    return "closing" if any(end.closed for end in conn.end) else "open"
 
 
 def _way(conn: abi.Conn, sender: int, tcp_bytes: int | None) -> Way:
-    receiver = 1 - sender
-    reason = conn.marked[receiver] or conn.reason[receiver]
-    active = bool(all(conn.enrolled) and reason == abi.AccelReason.ACTIVE and not conn.denied)
+    source, target = conn.end[sender], conn.end[1 - sender]
+    reason = target.marked or target.reason
+    active = bool(all(end.enrolled for end in conn.end) and reason == abi.AccelReason.ACTIVE and not conn.denied)
     if not active and reason == abi.AccelReason.ACTIVE:
         # Nothing bars this end; the other one is not enrolled, so the pair waits for it.
         reason = int(abi.AccelReason.DENIED if conn.denied else abi.AccelReason.PROBATION)
@@ -127,9 +127,9 @@ def _way(conn: abi.Conn, sender: int, tcp_bytes: int | None) -> Way:
         short_cut=active,
         reason=accel_word(reason),
         explanation=explain(reason),
-        redirected_bytes=conn.redirect_bytes[sender],
-        redirected_messages=conn.redirect_msgs[sender],
-        tcp_messages=conn.tcp_msgs[sender],
+        redirected_bytes=source.redirect_bytes,
+        redirected_messages=source.redirect_msgs,
+        tcp_messages=source.tcp_msgs,
         tcp_bytes=tcp_bytes,
     )
 

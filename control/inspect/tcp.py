@@ -12,7 +12,7 @@ Conns = Iterable[tuple[abi.ConnKey, abi.Conn]]
 
 def namespaces(conns: Conns, names: Names) -> tuple[str, ...]:
     """Return the network namespaces that hold a socket of these connections, each once."""
-    ids = {id for _, conn in conns for id, closed in zip(conn.endpoint, conn.closed, strict=True) if id and not closed}
+    ids = {end.endpoint for _, conn in conns for end in conn.end if end.endpoint and not end.closed}
     known = (names.endpoint(id) for id in sorted(ids))
     return tuple(dict.fromkeys(name.netns for name in known if name and name.netns))
 
@@ -33,12 +33,13 @@ def received(key: abi.ConnKey, conn: abi.Conn, side: int, counts: Counts) -> int
     here, there = (key.addr0, key.port0), (key.addr1, key.port1)
     if side:
         here, there = there, here
-    if conn.cookie[side]:
-        if conn.closed[side]:
-            return conn.tcp_received[side]
+    end, other = conn.end[side], conn.end[1 - side]
+    if end.cookie:
+        if end.closed:
+            return end.tcp_received
         own = counts.get((*here, *there, 0))
         return own[1] if own else None
-    if conn.closed[1 - side]:
-        return conn.tcp_sent[1 - side]
+    if other.closed:
+        return other.tcp_sent
     peer = counts.get((*there, *here, 0))
     return peer[0] if peer else None

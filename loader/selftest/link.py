@@ -41,8 +41,7 @@ class Link:
         if probation > _MOST_ROUNDS:
             raise Failed(f"not carried: probation_packets is {probation:,}, the self-test tries {_MOST_ROUNDS:,}")
         self.ping_pong(deadline, rounds=2 * probation + 32)
-        record = self.record()
-        if record.enrolled != (1, 1):
+        if not self.record().short_cut:
             raise Failed(f"not carried: {self.reasons()}")
         # Both sides once more: these are the first that can be redirected.
         self.ping_pong(deadline, rounds=1, stop_when_enrolled=False)
@@ -50,7 +49,7 @@ class Link:
 
     def ping_pong(self, deadline: Deadline, rounds: int, stop_when_enrolled: bool = True) -> None:
         for number in range(rounds):
-            if stop_when_enrolled and not number & 7 and self.record().enrolled == (1, 1):
+            if stop_when_enrolled and not number & 7 and self.record().short_cut:
                 return
             for source, target in ((self.client, self.server), (self.server, self.client)):
                 source.send(bytes([number & 0xFF]))
@@ -60,14 +59,14 @@ class Link:
 
     def reasons(self) -> str:
         """Return why each socket is, or is not, on the short cut."""
-        reason = self.record().reason
-        words = [_word(reason[side]) for side in (self.client_side, 1 - self.client_side)]
+        end = self.record().end
+        words = [_word(end[side].reason) for side in (self.client_side, 1 - self.client_side)]
         return words[0] if words[0] == words[1] else f"client {words[0]}, server {words[1]}"
 
     def carried(self) -> tuple[int, int]:
         """Return how many bytes of client and server took the short cut so far."""
-        bytes_ = self.record().redirect_bytes
-        return bytes_[self.client_side], bytes_[1 - self.client_side]
+        end = self.record().end
+        return end[self.client_side].redirect_bytes, end[1 - self.client_side].redirect_bytes
 
     def require_carried(self, client: bool = True, server: bool = True) -> None:
         """Raise Failed unless bytes sent by these ends took the short cut."""
@@ -77,7 +76,7 @@ class Link:
 
     def mark(self, server: bool) -> abi.AccelReason:
         """Return what bars redirecting to one end for good; UNKNOWN: nothing."""
-        return abi.AccelReason(self.record().marked[1 - self.client_side if server else self.client_side])
+        return abi.AccelReason(self.record().end[1 - self.client_side if server else self.client_side].marked)
 
     def close(self) -> None:
         """Close both ends with a reset, so that nothing lingers; an end that is closed already is left alone."""

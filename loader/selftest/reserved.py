@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loader import abi, mounts
 from loader.maps import Maps
+from loader.record import Record
 
 # Endpoints, identities and policy sets from here on are the self-test's. What they do is in no counter of the datapath:
 # bpf/maps.h knows the number, too.
@@ -33,7 +34,7 @@ def sweep(maps: Maps) -> int:
     return removed
 
 
-def entries(maps: Maps) -> Iterator[tuple[str, list[abi.Record]]]:
+def entries(maps: Maps) -> Iterator[tuple[str, list[Record]]]:
     """Give the entries of each map in an order in which the packet hooks stay closed: interfaces first."""
     yield "endpoint_ifaces", [k for k, v in maps.endpoint_ifaces.items() if is_reserved(v.id)]
     yield "endpoint_netns", [k for k, v in maps.endpoint_netns.items() if is_reserved(v.id)]
@@ -42,7 +43,7 @@ def entries(maps: Maps) -> Iterator[tuple[str, list[abi.Record]]]:
     yield "caught", [k for k, _ in maps.caught.items() if is_reserved(k.id)]
     yield "ipcache", [k for k, v in maps.ipcache.items() if is_reserved(v.identity)]
     yield "policy", [k for k, _ in maps.policy.items() if is_reserved(k.set_id)]
-    yield "conns", [k for k, v in maps.conns.items() if any(is_reserved(e) for e in v.endpoint)]
+    yield "conns", [k for k, v in maps.conns.items() if any(is_reserved(end.endpoint) for end in v.end)]
     ours = (
         raw for raw, _ in maps.ct.raw_items() if raw[_CT_ENDPOINT + 1 : _CT_ENDPOINT + 4] == _PREFIX
     )  # of very many

@@ -64,7 +64,7 @@ class Pair:
 
     def redirected(self, sender: socket.socket) -> int:
         """Return the bytes that `sender` sent over the short cut."""
-        return self.record().redirect_bytes[self._side[sender]]
+        return self.record().end[self._side[sender]].redirect_bytes
 
     def warm_up(self, rounds: int = 40) -> bool:
         """Exchange small calls and answers, past any probation; return whether both ways take the short cut now."""

@@ -209,8 +209,9 @@ def test_an_interface_that_is_made_anew_is_under_policy_again(street: Street, gh
     street.node.plug(ghost)
 
     def hooked() -> bool:
-        words = ["tc", "filter", "show", "dev", ghost.interface, "ingress"]
-        return "progs/from_pod" in street.node.run(words).stdout
+        words = ["tc", "filter", "show", "dev", ghost.interface]
+        ways = (("ingress", "progs/from_pod"), ("egress", "progs/to_pod"))
+        return all(program in street.node.run([*words, way]).stdout for way, program in ways)
 
     wait_until(hooked, "the new interface has its hooks", 5)
     assert street.connect("stranger", ghost.ip, 4605, wait=1.0) == "timeout"

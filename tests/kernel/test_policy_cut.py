@@ -31,7 +31,11 @@ result = s.getsockname()[1]
 """
     street["server"].do("ends.clear()")
     port: int = street[caller].do(order, ip=street.ip("server", family), port=PORT, short_cut=short_cut)
-    used = any(any(conn.redirect_msgs) for key, conn in connections(street) if port in (key.port0, key.port1))
+    used = any(
+        any(end.redirect_msgs for end in conn.end)
+        for key, conn in connections(street)
+        if port in (key.port0, key.port1)
+    )
     assert used == short_cut
     return port
 
@@ -74,7 +78,7 @@ def test_both_ends_are_reset(street: Street, family: int, short_cut: bool, busy:
     assert flow["drop_reason_desc"] == "POLICY_DENY"
     assert [by["name"] for by in flow["ingress_denied_by"]] == ["turned"]
     assert (flow["source"]["pod_name"], flow["destination"]["pod_name"]) == ("client", "server")
-    assert not [key for key, conn in connections(street) if port in (key.port0, key.port1) and not all(conn.closed)]
+    assert not [key for key, conn in connections(street) if port in (key.port0, key.port1) and conn.open_ends]
 
 
 def test_the_sending_ends_policy_cuts_as_well(street: Street) -> None:

@@ -1,6 +1,5 @@
 """Who is on record: programs that no socket hook of ours knows, beside those that one does."""
 
-import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -126,9 +125,8 @@ def test_a_connection_without_room_in_the_map_is_on_record_once(street: Street) 
     room = abi.MAP_BY_NAME["conns"].max_entries
     with street.mesh.open_maps() as maps:
         ours = next(key.id for key, _ in maps.endpoints.items())
-        blank = dataclasses.replace(
-            abi.Conn.unpack(bytes(abi.Conn.SIZE)), opened=time.monotonic_ns() + _HOUR, cookie=(1, 0), endpoint=(ours, 0)
-        )
+        ends = (abi.End.blank(cookie=1, endpoint=ours), abi.End.blank())
+        blank = abi.Conn.blank(opened=time.monotonic_ns() + _HOUR, end=ends)
         fill = {abi.ConnKey(bytes(12) + n.to_bytes(4, "big"), bytes(16), 1, 2): blank for n in range(room)}
         here = {key for key, _ in maps.conns.items()}
         try:

@@ -94,15 +94,15 @@ def test_a_new_name_ends_no_connection(town: Town) -> None:
     client.do("c = socket.create_connection((ip, 4713), 5)", ip=ip)
     server.do("d = s.accept()[0]")
 
-    def ends() -> list[tuple[int, int]]:
+    def open_ends() -> list[int]:
         with town.mesh.open_maps() as maps:
-            return [conn.closed for key, conn in maps.conns.items() if 4713 in (key.port0, key.port1)]
+            return [len(conn.open_ends) for key, conn in maps.conns.items() if 4713 in (key.port0, key.port1)]
 
     assert town.write("server", name="server-renamed") == []
-    assert ends() == [(0, 0)]
+    assert open_ends() == [2]
     client.do("c.close()")
     server.do("d.close(); s.close()")
-    wait_until(lambda: not ends(), "it is over when both have closed it", 5)
+    wait_until(lambda: not open_ends(), "it is over when both have closed it", 5)
 
 
 def test_a_mistake_holds_across_a_restart(town: Town) -> None:
@@ -174,7 +174,7 @@ def test_connections_to_a_pod_made_again_are_over(town: Town, how: str) -> None:
 
     def left() -> list[abi.Conn]:
         with town.mesh.open_maps() as maps:
-            return [conn for _, conn in maps.conns.items() if id in conn.endpoint]
+            return [conn for _, conn in maps.conns.items() if id in [end.endpoint for end in conn.end]]
 
     def closes() -> int:
         events = [mesh_part(flow)["event"] for flow in town.mesh.flows() if matches(flow, destination=pod.ip)]
@@ -202,7 +202,7 @@ def test_connections_to_a_pod_made_again_are_over(town: Town, how: str) -> None:
     assert town.mesh.call("reconcile")["problems"] == []
     assert town.endpoint(name)[0] == id
     wait_until(lambda: len(left()) == 10, "those that the client had closed are over", 5)
-    assert {sum(conn.closed) for conn in left()} == {1}
+    assert {sum(end.closed for end in conn.end) for conn in left()} == {1}
     client.do("for c in k[10:]: c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7)); c.close()")
     wait_until(lambda: not left(), "the others are over when the client closes them", 5)
     wait_until(lambda: closes() == 20, "each close is on record, once", 5)
@@ -211,7 +211,7 @@ def test_connections_to_a_pod_made_again_are_over(town: Town, how: str) -> None:
     wait_until(left, "the new connection is on record", 5)
     town.mesh.call("reconcile")
     time.sleep(1.5)  # the agent looks for what is over once a second
-    assert [sum(conn.closed) for conn in left()] == [0]
+    assert [sum(end.closed for end in conn.end) for conn in left()] == [0]
     client.do("c.close()")
     town.mesh.delete(f"workload-{name}")
     assert town.mesh.call("reconcile")["problems"] == []

@@ -113,7 +113,7 @@ def test_nothing_opens_an_end_that_is_not_ready(case: Asked) -> None:
 
 def test_a_zeroed_value_denies() -> None:
     question = Question(1, 0, int(abi.Direction.INGRESS), 2, 6, 80)
-    zeroed = abi.PolicyValue.unpack(bytes(abi.PolicyValue.SIZE))
+    zeroed = abi.PolicyValue.blank()
     asks = kernel({abi.PolicyKey(1, 0, 0, 0, question.direction, 0): zeroed})
     answer = asks.ask(endpoint(question, abi.EndpointFlag.ENROLLED), *question[2:])
     assert answer.verdict == abi.Verdict.DENY

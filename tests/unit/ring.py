@@ -50,8 +50,7 @@ class Ring:
 
 def event(number: int, **fields: int) -> abi.FlowEvent:
     """Return an event that tells itself from others by its cookie."""
-    zero = abi.FlowEvent.unpack(bytes(abi.FlowEvent.SIZE))
-    return abi.FlowEvent(**{**vars(zero), "cookie": number, **fields})
+    return abi.FlowEvent.blank(**{"cookie": number} | fields)
 
 
 def numbers(slots: bytes) -> list[int]:

@@ -14,6 +14,7 @@ from control.cli.main import COMMANDS, cli
 from control.inspect import endpoints, health
 from loader import abi
 from loader.features import Feature
+from tests.unit.conns import conn
 
 ROW = endpoints.EndpointRow(
     1, "shop/web", 256, (), (), "enforced", "open", "open", 2, 5, "on", ("enrolled", "has-cgroup"), "vh-web", 4, "", "",
@@ -23,7 +24,7 @@ AGENT: dict[str, Any] = {"problems": [], "acceleration_off": "", "self_test": {}
 
 
 def config(**given: int) -> abi.Config:
-    return dataclasses.replace(abi.Config.unpack(bytes(abi.Config.SIZE)), **given)
+    return abi.Config.blank(**given)
 
 
 @pytest.mark.parametrize(
@@ -49,12 +50,11 @@ def test_why_the_short_cut_is_off(record: abi.Config, agent: dict[str, Any] | No
 
 
 def test_open_ends_are_counted_by_the_reason_that_bars_them() -> None:
-    empty = abi.Conn.unpack(bytes(abi.Conn.SIZE))
     conns = [
-        dataclasses.replace(empty, cookie=(1, 2), reason=(abi.AccelReason.ACTIVE, abi.AccelReason.ACTIVE)),
-        dataclasses.replace(empty, cookie=(3, 0), reason=(abi.AccelReason.PEER_REMOTE, 0)),
-        dataclasses.replace(empty, cookie=(4, 5), closed=(1, 0), marked=(0, abi.AccelReason.SPLICE)),
-        dataclasses.replace(empty, cookie=(6, 7), closed=(1, 1)),
+        conn(cookie=(1, 2), reason=(abi.AccelReason.ACTIVE, abi.AccelReason.ACTIVE)),
+        conn(cookie=(3, 0), reason=(abi.AccelReason.PEER_REMOTE, 0)),
+        conn(cookie=(4, 5), closed=(1, 0), marked=(0, abi.AccelReason.SPLICE)),
+        conn(cookie=(6, 7), closed=(1, 1)),
     ]
     assert health.short_cut_sides(conns) == (3, {"active": 2, "peer-remote": 1, "splice": 1})
 

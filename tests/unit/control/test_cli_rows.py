@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -25,9 +25,9 @@ from control.inspect import (
 )
 from control.names import EndpointName, Names, RuleName, ServiceName
 from loader import abi
-from loader.record import Record, pack_addr
+from loader.record import pack_addr
+from tests.unit.conns import conn
 
-R = TypeVar("R", bound=Record)
 WEB, DB = pack_addr("10.0.0.1"), pack_addr("10.0.0.2")
 NAMES = Names(
     node="n1",
@@ -42,14 +42,9 @@ NAMES = Names(
 )
 
 
-def blank(kind: type[R], **given: Any) -> R:
-    """Return a record that is all zero but for what is given."""
-    zero = kind.unpack(bytes(kind.SIZE))
-    return kind(**({name: getattr(zero, name) for name, _, _ in kind.FIELDS} | given))
-
-
-def conn(**given: Any) -> abi.Conn:
-    return blank(abi.Conn, cookie=(11, 12), endpoint=(1, 2), identity=(256, 257), opened=1_000, **given)
+def open_conn(**given: Any) -> abi.Conn:
+    """Return a connection of web and db."""
+    return conn(**({"cookie": (11, 12), "endpoint": (1, 2), "identity": (256, 257), "opened": 1_000} | given))
 
 
 def sock(record: abi.Conn, counts: tcp.Counts | None = None) -> socks.SockRow:
@@ -62,7 +57,9 @@ ACTIVE, BLOCKING, SPLICE = abi.AccelReason.ACTIVE, abi.AccelReason.BLOCKING, abi
 
 def test_an_accelerated_connection_is_shown_from_the_end_that_connected() -> None:
     row = sock(
-        conn(enrolled=(1, 1), reason=(ACTIVE, ACTIVE), redirect_bytes=(100, 900), redirect_msgs=(1, 9), ingress_rule=7)
+        open_conn(
+            enrolled=(1, 1), reason=(ACTIVE, ACTIVE), redirect_bytes=(100, 900), redirect_msgs=(1, 9), rule=(0, 7)
+        )
     )
     way = socks.Way(True, "active", socks.EXPLAIN[ACTIVE], 100, 1, 0, None)
     assert row == socks.SockRow(
@@ -79,19 +76,19 @@ def test_an_accelerated_connection_is_shown_from_the_end_that_connected() -> Non
 
 
 def test_the_initiator_may_be_either_side_of_the_key() -> None:
-    row = sock(conn(flags=abi.ConnFlag.INITIATOR_1, redirect_bytes=(100, 900)))
+    row = sock(open_conn(flags=abi.ConnFlag.INITIATOR_1, redirect_bytes=(100, 900)))
     assert (str(row.source), str(row.destination)) == ("shop/db:6379", "shop/web:40000")
     assert (row.there.redirected_bytes, row.back.redirected_bytes, row.cookies) == (900, 100, (12, 11))
 
 
 def test_each_direction_is_explained_by_its_receiver() -> None:
-    row = sock(conn(reason=(BLOCKING, ACTIVE)))
+    row = sock(open_conn(reason=(BLOCKING, ACTIVE)))
     assert (row.there.reason, row.back.reason) == ("probation", "blocking")
     assert not row.there.short_cut and not row.back.short_cut
 
 
 def test_a_mark_outlives_the_reason_beside_it() -> None:
-    row = sock(conn(enrolled=(1, 1), reason=(ACTIVE, ACTIVE), marked=(0, SPLICE)))
+    row = sock(open_conn(enrolled=(1, 1), reason=(ACTIVE, ACTIVE), marked=(0, SPLICE)))
     assert (row.there.short_cut, row.there.reason, row.back.short_cut) == (False, "splice", True)
 
 
@@ -101,11 +98,11 @@ def test_a_mark_outlives_the_reason_beside_it() -> None:
         ({}, "open"),
         ({"closed": (1, 0)}, "closing"),
         ({"denied": 1, "enrolled": (1, 1), "reason": (ACTIVE, ACTIVE)}, "denied"),
-        ({"stuck": 1}, "stuck"),
+        ({"stuck": (0, 1)}, "stuck"),
     ],
 )
 def test_states(given: dict[str, Any], state: str) -> None:
-    row = sock(conn(**given))
+    row = sock(open_conn(**given))
     assert row.state == state
     assert not row.there.short_cut
 
@@ -130,7 +127,7 @@ OF_WEB, OF_DB = (WEB, 40000, DB, 6379, 0), (DB, 6379, WEB, 40000, 0)  # the name
 def test_bytes_over_tcp_are_the_kernels_or_unknown(
     given: dict[str, Any], counts: tcp.Counts, there: int | None, back: int | None
 ) -> None:
-    row = sock(dataclasses.replace(conn(), **given), counts)
+    row = sock(open_conn(**given), counts)
     assert (row.there.tcp_bytes, row.back.tcp_bytes) == (there, back)
 
 
@@ -138,21 +135,21 @@ def test_each_pod_with_an_open_end_is_looked_into_once() -> None:
     key = abi.ConnKey(WEB, DB, 40000, 6379)
     endpoints = {id: dataclasses.replace(name, netns=f"ns{id}") for id, name in NAMES.endpoints.items()}
     names = dataclasses.replace(NAMES, endpoints=endpoints)
-    assert tcp.namespaces([(key, conn()), (key, conn())], names) == ("ns1", "ns2")
-    assert tcp.namespaces([(key, conn(closed=(1, 0)))], names) == ("ns2",)
-    assert tcp.namespaces([(key, dataclasses.replace(conn(), endpoint=(0, 9)))], names) == ()
-    assert tcp.look([(key, conn())], names) == {}  # no such namespaces
+    assert tcp.namespaces([(key, open_conn()), (key, open_conn())], names) == ("ns1", "ns2")
+    assert tcp.namespaces([(key, open_conn(closed=(1, 0)))], names) == ("ns2",)
+    assert tcp.namespaces([(key, open_conn(endpoint=(0, 9)))], names) == ()
+    assert tcp.look([(key, open_conn())], names) == {}  # no such namespaces
 
 
 @pytest.mark.parametrize(("count", "text"), [(None, "unknown"), (0, "0 B"), (1234, "1.2 kB")])
 def test_the_columns_say_when_bytes_over_tcp_are_unknown(count: int | None, text: str) -> None:
-    row = sock(conn(), {} if count is None else {OF_WEB: (0, count), OF_DB: (0, count)})
+    row = sock(open_conn(), {} if count is None else {OF_WEB: (0, count), OF_DB: (0, count)})
     shown = [column.cell(row) for column in sock_command.COLUMNS if column.heading in ("TCP ->", "<-")]
     assert shown == ["0 B", text, text]  # the first "<-" is of redirected bytes
 
 
 def test_connections_are_found_by_name_address_and_port_of_either_end() -> None:
-    rows = (sock(conn()),)
+    rows = (sock(open_conn()),)
     for text in ("10.0.0.2:6379", "10.0.0.2", "40000", "shop/db:6379", "db", "shop/web", "web:40000"):
         assert socks.matching(rows, text) == rows, text
     for text in ("10.0.0.2:40000", "80", "shop/db:40000", "other/db", "d", "10.0.0.20"):
@@ -161,14 +158,14 @@ def test_connections_are_found_by_name_address_and_port_of_either_end() -> None:
 
 def test_connections_without_a_rule_say_why_in_the_words_of_bpf_policy() -> None:
     def told(**given: Any) -> tuple[str, str]:
-        facts = sock_command._facts(sock(dataclasses.replace(conn(), **given)))
+        facts = sock_command._facts(sock(open_conn(**given)))
         return facts["egress rule"], facts["ingress rule"]
 
-    assert told(ingress_rule=7) == (policies.OPEN, "NetworkPolicy shop/db spec.ingress[0]")
+    assert told(rule=(0, 7)) == (policies.OPEN, "NetworkPolicy shop/db spec.ingress[0]")
     assert policies.OPEN in [row.rule for row in policies.rows(SET.items(), NAMES, {})]
     assert told(endpoint=(1, 1)) == ("not asked: both ends are in one pod",) * 2
     key = abi.ConnKey(WEB, pack_addr("9.9.9.9"), 40000, 53)
-    facts = sock_command._facts(socks.row(key, dataclasses.replace(conn(), endpoint=(1, 0)), NAMES, {}, 6_000))
+    facts = sock_command._facts(socks.row(key, open_conn(endpoint=(1, 0)), NAMES, {}, 6_000))
     assert facts["ingress rule"] == "not asked: 9.9.9.9 is no endpoint of this node"
 
 
@@ -178,7 +175,7 @@ def test_every_reason_is_explained() -> None:
 
 
 def entry(verdict: int, rank: int, rule: int = 0, **given: int) -> abi.PolicyValue:
-    return blank(abi.PolicyValue, verdict=verdict, rank=rank, rule_id=rule, **({"present": 1} | given))
+    return abi.PolicyValue.blank(verdict=verdict, rank=rank, rule_id=rule, **({"present": 1} | given))
 
 
 ALLOW, DENY = abi.Verdict.ALLOW, abi.Verdict.DENY
@@ -257,7 +254,7 @@ def test_audit_mode_is_put_in_words_that_contradict_nothing() -> None:
 
 def endpoint(**given: Any) -> abi.Endpoint:
     flags = abi.EndpointFlag.ENROLLED | abi.EndpointFlag.ACCELERATE | abi.EndpointFlag.HAS_CGROUP
-    return blank(abi.Endpoint, **({"identity": 257, "set_id": 5, "flags": int(flags), "ifindex": 4} | given))
+    return abi.Endpoint.blank(**({"identity": 257, "set_id": 5, "flags": int(flags), "ifindex": 4} | given))
 
 
 def endpoint_row(held: abi.Endpoint) -> endpoints.EndpointRow:
@@ -331,7 +328,7 @@ def test_the_longest_prefix_decides_for_an_address() -> None:
 
 
 def test_tracking_names_both_ends_and_says_what_is_asked_again() -> None:
-    value = blank(abi.CtEntry, created=1, last_seen=5, generation=3, rule_id=7, flags=3, tx_packets=2)
+    value = abi.CtEntry.blank(created=1, last_seen=5, generation=3, rule_id=7, flags=3, tx_packets=2)
     ping = abi.CtKey(WEB, DB, 2, 77, 0x0800, abi.Proto.ICMP, abi.Direction.INGRESS)
     (row,) = tracking.rows([(ping, value)], NAMES, generation=4, now=9)
     assert (row.endpoint_name, row.direction, row.proto, row.flags) == (
@@ -359,7 +356,7 @@ def test_services_list_the_backends_they_count() -> None:
 
 
 def test_every_field_of_the_config_record_is_explained() -> None:
-    record = blank(abi.Config, acceleration=1)
+    record = abi.Config.blank(acceleration=1)
     rows = settings.rows(record)
     assert [r.name for r in rows] == [n for n, _, _ in abi.Config.FIELDS if not n.startswith("pad")]
     assert [r.name for r in rows if not r.explanation] == []
