@@ -26,14 +26,14 @@ test: setup check ## everything: checks, then unit, native, conformance, kernel 
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 check: setup ## generated header, ruff, mypy --strict, import layers
-	@echo 'check: bpf/mesh_abi.h is what loader/abi.py says'
+	@echo 'check: bpf/mesh_abi.h is what loader/abi/ says'
 	@diff -u bpf/mesh_abi.h <($(PYTHON) -m loader.abi) || { echo 'run make gen' >&2; exit 1; }
 	$(RUFF) check .
 	$(RUFF) format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-gen: setup ## write bpf/mesh_abi.h from loader/abi.py
+gen: setup ## write bpf/mesh_abi.h from loader/abi/
 	@$(PYTHON) -m loader.abi >bpf/mesh_abi.h.new && mv bpf/mesh_abi.h.new bpf/mesh_abi.h
 
 bench: setup ## plain veth, short cut and Unix socket side by side: a table, bench/out/bench.json and a picture

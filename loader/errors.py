@@ -26,7 +26,7 @@ class ProgramRejected(MeshError):
 
 
 class LayoutMismatch(MeshError):
-    """Ours: a pinned map or a compiled struct is not the layout that loader/abi.py declares."""
+    """Ours: a pinned map or a compiled struct is not the layout that loader/abi/ declares."""
 
 
 class MapFull(MeshError):
