@@ -15,7 +15,8 @@ DECLARED = {
 
 
 def test_users_find_every_enum_and_record() -> None:
-    assert DECLARED <= {getattr(abi, name) for name in abi.__all__}
+    assert all(hasattr(abi, name) for name in abi.__all__)
+    assert {each.__name__ for each in DECLARED} <= set(abi.__all__)
 
 
 def test_c_sees_every_enum_and_record() -> None:
