@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Written by `python -m loader.abi`; edit loader/abi.py instead. */
+/* Written by `python -m loader.abi`; edit loader/abi/ instead. */
 #pragma once
 #include <linux/types.h>
 
@@ -70,6 +70,7 @@ enum event_type {
   EVENT_TYPE_AUDIT = 5,
   EVENT_TYPE_STUCK = 6,
   EVENT_TYPE_POLICY_RESET = 7,
+  EVENT_TYPE_FAILED = 8,
 };
 
 enum hook {
@@ -175,6 +176,7 @@ enum metric {
   METRIC_WITHDRAWN_SOCKETS = 30,
   METRIC_DIRECT_PACKETS = 31,
   METRIC_REFUSED_CALLS = 28,
+  METRIC_FAILED_CALLS = 32,
 };
 
 struct end {

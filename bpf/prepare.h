@@ -33,14 +33,13 @@ static __always_inline void prepare(struct bpf_sock_ops *s, u64 sk) {
 
 /* A retransmission timer has run out: let those to come not be far apart, if the packet may be one that was held back. Not
  * before, because most connections never get here. */
-static __always_inline int late(struct bpf_sock_ops *s) {
+static __always_inline int late(struct bpf_sock_ops *s, struct tuple *t) {
   int rto_max = RTO_MAX_MS;
-  struct tuple t ALIGNED = {};
-  struct conn_key k ALIGNED = {};
+  struct conn_key k ALIGNED;
   if (s->state != BPF_TCP_ESTABLISHED && s->state != BPF_TCP_CLOSE_WAIT)
     return 0;
-  READ_TUPLE(s, &t);
-  conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
+  READ_TUPLE(s, t);
+  conn_side(&k, t->local, t->remote, t->local_port, t->remote_port);
   struct conn *c = conns.lookup(&k);
   if (c && c->flags & CONN_FLAG_CANDIDATE)
     bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));

@@ -1,103 +1,106 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
  *
  * The life of a TCP connection whose socket lives in an enrolled endpoint: one record for both ends in `conns`, an OPEN
- * event by the end that connected, a CLOSE event by the end that closes last.
+ * event by the end that connected, a CLOSE event by the end that closes last, or a FAILED one where nobody took the call.
  */
 #include "ends.h"
 #include "prepare.h"
 
-#define TCP_CLOSE_STATE 7
-
-static __always_inline int opened(struct bpf_sock_ops *s, int active) {
-  struct tuple t ALIGNED = {};
-  struct conn_key k ALIGNED = {};
+/* Read a socket's addresses; whether it is a connection of an endpoint of this node. */
+static __always_inline int is_ours(struct bpf_sock_ops *s, struct tuple *t) {
   struct netns_key nk = {.cookie = bpf_get_netns_cookie(s)};
   struct endpoint_ref *ref = endpoint_netns.lookup(&nk);
   if (!ref)
     return 0;
-  READ_TUPLE(s, &t);
-  if (addr_is_loopback(t.local))
+  READ_TUPLE(s, t);
+  if (addr_is_loopback(t->local))
     return 0; /* a pod's own loopback: no policy covers it, and two pods may use the same addresses */
   /* The socket's address must be its own endpoint's: a privileged pod can forge a connection (TCP_REPAIR). */
-  if (endpoint_id_by_addr(t.local) != ref->id)
+  return endpoint_id_by_addr(t->local) == ref->id;
+}
+
+/* Have the socket's end told to sockops(), and what its retransmission timer does. */
+static __always_inline int watch(struct bpf_sock_ops *s) {
+  bpf_sock_ops_cb_flags_set(s, s->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG);
+  return 0;
+}
+
+static __always_inline u64 tcp_sock_of(struct bpf_sock_ops *s) {
+  struct bpf_sock *sk = s->sk;
+  return sk ? (u64)bpf_skc_to_tcp_sock(sk) : 0;
+}
+
+/* What the packet hook of an end's pod knows: which rule let the connection pass, and when. */
+static __always_inline void adopt(struct end *e, struct ct_entry *known) {
+  if (known) {
+    known->flags |= CT_FLAG_TRACKED;
+    e->rule = known->rule_id;
+    e->judged = known->generation;
+  }
+}
+
+static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int active) {
+  struct conn_key k ALIGNED;
+  if (!is_ours(s, t))
     return 0;
   struct config *cfg = get_config();
   if (!cfg)
     return 0;
-  int side = conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
-  u64 cookie = bpf_get_socket_cookie(s);
-  u64 sk = 0;
-  struct bpf_sock *bsk = s->sk;
-  if (bsk)
-    sk = (u64)bpf_skc_to_tcp_sock(bsk);
-  bpf_sock_ops_cb_flags_set(
-      s, s->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG);
-
+  watch(s); /* again: its call may have begun before this program was there */
+  int side = conn_side(&k, t->local, t->remote, t->local_port, t->remote_port);
+  u64 cookie = bpf_get_socket_cookie(s), sk = tcp_sock_of(s);
   int multipath = sk && is_multipath(sk);
-  u32 candidate;
   struct conn *c = conns.lookup(&k);
-  struct end *mine = c ? END_OF(c, side) : 0;
-  if (mine && !mine->cookie) {
-    /* The other end came first: join it. */
-    mine->sock = sk;
-    mine->cookie = cookie;
-    candidate = c->flags & CONN_FLAG_CANDIDATE;
-    if (multipath) {
-      c->end[0].marked = c->end[1].marked = ACCEL_REASON_MPTCP;
-      c->end[0].reason = c->end[1].reason = ACCEL_REASON_MPTCP;
+  if (c) {
+    struct end *mine = END_OF(c, side);
+    if (!mine->cookie) { /* the other end came first */
+      mine->sock = sk;
+      mine->cookie = cookie;
+      if (multipath) {
+        c->end[0].marked = c->end[1].marked = ACCEL_REASON_MPTCP;
+        c->end[0].reason = c->end[1].reason = ACCEL_REASON_MPTCP;
+      }
+      if (sk && c->flags & CONN_FLAG_CANDIDATE)
+        prepare(s, sk);
+      return 0;
     }
-  } else {
-    struct conn fresh = {};
-    int began = active ? side : !side;
-    struct end *from = END_OF(&fresh, began), *to = END_OF(&fresh, !began);
-    u8 src[16] ALIGNED, dst[16] ALIGNED;
-    u16 sport = active ? t.local_port : t.remote_port, dport = active ? t.remote_port : t.local_port;
-    __builtin_memcpy(src, active ? t.local : t.remote, 16);
-    __builtin_memcpy(dst, active ? t.remote : t.local, 16);
-    u32 flags = look_up_end(from, src);
-    flags &= look_up_end(to, dst);
-    struct ct_entry *out = ct_find(src, dst, sport, dport, from->endpoint, DIRECTION_EGRESS);
-    if (out) {
-      out->flags |= CT_FLAG_TRACKED;
-      from->rule = out->rule_id;
-      from->judged = out->generation;
-    }
-    struct ct_entry *in = ct_find(src, dst, sport, dport, to->endpoint, DIRECTION_INGRESS);
-    if (in) {
-      in->flags |= CT_FLAG_TRACKED;
-      to->rule = in->rule_id;
-      to->judged = in->generation;
-    }
-    fresh.opened = bpf_ktime_get_ns();
-    if (began)
-      fresh.flags |= CONN_FLAG_INITIATOR_1;
-    u8 why = why_not(cfg, from, to, flags);
-    if (why == ACCEL_REASON_PROBATION) {
-      fresh.flags |= CONN_FLAG_CANDIDATE;
-      if (cfg->direct_delivery && flags & ENDPOINT_FLAG_DIRECT)
-        fresh.flags |= CONN_FLAG_DIRECT;
-    }
-    candidate = fresh.flags & CONN_FLAG_CANDIDATE;
-    if (multipath)
-      from->marked = to->marked = why = ACCEL_REASON_MPTCP;
-    from->reason = to->reason = why;
-    mine = END_OF(&fresh, side);
-    mine->sock = sk;
-    mine->cookie = cookie;
-    if (conns.update(&k, &fresh)) {
-      count(METRIC_CONNS_MAP_FULL, from->endpoint);
-      candidate = 0;
-      if (!active && from->endpoint)
-        return 0; /* the end that connected tells of it: still on record, for the event needs no map entry */
-    }
-    struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
-    if (event) {
-      event_conn(event, &fresh, &k);
-      events.ringbuf_submit(event, EVENT_QUIET);
-    }
-    count(METRIC_CONNECTIONS_OPENED, from->endpoint);
   }
-  if (sk && candidate)
+  struct conn fresh = {.opened = bpf_ktime_get_ns()};
+  int began = active ? side : !side;
+  struct end *from = END_OF(&fresh, began), *to = END_OF(&fresh, !began);
+  const u8 *src = active ? t->local : t->remote, *dst = active ? t->remote : t->local;
+  u16 sport = active ? t->local_port : t->remote_port, dport = active ? t->remote_port : t->local_port;
+  u32 flags = look_up_end(from, src);
+  flags &= look_up_end(to, dst);
+  adopt(from, ct_find(src, dst, sport, dport, from->endpoint, DIRECTION_EGRESS));
+  adopt(to, ct_find(src, dst, sport, dport, to->endpoint, DIRECTION_INGRESS));
+  if (began)
+    fresh.flags |= CONN_FLAG_INITIATOR_1;
+  u8 why = why_not(cfg, from, to, flags);
+  if (why == ACCEL_REASON_PROBATION) {
+    fresh.flags |= CONN_FLAG_CANDIDATE;
+    if (cfg->direct_delivery && flags & ENDPOINT_FLAG_DIRECT)
+      fresh.flags |= CONN_FLAG_DIRECT;
+  }
+  if (multipath)
+    from->marked = to->marked = why = ACCEL_REASON_MPTCP;
+  from->reason = to->reason = why;
+  struct end *mine = active ? from : to;
+  mine->sock = sk;
+  mine->cookie = cookie;
+  int full = conns.update(&k, &fresh) != 0;
+  if (full) {
+    count(METRIC_CONNS_MAP_FULL, from->endpoint);
+    if (!active && from->endpoint)
+      return 0; /* the end that connected tells of it: still on record, for the event needs no map entry */
+  }
+  struct flow_event *event = event_new(EVENT_TYPE_OPEN, HOOK_SOCKOPS);
+  if (event) {
+    event_conn(event, &fresh, &k);
+    events.ringbuf_submit(event, EVENT_QUIET);
+  }
+  count(METRIC_CONNECTIONS_OPENED, from->endpoint);
+  if (sk && !full && fresh.flags & CONN_FLAG_CANDIDATE)
     prepare(s, sk);
   return 0;
 }
@@ -110,11 +113,10 @@ static __always_inline void ct_closing(struct ct_entry *e) {
   }
 }
 
-static __always_inline int closed(struct bpf_sock_ops *s) {
-  struct tuple t ALIGNED = {};
-  struct conn_key k ALIGNED = {};
-  READ_TUPLE(s, &t);
-  int side = conn_side(&k, t.local, t.remote, t.local_port, t.remote_port);
+static __always_inline int closed(struct bpf_sock_ops *s, struct tuple *t) {
+  struct conn_key k ALIGNED;
+  READ_TUPLE(s, t);
+  int side = conn_side(&k, t->local, t->remote, t->local_port, t->remote_port);
   struct conn *c = conns.lookup(&k);
   if (!c)
     return 0;
@@ -151,17 +153,46 @@ static __always_inline int closed(struct bpf_sock_ops *s) {
   return 0;
 }
 
+/* A call came to its end before it was taken. Where policy is against it, the hook that refused it has told of it. */
+static __always_inline int failed(struct bpf_sock_ops *s, struct tuple *t) {
+  struct pair p;
+  if (!is_ours(s, t))
+    return 0;
+  ask_pair(&p, t->local, t->remote, IPPROTO_TCP, t->remote_port);
+  if (!pair_allowed(&p))
+    return 0;
+  count(METRIC_FAILED_CALLS, p.src_endpoint);
+  struct flow_event *e = event_new(EVENT_TYPE_FAILED, HOOK_SOCKOPS);
+  if (!e)
+    return 0;
+  event_pair(e, &p);
+  __builtin_memcpy(e->saddr, t->local, 16);
+  __builtin_memcpy(e->daddr, t->remote, 16);
+  e->sport = t->local_port;
+  e->dport = t->remote_port;
+  e->proto = IPPROTO_TCP;
+  e->verdict = VERDICT_ALLOW;
+  e->cookie = bpf_get_socket_cookie(s);
+  u64 sk = tcp_sock_of(s);
+  e->reason = sk ? peek32(sk, OFF_SK_ERR) : 0;
+  events.ringbuf_submit(e, EVENT_QUIET);
+  return 0;
+}
+
 int sockops(struct bpf_sock_ops *s) {
+  struct tuple t ALIGNED; /* one for all: the stack is small */
   switch (s->op) {
+  case BPF_SOCK_OPS_TCP_CONNECT_CB:
+    return watch(s);
   case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-    return opened(s, 1);
+    return opened(s, &t, 1);
   case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-    return opened(s, 0);
+    return opened(s, &t, 0);
   case BPF_SOCK_OPS_RTO_CB:
-    return late(s);
+    return late(s, &t);
   case BPF_SOCK_OPS_STATE_CB:
-    if (s->args[1] == TCP_CLOSE_STATE)
-      return closed(s);
+    if (s->args[1] == BPF_TCP_CLOSE)
+      return s->args[0] == BPF_TCP_SYN_SENT ? failed(s, &t) : closed(s, &t);
     if (s->args[1] == BPF_TCP_FIN_WAIT1 || s->args[1] == BPF_TCP_LAST_ACK)
       return patient(s);
   }

@@ -1,4 +1,4 @@
-"""Snapshot to map entries: exactly what the kernel should hold, as the records of loader/abi.py.
+"""Snapshot to map entries: exactly what the kernel should hold, as the records of loader/abi/.
 
 A policy set's number follows from its content, so a set never changes under a number: the agent writes the new entries
 first, flips the `Endpoint` record, and deletes the old entries last.

@@ -98,6 +98,7 @@ SERIES: dict[abi.Metric, Series] = {
     abi.Metric.DIRECT_PACKETS: Series("direct_packets", "Packets put from one pod's interface into another's."),
     abi.Metric.WITHDRAWN_SOCKETS: Series("shortcut_withdrawn_sockets", "Sockets taken out of the short cut's map."),
     abi.Metric.REFUSED_CALLS: Series("refused_calls", "connect and sendmsg calls that policy refused with EPERM."),
+    abi.Metric.FAILED_CALLS: Series("failed_calls", "TCP calls that policy let through and nobody took."),
     abi.Metric.FORWARDED_INGRESS_PACKETS: Series("forward_count", _PACKETS, ("direction", "ingress")),
     abi.Metric.FORWARDED_EGRESS_PACKETS: Series("forward_count", _PACKETS, ("direction", "egress")),
     abi.Metric.FORWARDED_INGRESS_BYTES: Series("forward_bytes", _BYTES, ("direction", "ingress")),

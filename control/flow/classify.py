@@ -7,7 +7,7 @@ Event types, as Hubble numbers them:
 | open, audit | 5 policy-verdict | |
 | drop, policy_reset | 1 drop | drop reason |
 | periodic, close of a packet hook | 4 trace | 0 to-endpoint, 5 from-endpoint |
-| periodic, close of a socket hook; stuck | 7 trace-sock | |
+| periodic, close of a socket hook; stuck, failed | 7 trace-sock | |
 
 `traffic_direction` is that of the policy that decided. A refusal has the direction of the policy that refused. Where
 policy allowed, it is EGRESS if only the source is a pod of this node, else INGRESS: of two pods the callee's policy is

@@ -26,7 +26,7 @@ PROTOCOLS = {
 }  # fmt: skip
 # Hubble's event types by number, then those that only sockmesh has.
 TYPES = {"drop": 1, "capture": 3, "trace": 4, "policy-verdict": 5, "trace-sock": 7, "l7": 129}
-OUR_TYPES = ("open", "periodic", "close", "audit", "stuck", "policy-reset")
+OUR_TYPES = ("open", "periodic", "close", "failed", "audit", "stuck", "policy-reset")
 _TRACE_POINTS = {"to-endpoint": 0, "from-endpoint": 5}
 _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "NS")
 

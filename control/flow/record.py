@@ -127,6 +127,8 @@ def _extension(event: abi.FlowEvent, known: directory.Directory) -> Json:
     out: Json = {"event": _EVENT_WORDS.get(event.type) or str(event.type)}
     if event.hook:
         out["hook"] = _HOOK_WORDS.get(event.hook) or str(event.hook)
+    if event.type == abi.EventType.FAILED and event.reason:
+        out["error"] = summary.call_error(event.reason)
     measured = event.type in (abi.EventType.PERIODIC, abi.EventType.CLOSE)
     tcp = event.proto == abi.Proto.TCP
     if measured or event.tx_bytes or event.rx_bytes:

@@ -1,5 +1,6 @@
 """The human half of a flow record: what happened in one short phrase, with amounts and times that people can read."""
 
+import errno
 import functools
 
 from loader import abi
@@ -116,9 +117,22 @@ def summary(event: abi.FlowEvent) -> str:
     parts = [name]
     if how := short_cut(event):
         parts.append(how)
+    if event.type == abi.EventType.FAILED:
+        parts.append(
+            f"failed ({call_error(event.reason)})" if event.reason else "failed (no answer; its program gave up)"
+        )
     if event.type in _MEASURED:
         parts.append(counts(event.tx_bytes, event.rx_bytes, event.duration))
     return "; ".join(parts)
+
+
+def call_error(number: int) -> str:
+    """Return the name of an errno, or the bare number.
+
+    >>> call_error(111), call_error(250)
+    ('ECONNREFUSED', '250')
+    """
+    return errno.errorcode.get(number) or str(number)
 
 
 def counts(tx: int, rx: int, duration: int) -> str:

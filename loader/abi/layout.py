@@ -22,8 +22,7 @@ def header() -> str:
     """Return the text of bpf/mesh_abi.h."""
     lines = [
         "/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */",
-        # Of loader/abi/ by now; but agents compile anew for any change of this text (mesh.source_hash).
-        "/* Written by `python -m loader.abi`; edit loader/abi.py instead. */",
+        "/* Written by `python -m loader.abi`; edit loader/abi/ instead. */",
         "#pragma once",
         "#include <linux/types.h>",
         "",

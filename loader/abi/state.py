@@ -186,7 +186,7 @@ class FlowEvent(Record):
     egress_rule: U32
     ingress_rule: U32
     verdict: U8  # Verdict
-    reason: U8  # DropReason
+    reason: U8  # DropReason; of a FAILED call the errno its program is told, 0 where the program gave up
     tcp_flags: U8
     accel: U8  # 1: bytes took the short cut
     accel_reason: U8x2  # AccelReason of source and destination

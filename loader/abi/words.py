@@ -88,6 +88,7 @@ class EventType(enum.IntEnum):
     AUDIT = 5
     STUCK = 6  # a reader called splice(2) or the like with redirected bytes waiting: user space must reset it
     POLICY_RESET = 7  # policy turned against an open connection
+    FAILED = 8  # policy let a pod's TCP call through, and nobody took it
 
 
 class Hook(enum.IntEnum):
@@ -201,3 +202,4 @@ class Metric(enum.IntEnum):
     WITHDRAWN_SOCKETS = 30  # taken out of the sockhash again
     DIRECT_PACKETS = 31  # delivered past the host's bridge and routes
     REFUSED_CALLS = 28  # connect and sendmsg calls that got EPERM
+    FAILED_CALLS = 32  # TCP calls that policy let through and nobody took

@@ -76,6 +76,7 @@ def test_the_self_test_decides_once(node: Node) -> None:
             counted = {metric: maps.counter(metric) for metric in abi.Metric}
             assert list(maps.traffic.items()) == [] and maps.ct.count() == 2 * len(answered)
         assert counted.pop(abi.Metric.REFUSED_CALLS) == len(refused)
+        assert counted.pop(abi.Metric.FAILED_CALLS) == len(answered)
         assert counted.pop(abi.Metric.POLICY_LOOKUPS) >= 4 * len(answered)
         packets = (abi.Metric.FORWARDED_INGRESS_PACKETS, abi.Metric.FORWARDED_EGRESS_PACKETS, abi.Metric.CT_CREATED)
         assert {counted.pop(metric) for metric in packets} == {2 * len(answered)}  # a SYN and its RST, two entries
