@@ -20,8 +20,12 @@ static __always_inline int is_ours(struct bpf_sock_ops *s, struct tuple *t) {
 }
 
 /* Have the socket's end told to sockops(), and what its retransmission timer does. */
+#define WATCHED (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG)
+
 static __always_inline int watch(struct bpf_sock_ops *s) {
-  bpf_sock_ops_cb_flags_set(s, s->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG);
+  u32 flags = s->bpf_sock_ops_cb_flags;
+  if ((flags & WATCHED) != WATCHED)
+    bpf_sock_ops_cb_flags_set(s, flags | WATCHED);
   return 0;
 }
 
