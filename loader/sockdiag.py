@@ -66,23 +66,23 @@ def request(sock: socket.socket, name: SocketName) -> int:
     return -int(struct.unpack_from("=i", reply, 16)[0]) if kind == _NLMSG_ERROR else 0
 
 
-def destroy(pod_netns: str, names: Sequence[SocketName]) -> int:
-    """Reset connections of one pod; return how many were still there. Raises OSError if the kernel cannot do it."""
+def destroy(pod_netns: str, names: Sequence[SocketName]) -> list[SocketName]:
+    """Reset sockets of one pod; return those that were still there. Raises OSError if the kernel cannot do it."""
 
-    def run() -> int:
-        done = 0
+    def run() -> list[SocketName]:
+        done = []
         with channel() as sock:
             for name in names:
                 status = request(sock, name)
                 if status == 0:
-                    done += 1
+                    done.append(name)
                 elif status not in (errno.ENOENT, errno.ESTALE):
                     raise OSError(status, f"SOCK_DESTROY: {errno.errorcode.get(status, status)}")
         return done
 
     with contextlib.suppress(FileNotFoundError):  # the pod is gone, and its connections with it
         return netns.inside(pod_netns, run)
-    return 0
+    return []
 
 
 def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:

@@ -96,17 +96,17 @@ def stuck(opened: Maps) -> list[Doomed]:
 
 
 def reset(connections: Iterable[Doomed], known: names.Names) -> int:
-    """Reset both ends that live on this node; return how many sockets were still there."""
-    by_netns: Mapping[str, list[sockdiag.SocketName]] = defaultdict(list)
-    for each in connections:
+    """Reset both ends that live on this node; return how many connections were still there, at one end or at both."""
+    by_netns: Mapping[str, dict[sockdiag.SocketName, int]] = defaultdict(dict)
+    for number, each in enumerate(connections):
         for endpoint, local, lport, remote, rport in (
             (each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport),
             (each.dst_endpoint, each.daddr, each.dport, each.saddr, each.sport),
         ):
             name = known.endpoint(endpoint) if endpoint else None
             if name and name.netns:
-                by_netns[name.netns].append((local, lport, remote, rport, 0))
-    return sum(sockdiag.destroy(netns, sockets) for netns, sockets in by_netns.items())
+                by_netns[name.netns][local, lport, remote, rport, 0] = number
+    return len({ends[end] for netns, ends in by_netns.items() for end in sockdiag.destroy(netns, list(ends))})
 
 
 def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:

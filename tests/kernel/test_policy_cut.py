@@ -68,6 +68,7 @@ def wait_reset(street: Street, port: int) -> Json:
 @pytest.mark.parametrize("short_cut", [True, False], ids=["short-cut", "plain"])
 def test_both_ends_are_reset(street: Street, family: int, short_cut: bool, busy: bool) -> None:
     port = call(street, "client", family, short_cut)
+    before = street.mesh.call("status")["resets"]
     how, took, ends = cut(street, "client", busy, policy("turned", "server", ingressDeny=[{"fromEndpoints": [{}]}]))
     print(f"cut after {took * 1000:.0f} ms")
     assert how in ("ECONNRESET", "ECONNABORTED", "EPIPE")
@@ -79,6 +80,7 @@ def test_both_ends_are_reset(street: Street, family: int, short_cut: bool, busy:
     assert [by["name"] for by in flow["ingress_denied_by"]] == ["turned"]
     assert (flow["source"]["pod_name"], flow["destination"]["pod_name"]) == ("client", "server")
     assert not [key for key, conn in connections(street) if port in (key.port0, key.port1) and conn.open_ends]
+    assert street.mesh.call("status")["resets"] == before + 1
 
 
 def test_the_sending_ends_policy_cuts_as_well(street: Street) -> None:
