@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from control import identity, model, names
 from control.policy import peers, resolve
 from control.policy_set import PolicySet, compile_set
-from loader import abi, errors, record
+from loader import abi, record
 
 MAP_NAMES = (
     "endpoints", "endpoint_ips", "endpoint_netns", "endpoint_ifaces", "ipcache", "policy", "services", "backends",
@@ -221,14 +221,3 @@ def _names(
             rule = names.RuleName(policy.kind, policy.namespace, policy.name, path, source, policy.labels)
             rules[allocation.rules[key]] = rule
     return names.Names(node.name, endpoints, remote, identities.labels, rules, services)
-
-
-def check_capacity(desired: Desired) -> None:
-    """Raise MapFull, naming every map that cannot hold what is wanted of it."""
-    over = [
-        f"{name}: {len(content)} entries ({abi.MAP_BY_NAME[name].max_entries} fit)"
-        for name, content in desired.maps.items()
-        if len(content) > abi.MAP_BY_NAME[name].max_entries
-    ]
-    if over:
-        raise errors.MapFull("; ".join(over))

@@ -138,20 +138,3 @@ def evaluate_pair(view: View, source: str, destination: str, proto: int, dport: 
         from_id,
         to_id,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Connection:
-    """An open connection, from the end that began it; behind a service address, to the backend it got."""
-
-    source: str
-    destination: str
-    proto: int
-    sport: int
-    dport: int
-
-
-def needs_reset(view: View, connection: Connection) -> Pair | None:
-    """Return the pair of decisions that is against an open connection, or None where policy still allows it."""
-    pair = evaluate_pair(view, connection.source, connection.destination, connection.proto, connection.dport)
-    return None if pair.allowed else pair

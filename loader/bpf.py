@@ -38,7 +38,6 @@ class Cmd(enum.IntEnum):
     MAP_DELETE_BATCH = 27
     LINK_CREATE = 28
     LINK_UPDATE = 29
-    ENABLE_STATS = 32
 
 
 class MapType(enum.IntEnum):
@@ -252,11 +251,6 @@ def link_create(prog: int, target: int, kind: int) -> int:
 def link_update(link: int, prog: int) -> None:
     """Put another program behind a link, at once and without a gap."""
     call(Cmd.LINK_UPDATE, struct.pack("=IIII", link, prog, 0, 0))
-
-
-def enable_stats() -> int:
-    """Turn on run-time statistics of all programs for as long as the returned fd is open. Kernel 5.8 on."""
-    return call(Cmd.ENABLE_STATS, struct.pack("=I", 0))
 
 
 def tracepoint_event(ident: int) -> int:

@@ -67,11 +67,6 @@ class Map(Generic[K, V]):
         raw = bpf.lookup(self.fd, struct.pack("=I", index), self._read_size) or b""
         return [self._value(raw[i : i + self._slot]) for i in range(0, len(raw), self._slot)]
 
-    def put_cpus_at(self, index: int, values: Iterable[V]) -> None:
-        """Write the value of each CPU in a per-CPU array; what a CPU counts at that moment may be lost."""
-        raw = b"".join(value.pack().ljust(self._slot, b"\0") for value in values)
-        bpf.update(self.fd, struct.pack("=I", index), raw)
-
     def put(self, key: K, value: V, flags: int = bpf.BPF_ANY) -> None:
         """Write one entry; raises MapFull when there is no room, then nothing was changed."""
         self._put(key.pack(), value.pack(), flags)

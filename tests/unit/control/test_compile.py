@@ -3,12 +3,10 @@
 import dataclasses
 import time
 
-import pytest
-
 from control import compile as compiler
 from control import identity, model, names
 from control.policy import peers, selectors
-from loader import abi, errors, record
+from loader import abi, record
 
 NODE = compiler.NodeInfo("node1", ("10.0.0.254",), ("10.0.0.0/24",))
 WEB = model.Workload("n", "web", {"app": "web"}, "x", ("10.0.0.1", "fd00::1"), netns="web", interface="v1")
@@ -227,15 +225,6 @@ def test_a_pod_that_was_not_found_gets_no_calls_and_no_endpoint_but_keeps_its_id
     assert not desired["endpoints"] and not desired["backends"] and not desired["policy"]
     assert abi.IpcacheKey(128, addr("10.0.0.1")) in desired["ipcache"]
     assert str(found.endpoint_by_ip("10.0.0.1")) == "n/web"
-
-
-def test_too_much_for_a_map_is_told() -> None:
-    empty = compiler.Desired({name: {} for name in compiler.MAP_NAMES})
-    compiler.check_capacity(empty)
-    nothing = abi.PolicyValue(0, 0, 0, 0, 0, 0, 0, 0)
-    entries: dict[record.Record, record.Record] = {abi.PolicyKey(1, n, 0, 0, 0, 0): nothing for n in range(65537)}
-    with pytest.raises(errors.MapFull, match=r"policy: 65537 entries \(65536 fit\)"):
-        compiler.check_capacity(compiler.Desired({**empty.maps, "policy": entries}))
 
 
 def test_ten_thousand_ranges_compile_in_about_a_second() -> None:

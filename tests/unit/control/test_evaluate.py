@@ -118,12 +118,3 @@ def test_policy_has_no_say_within_an_endpoint() -> None:
 
 def test_an_endpoint_that_is_not_enrolled_is_closed() -> None:
     assert not evaluate.evaluate_pair(evaluate.View(desired(flags=0)), "10.0.0.1", "10.0.0.2", TCP, 80).allowed
-
-
-def test_open_connections_are_judged_by_the_side_that_began_them() -> None:
-    connection = evaluate.Connection("10.0.0.1", "10.0.0.2", TCP, 40000, 80)
-    assert evaluate.needs_reset(evaluate.View(desired()), connection) is None
-    against = evaluate.needs_reset(evaluate.View(desired(allow=False)), connection)
-    assert against is not None and against.ingress is not None and against.ingress.rule_id == 12
-    backwards = evaluate.Connection("10.0.0.2", "10.0.0.1", TCP, 80, 40000)
-    assert evaluate.needs_reset(evaluate.View(desired()), backwards) is not None
