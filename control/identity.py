@@ -65,7 +65,7 @@ class Numbers:
 
 @dataclasses.dataclass(frozen=True)
 class Allocation:
-    """All numbers that are given out. The agent writes `to_json()` beside its pins and reads it at start."""
+    """All numbers that are given out. The agent writes `to_json()` into its run directory and reads it at start."""
 
     identities: Numbers = Numbers(abi.FIRST_POD_IDENTITY, abi.FIRST_CIDR_IDENTITY - 1)  # by label set
     cidrs: Numbers = Numbers(abi.FIRST_CIDR_IDENTITY)  # by prefix

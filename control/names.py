@@ -1,6 +1,6 @@
 """What the numbers in the maps and events are called: written by the agent, read by every command.
 
-The agent keeps one `Names` for the state that is in force and writes it beside its pins as `names.json`, so that
+The agent keeps one `Names` for the state that is in force and writes it into its run directory as `names.json`, so that
 `sockmesh bpf ...` can put names beside numbers while the agent is dead.
 """
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from control.cli.place import output_option
-from control.cli.show import print_json, printable
+from control.cli.show import print_json
 from control.flow.summary import counted
+from control.terminal import printable
 
 if TYPE_CHECKING:
     from loader.features import Feature

@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import click
 
+from control.terminal import printable
+
 R = TypeVar("R")
 _RICH_ROWS = 500
 
@@ -20,11 +22,6 @@ class Column(Generic[R]):
     cell: Callable[[R], str]
     right: bool = False
     style: Callable[[str], str] = lambda _: ""
-
-
-def printable(text: str) -> str:
-    """Return text that cannot steer a terminal: names may come from files of others."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def print_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:

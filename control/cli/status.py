@@ -8,9 +8,10 @@ import click
 from control.cli.bpf.endpoint import COLUMNS
 from control.cli.gather import COUNTED, gather
 from control.cli.place import Place, output_option, place_options
-from control.cli.show import print_json, print_table, printable
+from control.cli.show import print_json, print_table
 from control.flow.summary import amount, counted, span
 from control.inspect import health
+from control.terminal import printable
 
 _WIDTH = 14
 

@@ -8,11 +8,12 @@ import click
 
 from control.cli.bpf import policy as policy_command
 from control.cli.bpf import sock as sock_command
-from control.cli.show import Column, print_table, printable
+from control.cli.show import Column, print_table
 from control.demo import measure, steps
 from control.flow import printer
 from control.flow.summary import span
 from control.inspect import policies, socks
+from control.terminal import printable
 
 _BAR = 44
 _RULE = 100

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from control.flow import classify, query, record
+from control.terminal import printable
 from loader import abi
 
 Json = Mapping[str, Any]
@@ -34,11 +35,6 @@ class Style:
     numeric: bool = False
     addresses: bool = False  # instead of the ends' names; `numeric` says so, too
     paint: Paint = plain
-
-
-def _safe(text: str) -> str:
-    """Return text without control characters: a file from elsewhere must not steer the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def moment(text: str, layout: str) -> str:
@@ -82,11 +78,11 @@ def host(flow: Json, side: str, style: Style) -> str:
         elif names := flow.get(f"{side}_names"):
             name = ",".join(names)
         if name:
-            return _safe(f"{name}:{port}" if port else name)
+            return printable(f"{name}:{port}" if port else name)
     address = str((flow.get("IP") or {}).get(side) or "?")
     if not port:
-        return _safe(address)
-    return _safe(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+        return printable(address)
+    return printable(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
 
 
 def identity(flow: Json, side: str, numeric: bool) -> str:
@@ -109,7 +105,7 @@ def kind(flow: Json) -> str:
             word = str(flow["trace_observation_point"]).lower().replace("_", "-")
     if reason := flow.get("drop_reason_desc") or flow.get("drop_reason"):
         word += f":{reason}"
-    return _safe(f"{word} {flow['traffic_direction']}" if flow.get("traffic_direction") else word)
+    return printable(f"{word} {flow['traffic_direction']}" if flow.get("traffic_direction") else word)
 
 
 def policies(flow: Json) -> str:
@@ -127,12 +123,12 @@ def policies(flow: Json) -> str:
                     found.append(str(sources[direction]))
     if flow.get("drop_reason_desc") == "POLICY_DENIED" and not any(flow.get(f"{d}_denied_by") for d in _DIRECTIONS):
         found.append("no policy allows it")
-    return _safe("; ".join(found))
+    return printable("; ".join(found))
 
 
 def _lost(response: Json) -> str:
     lost = response["lost_events"]
-    return _safe(f"{lost.get('num_events_lost', 0)} from {lost.get('source', 'UNKNOWN')}")
+    return printable(f"{lost.get('num_events_lost', 0)} from {lost.get('source', 'UNKNOWN')}")
 
 
 def _when(response: Json, style: Style) -> str:
@@ -140,7 +136,7 @@ def _when(response: Json, style: Style) -> str:
 
 
 def _node(response: Json) -> str:
-    return _safe(str(response.get("node_name") or (response.get("flow") or {}).get("node_name") or ""))
+    return printable(str(response.get("node_name") or (response.get("flow") or {}).get("node_name") or ""))
 
 
 def compact(response: Json, style: Style) -> str:
@@ -161,8 +157,8 @@ def compact(response: Json, style: Style) -> str:
         ends.reverse()
         arrow = "<-"
     verdict = str(flow.get("verdict", "VERDICT_UNKNOWN"))
-    summary = _safe(str(flow.get("Summary", "")))
-    line = f"{head}: {ends[0]} {arrow} {ends[1]} {kind(flow)} {style.paint(_safe(verdict), verdict)} ({summary})"
+    summary = printable(str(flow.get("Summary", "")))
+    line = f"{head}: {ends[0]} {arrow} {ends[1]} {kind(flow)} {style.paint(printable(verdict), verdict)} ({summary})"
     if style.policy_names and (rules := policies(flow)):
         line += f" [{rules}]"
     return line
@@ -186,7 +182,7 @@ def cells(response: Json, style: Style) -> list[str]:
         return out + ([""] if style.policy_names else [])
     flow = response["flow"]
     out += [host(flow, side, style) for side in ("source", "destination")]
-    out += [kind(flow), _safe(str(flow.get("verdict", "VERDICT_UNKNOWN"))), _safe(str(flow.get("Summary", "")))]
+    out += [kind(flow), printable(str(flow.get("verdict", "VERDICT_UNKNOWN"))), printable(str(flow.get("Summary", "")))]
     return out + ([policies(flow)] if style.policy_names else [])
 
 
