@@ -46,6 +46,11 @@ def _shown(rows: tuple[policies.PolicyRow, ...], output: str) -> tuple[policies.
     return rows if output == "json" else policies.ranges(rows)
 
 
+def _by_owner(rows: tuple[policies.PolicyRow, ...]) -> tuple[policies.PolicyRow, ...]:
+    """Return the sets in the order of their endpoints' names, those that nobody uses last; each as it was."""
+    return tuple(sorted(rows, key=lambda r: (not r.endpoints, r.endpoints, r.set_id)))
+
+
 @click.group()
 def policy() -> None:
     """Policy entries. Of the entries that match a call, deny comes before allow, and both before the default.
@@ -64,7 +69,7 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
         names = place.names()
         users = policies.endpoints_by_set(((key.id, value) for key, value in opened.endpoints.items()), names)
         rows = policies.rows(opened.policy.items(), names, users)
-    show(_shown(rows, output), _WITH_OWNER, output, "no policy entries: every endpoint refuses everything")
+    show(_shown(_by_owner(rows), output), _WITH_OWNER, output, "no policy entries: every endpoint refuses everything")
 
 
 @policy.command("get")

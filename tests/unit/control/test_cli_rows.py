@@ -224,6 +224,13 @@ def test_the_pieces_of_a_range_of_ports_are_one_line_for_people() -> None:
     ]
 
 
+def test_policies_are_listed_by_the_names_of_their_endpoints() -> None:
+    users = {5: ("shop/web",), 6: ("shop/api", "shop/db"), 8: ("shop/cart",)}
+    sets = {abi.PolicyKey(n, peer, 0, 0, 0, 0): entry(ALLOW, 1, 7) for n in (5, 6, 7, 8) for peer in (256, 1)}
+    listed = policy_command._by_owner(policies.rows(sets.items(), NAMES, users))
+    assert [(r.set_id, r.peer) for r in listed] == [(n, peer) for n in (6, 8, 5, 7) for peer in (1, 256)]
+
+
 def test_what_only_an_audited_policy_says_is_told_apart() -> None:
     only = entry(0, 0, present=0, audit_present=1, audit_verdict=DENY, audit_rank=abi.Rank.DENY, audit_rule_id=7)
     both = entry(ALLOW, abi.Rank.ALLOW, 7, audit_present=1, audit_verdict=ALLOW, audit_rank=1, audit_rule_id=7)
