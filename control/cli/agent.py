@@ -41,8 +41,7 @@ def agent(config_dir: Path, flow_log: tuple[str, ...], flow_log_max_size: int, l
 
     Stopping the agent leaves policy and short cut in force; starting it again adopts them.
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every edit
+    _log_at(log_level.upper())
     chosen = options.Options(
         config_dir=config_dir,
         flow_log=flow_log,
@@ -52,3 +51,13 @@ def agent(config_dir: Path, flow_log: tuple[str, ...], flow_log_max_size: int, l
     from control.agent.serve import serve
 
     serve(chosen)
+
+
+def _log_at(level: str) -> None:
+    """Write our own words from that level on to standard error, and of the libraries' what is a warning or worse.
+
+    pyroute2 would dump each message of netlink, asyncio tell which selector it has, watchfiles of every edit.
+    """
+    lowest = max(logging.WARNING, logging.getLevelNamesMapping()[level])
+    logging.basicConfig(level=lowest, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("sockmesh").setLevel(level)
