@@ -27,6 +27,10 @@ NAMES = names.Names(
     remote={"10.0.1.9": FAR},
     identities={256: ("k8s:app=web", "k8s:ns=shop"), 257: ("k8s:app=api",)},
     rules={7: RULE, 8: DENY},
+    services={
+        4: names.ServiceName(4, "shop", "db", ("10.9.0.1", "10.9.0.2")),
+        5: names.ServiceName(5, "shop", "db", ("fd09::1",)),
+    },
     revision=3,
 )
 CLOCK = record.ClockOffset(1_700_000_000_000_000_000)
@@ -334,7 +338,9 @@ ALL_NAMES = st.builds(
     names.Names, node=TEXT, endpoints=st.dictionaries(st.integers(0, 9), ENDPOINTS),
     remote=st.dictionaries(TEXT, ENDPOINTS), identities=st.dictionaries(st.integers(0, 300), st.tuples(TEXT)),
     rules=st.dictionaries(st.integers(0, 9), RULES), revision=st.integers(0, 9),
-    services=st.dictionaries(st.integers(0, 9), st.builds(names.ServiceName, st.integers(0, 9), TEXT, TEXT)),
+    services=st.dictionaries(
+        st.integers(0, 9), st.builds(names.ServiceName, st.integers(0, 9), TEXT, TEXT, st.tuples(TEXT))
+    ),
 )  # fmt: skip
 
 
@@ -413,7 +419,8 @@ _SMALL = st.integers(0, 30)
             event, time=st.integers(0, 10**15),
             cookie=st.sampled_from([0, 1, 77]), sport=st.sampled_from([0, 1, 40212]),
             saddr=st.sampled_from([layout.pack_addr(a) for a in ("10.0.0.1", "fd00::1", "192.0.2.9")] + [bytes(16)]),
-            proto=st.sampled_from([1, 6, 17, 58, 132, 99]), type=st.integers(0, 9), hook=st.integers(0, 9),
+            daddr=st.sampled_from([layout.pack_addr(a) for a in ("10.0.0.2", "10.9.0.2", "fd09::1")]),
+            dst_endpoint=st.sampled_from([0, 2]), proto=st.sampled_from([1, 6, 17, 58, 132, 99]), type=st.integers(0, 9), hook=st.integers(0, 9),
             direction=st.integers(0, 1), src_endpoint=st.integers(0, 3), egress_rule=st.sampled_from([0, 7, 99]),
             verdict=st.integers(0, 2), reason=st.sampled_from([0, 133, 181, 250]), tcp_flags=st.integers(0, 255),
             accel=st.integers(0, 1), accel_reason=st.tuples(_SMALL, _SMALL), icmp_type=_SMALL, icmp_code=_SMALL,
@@ -478,8 +485,30 @@ def test_a_refused_call_has_its_callers_address() -> None:
     assert v6 == {"source": "fd00::1", "destination": "fd00::2", "ipVersion": "IPv6"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "service"),
+    [
+        ({"daddr": "10.9.0.1"}, "db"),
+        ({"daddr": "10.9.0.2", "proto": abi.Proto.UDP, "hook": abi.Hook.SENDMSG}, "db"),
+        ({"daddr": "fd09::1", "dport": 1}, "db"),
+        ({"daddr": "10.9.0.3"}, None),
+        ({"daddr": "10.9.0.1", "dst_endpoint": 2}, None),  # a pod's, when that was its address
+        ({"daddr": "10.0.0.2", "dst_endpoint": 2}, None),
+    ],
+)
+def test_a_call_that_no_backend_took_names_the_service(changes: dict[str, Any], service: str | None) -> None:
+    refused: dict[str, Any] = {
+        "type": abi.EventType.DROP, "hook": abi.Hook.CONNECT, "verdict": abi.Verdict.DENY, "dst_identity": 0,
+        "dst_endpoint": 0, "reason": abi.DropReason.SERVICE_BACKEND_NOT_FOUND,
+    }  # fmt: skip
+    found = inner(**refused | changes | {"daddr": layout.pack_addr(changes["daddr"])})
+    assert found.get("destination_service") == ({"name": service, "namespace": "shop"} if service else None)
+    assert ("destination" in found) == ("dst_endpoint" in changes)
+
+
 def test_examples_in_docstrings() -> None:
+    from control import terminal
     from control.flow import labels, printer, query, summary
 
-    for module in (directory, labels, printer, query, record, summary):
+    for module in (directory, labels, printer, query, record, summary, terminal):
         assert doctest.testmod(module).failed == 0
