@@ -15,7 +15,9 @@ for name in ("sockmesh.agent", "pyroute2.netlink", "asyncio", "watchfiles.main")
 """
 
 
-@pytest.mark.parametrize(("level", "ours", "each"), [("DEBUG", 4, 2), ("INFO", 3, 2), ("WARNING", 2, 2), ("ERROR", 1, 1)])
+@pytest.mark.parametrize(
+    ("level", "ours", "each"), [("DEBUG", 4, 2), ("INFO", 3, 2), ("WARNING", 2, 2), ("ERROR", 1, 1)]
+)
 def test_only_our_own_words_go_below_a_warning(level: str, ours: int, each: int) -> None:
     said = subprocess.run([sys.executable, "-c", SPEAK, level], capture_output=True, text=True, check=True, timeout=30)
     spoke = [line.split()[-1] for line in said.stderr.splitlines()]
