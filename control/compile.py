@@ -159,12 +159,12 @@ def _services(
     found: dict[int, names.ServiceName] = {}
     for key, (service, port, family) in wanted.items():
         number = allocation.services[key]
-        found[number] = names.ServiceName(number, service.namespace, service.name)
+        ips = tuple(ip for ip in service.cluster_ips if ipaddress.ip_address(ip).version == family)
+        found[number] = names.ServiceName(number, service.namespace, service.name, ips)
         targets = _targets(service, port, by_namespace.get(service.namespace, []), family)
-        for ip in service.cluster_ips:
-            if ipaddress.ip_address(ip).version == family:
-                address = abi.ServiceKey(record.pack_addr(ip), port.port, int(port.protocol))
-                services[address] = abi.Service(number, len(targets), 0)
+        for ip in ips:
+            address = abi.ServiceKey(record.pack_addr(ip), port.port, int(port.protocol))
+            services[address] = abi.Service(number, len(targets), 0)
         for index, (ip, target) in enumerate(targets):
             backends[abi.BackendKey(number, index)] = abi.Backend(record.pack_addr(ip), target)
     return allocation, found

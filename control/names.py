@@ -48,9 +48,12 @@ class RuleName:
 
 @dataclasses.dataclass(frozen=True)
 class ServiceName:
+    """A service behind its number, which is that of one port and family; `ips` are its addresses of that family."""
+
     id: int
     namespace: str
     name: str
+    ips: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Names:
                 remote={k: EndpointName(**_tuples(v)) for k, v in raw["remote"].items()},
                 identities={int(k): tuple(v) for k, v in raw["identities"].items()},
                 rules={int(k): RuleName(**_tuples(v)) for k, v in raw["rules"].items()},
-                services={int(k): ServiceName(**v) for k, v in raw["services"].items()},
+                services={int(k): ServiceName(**_tuples(v)) for k, v in raw["services"].items()},
                 revision=raw["revision"],
             )
         except (KeyError, TypeError, AttributeError) as error:

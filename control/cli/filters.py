@@ -31,6 +31,7 @@ _HELP = {
     "label": 'Label selector for either end ("app=web", "app in (a,b)", "!canary").',
     "namespace": "Namespace of either end.",
     "pod": "Pod at either end, [namespace/]prefix.",
+    "service": "Service whose address is at either end, [namespace/]prefix.",
 }
 _SWITCHES = (
     click.option("-4", "--ipv4", is_flag=True, help="IPv4 only."),

@@ -27,6 +27,10 @@ def reserved_label(identity: int) -> str | None:
         return None
 
 
+def _service(known: names.ServiceName) -> Json:
+    return {key: text for key, text in (("name", known.name), ("namespace", known.namespace)) if text}
+
+
 class Directory:
     """The Names in force as ready-made JSON parts. The dicts it returns are shared: read them, do not change them."""
 
@@ -38,6 +42,7 @@ class Directory:
         self._rules: dict[int, str] = {}
         self._by_ip = dict(known.remote)
         self._by_ip.update((ip, endpoint) for endpoint in known.endpoints.values() for ip in endpoint.ips)
+        self._services = {ip: _service(service) for service in known.services.values() for ip in service.ips}
         self._gone: collections.OrderedDict[int, names.EndpointName] = collections.OrderedDict()
         self._gone_rules: collections.OrderedDict[int, names.RuleName] = collections.OrderedDict()
         if departed_from is not None:
@@ -83,6 +88,10 @@ class Directory:
         if name and name.name:
             side["pod_name"] = name.name
         return side
+
+    def service(self, ip: str) -> Json | None:
+        """Return Hubble's Service message of the service that has this address, if one has."""
+        return self._services.get(ip)
 
     def source(self, endpoint: int, destination: bytes) -> bytes:
         """Return the address from which an endpoint would have called: a refused connect has none of its own yet."""

@@ -205,12 +205,23 @@ def _pod(value: str) -> _SidePredicate:
     return holds
 
 
+def _service(value: str) -> _SidePredicate:
+    namespace, name = _owner(value)
+
+    def holds(flow: Flow, side: str) -> bool:
+        service = flow.get(f"{side}_service") or {}
+        return _named(namespace, name, service.get("namespace"), service.get("name"))
+
+    return holds
+
+
 _WHOLE: dict[str, _Builder] = {
     "verdict": _verdict, "drop-reason-desc": _drop_reason, "traffic-direction": _direction, "protocol": _protocol,
     "ip-version": _ip_version, "tcp-flags": _tcp_flags, "type": _type, "uuid": _uuid, "node-name": _node_name,
 }  # fmt: skip
 _SIDED: dict[str, Callable[[str], _SidePredicate]] = {
     "ip": _ip, "port": _port, "identity": _identity, "label": _label, "namespace": _namespace, "pod": _pod,
+    "service": _service,
 }  # fmt: skip
 
 

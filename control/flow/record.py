@@ -181,6 +181,9 @@ def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset
     if known.node:
         inner["node_name"] = known.node
     inner["event_type"] = classify.event_type(event, reason)
+    # A call that a backend was found for has that one's address. One that is known as a pod's is not a service's now.
+    if not event.dst_endpoint and (service := known.service(destination_ip)):
+        inner["destination_service"] = service
     inner["traffic_direction"] = classify.direction(event)
     if point := classify.observation_point(event):
         inner["trace_observation_point"] = point

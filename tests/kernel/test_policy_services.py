@@ -113,6 +113,7 @@ def test_a_service_without_a_ready_backend_is_refused_at_once(street: Street, fa
     street.drop(port=80, hook="connect", destination=SERVICE[family])
     flow = street.drop(port=53, hook="sendmsg", destination=SERVICE[family], proto="UDP")
     assert flow["drop_reason_desc"] == "SERVICE_BACKEND_NOT_FOUND"
+    assert flow["destination_service"] == {"name": "shop", "namespace": "default"}
 
 
 def test_other_ports_of_a_service_address_are_not_translated(street: Street, family: int) -> None:

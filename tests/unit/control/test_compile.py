@@ -207,6 +207,7 @@ def test_services() -> None:
         backends = [desired["backends"][abi.BackendKey(value.id, i)] for i in range(value.backends)]
         targets = [f"{record.unpack_addr(b.addr)} {b.port}" for b in backends if isinstance(b, abi.Backend)]
         table[record.unpack_addr(key.addr), key.port, key.proto] = (found.services[value.id].name, targets)
+    assert {s.ips for s in found.services.values() if s.name == "api"} == {("10.9.0.1",), ("fd09::1",)}
     assert table == {
         # The pod of node2 has no port called http, the one here listens on 8080.
         ("10.9.0.1", 80, 6): ("api", ["10.0.0.2 8080"]),

@@ -64,6 +64,9 @@ def passes(*terms: Term, flow: dict[str, Any] | None = None) -> bool:
         ("pod", ["web", "shop/web", "shop/", "web-7d9f", "shop/*7d*"], ["api", "other/web", "7d"]),
         ("from-pod", ["shop/web"], ["api"]),
         ("to-pod", [], ["shop/web", "shop/"]),
+        ("service", ["api", "ap", "back/api", "back/", "*p*"], ["shop/api", "web", "pi"]),
+        ("from-service", [], ["api", "web", "shop/"]),
+        ("to-service", ["back/api", "api"], ["shop/", "web"]),
     ],
 )  # fmt: skip
 def test_each_flag(flag: str, yes: list[str], no: list[str]) -> None:

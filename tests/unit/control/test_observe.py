@@ -109,6 +109,16 @@ def test_everything_in_words(file: str) -> None:
     ]  # fmt: skip
 
 
+def test_a_service_is_named_where_no_pod_took_the_call() -> None:
+    flow = DROP["flow"] | {"destination": {}, "destination_service": {"name": "dns", "namespace": "shop"}}
+    line = record.line(DROP | {"flow": flow})
+    args = ("--input-file", "-", "--to-service", "shop/dns")
+    assert printed(*args, stdin=line) == [DROP_LINE.replace("[2001:db8::5]:53 (world)", "shop/dns:53 (unknown)")]
+    assert "   shop/dns:53   " in printed(*args, "-o", "table", stdin=line)[1]
+    assert "[2001:db8::5]:53" in printed(*args, "--numeric", stdin=line)[0]
+    assert printed("--input-file", "-", "--not", "--service", "dns", stdin=line) == []
+
+
 def test_numeric(file: str) -> None:
     assert printed("--input-file", file, "--numeric", "--time-format", "%H:%M", "--verdict", "DROPPED")[0] == (
         "20:00: [fd00::1]:5000 (ID:256) -> [2001:db8::5]:53 (ID:2) drop:POLICY_DENIED EGRESS DROPPED (UDP)"
