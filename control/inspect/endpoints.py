@@ -1,6 +1,7 @@
 """Endpoints of this node: whether policy is in force on them, and whether they may take the short cut."""
 
 import dataclasses
+import difflib
 from collections.abc import Iterable, Mapping
 
 from control.inspect import words
@@ -141,15 +142,30 @@ def _acceleration(endpoint: abi.Endpoint | None) -> str:
     return "on"
 
 
-def pick(found: Iterable[EndpointRow], wanted: str) -> EndpointRow:
-    """Return the endpoint with that id, namespace/name, or name; raises NoSuchEndpoint when it is none or several."""
-    all_rows = list(found)
-    hits = [r for r in all_rows if wanted in (str(r.id), r.name) or wanted in r.ips]
-    hits = hits or [r for r in all_rows if "/" not in wanted and r.name.rpartition("/")[2] == wanted]
-    if len(hits) == 1:
-        return hits[0]
-    if hits:
-        raise NoSuchEndpoint(f"{wanted} is more than one endpoint: {', '.join(r.name for r in hits)}")
-    here = ", ".join(f"{r.name} ({r.id})" for r in all_rows[:10]) or "none"
-    more = f" and {len(all_rows) - 10} more" if len(all_rows) > 10 else ""
+def called(found: Iterable[EndpointRow], wanted: str) -> list[EndpointRow]:
+    """Return the endpoints with that id, address or namespace/name, or else those with that name."""
+    rows = list(found)
+    hits = [r for r in rows if wanted in (str(r.id), r.name) or wanted in r.ips]
+    return hits or [r for r in rows if "/" not in wanted and r.name.rpartition("/")[2] == wanted]
+
+
+def require(found: Iterable[EndpointRow], wanted: str) -> list[EndpointRow]:
+    """Return what `called` does; raises NoSuchEndpoint when it is none, with the nearest names or else all."""
+    rows = list(found)
+    if hits := called(rows, wanted):
+        return hits
+    names = {name: r for r in rows for name in (r.name, r.name.rpartition("/")[2])}
+    near = list(dict.fromkeys(f"{names[n].name} ({names[n].id})" for n in difflib.get_close_matches(wanted, names)))
+    if near:
+        raise NoSuchEndpoint(f"no endpoint {wanted} on this node; did you mean {' or '.join(near)}?")
+    here = ", ".join(f"{r.name} ({r.id})" for r in rows[:10]) or "none"
+    more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
     raise NoSuchEndpoint(f"no endpoint {wanted} on this node; here are {here}{more}")
+
+
+def pick(found: Iterable[EndpointRow], wanted: str) -> EndpointRow:
+    """Return the one endpoint of `called`; raises NoSuchEndpoint when it is none or several."""
+    hits = require(found, wanted)
+    if len(hits) > 1:
+        raise NoSuchEndpoint(f"{wanted} is more than one endpoint: {', '.join(r.name for r in hits)}")
+    return hits[0]

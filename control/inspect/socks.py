@@ -47,8 +47,9 @@ class Way:
     explanation: str
     redirected_bytes: int
     redirected_messages: int
-    tcp_messages: int  # messages of an enrolled sender that went over TCP all the same
+    tcp_messages: int  # those of its sender that went over TCP while it was enrolled; before, nobody counts them
     tcp_bytes: int | None  # payload that arrived over TCP; None: unknown
+    was_enrolled: bool  # its sender is in the sockhash, or has left it after sending
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,8 @@ class SockRow:
     cookies: tuple[int, int]  # of source and destination; 0: not on this node
     egress_rule: str
     ingress_rule: str
+    egress_source: str  # file:line of the rule
+    ingress_source: str
 
     @property
     def redirected(self) -> int:
@@ -88,6 +91,8 @@ def row(key: abi.ConnKey, conn: abi.Conn, names: Names, counts: tcp.Counts, now:
         cookies=(conn.end[side].cookie, conn.end[other].cookie),
         egress_rule=words.rule_word(names, conn.end[side].rule),
         ingress_rule=words.rule_word(names, conn.end[other].rule),
+        egress_source=words.rule_source(names, conn.end[side].rule),
+        ingress_source=words.rule_source(names, conn.end[other].rule),
     )
 
 
@@ -131,6 +136,7 @@ def _way(conn: abi.Conn, sender: int, tcp_bytes: int | None) -> Way:
         redirected_messages=source.redirect_msgs,
         tcp_messages=source.tcp_msgs,
         tcp_bytes=tcp_bytes,
+        was_enrolled=bool(source.enrolled or source.redirect_msgs or source.tcp_msgs),
     )
 
 

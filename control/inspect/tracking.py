@@ -33,6 +33,7 @@ class CtRow:
     peer_identity: int
     peer_word: str
     rule: str
+    rule_source: str  # file:line
     current: bool  # judged under the policy that is in force now; else asked again before the next packet passes
 
 
@@ -65,6 +66,7 @@ def _row(key: abi.CtKey, value: abi.CtEntry, names: Names, generation: int, now:
         peer_identity=value.peer_identity,
         peer_word=words.identity_word(names, value.peer_identity),
         rule=words.rule_word(names, value.rule_id),
+        rule_source=words.rule_source(names, value.rule_id),
         current=value.generation == generation,
     )
 

@@ -122,3 +122,8 @@ def rule_source(names: Names, rule_id: int) -> str:
     """Return "file:line" of a rule, or ""."""
     known = names.rule(rule_id)
     return known.source if known else ""
+
+
+def with_source(rule: str, source: str) -> str:
+    """Return a rule for people, with where it is written if that is known."""
+    return f"{rule} ({source})" if source else rule

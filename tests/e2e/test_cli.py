@@ -136,7 +136,11 @@ def test_sock(any_site: Site) -> None:
     assert "default/client:" in text and "default/web:6379" in text and "both ways" in text
     assert "short cut: bytes go straight" in any_site.cli("bpf", "sock", "get", f"{any_site.web.ip}:6379")
     assert "no open TCP connection has 1.2.3.4:9" in any_site.cli("bpf", "sock", "get", "1.2.3.4:9", status=1)
-    assert "short cut: bytes go straight" in any_site.cli("bpf", "sock", "get", "web")
+    assert "no endpoint wbe on this node; did you mean default/web (" in any_site.cli(
+        "bpf", "sock", "get", "wbe:6379", status=1
+    )
+    full = any_site.cli("bpf", "sock", "get", "web")
+    assert "short cut: bytes go straight" in full and "web-ingress spec.ingress[0] (policy-0.yaml:" in full
 
 
 # A call carries its own size and the answer's. Who is called ends its side once asked to, so that its FIN is there too.
@@ -286,7 +290,7 @@ def test_ct(any_site: Site) -> None:
     assert "tracks nothing from 1.2.3.4:5 to" in any_site.cli("bpf", "ct", "get", "web", "1.2.3.4:5", "web", status=1)
     assert "ENDPOINT FROM TO" in any_site.cli("bpf", "ct", "get", "client", "web:6379", status=2)
     text = any_site.cli("bpf", "ct", "list")
-    assert "NetworkPolicy default/web-ingress spec.ingress[0]" in text
+    assert "NetworkPolicy default/web-ingress spec.ingress[0] (policy-0.yaml:" in text
 
 
 def test_lb(any_site: Site) -> None:

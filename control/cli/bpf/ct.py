@@ -9,7 +9,7 @@ from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
 from control.flow.summary import amount, span
-from control.inspect import endpoints, tracking
+from control.inspect import endpoints, tracking, words
 from loader.errors import MeshError
 
 _COLUMNS = (
@@ -24,7 +24,7 @@ _COLUMNS = (
     Column[tracking.CtRow]("<-", lambda r: amount(r.received_bytes), right=True),
     Column[tracking.CtRow]("IDLE", lambda r: span(r.idle_ns), right=True),
     Column[tracking.CtRow]("FLAGS", lambda r: ",".join(r.flags)),
-    Column[tracking.CtRow]("RULE", lambda r: r.rule),
+    Column[tracking.CtRow]("RULE", lambda r: words.with_source(r.rule, r.rule_source)),
 )
 
 

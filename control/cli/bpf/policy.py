@@ -6,7 +6,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
-from control.inspect import endpoints, pins, policies
+from control.inspect import endpoints, pins, policies, words
 
 
 def _verdict(row: policies.PolicyRow) -> str:
@@ -15,14 +15,12 @@ def _verdict(row: policies.PolicyRow) -> str:
 
 def _rule(row: policies.PolicyRow) -> str:
     """Return the rule, and what policies in audit mode would make of the call where that differs."""
-    parts = [_with_source(row.rule, row.source)] if row.verdict else []
+    parts = [words.with_source(row.rule, row.source)] if row.verdict else []
     if row.audit_verdict:
-        parts.append(f"if audits were enforced: {row.audit_verdict}, {_with_source(row.audit_rule, row.audit_source)}")
+        parts.append(
+            f"if audits were enforced: {row.audit_verdict}, {words.with_source(row.audit_rule, row.audit_source)}"
+        )
     return "; ".join(parts)
-
-
-def _with_source(rule: str, source: str) -> str:
-    return f"{rule} ({source})" if source else rule
 
 
 _STYLES = {"deny": "red", "allow": "green", "proxy": "cyan"}

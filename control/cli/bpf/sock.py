@@ -62,6 +62,17 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _require_end(wanted: str, place: Place) -> None:
+    """Raise NoSuchEndpoint for what names an endpoint, with a port or without, that nobody here is called."""
+    name, _, port = wanted.rpartition(":")
+    name = name if name and port.isdecimal() else wanted
+    if wanted.isdecimal() or _is_address(wanted) or _is_address(name.strip("[]")):
+        return
+    elsewhere = place.names().remote.values()
+    if not any(name in (str(pod), pod.name) for pod in elsewhere):
+        endpoints.require(endpoint_command.rows(place), name)
+
+
 @click.group()
 def sock() -> None:
     """Open TCP connections with an end on this node."""
@@ -93,8 +104,10 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
 
     END is [namespace/]name or address, alone or with a port as `list` shows it (shop/web:40212), or a port.
     """
-    rows = socks.matching(_rows(Place(pin_dir, run_dir)), wanted)
+    place = Place(pin_dir, run_dir)
+    rows = socks.matching(_rows(place), wanted)
     if not rows:
+        _require_end(wanted, place)
         raise MeshError(f"no open TCP connection has {wanted} at either end (`sockmesh bpf sock list`)")
     if output == "json":
         print_json(rows)
@@ -105,10 +118,10 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         show_one(row, _facts(row), output)
 
 
-def _rule(row: socks.SockRow, judged: words.End, rule: str) -> str:
+def _rule(row: socks.SockRow, judged: words.End, rule: str, source: str) -> str:
     """Return the rule of one end's policy; where there is none, why, in the words of `bpf policy get`."""
     if rule:
-        return rule
+        return words.with_source(rule, source)
     if not judged.endpoint:
         return f"not asked: {judged.ip} is no endpoint of this node"
     if row.source.endpoint == row.destination.endpoint:
@@ -122,13 +135,13 @@ def _facts(row: socks.SockRow) -> dict[str, str]:
         "to": f"{row.destination} ({row.destination.address}, identity {row.destination.identity}, "
         f"cookie {row.cookies[1]})",
         "state": f"{row.state}, since {span(row.age_ns)}",
-        "egress rule": _rule(row, row.source, row.egress_rule),
-        "ingress rule": _rule(row, row.destination, row.ingress_rule),
+        "egress rule": _rule(row, row.source, row.egress_rule, row.egress_source),
+        "ingress rule": _rule(row, row.destination, row.ingress_rule, row.ingress_source),
     }
     for arrow, way in (("->", row.there), ("<-", row.back)):
         word = "short cut" if way.short_cut else f"no short cut ({way.reason})"
         facts[f"{arrow} now"] = f"{word}: {way.explanation}"
         redirected, passed = (counted(n, "message") for n in (way.redirected_messages, way.tcp_messages))
         facts[f"{arrow} redirected"] = f"{amount(way.redirected_bytes)} in {redirected}"
-        facts[f"{arrow} TCP"] = f"{_over_tcp(way)}, {passed} since it was enrolled"
+        facts[f"{arrow} TCP"] = _over_tcp(way) + (f", {passed} since it was enrolled" if way.was_enrolled else "")
     return facts

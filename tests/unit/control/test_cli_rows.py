@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import testing
 
+from control.cli.bpf import ct as ct_command
 from control.cli.bpf import endpoint as endpoint_command
 from control.cli.bpf import metrics as metrics_command
 from control.cli.bpf import policy as policy_command
 from control.cli.bpf import sock as sock_command
+from control.cli.place import Place
 from control.inspect import (
     addresses,
     counters,
@@ -61,7 +64,7 @@ def test_an_accelerated_connection_is_shown_from_the_end_that_connected() -> Non
             enrolled=(1, 1), reason=(ACTIVE, ACTIVE), redirect_bytes=(100, 900), redirect_msgs=(1, 9), rule=(0, 7)
         )
     )
-    way = socks.Way(True, "active", socks.EXPLAIN[ACTIVE], 100, 1, 0, None)
+    way = socks.Way(True, "active", socks.EXPLAIN[ACTIVE], 100, 1, 0, None, True)
     assert row == socks.SockRow(
         source=words.End("10.0.0.1", 40000, "shop/web", 256, 1),
         destination=words.End("10.0.0.2", 6379, "shop/db", 257, 2),
@@ -72,13 +75,51 @@ def test_an_accelerated_connection_is_shown_from_the_end_that_connected() -> Non
         cookies=(11, 12),
         egress_rule="",
         ingress_rule="NetworkPolicy shop/db spec.ingress[0]",
+        egress_source="",
+        ingress_source="db.yaml:4",
     )
+    assert sock_command._facts(row)["ingress rule"] == "NetworkPolicy shop/db spec.ingress[0] (db.yaml:4)"
 
 
 def test_the_initiator_may_be_either_side_of_the_key() -> None:
     row = sock(open_conn(flags=abi.ConnFlag.INITIATOR_1, redirect_bytes=(100, 900)))
     assert (str(row.source), str(row.destination)) == ("shop/db:6379", "shop/web:40000")
     assert (row.there.redirected_bytes, row.back.redirected_bytes, row.cookies) == (900, 100, (12, 11))
+
+
+def test_messages_are_counted_from_the_enrolment_on_and_not_told_of_before() -> None:
+    facts = sock_command._facts(sock(open_conn(tcp_msgs=(3, 0), enrolled=(0, 0))))
+    assert (facts["-> TCP"], facts["<- TCP"]) == ("unknown, 3 messages since it was enrolled", "unknown")
+    assert (
+        sock_command._facts(sock(open_conn(enrolled=(1, 1))))["<- TCP"] == "unknown, 0 messages since it was enrolled"
+    )
+
+
+def test_an_end_that_has_no_connection_is_told_from_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = endpoints.rows([(2, endpoint())], endpoints.set_facts(SET.items()), NAMES, {})
+    monkeypatch.setattr(Place, "names", lambda _: NAMES)
+    monkeypatch.setattr(sock_command, "_rows", lambda _: ())
+    monkeypatch.setattr(endpoint_command, "rows", lambda _: here)
+
+    def said(wanted: str) -> str:
+        return str(testing.CliRunner().invoke(sock_command.sock, ["get", wanted]).exception)
+
+    for wanted in (
+        "db",
+        "shop/db:6379",
+        "db:1",
+        "away",
+        "far/away:1",
+        "80",
+        "9.9.9.9",
+        "9.9.9.9:1",
+        "fd00::9",
+        "[fd00::9]:1",
+    ):
+        assert said(wanted) == f"no open TCP connection has {wanted} at either end (`sockmesh bpf sock list`)"
+    for wanted in ("nosuch", "nosuch:80", "far/db", "shop/nosuch:x"):
+        assert said(wanted).startswith(f"no endpoint {wanted.removesuffix(':80')} on this node; ")
+    assert said("dbb:6379") == "no endpoint dbb on this node; did you mean shop/db (2)?"
 
 
 def test_each_direction_is_explained_by_its_receiver() -> None:
@@ -161,7 +202,7 @@ def test_connections_without_a_rule_say_why_in_the_words_of_bpf_policy() -> None
         facts = sock_command._facts(sock(open_conn(**given)))
         return facts["egress rule"], facts["ingress rule"]
 
-    assert told(rule=(0, 7)) == (policies.OPEN, "NetworkPolicy shop/db spec.ingress[0]")
+    assert told(rule=(0, 7)) == (policies.OPEN, "NetworkPolicy shop/db spec.ingress[0] (db.yaml:4)")
     assert policies.OPEN in [row.rule for row in policies.rows(SET.items(), NAMES, {})]
     assert told(endpoint=(1, 1)) == ("not asked: both ends are in one pod",) * 2
     key = abi.ConnKey(WEB, pack_addr("9.9.9.9"), 40000, 53)
@@ -306,6 +347,9 @@ def test_endpoints_are_picked_by_id_name_or_address_and_never_by_guess() -> None
     with pytest.raises(endpoints.NoSuchEndpoint, match=r"no endpoint x on this node; here are shop/web \(1\)"):
         endpoints.pick(found, "x")
     twice = Names(endpoints={1: EndpointName(1, "a", "db", 0), 2: EndpointName(2, "b", "db", 0)})
+    for wanted, near in (("wbe", r"shop/web \(1\)\?"), ("bd", r"shop/db \(2\)\?")):
+        with pytest.raises(endpoints.NoSuchEndpoint, match=f"no endpoint {wanted} on this node; did you mean {near}"):
+            endpoints.pick(found, wanted)
     with pytest.raises(endpoints.NoSuchEndpoint, match="db is more than one endpoint: a/db, b/db"):
         endpoints.pick(endpoints.rows([], {}, twice, {}), "db")
 
@@ -342,6 +386,8 @@ def test_tracking_names_both_ends_and_says_what_is_asked_again() -> None:
         "shop/db", "ingress", "ICMP", ("seen-reply", "closing"),
     )  # fmt: skip
     assert (str(row.source), row.destination.port, row.idle_ns, row.current) == ("shop/web:0", 0, 4, False)
+    rule = next(column for column in ct_command._COLUMNS if column.heading == "RULE")
+    assert rule.cell(row) == "NetworkPolicy shop/db spec.ingress[0] (db.yaml:4)"
     assert tracking.of([row], 2) == (row,) and tracking.of([row], 1) == ()
     assert tracking.between([row], "web", "shop/db") == (row,) and tracking.between([row], "db", "web") == ()
 
