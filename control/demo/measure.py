@@ -12,10 +12,10 @@ _UNITS_B = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One run: calls per second, bytes per second of answers (0: not told), and latencies in seconds."""
+    """One run: calls per second, bytes per second of answers (None: not told), and latencies in seconds."""
 
     rate: float
-    bytes_per_s: float
+    bytes_per_s: float | None
     p50_s: float
     p99_s: float
 
@@ -67,12 +67,13 @@ def parse_redis(output: str) -> Sample:
     try:
         row = rows[-1]
         return Sample(
-            float(row["rps"]), 0.0, *(round(float(row[f"p{n}_latency_ms"]) / 1e3, 9) for n in (50, 99))
+            float(row["rps"]), None, *(round(float(row[f"p{n}_latency_ms"]) / 1e3, 9) for n in (50, 99))
         )  # fmt: skip
     except (IndexError, KeyError, ValueError):
         raise NoFigures(output.strip() or "no output") from None
 
 
 def median(samples: Sequence[Sample]) -> Sample:
-    """Return each figure's median."""
-    return Sample(*(statistics.median(getattr(s, f.name) for s in samples) for f in dataclasses.fields(Sample)))
+    """Return each figure's median, None of a figure that was not told."""
+    columns = zip(*map(dataclasses.astuple, samples), strict=True)
+    return Sample(*(None if None in column else statistics.median(column) for column in columns))

@@ -35,7 +35,7 @@ def test_wrk() -> None:
 
 
 def test_redis_benchmark() -> None:
-    assert measure.parse_redis(REDIS) == measure.Sample(57720.10, 0.0, 0.000135, 0.001215)
+    assert measure.parse_redis(REDIS) == measure.Sample(57720.10, None, 0.000135, 0.001215)
 
 
 @pytest.mark.parametrize("output", ["", "unable to connect", WRK + "  Non-2xx or 3xx responses: 5\n"])
@@ -59,9 +59,10 @@ def test_without_a_checkout_it_says_so_in_one_sentence(monkeypatch: pytest.Monke
 def test_medians_are_taken_figure_by_figure() -> None:
     samples = [measure.Sample(1, 30, 5, 9), measure.Sample(2, 10, 6, 7), measure.Sample(9, 20, 4, 8)]
     assert measure.median(samples) == measure.Sample(2, 20, 5, 8)
+    assert measure.median([measure.Sample(n, None, n, n) for n in (1, 2, 9)]) == measure.Sample(2, None, 2, 2)
 
 
-COMPARISON = measure.Comparison("GET", measure.Sample(100, 0, 2, 4), measure.Sample(250, 0, 1, 2), 0.99)
+COMPARISON = measure.Comparison("GET", measure.Sample(100, None, 2, 4), measure.Sample(250, None, 1, 2), 0.99)
 
 
 def test_bars_have_one_scale() -> None:
@@ -89,4 +90,5 @@ def test_what_is_not_as_it_must_be_is_named() -> None:
         "left behind: namespace x",
     )
     found = figures.to_json()
+    assert found["comparisons"][0]["tcp"]["bytes_per_s"] is None  # nothing was measured, which is not none at all
     assert found["comparisons"][0]["ratio"] == 2.5 and len(found["unexpected"]) == 3
