@@ -347,7 +347,7 @@ def test_endpoints_are_picked_by_id_name_or_address_and_never_by_guess() -> None
     with pytest.raises(endpoints.NoSuchEndpoint, match=r"no endpoint x on this node; here are shop/web \(1\)"):
         endpoints.pick(found, "x")
     twice = Names(endpoints={1: EndpointName(1, "a", "db", 0), 2: EndpointName(2, "b", "db", 0)})
-    for wanted, near in (("wbe", r"shop/web \(1\)\?"), ("bd", r"shop/db \(2\)\?")):
+    for wanted, near in (("wbe", r"shop/web \(1\)\?"), ("dbb", r"shop/db \(2\)\?")):
         with pytest.raises(endpoints.NoSuchEndpoint, match=f"no endpoint {wanted} on this node; did you mean {near}"):
             endpoints.pick(found, wanted)
     with pytest.raises(endpoints.NoSuchEndpoint, match="db is more than one endpoint: a/db, b/db"):
