@@ -75,5 +75,6 @@ def parse_redis(output: str) -> Sample:
 
 def median(samples: Sequence[Sample]) -> Sample:
     """Return each figure's median, None of a figure that was not told."""
-    columns = zip(*map(dataclasses.astuple, samples), strict=True)
-    return Sample(*(None if None in column else statistics.median(column) for column in columns))
+    told = [s.bytes_per_s for s in samples if s.bytes_per_s is not None]
+    rate, p50, p99 = (statistics.median(getattr(s, name) for s in samples) for name in ("rate", "p50_s", "p99_s"))
+    return Sample(rate, statistics.median(told) if told else None, p50, p99)
