@@ -26,10 +26,11 @@ _DISTRIBUTIONS = ("sockmesh", "click", "rich", "pyroute2", "PyYAML", "watchfiles
 
 
 @click.command()
-@click.option("--output", "file", metavar="FILE", default="-", help="Write there, readable by you alone.")
+@click.option("-f", "--file", metavar="FILE", default="-", help="Write there, readable by you alone.")
+@click.option("-o", "--output", type=click.Choice(["json"]), default="json", help="It has this form only.")
 @click.option("--max-entries", type=click.IntRange(1), default=_MOST, show_default=True, help="Rows of one map.")
 @place_options
-def dump(file: str, max_entries: int, pin_dir: Path, run_dir: Path) -> None:
+def dump(file: str, output: str, max_entries: int, pin_dir: Path, run_dir: Path) -> None:
     """Write one JSON with all that a bug report needs: status, switches, every map with names, features, versions.
 
     It holds names, labels, addresses and rules of this node, and no payload, key or password. What cannot be read is in

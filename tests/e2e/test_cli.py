@@ -407,7 +407,7 @@ def test_what_a_monitor_asks_over_http(living: Site) -> None:
 
 def test_dump(any_site: Site, tmp_path: Path) -> None:
     target = tmp_path / "dump.json"
-    any_site.cli("dump", "--output", str(target))
+    any_site.cli("dump", "--file", str(target), "-o", "json")
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     found = json.loads(target.read_text())
     assert {key: part["error"] for key, part in found.items() if isinstance(part, dict) and "error" in part} == {}
@@ -416,7 +416,7 @@ def test_dump(any_site: Site, tmp_path: Path) -> None:
     assert found["versions"]["kernel"] == os.uname().release
     assert {f["name"] for f in found["features"]} and found["names"]["node"] == "cli"
     assert json.loads(any_site.cli("dump", "--max-entries", "1"))["maps"]["policy"]["cut"] is True
-    assert "cannot write the dump" in any_site.cli("dump", "--output", str(tmp_path / "no" / "x"), status=1)
+    assert "cannot write the dump" in any_site.cli("dump", "-f", str(tmp_path / "no" / "x"), status=1)
 
 
 def test_where_nothing_is_pinned_every_command_says_so_in_one_sentence(living: Site, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_to(target: Path | str) -> Result:
-    return CliRunner().invoke(cli, ["dump", "--output", str(target)])
+    return CliRunner().invoke(cli, ["dump", "--file", str(target)])
 
 
 def test_a_device_stays_one(tmp_path: Path) -> None:
@@ -68,3 +68,20 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_standard_output_by_its_name(tmp_path: Path) -> None:
     assert json.loads(write_to("/dev/stdout").output) == {"made": "now"}
+
+
+@pytest.mark.parametrize("words", [[], ["-o", "json"], ["--output", "json"], ["-f", "-"]])
+def test_as_with_every_command_output_is_the_form(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(cli, ["dump", *words])
+    assert answer.exit_code == 0 and json.loads(answer.output) == {"made": "now"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_given_as_the_form_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(cli, ["dump", "--output", "report.json"])
+    assert answer.exit_code == 2 and "'report.json' is not 'json'" in answer.stderr
+    assert list(tmp_path.iterdir()) == []
