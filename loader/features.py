@@ -15,7 +15,7 @@ from loader.bpf import MapType
 from loader.errors import MeshError
 from loader.probes import CannotLook
 
-Need = Literal["policy", "acceleration", "records"]
+Need = Literal["policy", "short cut", "records"]
 
 _GET_CURRENT_TASK, _SOCKET_COOKIE, _NETNS_COOKIE = 35, 46, 122
 
@@ -69,7 +69,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("map: longest prefix", "policy", "boot a kernel of at least 4.11",
           probes.makes(MapType.lpm_trie, 20, 4, 8, 1)),
     Probe("map: ring buffer", "records", "boot a kernel of at least 5.8", probes.makes(MapType.ringbuf, 0, 0, 1 << 16)),
-    Probe("map: socket hash", "acceleration", _UPGRADE.format("4.18", "CONFIG_NET_SOCK_MSG"),
+    Probe("map: socket hash", "short cut", _UPGRADE.format("4.18", "CONFIG_NET_SOCK_MSG"),
           probes.makes(MapType.sockhash, 8, 8, 8)),
     Probe("programs: packet filter", "policy", _UPGRADE.format("4.1", "CONFIG_NET_CLS_BPF"),
           probes.loads(_T.SCHED_CLS, helper=_SOCKET_COOKIE)),
@@ -80,9 +80,9 @@ PROBES: tuple[Probe, ...] = (
           probes.loads(_T.CGROUP_SOCK_ADDR, _A.CGROUP_INET4_GETPEERNAME, _A.CGROUP_INET6_GETPEERNAME)),
     Probe("programs: socket events with namespace", "policy", _UPGRADE.format("5.15", "CONFIG_CGROUP_BPF"),
           probes.loads(_T.SOCK_OPS, _A.CGROUP_SOCK_OPS, helper=_NETNS_COOKIE)),
-    Probe("programs: socket messages", "acceleration", _UPGRADE.format("4.17", "CONFIG_NET_SOCK_MSG"),
+    Probe("programs: socket messages", "short cut", _UPGRADE.format("4.17", "CONFIG_NET_SOCK_MSG"),
           probes.loads(_T.SK_MSG, _A.SK_MSG_VERDICT)),
-    Probe("programs: tracepoints", "acceleration", _UPGRADE.format("4.7", "CONFIG_BPF_EVENTS"),
+    Probe("programs: tracepoints", "short cut", _UPGRADE.format("4.7", "CONFIG_BPF_EVENTS"),
           probes.loads(_T.TRACEPOINT, helper=_GET_CURRENT_TASK)),
     Probe("links: cgroup", "policy", "boot a kernel of at least 5.7", probes.cgroup_link),
     Probe("filters: clsact", "policy", "boot a kernel with CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF, or "
@@ -91,10 +91,10 @@ PROBES: tuple[Probe, ...] = (
           "cannot name a pod's namespace to the programs, and refuses its workload", probes.netns_cookie),
     Probe("reset of open connections", "policy", "boot a kernel with CONFIG_INET_DIAG_DESTROY: without it a "
           "connection that policy turns against stalls and is not reset", probes.in_new_netns(probes.sock_destroy)),
-    Probe("tracepoints of system calls", "acceleration", "boot a kernel with CONFIG_FTRACE_SYSCALLS, and "
+    Probe("tracepoints of system calls", "short cut", "boot a kernel with CONFIG_FTRACE_SYSCALLS, and "
           "mount -t tracefs tracefs /sys/kernel/tracing", probes.tracepoints),
-    Probe("links: tracepoint", "acceleration", "boot a kernel of at least 5.15", probes.perf_link),
-    Probe("bounded receive queue", "acceleration", "boot a kernel of at least 6.14", probes.queue_bound),
+    Probe("links: tracepoint", "short cut", "boot a kernel of at least 5.15", probes.perf_link),
+    Probe("bounded receive queue", "short cut", "boot a kernel of at least 6.14", probes.queue_bound),
     Probe("BPF compiler (bcc)", "policy", "apt-get install python3-bpfcc, and use /usr/bin/python3 or a virtual "
           "environment of it made with --system-site-packages", probes.bcc_package),
     Probe("kernel interface headers", "policy", f"apt-get install {headers.PACKAGE}", probes.header_package),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from loader.features import Feature
 
 PRIVILEGES = "privileges"  # that feature's name
+SHORT_CUT = "short cut"  # what needs it can be missing: everything else works
 
 
 @click.command()
@@ -30,7 +31,7 @@ def check(output: str) -> None:
     from loader import features
 
     found = features.probe()
-    missing = [f for f in found if f.needed_for != "acceleration" and f.ok is not True]
+    missing = [f for f in found if f.needed_for != SHORT_CUT and f.ok is not True]
     if output == "json":
         print_json({"kernel": platform.release(), "root": os.geteuid() == 0, "ok": not missing, "features": found})
     else:
@@ -41,15 +42,17 @@ def check(output: str) -> None:
 def verdict(found: Sequence["Feature"], is_root: bool) -> str:
     """Return one sentence on what the mesh can do here."""
     known = [f for f in found if is_root or f.name != PRIVILEGES]  # who is not root knows that already
-    broken = [f.name for f in known if f.needed_for != "acceleration" and f.ok is False]
+    broken = [f.name for f in known if f.needed_for != SHORT_CUT and f.ok is False]
     unseen = [f.name for f in found if f.ok is None]
-    slow = [f.name for f in found if f.needed_for == "acceleration" and f.ok is False]
+    slow = [f.name for f in found if f.needed_for == SHORT_CUT and f.ok is False]
     if broken:
         return f"this system cannot run the mesh for want of: {', '.join(broken)}"
     if unseen:
         things, them = counted(len(unseen), "thing"), "it" if len(unseen) == 1 else "them"
         hint = "" if is_root else f"; run it as root to look at {them}"
-        return f"nothing is known to be missing, but {things} could not be looked at{hint}"
+        lacking = any(f.name == PRIVILEGES and f.ok is False for f in found)
+        start = "this user lacks the privileges; nothing else" if lacking else "nothing"
+        return f"{start} is known to be missing, but {things} could not be looked at{hint}"
     if slow:
         return f"policy and flow records work here; the short cut stays off for want of: {', '.join(slow)}"
     return "policy, flow records and short cut have all they need here"

@@ -458,7 +458,8 @@ def test_check_without_root_says_what_it_could_not_see() -> None:
         capture_output=True, text=True, cwd=ROOT, timeout=60, check=False,
     )  # fmt: skip
     assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer
-    assert "not seen  links: cgroup" in answer.stdout
+    assert "not seen  links: cgroup" in answer.stdout and "for short cut; needs root" in answer.stdout
+    assert answer.stdout.startswith("MISSING   privileges") and ": this user lacks the privileges; " in answer.stdout
     assert "could not be looked at; run it as root to look at them" in answer.stdout
 
 

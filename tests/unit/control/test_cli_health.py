@@ -125,11 +125,12 @@ def feature(name: str, ok: bool | None, needed_for: Any = "policy") -> Feature:
         ([feature("a", None), feature("b", None)], False,
          "nothing is known to be missing, but 2 things could not be looked at; run it as root to look at them"),
         ([feature("privileges", False), feature("a", None)], False,
-         "nothing is known to be missing, but 1 thing could not be looked at; run it as root to look at it"),
+         "this user lacks the privileges; nothing else is known to be missing, but 1 thing could not be looked at; run "
+         "it as root to look at it"),
         ([feature("privileges", False)], True, "this system cannot run the mesh for want of: privileges"),
         ([feature("a", False, "records")], True, "this system cannot run the mesh for want of: a"),
         ([feature("a", None)], True, "nothing is known to be missing, but 1 thing could not be looked at"),
-        ([feature("a", False, "acceleration"), feature("b", True)], True,
+        ([feature("a", False, "short cut"), feature("b", True)], True,
          "policy and flow records work here; the short cut stays off for want of: a"),
     ],
 )  # fmt: skip
