@@ -5,6 +5,7 @@ import dataclasses
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from control import compile as compiler
 from control import model, names
@@ -127,11 +128,11 @@ class Workloads:
         try:
             inode = os.stat(path).st_ino
         except OSError as error:
-            return "", f"cgroup {path}: {error.strerror}: is the workload still there?"
+            return "", f"spec.cgroup: {path}: {error.strerror}: is the workload still there? {_advice(path)}"
         if not mounts.is_cgroup2(path):
-            return "", f"cgroup {path}: not a directory of a cgroup2 file system"
+            return "", f"spec.cgroup: {path} is no directory of cgroup v2: {_advice(path)}"
         refused = self._refused.get((path, inode))
-        return ("", refused) if refused else (path, "")
+        return ("", f"spec.cgroup: {refused}") if refused else (path, "")
 
     def attach(
         self, wanted: Mapping[int, Where], old: Mapping[int, int], force: bool = False
@@ -178,6 +179,19 @@ def _is_placed(workload: model.Workload) -> bool:
 def _problem(workload: model.Workload, message: str) -> model.Problem:
     file, _, _ = workload.source.partition(":")
     return model.Problem(file, f"Workload {workload}", message)
+
+
+def _advice(path: str) -> str:
+    """Return where cgroup v2 is, and the directory there that a path beside it was to mean."""
+    root = mounts.cgroup2()
+    if root is None:
+        return "cgroup v2 is mounted nowhere that the agent sees (mount -t cgroup2 none /sys/fs/cgroup/unified)"
+    words = f"cgroup v2 is mounted at {root}"
+    with contextlib.suppress(ValueError):  # beside cgroup v1 it is usually one directory further down
+        meant = root / Path(path).relative_to(root.parent)
+        if mounts.is_cgroup2(str(meant)):
+            words += f": did you mean {meant}?"
+    return words
 
 
 def _inode(path: os.PathLike[str] | str) -> int:
