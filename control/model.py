@@ -27,9 +27,12 @@ class Problem:
     path: str
     message: str
     line: int = 0
+    effect: str = ""  # what is in force in the meantime
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.path, self.message) if part)
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        line = ": ".join(part for part in (place, self.path, self.message) if part)
+        return f"{line}; {self.effect}" if self.effect else line
 
 
 class Prefix(NamedTuple):
@@ -226,7 +229,9 @@ Object = Workload | Namespace | Service | Policy
 
 @dataclasses.dataclass(frozen=True)
 class FileState:
-    """What one file gave. `good`: it was read whole at least once, so these are its last good objects."""
+    """What one file gave. `good`: it was read whole at least once, so these are its last good objects, and `digest` is
+    empty while it is broken; otherwise they are what closes in its place.
+    """
 
     digest: str
     objects: tuple[Object, ...]

@@ -9,7 +9,7 @@ import threading
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import apply, enforce, ledger, options, plan, state, workloads
+from control.agent import apply, enforce, lastgood, ledger, options, plan, state, workloads
 from control.flow.summary import counted
 from control.source import directory
 from loader import abi, mesh, netns
@@ -26,7 +26,8 @@ class Reconciler:
     ) -> None:
         self._opts, self._node, self._mesh, self._ledger = opts, node, loaded, book
         self.config_lock = threading.Lock()
-        self.snapshot: model.Snapshot | None = None
+        self._last_good = lastgood.LastGood(opts.run_dir)
+        self.snapshot = self._last_good.recall()  # what is in force, or was when the agent before this one ended
         self.problems: tuple[model.Problem, ...] = ()
         self.revision = known.revision
         self.hooks_restored = 0  # interfaces whose filters somebody took away
@@ -53,7 +54,10 @@ class Reconciler:
 
     def reconcile(self, force: bool = False) -> None:
         """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
-        loaded = directory.load(self._opts.config_dir, self.snapshot)
+        before = self.snapshot
+        loaded = directory.load(self._opts.config_dir, before)
+        if before and before.files and not loaded.snapshot.files:
+            LOG.warning("%s: has no configuration any more: what it gave is taken out of force", self._opts.config_dir)
         problems = list(loaded.problems)
         applied = False
         failed: list[model.Problem] = []
@@ -111,6 +115,7 @@ class Reconciler:
         now = dataclasses.replace(known, node=self._node, revision=self.revision)
         self._ledger.rename(now)
         state.save(self._opts.run_dir, self._allocation, now)
+        self._last_good.keep(self._opts.config_dir, snapshot)
         failed = [model.Problem("", f"Workload {known.endpoint(id)}", str(error)) for id, error in failures]
         return changed or force, failed, refused
 

@@ -6,18 +6,18 @@ from pathlib import Path
 from control import identity, names
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: bytes) -> None:
     """Replace a file in one step, readable by root alone."""
     temporary = path.with_suffix(".tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
     os.replace(temporary, path)
 
 
 def save(run_dir: Path, allocation: identity.Allocation, known: names.Names) -> None:
-    write(run_dir / "state.json", allocation.to_json())
-    write(run_dir / "names.json", known.to_json())
+    write(run_dir / "state.json", allocation.to_json().encode())
+    write(run_dir / "names.json", known.to_json().encode())
 
 
 def load_allocation(run_dir: Path) -> identity.Allocation | None:

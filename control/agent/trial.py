@@ -47,7 +47,7 @@ class Trial:
             finally:
                 looked.close()
             if not failures(self._result):
-                state.write(self._file, json.dumps({"hash": self._hash, "cases": self._result}))
+                state.write(self._file, json.dumps({"hash": self._hash, "cases": self._result}).encode())
         except (MeshError, OSError) as error:
             LOG.error("self-test: %s", error)
             self._result = self._result or dict.fromkeys(selftest.NAMES, f"not done: {error}")

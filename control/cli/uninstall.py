@@ -10,13 +10,14 @@ from pathlib import Path
 
 import click
 
+from control.agent import lastgood
 from control.cli.place import Place, place_options
 from loader.errors import AttachFailed, MeshError
 
 STATE_FILES = (
     "state.json", "names.json", "selftest.json", "programs.sha256", "layout.sha256", "agent.sock", "agent.lock",
 )  # fmt: skip
-STATE_DIRS = ("headers",)
+STATE_DIRS = ("headers", lastgood.NAME)
 
 
 @click.command()

@@ -106,6 +106,12 @@ def deny(policy: model.Policy) -> model.Policy:
     return dataclasses.replace(policy, sections=tuple(sections), invalid=True)
 
 
+def deny_everything(file: str) -> model.Policy:
+    """Return the deny-all, on every pod, for a file of which nobody can tell whom its policies select."""
+    section = _deny_all(model.Selector(), "", file, False, file)
+    return model.Policy("CiliumClusterwideNetworkPolicy", "", f"invalid:{file}", (section,), file, invalid=True)
+
+
 def _deny_section(spec: field.Field, kind: str, namespace: str, name: str) -> model.Section | None:
     before = spec.report.count
     is_kubernetes = kind == KUBERNETES[1]

@@ -1,7 +1,8 @@
-"""A directory of files to a `Snapshot`. A file that is wrong anywhere changes nothing that it gave before.
+"""A directory of files to a `Snapshot`. A file that is wrong anywhere changes nothing.
 
-With nothing before, the policies of a broken file become denies on what they select, so that a mistake at the first
-start closes and never opens. What is taken but does not do all that it says is told of, too.
+At the first start there is nothing before that could stay, so the policies of a broken file become denies on what they
+select, and a file that could select anything one on every pod: a mistake closes and never opens. What is taken but does
+not do all that it says is told of, too.
 """
 
 import dataclasses
@@ -20,6 +21,12 @@ MAX_FILES = 10_000
 ENDINGS = (".yaml", ".yml", ".json")
 EMPTY = model.Snapshot()
 
+# What a broken file does meanwhile.
+STAYS = "what the file gave before stays in force"
+NOTHING = "nothing of the file is in force"
+CLOSES = "until it is mended, its policies deny everything on the pods that they select"
+CLOSES_ALL = "nobody can tell which pods it selects, so all are closed until it is mended or taken away"
+
 
 @dataclasses.dataclass(frozen=True)
 class _Taken(model.FileState):
@@ -37,27 +44,35 @@ class _Candidate:
     changed: bool
 
 
-class _Unreadable(Exception):
+class Unreadable(Exception):
     """A file cannot be read: why."""
 
 
+class _NoFile(Unreadable):
+    """It has a file's name, and nothing that could be read."""
+
+
 def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> model.LoadResult:
-    """Return what the directory declares now; never raises for what is in it, `problems` names it instead."""
-    previous = previous or EMPTY
+    """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
+
+    `previous` is what it declared before, None at the first start.
+    """
+    before = previous or EMPTY
     try:
         with os.scandir(directory) as entries:
             files = sorted(e.name for e in entries if e.name.endswith(ENDINGS) and not e.name.startswith("."))
     except OSError as error:
-        return model.LoadResult(previous, (model.Problem(str(directory), "", f"cannot be read: {error.strerror}"),))
+        return model.LoadResult(before, (model.Problem(str(directory), "", f"cannot be read: {error.strerror}"),))
     problems: list[model.Problem] = []
     if len(files) > MAX_FILES:
         problem = model.Problem(str(directory), "", f"has {len(files)} files (at most {MAX_FILES})")
-        return model.LoadResult(previous, (problem,))
+        return model.LoadResult(before, (problem,))
     candidates = []
     for file in files:
         report = field.Report(_printable(file))
-        candidates.append(_read(Path(directory) / file, file, previous.files.get(file), report))
-        problems += report.problems
+        candidate, effect = _read(Path(directory) / file, file, previous, report)
+        candidates += [candidate] if candidate else []
+        problems += (dataclasses.replace(problem, effect=effect) for problem in report.problems)
     states, conflicts = _without_conflicts(candidates, previous)
     snapshot = _snapshot(states)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
@@ -69,18 +84,25 @@ def _printable(file: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in file.encode(errors="replace").decode())
 
 
-def _read(path: Path, file: str, old: model.FileState | None, report: field.Report) -> _Candidate:
+def _read(
+    path: Path, file: str, previous: model.Snapshot | None, report: field.Report
+) -> tuple[_Candidate | None, str]:
+    """Return what a file gives, and where it is broken what it does meanwhile; report collects what is wrong."""
+    old = previous.files.get(file) if previous else None
+    parsed: list[objects.Parsed] = []
+    is_known = False
     try:
-        content = _bytes_of(path)
+        content = bytes_of(path)
         text = content.decode("utf-8-sig")
-    except _Unreadable as error:
+    except Unreadable as error:
         report.add("", str(error))
+        is_known = isinstance(error, _NoFile)
     except UnicodeDecodeError as error:
         report.add("", f"not UTF-8 at byte {error.start}")
     else:
         digest = hashlib.sha256(content).hexdigest()
         if old is not None and old.good and old.digest == digest:
-            return _Candidate(file, old, changed=False)
+            return _Candidate(file, old, changed=False), ""
         nodes, failure = document.parse(text, is_json=file.endswith(".json"))
         parsed = objects.read_documents(nodes, report)
         if failure is not None:
@@ -88,35 +110,36 @@ def _read(path: Path, file: str, old: model.FileState | None, report: field.Repo
         _no_duplicates(parsed, report)
         if not report.count:
             given = tuple(p.obj for p in parsed if p.obj is not None)
-            return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True)
-        if old is None or not old.good:
-            denies = _distinct(p.stand_in for p in parsed)
-            if failure is not None and old is not None:  # what cannot be read any more may still be in there
-                denies = (*denies, *(obj for obj in old.objects if not _clashes((obj,), _taken(denies))))
-            return _Candidate(file, model.FileState("", denies, good=False), changed=True)
-    if old is None:
-        return _Candidate(file, model.FileState("", (), good=False), changed=True)
-    # Without its digest it is read again next time, and its problems are reported again.
-    return _Candidate(file, dataclasses.replace(old, digest=""), changed=False)
+            return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True), ""
+        is_known = failure is None and all(p.is_known for p in parsed)
+    if old is not None and old.good:
+        # Without its digest it is read again next time, and its problems are reported again.
+        return _Candidate(file, dataclasses.replace(old, digest=""), changed=False), STAYS
+    if old is None and previous is not None:
+        return None, NOTHING
+    denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(report.file),)
+    effect = (CLOSES if denies else NOTHING) if is_known else CLOSES_ALL
+    return _Candidate(file, model.FileState("", denies, good=False), changed=True), effect
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Return what a file holds, never waiting for anybody; raises Unreadable."""
     try:
         # O_NONBLOCK: a FIFO that somebody named x.yaml must not stop the agent.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
-        raise _Unreadable(f"cannot be read: {error.strerror}") from None
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _Unreadable("is not a regular file")
+            raise _NoFile("is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(MAX_FILE + 1) or b""  # None: a file of /proc that has nothing to say
     except OSError as error:
-        raise _Unreadable(f"cannot be read: {error.strerror}") from None
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
     finally:
         os.close(descriptor)
     if len(content) > MAX_FILE:
-        raise _Unreadable(f"is larger than {MAX_FILE} bytes")
+        raise Unreadable(f"is larger than {MAX_FILE} bytes")
     return content
 
 
@@ -158,7 +181,7 @@ def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]
 
 
 def _without_conflicts(
-    candidates: list[_Candidate], previous: model.Snapshot
+    candidates: list[_Candidate], previous: model.Snapshot | None
 ) -> tuple[dict[str, model.FileState], list[model.Problem]]:
     """Return each file's objects such that no two claim the same; files that did not change have the older right."""
     taken: dict[tuple[str, str], model.Object] = {}
@@ -168,14 +191,27 @@ def _without_conflicts(
         state = candidate.state
         clashes = _clashes(state.objects, taken)
         if clashes and state.good:
-            problems += (model.Problem(_printable(candidate.file), "", message) for message in clashes)
-            old = previous.files.get(candidate.file)
-            state = model.FileState("", old.objects if old else _closed(state.objects), bool(old and old.good))
+            other, effect = _instead(candidate, previous)
+            problems += (model.Problem(_printable(candidate.file), "", each, effect=effect) for each in clashes)
+            if other is None:
+                continue
+            state = other
         # What is left over from before yields to whoever has claimed its name by now.
         kept = tuple(obj for obj in state.objects if not _clashes((obj,), taken))
         states[candidate.file] = dataclasses.replace(state, objects=kept)
         taken.update(_taken(kept))
     return states, problems
+
+
+def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> tuple[model.FileState | None, str]:
+    """Return what stays in the place of a file whose names are taken, and that in words."""
+    old = previous.files.get(candidate.file) if previous else None
+    if old is not None:
+        return dataclasses.replace(old, digest=""), STAYS if old.good else CLOSES
+    if previous is not None:
+        return None, NOTHING
+    closed = _closed(candidate.state.objects)
+    return model.FileState("", closed, good=False), CLOSES if closed else NOTHING
 
 
 def _closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:

@@ -56,7 +56,7 @@ def parse(text: str, is_json: bool = False) -> tuple[list[field.Node], DocumentE
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        return documents, DocumentError(f"line {line}: not YAML: {error.problem or error.context}", line)
+        return documents, DocumentError(f"not YAML: {error.problem or error.context}", line)
     except yaml.YAMLError as error:
         return documents, DocumentError(f"not YAML: {str(error).splitlines()[0]}")
     except (ValueError, UnicodeError) as error:  # libyaml's wrapper lets a few through
@@ -90,12 +90,12 @@ class _Builder:
         for event in yaml.parse(text, Loader=_LOADER):
             line = event.start_mark.line + 1 if event.start_mark else 0
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise DocumentError(f"line {line}: anchors and aliases are not allowed (write the value out)", line)
+                raise DocumentError("anchors and aliases are not allowed (write the value out)", line)
             if isinstance(event, yaml.ScalarEvent):
                 self.add(_scalar_node(event, line), event)
             elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
                 if len(self.stack) >= MAX_DEPTH:
-                    raise DocumentError(f"line {line}: nested too deeply (at most {MAX_DEPTH})", line)
+                    raise DocumentError(f"nested too deeply (at most {MAX_DEPTH})", line)
                 self.stack.append((isinstance(event, yaml.MappingStartEvent), line, [], {}, []))
             elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
                 is_mapping, start, items, entries, _ = self.stack.pop()
@@ -108,7 +108,7 @@ class _Builder:
     def add(self, node: field.Node, event: Any) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise DocumentError(f"line {node.line}: too many values (at most {MAX_NODES})", node.line)
+            raise DocumentError(f"too many values (at most {MAX_NODES})", node.line)
         if not self.stack:
             self.done = node
             return
@@ -119,19 +119,19 @@ class _Builder:
             entries[key.pop()] = node
         else:
             if event is None:
-                raise DocumentError(f"line {node.line}: a key must be a plain word", node.line)
+                raise DocumentError("a key must be a plain word", node.line)
             # Keys are words whatever they look like: `on` and `8080` are names here, as they are in JSON.
             text = event.value
             if len(text) > MAX_KEY:
-                raise DocumentError(f"line {node.line}: key of {len(text)} characters (at most {MAX_KEY})", node.line)
+                raise DocumentError(f"key of {len(text)} characters (at most {MAX_KEY})", node.line)
             if text in entries:
-                raise DocumentError(f"line {node.line}: key {field.quote(text)} is given twice", node.line)
+                raise DocumentError(f"key {field.quote(text)} is given twice", node.line)
             key.append(text)
 
 
 def _scalar_node(event: Any, line: int) -> field.Node:
     if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-        raise DocumentError(f"line {line}: tag {field.quote(event.tag)} is not allowed", line)
+        raise DocumentError(f"tag {field.quote(event.tag)} is not allowed", line)
     plain = event.implicit[0] and event.tag is None
     return field.Node(scalar(event.value) if plain else event.value, line)
 
@@ -151,7 +151,7 @@ def _from_json(text: str) -> field.Node:
     try:
         value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
     except json.JSONDecodeError as error:
-        raise DocumentError(f"line {error.lineno}: not JSON: {error.msg}", error.lineno) from None
+        raise DocumentError(f"not JSON: {error.msg}", error.lineno) from None
     except RecursionError:
         raise DocumentError(f"nested too deeply (at most {MAX_DEPTH})") from None
     except ValueError as error:  # an integer of more digits than Python converts

@@ -35,10 +35,12 @@ SERVICE_TYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-    """One document's object. `stand_in`: the deny that takes a policy's place while its file is broken."""
+    """One document's object. `stand_in`: the deny that takes a policy's place while its file is broken. `is_known`: no
+    policy hangs on what cannot be read of it."""
 
     obj: model.Object | None
     stand_in: model.Policy | None = None
+    is_known: bool = False
 
 
 def read_documents(nodes: list[field.Node], report: field.Report) -> list[Parsed]:
@@ -46,8 +48,11 @@ def read_documents(nodes: list[field.Node], report: field.Report) -> list[Parsed
     out = []
     for index, node in enumerate(nodes):
         prefix = f"documents[{index}]." if len(nodes) > 1 else ""
-        for document in _flatten(field.Field(node, "", report, prefix)):
-            out.append(_read_document(document))
+        before = report.count
+        documents = list(_flatten(field.Field(node, "", report, prefix)))
+        if report.count > before:
+            out.append(Parsed(None))  # a List that cannot be read may hold anything
+        out += map(_read_document, documents)
     return out
 
 
@@ -74,7 +79,8 @@ def _read_document(document: field.Field) -> Parsed:
         return Parsed(None)
     if (api_version, kind) in parse.KINDS:
         policy = parse.parse_policy(document, api_version, kind)
-        return Parsed(policy, parse.stand_in(document, kind))
+        stand_in = parse.stand_in(document, kind)
+        return Parsed(policy, stand_in, is_known=stand_in is not None)
     readers: dict[tuple[str, str], Callable[[field.Field], model.Object]] = {
         ("sockmesh.io/v1", "Workload"): _read_workload,
         ("v1", "Namespace"): _read_namespace,
@@ -89,7 +95,8 @@ def _read_document(document: field.Field) -> Parsed:
             document.problem(f"unknown kind {field.quote(f'{api_version} {kind}')} {field.one_of(sorted(known))}")
         return Parsed(None)
     obj = reader(document)
-    return Parsed(obj if document.report.count == before else None)
+    is_good = document.report.count == before
+    return Parsed(obj if is_good else None, is_known=is_good or kind in ("Workload", "Service"))
 
 
 def _read_workload(document: field.Field) -> model.Workload:

@@ -118,6 +118,37 @@ def test_a_mistake_holds_across_a_restart(town: Town) -> None:
         assert town.holds(4721)
 
 
+@pytest.mark.parametrize("broken", ["{", "kind: [", ""], ids=["no YAML", "no document", "policy with a mistake"])
+def test_files_broken_across_a_restart_change_nothing(town: Town, broken: str) -> None:
+    """Of the workloads and of the policy: what they gave before stays in force, and the hooks where they are."""
+    before = {pod: town.endpoint(pod) for pod in town.puppets}
+    texts = {path: path.read_text() for path in town.mesh.config.glob("*.yaml")}
+    try:
+        town.mesh.kill()
+        for path, text in texts.items():
+            path.write_text(broken or text.replace("metadata:", "metadata: {}\nmetadada:", 1))
+        town.mesh.start()
+        problems = town.mesh.call("status")["problems"]
+        assert len({problem.partition(":")[0] for problem in problems}) == len(texts)
+        assert all(problem.endswith("; what the file gave before stays in force") for problem in problems)
+        assert {pod: town.endpoint(pod) for pod in town.puppets} == before
+        assert town.holds(4722)
+    finally:
+        for path, text in texts.items():
+            path.write_text(text)
+        assert town.mesh.call("reconcile")["problems"] == []
+
+
+def test_a_new_file_that_is_broken_changes_nothing(town: Town) -> None:
+    (town.mesh.config / "new.yaml").write_text("[")
+    try:
+        (problem,) = town.mesh.call("reconcile")["problems"]
+        assert problem.startswith("new.yaml:2: not YAML") and problem.endswith("; nothing of the file is in force")
+        assert town.holds(4723)
+    finally:
+        (town.mesh.config / "new.yaml").unlink()
+
+
 def test_a_cgroup_that_takes_no_hook_leaves_the_packets_under_policy(town: Town) -> None:
     cgroup = town.node.pods["server"].cgroup
     kind, attach = int(programs.ProgType.CGROUP_SOCK_ADDR), int(programs.AttachType.CGROUP_INET4_CONNECT)

@@ -8,6 +8,7 @@ import pytest
 from control import model
 from control.policy import field
 from control.source import directory, objects
+from loader import abi
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -30,20 +31,22 @@ EXPECTED: dict[str, list[str]] = {
     "duplicate-key.yaml": ['line 3: key "name" is given twice'],
     "alias-bomb.yaml": ["line 1: anchors and aliases are not allowed (write the value out)"],
     "merge-key.yaml": ["line 1: anchors and aliases are not allowed (write the value out)"],
-    "scalar.yaml": ["must be a mapping, is a string"],
-    "list.yaml": ["must be a mapping, is a list"],
-    "no-kind.yaml": ["apiVersion and kind are required"],
-    "unknown-kind.yaml": [f'unknown kind "apps/v1 Deployment" {KINDS}'],
-    "wrong-version.yaml": ['apiVersion: unknown "cilium.io/v1" of kind CiliumNetworkPolicy (cilium.io/v2)'],
+    "scalar.yaml": ["line 1: must be a mapping, is a string"],
+    "list.yaml": ["line 1: must be a mapping, is a list"],
+    "no-kind.yaml": ["line 1: apiVersion and kind are required"],
+    "unknown-kind.yaml": [f'line 1: unknown kind "apps/v1 Deployment" {KINDS}'],
+    "wrong-version.yaml": ['line 1: apiVersion: unknown "cilium.io/v1" of kind CiliumNetworkPolicy (cilium.io/v2)'],
     "list-of-nothing.yaml": ["items: must be a list, is a number"],
     "bad-item.yaml": [
         'items[1].metadata.name: invalid "Not-Fine" (at most 253 lower-case letters, digits, dashes and dots)'
     ],
-    "workload-spoof.yaml": ["metadata.labels: io.kubernetes.pod.namespace is set by sockmesh, not by a workload"],
+    "workload-spoof.yaml": [
+        "line 1: metadata.labels: io.kubernetes.pod.namespace is set by sockmesh, not by a workload"
+    ],
     "workload-no-ips.yaml": ["spec.ips: must have at least one address"],
     "workload-twice.yaml": [
-        "address 10.0.0.1 is given twice (workload-twice.yaml:1, workload-twice.yaml:6)",
-        "interface v0 is given twice (workload-twice.yaml:1, workload-twice.yaml:6)",
+        "line 6: address 10.0.0.1 is given twice (workload-twice.yaml:1, workload-twice.yaml:6)",
+        "line 6: interface v0 is given twice (workload-twice.yaml:1, workload-twice.yaml:6)",
     ],
     "policy-operator.yaml": [
         'spec.ingress[0].from[1].podSelector.matchExpressions[0].operator: unknown "IsIn" '
@@ -65,7 +68,9 @@ def write(path: Path, **files: str) -> None:
 
 
 def lines(result: model.LoadResult) -> list[str]:
-    return [str(problem) for problem in result.problems]
+    """Return what is wrong, and where: a path, or a line where there is none."""
+    places = [(p.file, p.path or (f"line {p.line}" if p.line else ""), p.message) for p in result.problems]
+    return [": ".join(part for part in place if part) for place in places]
 
 
 @pytest.mark.parametrize("file", sorted(p.name for p in CORPUS.iterdir()))
@@ -126,17 +131,64 @@ def test_a_broken_file_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_with_nothing_before_a_broken_file_closes(tmp_path: Path) -> None:
-    write(tmp_path, a=POLICY.format("p", "nonsense: 1") + "---\n" + POLICY.format("q", "") + "---\n]")
+    write(tmp_path, a=POLICY.format("p", "nonsense: 1") + "---\n" + POLICY.format("q", ""))
     result = directory.load(tmp_path, None)
     assert [(p.name, p.invalid) for p in result.snapshot.policies] == [("p", True), ("q", True)]
-    # Even less can be read of it now; what was closed stays closed.
+    assert [problem.effect for problem in result.problems] == [directory.CLOSES]
+    # Even less can be read of it now: it closes all the more.
     write(tmp_path, a="]")
     again = directory.load(tmp_path, result.snapshot)
-    assert [(p.name, p.invalid) for p in again.snapshot.policies] == [("p", True), ("q", True)]
+    assert [(p.name, p.invalid) for p in again.snapshot.policies] == [("invalid:a.yaml", True)]
     write(tmp_path, a=POLICY.format("q", ""))
     mended = directory.load(tmp_path, again.snapshot)
     assert [(p.name, p.invalid) for p in mended.snapshot.policies] == [("q", False)]
     assert mended.problems == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "]",
+        POLICY.format("p", "") + "---\n]",
+        POLICY.format("p", "").replace("{}, ingress", "{matchLabels: 1}, ingress"),
+        POLICY.format("p", "").replace("CiliumNetworkPolicy", "CiliumNetworkPolcy"),
+        NAMESPACE.format("Not-a-name"),
+        "apiVersion: v1\nkind: List\nitems: 1\n",
+    ],
+)
+def test_what_could_select_anybody_closes_everybody(tmp_path: Path, text: str) -> None:
+    """At the first start, when there is nothing that could stay."""
+    write(tmp_path, a=text, b=WORKLOAD.format("web", "10.0.0.1"))
+    result = directory.load(tmp_path, None)
+    (policy,) = result.snapshot.policies
+    (section,) = policy.sections
+    assert (policy.kind, policy.invalid) == ("CiliumClusterwideNetworkPolicy", True)
+    assert section.subject == model.Selector()
+    assert {(rule.direction, rule.verdict, rule.peers) for rule in section.rules} == {
+        (direction, abi.Verdict.DENY, None) for direction in abi.Direction
+    }
+    assert {problem.effect for problem in result.problems} == {directory.CLOSES_ALL}
+
+
+@pytest.mark.parametrize("text", ["]", POLICY.format("p", "nonsense: 1"), WORKLOAD.format("web", "10.0.0.1")])
+def test_a_file_that_comes_broken_changes_nothing(tmp_path: Path, text: str) -> None:
+    """Broken, or because it claims what another has."""
+    write(tmp_path, b=WORKLOAD.format("web", "10.0.0.1"))
+    first = directory.load(tmp_path, None)
+    write(tmp_path, c=text)
+    second = directory.load(tmp_path, first.snapshot)
+    assert second.snapshot == first.snapshot
+    assert {problem.effect for problem in second.problems} == {directory.NOTHING}
+    assert directory.load(tmp_path, second.snapshot) == second
+
+
+def test_a_problem_names_file_line_path_and_what_is_in_force(tmp_path: Path) -> None:
+    write(tmp_path, a=POLICY.format("p", ""))
+    first = directory.load(tmp_path, None)
+    write(tmp_path, a="\n\n" + POLICY.format("p", "nonsense: 1"))
+    (problem,) = directory.load(tmp_path, first.snapshot).problems
+    assert str(problem).startswith("a.yaml:6: spec.ingress[0].nonsense: unknown key (")
+    assert str(problem).endswith("); what the file gave before stays in force")
 
 
 def test_the_file_that_claims_a_taken_name_is_the_broken_one(tmp_path: Path) -> None:
@@ -146,7 +198,7 @@ def test_the_file_that_claims_a_taken_name_is_the_broken_one(tmp_path: Path) -> 
     second = directory.load(tmp_path, first.snapshot)
     assert lines(second) == ["a.yaml: address 10.0.0.1 is already declared in b.yaml:1"]
     assert second.snapshot.workloads == first.snapshot.workloads
-    assert [(p.name, p.invalid) for p in second.snapshot.policies] == [("p", True)]
+    assert second.snapshot.policies == ()
     # Once the name is free, the other file is right without having been touched.
     write(tmp_path, b=WORKLOAD.format("web", "10.0.0.2"))
     third = directory.load(tmp_path, second.snapshot)

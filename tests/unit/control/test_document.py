@@ -25,6 +25,10 @@ def read(text: str, is_json: bool = False) -> Any:
     return [plain(node) for node in nodes]
 
 
+def told(error: document.DocumentError) -> str:
+    return f"line {error.line}: {error}" if error.line else str(error)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -78,7 +82,7 @@ def test_lines_are_those_of_the_file() -> None:
 def test_refused_yaml(text: str, message: str) -> None:
     _, error = document.parse(text)
     assert error is not None
-    assert str(error).startswith(message), str(error)
+    assert told(error).startswith(message), told(error)
 
 
 def test_what_precedes_an_error_is_kept() -> None:
@@ -100,7 +104,8 @@ def test_what_precedes_an_error_is_kept() -> None:
 )
 def test_refused_json(text: str, message: str) -> None:
     nodes, error = document.parse(text, is_json=True)
-    assert (nodes, str(error)[: len(message)]) == ([], message)
+    assert error is not None
+    assert (nodes, told(error)[: len(message)]) == ([], message)
 
 
 json_values = st.recursive(
