@@ -1,7 +1,10 @@
 """The `sockmesh` command. Sub-commands are imported when they are called, so that each starts quickly."""
 
+import io
 import os
+import re
 import sys
+from typing import Any
 
 import click
 
@@ -21,8 +24,27 @@ COMMANDS: Commands = {
 }
 
 
+class Program(LazyGroup):
+    """The whole command. What goes wrong is `sockmesh: ...` on standard error, in click's words as in ours."""
+
+    def main(self, *args: Any, **given: Any) -> Any:
+        try:
+            status = super().main(*args, **(given | {"standalone_mode": False}))
+        except click.ClickException as error:
+            shown = io.StringIO()
+            error.show(shown)  # the usage too, where that is what was wrong
+            click.echo(re.sub(r"^Error: ", "sockmesh: ", shown.getvalue(), count=1, flags=re.M), nl=False, err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(1)  # by Ctrl-C: who pressed it knows
+        except MeshError as error:  # one line for the person who can act on it, never a traceback
+            click.echo(f"sockmesh: {error}", err=True)
+            sys.exit(1)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
 @click.command(
-    cls=LazyGroup,
+    cls=Program,
     commands_table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Completion in the shell: source <(sockmesh completion bash), in ~/.bashrc for good; zsh and fish likewise.",
@@ -33,15 +55,12 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; a MeshError is one line for the person who can act on it, never a traceback."""
+    """Run the command, whatever standard output and standard error are."""
     if sys.stdout is None or sys.stderr is None:  # closed by the caller
         null = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
         sys.stdout, sys.stderr = sys.stdout or null, sys.stderr or null
     try:
         cli(prog_name="sockmesh")
-    except MeshError as error:
-        click.echo(f"sockmesh: {error}", err=True)
-        sys.exit(1)
     except PermissionError as error:
         click.echo(f"sockmesh: {error.filename or 'the kernel'}: {error.strerror}: run it as root", err=True)
         sys.exit(1)

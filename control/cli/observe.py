@@ -67,7 +67,7 @@ class _File:
         try:
             lines = contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")  # noqa: SIM115
         except OSError as error:
-            raise click.ClickException(f"{path}: {error.strerror}") from None
+            raise errors.MeshError(f"{path}: {error.strerror}") from None
         with lines as source:
             for number, line in enumerate(source, 1):
                 if line.strip():
@@ -78,11 +78,11 @@ class _File:
                         self.skipped += 1
                         continue
                     except query.NotAFlow as error:
-                        raise click.ClickException(f"{path}: line {number}: {error}") from None
+                        raise errors.MeshError(f"{path}: line {number}: {error}") from None
                     found = True
                     yield response
         if first and not found:
-            raise click.ClickException(first)
+            raise errors.MeshError(first)
 
 
 def _wanted(responses: Iterable[record.Json], asked: query.Query) -> Iterator[record.Json]:
@@ -206,9 +206,9 @@ def observe(**options: Any) -> None:
         # Whoever read us has enough. Python would flush again at exit and complain: give it somewhere to write.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (errors.MeshError, query.NotAFlow) as error:
-        raise click.ClickException(str(error)) from None
+    except query.NotAFlow as error:
+        raise errors.MeshError(str(error)) from None
     except (AttributeError, KeyError, TypeError) as error:
         if not options["input_file"]:
             raise  # the agent wrote it, so it is ours
-        raise click.ClickException(f"{options['input_file']}: a line is not a flow record: {error!r}") from None
+        raise errors.MeshError(f"{options['input_file']}: a line is not a flow record: {error!r}") from None

@@ -183,7 +183,7 @@ def test_json_has_plain_lists_and_numbers() -> None:
 )  # fmt: skip
 def test_what_is_misspelt_is_answered_with_what_there_is(words: list[str], message: str) -> None:
     result = testing.CliRunner().invoke(cli, words)
-    assert result.exit_code == 2 and result.stderr.splitlines()[-1] == f"Error: {message}"
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1] == f"sockmesh: {message}"
 
 
 def test_every_command_of_the_table_exists_and_explains_itself() -> None:

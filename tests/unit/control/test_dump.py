@@ -27,7 +27,7 @@ def test_a_device_stays_one(tmp_path: Path) -> None:
     os.mknod(full, 0o666 | stat.S_IFCHR, os.makedev(1, 7))
     os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     answer = write_to(full)
-    assert answer.exit_code == 1 and "cannot write the dump: No space left on device" in str(answer.exception)
+    assert answer.exit_code == 1 and "cannot write the dump: No space left on device" in answer.stderr
     assert write_to(null).exit_code == 0
     assert stat.S_ISCHR(full.stat().st_mode) and stat.S_ISCHR(null.stat().st_mode)
     assert sorted(tmp_path.iterdir()) == [full, null]
@@ -61,7 +61,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "file").write_text("old")
     (tmp_path / "loop").symlink_to("loop")
     answer = write_to(odd)
-    assert answer.exit_code == 1 and f"{odd}: cannot write the dump: " in str(answer.exception)
+    assert answer.exit_code == 1 and f"{odd}: cannot write the dump: " in answer.stderr
     assert (tmp_path / "file").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
 

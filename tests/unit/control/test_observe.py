@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click import testing
 
-from control.cli import observe
+from control.cli import main, observe
 from control.flow import log, printer, record, serve
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -81,7 +81,7 @@ def file(tmp_path: pathlib.Path) -> str:
 
 
 def run(*args: str, stdin: bytes | None = None) -> testing.Result:
-    return testing.CliRunner().invoke(observe.observe, list(args), input=stdin)
+    return testing.CliRunner().invoke(main.cli, ["observe", *args], input=stdin)
 
 
 def printed(*args: str, stdin: bytes | None = None) -> list[str]:
@@ -212,7 +212,7 @@ def test_filters(file: str, args: list[str], wanted: list[str | None]) -> None:
 )  # fmt: skip
 def test_bad_values_are_one_line_and_status_2(args: list[str], message: str) -> None:
     result = run(*args)
-    assert (result.exit_code, result.stderr, result.stdout) == (2, f"Error: {message}\n", "")
+    assert (result.exit_code, result.stderr, result.stdout) == (2, f"sockmesh: {message}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -257,14 +257,14 @@ def test_lines_that_are_no_json_are_skipped_and_counted(tmp_path: pathlib.Path, 
 
 def test_a_file_that_is_not_there() -> None:
     result = run("--input-file", "/nonexistent/flows")
-    assert (result.exit_code, result.stderr) == (1, "Error: /nonexistent/flows: No such file or directory\n")
+    assert (result.exit_code, result.stderr) == (1, "sockmesh: /nonexistent/flows: No such file or directory\n")
 
 
 def test_no_agent(tmp_path: pathlib.Path) -> None:
     result = run("--run-dir", str(tmp_path))
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: no agent is running: there is no socket {tmp_path}/agent.sock; start one with `sockmesh agent`, "
+        f"sockmesh: no agent is running: there is no socket {tmp_path}/agent.sock; start one with `sockmesh agent`, "
         "or name its directory with --run-dir\n"
     )
 
@@ -318,8 +318,9 @@ def agent(path: str, flows: log.FlowLog) -> Any:
 
 
 def command(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
-    code = "from control.cli.observe import observe; observe()"
-    return subprocess.Popen([sys.executable, "-c", code, *args], cwd=ROOT, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [sys.executable, "-m", "control.cli.main", "observe", *args], cwd=ROOT, stderr=subprocess.PIPE, **options
+    )
 
 
 @pytest.fixture
@@ -409,7 +410,7 @@ def test_without_root_a_closed_run_directory_is_answered_in_one_sentence() -> No
             capture_output=True, text=True, cwd=ROOT, timeout=30, check=False,
         )  # fmt: skip
     assert answer.returncode == 1
-    assert answer.stderr == f"Error: you may not use {closed}/agent.sock; run this as root\n"
+    assert answer.stderr == f"sockmesh: you may not use {closed}/agent.sock; run this as root\n"
 
 
 def test_a_closed_pipe_ends_quietly(tmp_path: pathlib.Path, file: str) -> None:
