@@ -1,24 +1,18 @@
-"""What only all files together can tell of a Service: whether anybody has the port that it names."""
+"""What only all files together can tell: whether a Service has backends, and whether anybody has the port it names."""
 
 from collections.abc import Iterator
 
 from control import model
 from control.policy import field
-
-MOST_NAMES = 10  # in a message
+from control.source import portnames
 
 
 def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each `targetPort` that is a name which no backend has: calls to it are refused."""
+    """Yield a problem for each name that means nobody: of a Service, whose calls are refused, or in a policy."""
     for service in snapshot.services:
-        named = [(i, port) for i, port in enumerate(service.ports) if isinstance(port.target_port, str)]
-        if not named or not service.cluster_ips:
-            continue
-        chosen = [w for w in snapshot.workloads if _selects(service, w)]
-        for index, port in named:
-            if service.selector and (not chosen or any(_has(w, port) for w in chosen)):
-                continue  # with nobody selected there is nobody to be wrong about
-            yield _problem(service, index, port, chosen)
+        if service.cluster_ips:
+            yield from _of_service(service, [w for w in snapshot.workloads if _selects(service, w)])
+    yield from portnames.unnamed_ports(snapshot)
 
 
 def _selects(service: model.Service, workload: model.Workload) -> bool:
@@ -29,21 +23,27 @@ def _selects(service: model.Service, workload: model.Workload) -> bool:
     )
 
 
+def _of_service(service: model.Service, chosen: list[model.Workload]) -> Iterator[model.Problem]:
+    if service.selector and service.ports and not chosen:
+        labels = field.one_of([f"{key}={value}" for key, value in service.selector.items()])
+        message = f"no Workload of namespace {service.namespace} has these labels, so calls are refused {labels}"
+        yield _problem(service, "spec.selector", message)
+        return  # with nobody selected there is nobody to be wrong about
+    for index, port in enumerate(service.ports):
+        if not isinstance(port.target_port, str) or any(_has(w, port) for w in chosen):
+            continue
+        name = field.quote(port.target_port)
+        if service.selector:
+            message = f"no selected Workload has a {port.protocol.name} port named {name}, so calls are refused "
+            message += portnames.names_of(p for w in chosen for p in w.ports)
+        else:
+            message = f"endpoints have no port named {name}, so calls are refused (a number)"
+        yield _problem(service, f"spec.ports[{index}].targetPort", message)
+
+
 def _has(workload: model.Workload, port: model.ServicePort) -> bool:
     return any(p.name == port.target_port and p.protocol == port.protocol for p in workload.ports)
 
 
-def _problem(
-    service: model.Service, index: int, port: model.ServicePort, chosen: list[model.Workload]
-) -> model.Problem:
-    name = field.quote(port.target_port)
-    if service.selector:
-        names = sorted({f"{p.name}/{p.protocol.name}" for w in chosen for p in w.ports})
-        there = field.one_of([*names[:MOST_NAMES], *(["..."] if len(names) > MOST_NAMES else [])])
-        message = f"no selected Workload has a {port.protocol.name} port named {name}, so calls are refused "
-        message += f"{there if names else '(none of them names a port)'}"
-    else:
-        message = f"endpoints have no port named {name}, so calls are refused (a number)"
-    file, _, line = service.source.rpartition(":")
-    path = f"Service {service.namespace}/{service.name} spec.ports[{index}].targetPort"
-    return model.Problem(file or line, path, message, int(line) if file else 0)
+def _problem(service: model.Service, path: str, message: str) -> model.Problem:
+    return portnames.problem_at(service.source, f"Service {service.namespace}/{service.name} {path}", message)

@@ -103,7 +103,8 @@ def test_policy_judges_the_backend(street: Street, family: int) -> None:
 
 
 def test_a_service_without_a_ready_backend_is_refused_at_once(street: Street, family: int) -> None:
-    street.enforce(service(selector={"app": "nobody"}))
+    (problem,) = street.enforce_with_problems(service(selector={"app": "nobody"}))
+    assert problem.endswith("no Workload of namespace default has these labels, so calls are refused (app=nobody)")
     how, took = street["client"].do("result = connect(ip, 80)", ip=SERVICE[family])
     assert how in ("EPERM", "ECONNREFUSED")
     assert took < 0.1

@@ -249,6 +249,7 @@ def test_strange_files(tmp_path: Path) -> None:
     real = tmp_path / "sub"
     real.mkdir()
     (real / "ns").write_text(NAMESPACE.format("linked"))
+    (real / "below.yaml").write_text(NAMESPACE.format("below"))
     (tmp_path / "link.yaml").symlink_to("sub/ns")
     result = directory.load(tmp_path, None)
     assert [n.name for n in result.snapshot.namespaces] == ["bom", "linked"]

@@ -1,0 +1,67 @@
+"""What only all files together can tell of a port name in a policy: whether any pod that is meant has it."""
+
+from collections.abc import Iterable, Iterator
+
+from control import identity, model
+from control.policy import field, ports, resolve
+from loader import abi
+
+MOST_NAMES = 10  # in a message
+
+
+def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
+    """Yield a problem for each port name of a rule that none of the pods has whose port it would be."""
+    naming = [
+        (policy, section, rule)
+        for policy in snapshot.policies
+        for section in policy.sections
+        for rule in section.rules
+        if any(spec.name for spec in rule.ports or ())
+    ]
+    if not naming:
+        return
+    identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
+    there: dict[int, list[model.ContainerPort]] = {number: [] for number in identities.pods}
+    for workload in snapshot.workloads:
+        there[identities.of_workload[str(workload)]] += workload.ports
+    for policy, section, rule in naming:
+        subjects = identities.subjects(section.subject)
+        is_egress = rule.direction == abi.Direction.EGRESS
+        meant = resolve.peers_of(rule.peers, identities) if is_egress else subjects
+        pods = identities.pods if meant is None else meant & identities.pods
+        if not subjects or (not pods and any(isinstance(peer, model.Selector) for peer in rule.peers or ())):
+            continue  # with nobody selected there is nobody to be wrong about
+        have = [port for number in pods for port in there[number]]
+        whose = "Workload among its peers" if is_egress else "selected Workload"
+        effect = f"so it {'allows' if rule.verdict == abi.Verdict.ALLOW else 'denies'} nothing"
+        owner = f"{policy.namespace}/{policy.name}" if policy.namespace else policy.name
+        for wanted in _missing(rule, have):
+            message = f"no {whose} has a {wanted}, {effect} {names_of(have) if pods else '(a number)'}"
+            yield problem_at(rule.source, f"{policy.kind} {owner} {rule.path}", message)
+
+
+def _missing(rule: model.Rule, have: Iterable[model.ContainerPort]) -> Iterator[str]:
+    """Yield each named port of a rule that is not there, in words; one protocol of those given for it is enough."""
+    found = {(port.name, port.protocol) for port in have}
+    protocols: dict[str, list[abi.Proto]] = {}
+    for spec in rule.ports or ():
+        if spec.name:
+            protocols.setdefault(spec.name, []).append(spec.proto)
+    for name, given in protocols.items():
+        if not any((name, protocol) in found for protocol in given):
+            kind = "" if len(given) == len(ports.TRANSPORTS) else " or ".join(p.name for p in given) + " "
+            yield f"{kind}port named {field.quote(name)}"
+
+
+def names_of(found: Iterable[model.ContainerPort]) -> str:
+    """Return the names that there are, as the end of a message."""
+    names = sorted({f"{port.name}/{port.protocol.name}" for port in found})
+    if not names:
+        return "(none of them names a port)"
+    return field.one_of([*names[:MOST_NAMES], *(["..."] if len(names) > MOST_NAMES else [])])
+
+
+def problem_at(source: str, path: str, message: str) -> model.Problem:
+    """Return the problem of an object or rule, whose source is "file:line"."""
+    file, _, line = source.rpartition(":")
+    return model.Problem(file or line, path, message, int(line) if file else 0)
