@@ -20,17 +20,16 @@ def gather(place: Place) -> health.Health:
     with place.maps() as opened:
         config = opened.config.get_at(0)
         connections, sides = health.short_cut_sides(conn for _, conn in opened.conns.items())
-        entries = {name: opened[name].count() for name in COUNTED}
         kernel_lost = opened.counter(abi.Metric.EVENTS_LOST)
         redirected = opened.counter(abi.Metric.REDIRECT_BYTES)
         refused = opened.counter(abi.Metric.REFUSED_CALLS)
         dropped = sum(value.packets for _, value in opened.traffic.items())
-    fills = tuple(
-        health.MapFill(path.name, entries.get(path.name, 0), _limit(path.name), int(info.get("memlock", 0)))
-        for kind, path in pins.pinned(place.pin_dir)
-        if kind == "maps"
-        for info in [pins.describe(path)]
-    )
+        fills = tuple(
+            health.MapFill(path.name, pins.entries(opened, path.name), _limit(path.name), int(info.get("memlock", 0)))
+            for kind, path in pins.pinned(place.pin_dir)
+            if kind == "maps"
+            for info in [pins.describe(path)]
+        )
     filling = [fill for fill in fills if fill.name in COUNTED and abi.MAP_BY_NAME[fill.name].type not in _FORGETFUL]
     return health.Health(
         alive=agent is not None,

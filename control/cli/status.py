@@ -51,7 +51,9 @@ def _print(found: health.Health) -> None:
     _print_flow_log(found)
     lost = {where: n for where, n in found.lost_events.items() if n}
     _line("events lost", ", ".join(f"{n:,} ({where})" for where, n in lost.items()) or "0", "red" if lost else "")
-    fills = [f"{m.name} {m.entries:,}/{m.max_entries:,}" for m in found.maps if m.name in COUNTED]
+    fills = [
+        f"{m.name} {m.entries:,}/{m.max_entries:,}" for m in found.maps if m.name in COUNTED and m.entries is not None
+    ]
     _line("maps", f"{amount(found.memory_bytes)} of kernel memory; {', '.join(fills)}")
     if found.problems:
         _line("problems", f"{len(found.problems)}", "red")

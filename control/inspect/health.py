@@ -17,7 +17,7 @@ SOCKET_HOOKS = sum(spec.target is Target.CGROUP for spec in PROGRAMS)
 @dataclasses.dataclass(frozen=True)
 class MapFill:
     name: str
-    entries: int
+    entries: int | None  # None: it has none that can be counted
     max_entries: int
     memory_bytes: int
 
@@ -105,7 +105,7 @@ def problems(
                 "restart the agent (`sockmesh bpf endpoint get` names them)"
             )
     for fill in fills:
-        if fill.max_entries and fill.entries >= fill.max_entries * 0.9:
+        if fill.entries is not None and 0 < fill.max_entries * 0.9 <= fill.entries:
             out.append(f"map {fill.name} is nearly full: {fill.entries:,} of {fill.max_entries:,} entries")
     for sink in ((agent or {}).get("flow_log") or {}).get("sinks", ()):
         if sink.get("error"):

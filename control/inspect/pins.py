@@ -10,7 +10,8 @@ from pathlib import Path
 
 from control.inspect import words
 from control.names import Names
-from loader import bpf
+from loader import abi, bpf
+from loader.maps import Maps
 
 KINDS = ("maps", "progs", "links", "staging")
 
@@ -55,6 +56,14 @@ def describe(path: Path) -> dict[str, str]:
         return parse_fdinfo(Path(f"/proc/self/fdinfo/{fd}").read_text())
     finally:
         os.close(fd)
+
+
+def entries(opened: Maps, name: str) -> int | None:
+    """Return how many entries a map has, None for what has none to count: a ring buffer, or a map of another version."""
+    spec = abi.MAP_BY_NAME.get(name)
+    if spec is None or spec.type == "ringbuf":
+        return None
+    return spec.max_entries if "array" in spec.type else opened[name].count()
 
 
 def row(kind: str, path: Path, info: Mapping[str, str], entries: int | None, names: Names) -> PinRow:

@@ -361,6 +361,14 @@ def test_fs(any_site: Site) -> None:
 
 def test_status_of_a_living_agent(living: Site) -> None:
     found = living.json("status")
+    entries = {each["name"]: each["entries"] for each in found["maps"]}
+    assert entries["events"] is None
+    assert (entries["config"], entries["endpoints"], entries["endpoint_ifaces"], entries["endpoint_netns"]) == (
+        1,
+        3,
+        3,
+        3,
+    )
     assert found["alive"] and found["node"] == "cli" and found["problems"] == []
     assert found["acceleration"] == {"on": True, "why": ""}
     assert found["refused_calls"] >= 1 and found["short_cut"]["active"] >= 4 and found["redirected_bytes"] > 0

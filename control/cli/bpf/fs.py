@@ -8,10 +8,7 @@ from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.flow.summary import amount, counted
 from control.inspect import pins
-from loader import abi
 from loader.errors import MeshError
-
-_UNCOUNTABLE = ("ringbuf",)
 
 
 def _entries(row: pins.PinRow) -> str:
@@ -46,10 +43,7 @@ def rows(place: Place) -> tuple[pins.PinRow, ...]:
     with place.maps() as opened:
         found = []
         for kind, path in pins.pinned(place.pin_dir):
-            spec = abi.MAP_BY_NAME.get(path.name) if kind == "maps" else None
-            entries = None
-            if spec and spec.type not in _UNCOUNTABLE:
-                entries = spec.max_entries if "array" in spec.type else opened[spec.name].count()
+            entries = pins.entries(opened, path.name) if kind == "maps" else None
             found.append(pins.row(kind, path, pins.describe(path), entries, names))
     return tuple(found)
 
