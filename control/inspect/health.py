@@ -7,7 +7,7 @@ from typing import Any
 
 from control.flow.summary import accel_word, counted
 from control.inspect.endpoints import EndpointRow
-from loader import abi
+from loader import abi, numbers
 from loader.programs import PROGRAMS, Target
 
 Json = Mapping[str, Any]
@@ -78,11 +78,19 @@ def acceleration(config: abi.Config, agent: Json | None) -> Acceleration:
     return Acceleration(False, "the self-test has not passed on this kernel; the agent's log says more")
 
 
+def is_of_self_test(conn: abi.Conn) -> bool:
+    """Return whether a connection is between the self-test's own pods, which are nobody's business."""
+    return any(numbers.is_reserved(end.endpoint) for end in conn.end)
+
+
 def short_cut_sides(conns: Iterable[abi.Conn]) -> tuple[int, dict[str, int]]:
-    """Return how many connections are open, and their receiving sides on this node by why they are short-cut or not."""
+    """Return how many connections of pods are open, and their receiving sides on this node by why they are short-cut
+    or not."""
     sides: Counter[str] = Counter()
     count = 0
     for conn in conns:
+        if is_of_self_test(conn):
+            continue
         ends = conn.open_ends
         count += bool(ends)
         sides.update(accel_word(end.marked or end.reason) for end in ends)

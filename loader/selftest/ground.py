@@ -15,7 +15,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from loader import abi, bpf, filters, maps, mounts, netns, programs
+from loader import abi, bpf, filters, maps, mounts, netns, numbers, programs
 from loader.errors import FeatureUnsupported
 from loader.record import pack_addr
 from loader.selftest import reserved
@@ -50,7 +50,7 @@ class Pod:
     """One pod: its process, addresses and numbers. `socket(family)` gives a socket made in it."""
 
     def __init__(self, number: int, cgroup: Path, addresses: dict[int, str]) -> None:
-        self.id = reserved.FIRST_ENDPOINT + number
+        self.id = numbers.FIRST_ENDPOINT + number
         self.ifindex = reserved.FIRST_IFINDEX + number
         self.interface = f"smself{number}"
         self.cgroup = cgroup
@@ -176,13 +176,13 @@ class Ground:
         facts = netns.facts(pod.netns, pod.interface)
         ref = abi.EndpointRef(pod.id)
         for direction in abi.Direction:
-            key = abi.PolicyKey(reserved.FIRST_ENDPOINT, 0, 0, abi.Proto.ANY, direction, 0)
+            key = abi.PolicyKey(numbers.FIRST_ENDPOINT, 0, 0, abi.Proto.ANY, direction, 0)
             value = abi.PolicyValue(abi.Verdict.ALLOW, abi.Rank.ALLOW, 0, 0, 0, 0, 1, 0)
             self.maps.policy.put(key, value)
         self.maps.endpoints.put(
             abi.EndpointKey(pod.id),
             abi.Endpoint(
-                identity=pod.id, set_id=reserved.FIRST_ENDPOINT, flags=int(_NODE_FLAGS), ifindex=pod.ifindex,
+                identity=pod.id, set_id=numbers.FIRST_ENDPOINT, flags=int(_NODE_FLAGS), ifindex=pod.ifindex,
                 ingress_plens=0, egress_plens=0, netns_cookie=facts.netns_cookie, nsid=facts.nsid,
             ),
         )  # fmt: skip

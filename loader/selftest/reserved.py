@@ -1,4 +1,4 @@
-"""The numbers and addresses that belong to the self-test alone, and the removal of all that carries them."""
+"""The interfaces and cgroups that belong to the self-test alone, and the removal of all that carries its numbers."""
 
 import contextlib
 import os
@@ -8,21 +8,14 @@ from pathlib import Path
 
 from loader import abi, mounts
 from loader.maps import Maps
+from loader.numbers import FIRST_ENDPOINT, is_reserved
 from loader.record import Record
 
-# Endpoints, identities and policy sets from here on are the self-test's. What they do is in no counter of the datapath:
-# bpf/maps.h knows the number, too.
-FIRST_ENDPOINT = 0xFFFFFF00
 FIRST_IFINDEX = 0x7FFF0000  # interface numbers that the kernel would reach only after two thousand million interfaces
 CGROUP_PREFIX = "sockmesh-selftest-"
 _STALE_S = 60.0
 _CT_ENDPOINT = next(at for name, _, at in abi.CtKey.FIELDS if name == "endpoint")
 _PREFIX = FIRST_ENDPOINT.to_bytes(4, "little")[1:]
-
-
-def is_reserved(number: int) -> bool:
-    """Return whether an endpoint, identity or policy set number is one of the self-test's."""
-    return number >= FIRST_ENDPOINT
 
 
 def sweep(maps: Maps) -> int:

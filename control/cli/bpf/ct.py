@@ -10,6 +10,7 @@ from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
 from control.flow.summary import amount, span
 from control.inspect import endpoints, tracking, words
+from loader import numbers
 from loader.errors import MeshError
 
 _COLUMNS = (
@@ -31,7 +32,8 @@ _COLUMNS = (
 def _rows(place: Place) -> tuple[tracking.CtRow, ...]:
     with place.maps() as opened:
         generation = opened.config.get_at(0).generation
-        return tracking.rows(opened.ct.items(), place.names(), generation, time.monotonic_ns())
+        entries = (entry for entry in opened.ct.items() if not numbers.is_reserved(entry[0].endpoint))
+        return tracking.rows(entries, place.names(), generation, time.monotonic_ns())
 
 
 @click.group()

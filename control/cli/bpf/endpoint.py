@@ -7,6 +7,7 @@ import click
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.inspect import endpoints, pins, words
+from loader import numbers
 
 _AUDIT = (
     "; a policy in audit mode is there, too, which only tells what it would refuse (`sockmesh observe --type audit`)"
@@ -32,10 +33,10 @@ COLUMNS = (
 
 
 def rows(place: Place) -> tuple[endpoints.EndpointRow, ...]:
-    """Return every endpoint as the maps and names have it."""
+    """Return every endpoint as the maps and names have it, but for the pods that a self-test has there meanwhile."""
     with place.maps() as opened:
         return endpoints.rows(
-            [(key.id, value) for key, value in opened.endpoints.items()],
+            [(key.id, value) for key, value in opened.endpoints.items() if not numbers.is_reserved(key.id)],
             endpoints.set_facts(opened.policy.items()),
             place.names(),
             pins.links_by_owner(place.pin_dir),

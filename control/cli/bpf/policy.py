@@ -7,6 +7,7 @@ import click
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
 from control.inspect import endpoints, pins, policies, words
+from loader import numbers
 
 
 def _verdict(row: policies.PolicyRow) -> str:
@@ -66,7 +67,8 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
     with place.maps() as opened:
         names = place.names()
         users = policies.endpoints_by_set(((key.id, value) for key, value in opened.endpoints.items()), names)
-        rows = policies.rows(opened.policy.items(), names, users)
+        entries = (entry for entry in opened.policy.items() if not numbers.is_reserved(entry[0].set_id))
+        rows = policies.rows(entries, names, users)
     show(_shown(_by_owner(rows), output), _WITH_OWNER, output, "no policy entries: every endpoint refuses everything")
 
 

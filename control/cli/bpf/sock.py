@@ -10,7 +10,7 @@ from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, print_json, show, show_one
 from control.flow.summary import amount, counted, span
-from control.inspect import endpoints, policies, socks, tcp, words
+from control.inspect import endpoints, health, policies, socks, tcp, words
 from loader.errors import MeshError
 
 
@@ -41,7 +41,8 @@ COLUMNS = (
 
 def _rows(place: Place) -> tuple[socks.SockRow, ...]:
     with place.maps() as opened:
-        conns, names = list(opened.conns.items()), place.names()
+        conns = [(key, conn) for key, conn in opened.conns.items() if not health.is_of_self_test(conn)]
+        names = place.names()
     return socks.rows(conns, names, tcp.look(conns, names), time.monotonic_ns())
 
 

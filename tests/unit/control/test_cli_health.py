@@ -12,7 +12,7 @@ from click import testing
 from control.cli import check, show
 from control.cli.main import COMMANDS, cli
 from control.inspect import endpoints, health
-from loader import abi
+from loader import abi, numbers
 from loader.features import Feature
 from tests.unit.conns import conn
 
@@ -55,6 +55,7 @@ def test_open_ends_are_counted_by_the_reason_that_bars_them() -> None:
         conn(cookie=(3, 0), reason=(abi.AccelReason.PEER_REMOTE, 0)),
         conn(cookie=(4, 5), closed=(1, 0), marked=(0, abi.AccelReason.SPLICE)),
         conn(cookie=(6, 7), closed=(1, 1)),
+        conn(cookie=(8, 9), endpoint=(numbers.FIRST_ENDPOINT, numbers.FIRST_ENDPOINT + 1)),
     ]
     assert health.short_cut_sides(conns) == (3, {"active": 2, "peer-remote": 1, "splice": 1})
 

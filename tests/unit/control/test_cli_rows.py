@@ -1,9 +1,13 @@
 """Rows of `sockmesh bpf`: whole values from records and names."""
 
+import contextlib
 import dataclasses
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from click import testing
 
@@ -27,7 +31,7 @@ from control.inspect import (
     words,
 )
 from control.names import EndpointName, Names, RuleName, ServiceName
-from loader import abi
+from loader import abi, numbers
 from loader.record import pack_addr
 from tests.unit.conns import conn
 
@@ -298,6 +302,39 @@ def test_audit_mode_is_put_in_words_that_contradict_nothing() -> None:
     (row,) = endpoints.rows([(2, endpoint(flags=flags))], endpoints.set_facts(held.items()), Names(), {})
     shown = {column.heading: column.cell(row) for column in endpoint_command.COLUMNS}
     assert (row.in_force, shown["POLICY"], shown["INGRESS"]) == (True, "enforced + audit", "open, audit: default deny")
+
+
+class Held(contextlib.AbstractContextManager["Held"]):
+    """Maps that hold two endpoints, of which the second is the self-test's, with a connection and entries each."""
+
+    def __init__(self) -> None:
+        first = numbers.FIRST_ENDPOINT
+        self.endpoints = {abi.EndpointKey(2): endpoint(), abi.EndpointKey(first): endpoint(set_id=first)}
+        self.policy = {abi.PolicyKey(n, 0, 0, 0, 0, 0): entry(ALLOW, 0) for n in (5, first)}
+        self.conns = {abi.ConnKey(WEB, DB, n, 1): open_conn(endpoint=(n, n + 1)) for n in (1, first)}
+        self.ct = {abi.CtKey(WEB, DB, n, 1, 0, 6, 0): abi.CtEntry.blank() for n in (2, first)}
+        self.config = SimpleNamespace(get_at=lambda _: abi.Config.blank())
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_the_self_tests_own_pods_are_in_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Place, "names", lambda _: NAMES)
+    monkeypatch.setattr(Place, "maps", lambda _: Held())
+
+    def listed(command: click.Command) -> list[Any]:
+        answer = testing.CliRunner().invoke(command, ["list", "-o", "json", "--pin-dir", "/nonexistent"])
+        assert answer.exit_code == 0, answer
+        found: list[Any] = json.loads(answer.stdout)
+        return found
+
+    assert [(r["id"], r["policy"]) for r in listed(endpoint_command.endpoint)] == [
+        (1, "not in force: its namespace or interface was not found"), (2, "enforced"),
+    ]  # fmt: skip
+    assert [r["source"]["endpoint"] for r in listed(sock_command.sock)] == [1]
+    assert [(r["set_id"], r["endpoints"]) for r in listed(policy_command.policy)] == [(5, ["shop/db"])]
+    assert [r["endpoint"] for r in listed(ct_command.ct)] == [2]
 
 
 def endpoint(**given: Any) -> abi.Endpoint:

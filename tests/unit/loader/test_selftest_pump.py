@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from loader.selftest import pump, reserved
+from loader import numbers
+from loader.selftest import pump
 from loader.selftest.pump import Deadline, Failed, Flow, compare, pattern, run
 
 Pair = tuple[socket.socket, socket.socket]
@@ -66,5 +67,5 @@ def test_filling_stops_where_the_reader_stops_it(pair: Pair) -> None:
 
 
 def test_reserved_numbers_are_told_from_others() -> None:
-    assert [reserved.is_reserved(n) for n in (0, 1, 1 << 24, 0xFFFFFEFF)] == [False] * 4
-    assert reserved.is_reserved(0xFFFFFF00) and reserved.is_reserved(0xFFFFFFFF)
+    assert [numbers.is_reserved(n) for n in (0, 1, 1 << 24, 0xFFFFFEFF)] == [False] * 4
+    assert numbers.is_reserved(0xFFFFFF00) and numbers.is_reserved(0xFFFFFFFF)
