@@ -59,7 +59,7 @@ def describe(path: Path) -> dict[str, str]:
 
 
 def entries(opened: Maps, name: str) -> int | None:
-    """Return how many entries a map has, None for what has none to count: a ring buffer, or a map of another version."""
+    """Return how many entries a map has, None for what has none to count: a ring buffer, a map of another version."""
     spec = abi.MAP_BY_NAME.get(name)
     if spec is None or spec.type == "ringbuf":
         return None
