@@ -75,6 +75,8 @@ def test_both_ends_are_reset(street: Street, family: int, short_cut: bool, busy:
     assert {how for how, _ in ends} <= {"ECONNRESET", "ECONNABORTED", "EPIPE"}
     assert took < WITHIN_S
     flow = wait_reset(street, port)
+    resets = [f for f in street.mesh.flows() if mesh_part(f)["event"] == "policy_reset"]
+    assert [f for f in resets if f["l4"]["TCP"]["source_port"] == port] == [flow]  # of all its records this counts it
     assert flow["verdict"] == "DROPPED"
     assert flow["drop_reason_desc"] == "POLICY_DENY"
     assert [by["name"] for by in flow["ingress_denied_by"]] == ["turned"]

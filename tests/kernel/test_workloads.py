@@ -105,6 +105,35 @@ def test_a_new_name_ends_no_connection(town: Town) -> None:
     wait_until(lambda: not open_ends(), "it is over when both have closed it", 5)
 
 
+CALL = """
+s = socket.create_connection((ip, 4715), 5)
+s.setblocking(False)
+exchange(s, 40)
+calls.append(s)
+result = s.getsockname()[1]
+"""
+
+
+def test_acceleration_off_is_for_connections_that_open_from_then_on(town: Town) -> None:
+    client, server, ip = town.puppets["client"], town.puppets["server"], town.node.pods["server"].ip
+
+    def redirected(port: int) -> int:
+        with town.mesh.open_maps() as maps:
+            found = [conn for key, conn in maps.conns.items() if port in (key.port0, key.port1)]
+        return sum(end.redirect_msgs for conn in found for end in conn.end)
+
+    server.do("ends = []; echo_unblocked(ip, 4715, ends)", ip=ip)
+    client.do("calls = []")
+    first = client.do(CALL, ip=ip)
+    before = redirected(first)
+    assert before
+    assert town.write("server", acceleration="off") == []
+    client.do("exchange(calls[0], 40)")
+    assert redirected(first) > before
+    assert not redirected(client.do(CALL, ip=ip))
+    client.do("for s in calls: s.close()")
+
+
 def test_a_mistake_holds_across_a_restart(town: Town) -> None:
     good = town.endpoint("server")
     for mistake in ({"interface": "vh-nowhere"}, {"netns": "/run/netns/nowhere"}):
