@@ -14,6 +14,12 @@ from loader import errors
 
 SOCKET = "agent.sock"  # in the agent's run directory
 Json = dict[str, Any]
+
+
+class NobodyListens(errors.AgentUnavailable):
+    """There is no socket, or one that a dead agent left: no agent runs, or one starts and has not come to that."""
+
+
 _MAX_LINE = 256 << 20  # `dump` is one line and the largest answer
 
 
@@ -74,7 +80,10 @@ def _connect(socket_path: str) -> socket.socket:
         connection.connect(socket_path)
     except OSError as error:
         connection.close()
-        raise errors.AgentUnavailable(_why(socket_path, error)) from None
+        kind = (
+            NobodyListens if isinstance(error, FileNotFoundError | ConnectionRefusedError) else errors.AgentUnavailable
+        )
+        raise kind(_why(socket_path, error)) from None
     return connection
 
 

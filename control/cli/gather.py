@@ -14,7 +14,8 @@ _FORGETFUL = ("lru_hash",)
 
 def gather(place: Place) -> health.Health:
     """Return the node's state; raises MeshError where nothing is pinned."""
-    agent, why_dead = place.agent_status()
+    found = place.agent_status()
+    agent = found.words
     names = place.names()
     endpoints = endpoint_command.rows(place)
     with place.maps() as opened:
@@ -33,13 +34,15 @@ def gather(place: Place) -> health.Health:
     filling = [fill for fill in fills if fill.name in COUNTED and abi.MAP_BY_NAME[fill.name].type not in _FORGETFUL]
     return health.Health(
         alive=agent is not None,
-        why_dead=why_dead,
+        state=found.state,
+        why_silent=found.why_silent,
         agent=agent,
+        in_force=config.generation != 0,
         node=(agent or {}).get("node") or names.node,
         policy_revision=(agent or {}).get("policy_revision") or names.revision,
         endpoints=endpoints,
-        problems=health.problems(agent, endpoints, filling, why_dead),
-        acceleration=health.acceleration(config, agent),
+        problems=health.problems(found, endpoints, filling, config.generation != 0),
+        acceleration=health.acceleration(config, found),
         connections=connections,
         short_cut=sides,
         redirected_bytes=redirected,

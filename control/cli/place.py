@@ -1,6 +1,7 @@
 """Where an agent's things are, alive or dead, and the options that say so."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import click
 
 from control import admin_client
 from control.agent import options, state
+from control.inspect import health
 from control.names import Names
 from loader import maps
 from loader.errors import AgentUnavailable, AttachFailed
 
 PATH = click.Path(path_type=Path, readable=False)  # whether it can be read is said in a better sentence later
+_STARTS = "it compiles its programs, or takes over from the one before"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +47,29 @@ class Place:
         """Ask the running agent; raises AgentUnavailable when there is none."""
         return admin_client.call(str(self.socket), method, params)
 
-    def agent_status(self) -> tuple[dict[str, Any] | None, str]:
-        """Return the agent's own words and "", or None and why there are none."""
+    def agent_status(self) -> health.Agent:
+        """Return the agent's own words, or why there are none."""
         try:
-            return admin_client.call(str(self.socket), "status", timeout=5.0), ""
+            return health.Agent(health.State.ALIVE, admin_client.call(str(self.socket), "status", timeout=5.0))
         except AgentUnavailable as error:
-            return None, str(error)
+            # An agent has the lock from its first step to its last, and listens when it has compiled its programs.
+            if not _is_locked(self.run_dir / "agent.lock"):
+                return health.Agent(health.State.DEAD, None, str(error))
+            if isinstance(error, admin_client.NobodyListens):
+                return health.Agent(health.State.STARTING, None, _STARTS)
+            return health.Agent(health.State.SILENT, None, str(error))
+
+
+def _is_locked(file: Path) -> bool:
+    """Return whether somebody holds a lock on a file; whoever tried and took it would keep an agent from starting."""
+    try:
+        found = file.stat()
+        table = Path("/proc/locks").read_text()
+    except OSError:
+        return False
+    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    lines = (line.split() for line in table.splitlines())
+    return any(wanted in words and "->" not in words for words in lines)  # "->": waits for it
 
 
 def place_options(command: Callable[..., None]) -> Callable[..., None]:

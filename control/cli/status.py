@@ -14,6 +14,12 @@ from control.inspect import health
 from control.terminal import printable
 
 _WIDTH = 14
+_WITHOUT_WORDS = {
+    health.State.STARTING: ("starting", "yellow"),
+    health.State.SILENT: ("DOES NOT ANSWER", "red"),
+    health.State.DEAD: ("DEAD", "red"),
+}
+_LEFT = "what is in the kernel stays in force; edits of policy and flow records wait for an agent"
 
 
 @click.command()
@@ -23,7 +29,7 @@ _WIDTH = 14
 def status(brief: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
     """Show whether the agent is alive, what is in force on this node, and what is wrong.
 
-    Works while the agent is dead, from what it left in the kernel, and exits with 0 then too: policy is in force.
+    Works while the agent is dead or starts, from what is in the kernel, and exits with 0 then too: policy is in force.
     Exit status 1: nothing is pinned here.
     """
     found = gather(Place(pin_dir, run_dir))
@@ -67,12 +73,11 @@ def _print(found: health.Health) -> None:
 
 
 def _print_agent(found: health.Health) -> None:
-    agent = found.agent
+    agent, where = found.agent, f"on node {found.node}" if found.node else "on this node"
     if agent is None:
-        _line("agent", f"DEAD on node {found.node or '?'}: {found.why_dead}", "red")
-        _line(
-            "", "what it left in the kernel stays in force; edits of policy and flow records wait for an agent", "red"
-        )
+        state, colour = _WITHOUT_WORDS[found.state]
+        _line("agent", f"{state} {where}: {found.why_silent}", colour)
+        _line("", _LEFT if found.in_force else "no policy is in force yet", colour)
         return
     up = span(max(0, int((time.time() - agent.get("started", time.time())) * 1e9)))
     began = "adopted what was in force" if agent.get("adopted") else "fresh start"

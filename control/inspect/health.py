@@ -1,6 +1,7 @@
 """The state of one node in one record: what the agent says while it lives, what the maps tell when it is dead."""
 
 import dataclasses
+import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,24 @@ from loader.programs import PROGRAMS, Target
 
 Json = Mapping[str, Any]
 SOCKET_HOOKS = sum(spec.target is Target.CGROUP for spec in PROGRAMS)
+
+
+class State(enum.StrEnum):
+    """Of an agent. A starting one compiles its programs or takes over, and does not answer yet; a dead one is gone."""
+
+    ALIVE = "alive"
+    STARTING = "starting"
+    SILENT = "silent"  # it is there, and does not answer though it should
+    DEAD = "dead"
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """What could be learned of an agent: its own words, or why there are none."""
+
+    state: State
+    words: Json | None = None
+    why_silent: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +54,10 @@ class Health:
     """Everything that `sockmesh status` shows."""
 
     alive: bool
-    why_dead: str
+    state: State
+    why_silent: str  # why there are no words of the agent
     agent: Json | None  # the agent's own words
+    in_force: bool  # an agent has put a configuration in force here, this one or one before
     node: str
     policy_revision: int
     endpoints: tuple[EndpointRow, ...]
@@ -56,8 +77,11 @@ class Health:
         return sum(each.memory_bytes for each in self.maps)
 
 
-def acceleration(config: abi.Config, agent: Json | None) -> Acceleration:
+def acceleration(config: abi.Config, found: Agent) -> Acceleration:
     """Tell whether the short cut is on, or the first of its conditions that is not met."""
+    agent, starts = found.words, found.state is State.STARTING
+    if not config.generation:
+        return Acceleration(False, "the agent is starting" if starts else "no agent has begun its work here yet")
     if not config.acceleration:
         return Acceleration(
             False, "the kill switch is off: no new connection takes the short cut until "
@@ -65,6 +89,8 @@ def acceleration(config: abi.Config, agent: Json | None) -> Acceleration:
         )  # fmt: skip
     if config.self_test:
         return Acceleration(True, "")
+    if starts:
+        return Acceleration(False, "the agent is starting, and has yet to test it on this kernel")
     if agent is None:
         return Acceleration(
             False, "the self-test has not passed on this kernel, or the kernel lacks something: "
@@ -98,12 +124,15 @@ def short_cut_sides(conns: Iterable[abi.Conn]) -> tuple[int, dict[str, int]]:
 
 
 def problems(
-    agent: Json | None, endpoints: Sequence[EndpointRow], fills: Iterable[MapFill], why_dead: str = ""
+    found: Agent, endpoints: Sequence[EndpointRow], fills: Iterable[MapFill], in_force: bool = True
 ) -> tuple[str, ...]:
-    """Return everything that a person should look at, in sentences; `why_dead` is why there is no agent."""
+    """Return everything that a person should look at, in sentences. That an agent is starting is none: it passes."""
+    agent = found.words
     out = [str(problem) for problem in (agent or {}).get("problems", ())]
-    if agent is None:
-        out.append(f"nobody looks whether files and pods are as they should be: {why_dead}")
+    if found.state is State.DEAD and not in_force:
+        out.append(f"no policy is in force, for the agent ended before it had put one in force: {found.why_silent}")
+    elif found.state in (State.DEAD, State.SILENT):
+        out.append(f"nobody looks whether files and pods are as they should be: {found.why_silent}")
     for row in endpoints:
         if not row.in_force and not any(row.name in problem for problem in out):
             out.append(f"endpoint {row.name}: {row.policy}")
@@ -134,8 +163,15 @@ def lost_events(kernel: int, agent: Json | None) -> dict[str, int]:
 def brief(health: Health) -> str:
     """Return one line for a shell prompt or a monitor."""
     refused = sum(not row.in_force for row in health.endpoints)
+    stays = "policy stays in force" if health.in_force else "no policy is in force yet"
+    state = {
+        State.ALIVE: "alive",
+        State.STARTING: f"starting ({stays})",
+        State.SILENT: f"DOES NOT ANSWER ({stays})",
+        State.DEAD: f"DEAD ({stays})",
+    }[health.state]
     parts = [
-        f"node {health.node or '?'}: agent {'alive' if health.alive else 'DEAD (policy stays in force)'}",
+        f"node {health.node or '?'}: agent {state}",
         f"revision {health.policy_revision}",
         counted(len(health.endpoints), "endpoint") + (f" ({refused} not in force)" if refused else ""),
         counted(health.connections, "connection"),

@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -381,7 +382,7 @@ def test_status_of_a_living_agent(living: Site) -> None:
 def test_status_of_a_dead_agent_is_loud_and_succeeds(living: Site) -> None:
     living.mesh.kill()
     found = living.json("status")
-    assert not found["alive"] and "not running any more" in found["why_dead"]
+    assert not found["alive"] and "not running any more" in found["why_silent"]
     assert found["node"] == "cli" and found["policy_revision"] >= 1 and len(found["endpoints"]) == 3
     text = living.cli("status")
     assert "DEAD on node cli" in text and "problems      1\n  - nobody looks " in text
@@ -389,6 +390,41 @@ def test_status_of_a_dead_agent_is_loud_and_succeeds(living: Site) -> None:
         "nobody looks whether files and pods are as they should be"
     ]
     assert "agent DEAD (policy stays in force)" in living.cli("status", "--brief")
+
+
+def test_status_of_an_agent_that_starts_is_not_that_of_a_dead_one(living: Site) -> None:
+    """The next one has the lock, and does not answer before it has compiled."""
+    living.mesh.kill()
+    with (living.mesh.run_dir / "agent.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = living.json("status")
+        assert (found["alive"], found["state"], found["in_force"], found["problems"]) == (False, "starting", True, [])
+        assert living.cli("status", "--brief").startswith("node cli: agent starting (policy stays in force), revision ")
+        assert living.cli("status").startswith("agent         starting on node cli: it compiles its programs, or takes")
+    assert living.json("status")["state"] == "dead"
+
+
+def test_status_of_a_first_start_has_no_word_of_death_and_counts_no_pod_of_the_self_test() -> None:
+    with Node("start") as node:
+        web = node.pod("web")
+        mesh, told = Mesh(node, self_test=True), list[str]()
+        site = Site(node, mesh, web, web, web)
+        starting = threading.Thread(target=mesh.__enter__)
+        starting.start()
+        try:
+            while starting.is_alive():
+                if (answer := site.try_cli("status", "--brief")).returncode == 0:  # else there are no maps yet
+                    told.append(answer.stdout)
+        finally:
+            starting.join()
+            mesh.stop()
+    assert told[0] == (
+        "node ?: agent starting (no policy is in force yet), revision 0, 0 endpoints, 0 connections, short cut OFF\n"
+    )
+    assert told[-1].startswith("node start: agent alive, revision 1, 1 endpoint, 0 connections, short cut ")
+    assert {words for line in told for words in re.findall(r"\d+ endpoints?|\d+ connections?|DEAD|problem", line)} == {
+        "0 endpoints", "1 endpoint", "0 connections",
+    }  # fmt: skip
 
 
 def test_status_reports_what_the_agent_could_not_take(living: Site) -> None:

@@ -1,16 +1,21 @@
 """What `sockmesh status` concludes, what `check` says in one sentence, and how rows are printed."""
 
 import dataclasses
+import fcntl
 import io
 import json
+import socket
+import threading
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click import testing
 
-from control.cli import check, show
+from control.cli import check, show, status
 from control.cli.main import COMMANDS, cli
+from control.cli.place import Place
 from control.inspect import endpoints, health
 from loader import abi, numbers
 from loader.features import Feature
@@ -23,27 +28,35 @@ ROW = endpoints.EndpointRow(
 AGENT: dict[str, Any] = {"problems": [], "acceleration_off": "", "self_test": {}, "flow_log": {"sinks": []}}
 
 
+DEAD, STARTING, SILENT = (
+    health.Agent(state, None, "why") for state in (health.State.DEAD, health.State.STARTING, health.State.SILENT)
+)
+
+
+def alive(**given: Any) -> health.Agent:
+    return health.Agent(health.State.ALIVE, AGENT | given)
+
+
 def config(**given: int) -> abi.Config:
-    return abi.Config.blank(**given)
+    return abi.Config.blank(**({"generation": 1} | given))
 
 
 @pytest.mark.parametrize(
     ("record", "agent", "on", "why"),
     [
-        (config(acceleration=1, self_test=1), None, True, ""),
-        (config(self_test=1), AGENT, False, "the kill switch is off"),
-        (config(acceleration=1), None, False, "the self-test has not passed on this kernel, or the kernel lacks"),
-        (config(acceleration=1), AGENT | {"acceleration_off": "no tracefs"}, False, "no tracefs"),
-        (
-            config(acceleration=1),
-            AGENT | {"self_test": {"echo": "ok", "RST": "hung"}},
-            False,
-            "unsafe for it: RST: hung",
-        ),
-        (config(acceleration=1), AGENT, False, "the self-test has not passed on this kernel; the agent's log"),
+        (config(acceleration=1, self_test=1), DEAD, True, ""),
+        (config(acceleration=1, self_test=1), STARTING, True, ""),
+        (config(self_test=1), alive(), False, "the kill switch is off"),
+        (config(acceleration=1), DEAD, False, "the self-test has not passed on this kernel, or the kernel lacks"),
+        (config(acceleration=1), STARTING, False, "the agent is starting, and has yet to test it on this kernel"),
+        (config(generation=0), STARTING, False, "the agent is starting"),
+        (config(generation=0), DEAD, False, "no agent has begun its work here yet"),
+        (config(acceleration=1), alive(acceleration_off="no tracefs"), False, "no tracefs"),
+        (config(acceleration=1), alive(self_test={"echo": "ok", "RST": "hung"}), False, "unsafe for it: RST: hung"),
+        (config(acceleration=1), alive(), False, "the self-test has not passed on this kernel; the agent's log"),
     ],
 )
-def test_why_the_short_cut_is_off(record: abi.Config, agent: dict[str, Any] | None, on: bool, why: str) -> None:
+def test_why_the_short_cut_is_off(record: abi.Config, agent: health.Agent, on: bool, why: str) -> None:
     found = health.acceleration(record, agent)
     assert found.on is on
     assert why in found.why and bool(found.why) is not on
@@ -61,14 +74,12 @@ def test_open_ends_are_counted_by_the_reason_that_bars_them() -> None:
 
 
 def test_nothing_is_wrong_with_a_healthy_node() -> None:
-    assert health.problems(AGENT, [ROW], [health.MapFill("policy", 10, 100, 0)]) == ()
+    assert health.problems(alive(), [ROW], [health.MapFill("policy", 10, 100, 0)]) == ()
 
 
 def test_what_is_wrong_is_said_once_and_in_sentences() -> None:
-    agent = AGENT | {
-        "problems": ["web.yaml: spec: unknown"],
-        "flow_log": {"sinks": [{"name": "/f", "error": "disk full", "lost": 3}]},
-    }
+    sinks = {"sinks": [{"name": "/f", "error": "disk full", "lost": 3}]}
+    agent = alive(problems=["web.yaml: spec: unknown"], flow_log=sinks)
     broken = dataclasses.replace(ROW, name="shop/db", policy="everything is refused: not enrolled yet")
     half = dataclasses.replace(ROW, hooks=("sockops",))
     assert health.problems(agent, [broken, half], [health.MapFill("policy", 90, 100, 0)]) == (
@@ -79,21 +90,51 @@ def test_what_is_wrong_is_said_once_and_in_sentences() -> None:
         "map policy is nearly full: 90 of 100 entries",
         "flow log /f: disk full",
     )
-    assert health.lost_events(5, agent | {}) == {"kernel": 5, "sinks": 3, "observers": 0}
-    assert health.problems(AGENT | {"problems": ["Workload shop/db: gone"]}, [broken], []) == (
-        "Workload shop/db: gone",
-    )
+    assert health.lost_events(5, agent.words) == {"kernel": 5, "sinks": 3, "observers": 0}
+    assert health.problems(alive(problems=["Workload shop/db: gone"]), [broken], []) == ("Workload shop/db: gone",)
 
 
 def test_a_dead_agent_is_a_problem_for_nobody_looks_any_more() -> None:
-    assert health.problems(None, [ROW], [], "no agent is running") == (
-        "nobody looks whether files and pods are as they should be: no agent is running",
+    for agent in (DEAD, SILENT):
+        assert health.problems(agent, [ROW], []) == ("nobody looks whether files and pods are as they should be: why",)
+    assert health.problems(DEAD, [ROW], [], in_force=False) == (
+        "no policy is in force, for the agent ended before it had put one in force: why",
     )
+
+
+def test_that_an_agent_starts_is_no_problem() -> None:
+    assert health.problems(STARTING, [], [], in_force=False) == health.problems(STARTING, [ROW], []) == ()
+
+
+@pytest.mark.parametrize(
+    ("locked", "answer", "wanted"),
+    [
+        (False, None, "dead"),
+        (True, None, "starting"),
+        (True, b"no json\n", "silent"),
+        (True, b'{"node": "n1"}\n', "alive"),
+    ],
+)
+def test_the_lock_tells_an_agent_that_starts_from_a_dead_one(
+    tmp_path: Path, locked: bool, answer: bytes | None, wanted: str
+) -> None:
+    place = Place(tmp_path, tmp_path)
+    with (tmp_path / "agent.lock").open("w") as lock, socket.socket(socket.AF_UNIX) as listener:
+        if locked:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        listener.bind(str(place.socket))  # nobody listens there yet, as at one that a dead agent left
+        if answer is not None:
+            listener.listen()
+            threading.Thread(target=lambda: listener.accept()[0].sendall(answer), daemon=True).start()
+        found = place.agent_status()
+    assert (found.state, found.words) == (wanted, {"node": "n1"} if wanted == "alive" else None)
+    assert bool(found.why_silent) == (wanted != "alive") and ("running" in found.why_silent) == (wanted == "dead")
 
 
 def state(**given: Any) -> health.Health:
     healthy: dict[str, Any] = {
-        "alive": True, "why_dead": "", "agent": AGENT, "node": "n1", "policy_revision": 3, "endpoints": (ROW,),
+        "alive": True, "state": health.State.ALIVE, "why_silent": "", "agent": AGENT, "in_force": True,
+        "node": "n1", "policy_revision": 3, "endpoints": (ROW,),
         "problems": (), "acceleration": health.Acceleration(True, ""), "connections": 2, "short_cut": {},
         "redirected_bytes": 0, "refused_calls": 0, "dropped_packets": 0, "lost_events": {}, "maps": (),
     }  # fmt: skip
@@ -104,12 +145,32 @@ def test_one_line_says_loudly_what_is_wrong() -> None:
     assert health.brief(state()) == "node n1: agent alive, revision 3, 1 endpoint, 2 connections, short cut on"
     off = health.Acceleration(False, "x")
     closed = dataclasses.replace(ROW, policy="not in force")
-    dead = state(alive=False, acceleration=off, problems=("a",), lost_events={"kernel": 1}, endpoints=(closed,),
-                 connections=1)  # fmt: skip
+    dead = state(alive=False, state=health.State.DEAD, acceleration=off, problems=("a",), lost_events={"kernel": 1},
+                 endpoints=(closed,), connections=1)  # fmt: skip
     assert health.brief(dead) == (
         "node n1: agent DEAD (policy stays in force), revision 3, 1 endpoint (1 not in force), 1 connection, "
         "short cut OFF, 1 problem, 1 EVENT LOST"
     )
+    fresh = state(alive=False, state=health.State.STARTING, in_force=False, node="", policy_revision=0, endpoints=(),
+                  connections=0, acceleration=off)  # fmt: skip
+    assert health.brief(fresh) == (
+        "node ?: agent starting (no policy is in force yet), revision 0, 0 endpoints, 0 connections, short cut OFF"
+    )
+    assert "agent starting (policy stays in force)" in health.brief(dataclasses.replace(fresh, in_force=True))
+    assert "agent DOES NOT ANSWER (policy stays" in health.brief(state(alive=False, state=health.State.SILENT))
+
+
+def test_a_start_is_told_without_a_word_of_death() -> None:
+    off = health.Acceleration(False, "the agent is starting")
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status._print(state(alive=False, agent=None, state=health.State.STARTING, why_silent="it compiles",
+                            in_force=False, node="", endpoints=(), acceleration=off))  # fmt: skip
+    lines = out.getvalue().splitlines()
+    assert lines[:2] == [
+        "agent         starting on this node: it compiles", "              no policy is in force yet",
+    ]  # fmt: skip
+    assert "short cut     OFF: the agent is starting" in lines and "problems      none" in lines
 
 
 def feature(name: str, ok: bool | None, needed_for: Any = "policy") -> Feature:
