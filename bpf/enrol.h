@@ -154,7 +154,7 @@ static __always_inline int at_rest(const struct end *e) {
 
 /* Withdraw a marked end: a send that starts now sees the mark. */
 static __always_inline void withdraw_when_idle(struct end *e, const struct end *peer) {
-  if (e->enrolled == 1 && at_rest(peer) && !psock_has_data(e->sock))
+  if (e->enrolled == 1 && !freed(e) && at_rest(peer) && !psock_has_data(e->sock))
     withdraw(e);
 }
 
@@ -173,6 +173,23 @@ static __always_inline int gone(const struct end *e) {
 
 #define HOLD_LIMIT_NS 30000000000ull
 #define SHORT_HOLD_NS 1000000000ull
+#define USUAL_RETRIES 15 /* net.ipv4.tcp_retries2 */
+
+/* How long a packet of this end may be held: its own kernel must not give it up for that. Where a program
+ * (TCP_USER_TIMEOUT) or a pod (tcp_retries2) wants to know sooner than usual whether its peer is there, a quarter of that,
+ * or half a second for each time that a packet is sent again: TCP takes several times as long to give up. */
+static __always_inline u64 patience(const struct end *sender) {
+  u64 limit = HOLD_LIMIT_NS, net = peek64(sender->sock, OFF_SKC_NET);
+  u32 timeout_ms = peek32(sender->sock, OFF_ICSK_USER_TIMEOUT);
+  u8 retries = net ? peek8(net, OFF_NET_TCP_RETRIES2) : USUAL_RETRIES;
+  if (gone(sender))
+    return SHORT_HOLD_NS;
+  if (retries < USUAL_RETRIES)
+    limit = retries * 500000000ull;
+  if (timeout_ms && timeout_ms * 250000ull < limit)
+    limit = timeout_ms * 250000ull;
+  return limit;
+}
 
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
@@ -181,7 +198,7 @@ static __always_inline int gone(const struct end *e) {
  * or a second when its peer has no more to say, gets TCP's own ways: nobody must be taken for dead, nor wait for long. */
 static __always_inline int held(struct end *e, const struct end *sender, const struct packet *p) {
   u64 sk = e->sock;
-  if (!e->enrolled)
+  if (!e->enrolled || e->closed || freed(e))
     return 0;
   if (p->tcp_flags & TCP_RST) { /* what its program does next, TCP should answer */
     withdraw_when_idle(e, sender);
@@ -189,7 +206,7 @@ static __always_inline int held(struct end *e, const struct end *sender, const s
   }
   if (!p->payload && !(p->tcp_flags & TCP_FIN))
     return 0;
-  u64 since = e->held, limit = p->payload && !gone(sender) ? HOLD_LIMIT_NS : SHORT_HOLD_NS;
+  u64 since = e->held, limit = p->payload ? patience(sender) : SHORT_HOLD_NS;
   if (!psock_has_data(sk)) {
     int needs = p->payload && (e->asks | e->marked || !peek64(sk, OFF_TP_RECEIVED));
     /* What it has already is no news to it, and to its peer no sign that a redirect waits for these bytes. */

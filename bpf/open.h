@@ -19,6 +19,18 @@ static __always_inline struct conn *conn_of(struct scratch *w, u8 direction) {
   return conns.lookup(&k);
 }
 
+/* Whether this pod's policy lets the open connection of an inner packet pass. The packets of one do not touch its
+ * conntrack entry, which may be gone. */
+static __always_inline int let_through(const struct packet *in, u32 id, u32 generation) {
+  struct conn_key k ALIGNED = {};
+  conn_side(&k, in->saddr, in->daddr, in->sport, in->dport);
+  const struct conn *c = conns.lookup(&k);
+  if (!c || c->denied)
+    return 0;
+  const struct end *own = END_OF(c, c->end[1].endpoint == id);
+  return own->endpoint == id && own->judged == generation;
+}
+
 #define PASS_ON 1
 #define HOLD 2
 #define DELIVER 3

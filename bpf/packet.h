@@ -36,14 +36,15 @@ struct packet {
   u32 seq;     /* TCP's sequence number of the first of them, or of SYN */
 } ALIGNED;
 
-/* Echo is a conversation: give request and reply tuples that are each other's reverse, the identifier on one side. */
+/* Echo is a conversation: give request and reply tuples that are each other's reverse, the identifier on one side. What
+ * else there is has none: with an identifier of the sender's choice it could pass for the answer to an echo. */
 static __always_inline void icmp_tuple(struct packet *p, u16 ident) {
   u8 request = p->proto == IPPROTO_ICMP ? 8 : 128, reply = p->proto == IPPROTO_ICMP ? 0 : 129;
   if (p->icmp_type == reply) {
     p->sport = request;
     p->dport = ident;
   } else {
-    p->sport = ident;
+    p->sport = p->icmp_type == request ? ident : 0;
     p->dport = p->icmp_type;
   }
 }

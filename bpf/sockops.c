@@ -43,6 +43,31 @@ static __always_inline void adopt(struct end *e, struct ct_entry *known) {
   }
 }
 
+/* Take a connection's record out of the map and tell of its end. Both ends, or the agent, may be at it at once: whoever
+ * takes it out tells. */
+static __always_inline void end_record(const struct conn *c, struct conn_key *k) {
+  int began = initiator(c);
+  const struct end *from = END_OF(c, began), *to = END_OF(c, !began);
+  u32 who = from->endpoint;
+  struct flow_event *e = event_new(EVENT_TYPE_CLOSE, HOOK_SOCKOPS);
+  if (e) {
+    event_conn(e, c, k);
+    /* What arrived is what counts, so each direction is taken from its receiver where that is ours. */
+    e->tx_redirected = from->redirect_bytes;
+    e->rx_redirected = to->redirect_bytes;
+    e->tx_bytes = (to->cookie ? to->tcp_received : from->tcp_sent) + e->tx_redirected;
+    e->rx_bytes = (from->cookie ? from->tcp_received : to->tcp_sent) + e->rx_redirected;
+    e->duration = bpf_ktime_get_ns() - c->opened;
+  }
+  int taken = !conns.delete(k);
+  if (taken)
+    count(METRIC_CONNECTIONS_CLOSED, who);
+  if (taken && e)
+    events.ringbuf_submit(e, EVENT_QUIET);
+  else if (e)
+    bpf_ringbuf_discard(e, EVENT_QUIET);
+}
+
 static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int active) {
   struct conn_key k ALIGNED;
   if (!is_ours(s, t))
@@ -68,6 +93,7 @@ static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int a
         prepare(s, sk);
       return 0;
     }
+    end_record(c, &k); /* of an earlier connection, whose other end nobody heard of */
   }
   struct conn fresh = {.opened = bpf_ktime_get_ns()};
   int began = active ? side : !side;
@@ -76,8 +102,11 @@ static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int a
   u16 sport = active ? t->local_port : t->remote_port, dport = active ? t->remote_port : t->local_port;
   u32 flags = look_up_end(from, src);
   flags &= look_up_end(to, dst);
+  struct ct_entry *in = ct_find(src, dst, sport, dport, to->endpoint, DIRECTION_INGRESS);
+  if (!active && in && in->flags & CT_FLAG_TRACKED)
+    return 0; /* its other end opened and ended it before this one heard that it is open: it is on record */
+  adopt(to, in);
   adopt(from, ct_find(src, dst, sport, dport, from->endpoint, DIRECTION_EGRESS));
-  adopt(to, ct_find(src, dst, sport, dport, to->endpoint, DIRECTION_INGRESS));
   if (began)
     fresh.flags |= CONN_FLAG_INITIATOR_1;
   u8 why = why_not(cfg, from, to, flags);
@@ -132,28 +161,16 @@ static __always_inline int closed(struct bpf_sock_ops *s, struct tuple *t) {
   mine->tcp_sent = peek64(mine->sock, OFF_TP_BYTES_SENT) - peek64(mine->sock, OFF_TP_BYTES_RETRANS);
   mine->tcp_received = s->bytes_received - (peek64(mine->sock, OFF_SK_FLAGS) >> SOCK_DONE_BIT & 1);
   mine->closed = 1;
-  /* When both ends close at the same instant each may miss the other's byte; the agent's sweep then finds the record. */
+  __sync_fetch_and_add(&mine->tcp_msgs, 0); /* a fence: of two ends that close at once, one at least sees the other's */
   if (peer->cookie && !peer->closed)
     return 0;
   int began = initiator(c);
-  struct end *from = END_OF(c, began), *to = END_OF(c, !began);
-  struct flow_event *e = event_new(EVENT_TYPE_CLOSE, HOOK_SOCKOPS);
-  if (e) {
-    event_conn(e, c, &k);
-    /* What arrived is what counts, so each direction is taken from its receiver where that is ours. */
-    e->tx_redirected = from->redirect_bytes;
-    e->rx_redirected = to->redirect_bytes;
-    e->tx_bytes = (to->cookie ? to->tcp_received : from->tcp_sent) + e->tx_redirected;
-    e->rx_bytes = (from->cookie ? from->tcp_received : to->tcp_sent) + e->rx_redirected;
-    e->duration = bpf_ktime_get_ns() - c->opened;
-    events.ringbuf_submit(e, EVENT_QUIET);
-  }
-  count(METRIC_CONNECTIONS_CLOSED, from->endpoint);
+  u32 from = END_OF(c, began)->endpoint, to = END_OF(c, !began)->endpoint;
   const u8 *src = began ? k.addr1 : k.addr0, *dst = began ? k.addr0 : k.addr1;
   u16 sport = began ? k.port1 : k.port0, dport = began ? k.port0 : k.port1;
-  ct_closing(ct_find(src, dst, sport, dport, from->endpoint, DIRECTION_EGRESS));
-  ct_closing(ct_find(src, dst, sport, dport, to->endpoint, DIRECTION_INGRESS));
-  conns.delete(&k);
+  end_record(c, &k);
+  ct_closing(ct_find(src, dst, sport, dport, from, DIRECTION_EGRESS));
+  ct_closing(ct_find(src, dst, sport, dport, to, DIRECTION_INGRESS));
   return 0;
 }
 

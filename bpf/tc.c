@@ -54,7 +54,7 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct packet 
     if (e && e->generation == generation)
       return 1;
   }
-  return 0;
+  return in->proto == IPPROTO_TCP && let_through(in, id, generation);
 }
 
 static __always_inline int judge(struct __sk_buff *skb, u8 direction) {

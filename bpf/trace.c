@@ -15,12 +15,17 @@ struct sys_enter {
   u64 args[6];
 };
 
-static __always_inline u64 fd_to_sock(u64 fd) {
+/* The kernel takes descriptors, commands, levels and flags for 32 bits, whatever the upper half of the register holds. */
+static __always_inline u32 word(const struct sys_enter *s, int argument) {
+  return s->args[argument];
+}
+
+static __always_inline u64 fd_to_sock(u32 fd) {
   u64 files = peek64(bpf_get_current_task(), OFF_TASK_FILES);
   u64 fdt = files ? peek64(files, OFF_FILES_FDT) : 0;
   if (!fdt || fd >= peek32(fdt, OFF_FDT_MAX))
     return 0;
-  u64 file = peek64(peek64(fdt, OFF_FDT_FD) + 8 * fd, 0);
+  u64 file = peek64(peek64(fdt, OFF_FDT_FD) + 8ull * fd, 0);
   u64 sock = file ? peek64(file, OFF_FILE_PRIVATE) : 0;
   /* Not every file is a socket: a socket's own `file` points back. */
   return sock && peek64(sock, OFF_SOCKET_FILE) == file ? peek64(sock, OFF_SOCKET_SK) : 0;
@@ -88,7 +93,7 @@ static __always_inline void stuck(struct conn *c, const struct conn_key *at, int
 }
 
 /* `target` 0: bar redirecting to the caller's socket (it reads so); 1: to its peer (it sends so). */
-static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
+static __always_inline int mark(u32 fd, u8 reason, int target, int reads) {
   struct conn_key k ALIGNED = {};
   int side = 0;
   u64 sk = fd_to_sock(fd);
@@ -114,18 +119,23 @@ static __always_inline int mark(u64 fd, u8 reason, int target, int reads) {
 #define MSG_OOB_FLAG 1
 
 int enter_splice(struct sys_enter *s) {
-  return mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1);
+  return mark(word(s, 0), ACCEL_REASON_SPLICE, 0, 1);
+}
+
+/* Into a pipe it is a splice (kernel 5.12). */
+int enter_sendfile64(struct sys_enter *s) {
+  return mark(word(s, 1), ACCEL_REASON_SPLICE, 0, 1);
 }
 
 /* MSG_TRUNC on a TCP socket throws bytes away unread (tcp(7)); the psock's reader does not know it. */
 #define MSG_TRUNC_FLAG 0x20
 
 int enter_recvfrom(struct sys_enter *s) {
-  return s->args[3] & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 1) : 0;
+  return word(s, 3) & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(word(s, 0), ACCEL_REASON_OPTIONS, 0, 1) : 0;
 }
 
 int enter_recvmsg(struct sys_enter *s) {
-  return s->args[2] & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 1) : 0;
+  return word(s, 2) & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(word(s, 0), ACCEL_REASON_OPTIONS, 0, 1) : 0;
 }
 
 /* What a ring is asked to do passes no system call that is watched here, and splice is among it: the program's sockets
@@ -144,46 +154,46 @@ int exec(void *unused) {
 }
 
 int enter_recvmmsg(struct sys_enter *s) {
-  return s->args[3] & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 1) : 0;
+  return word(s, 3) & (MSG_TRUNC_FLAG | MSG_OOB_FLAG) ? mark(word(s, 0), ACCEL_REASON_OPTIONS, 0, 1) : 0;
 }
 
 int enter_sendto(struct sys_enter *s) {
-  return s->args[3] & MSG_OOB_FLAG ? mark(s->args[0], ACCEL_REASON_URGENT, 1, 0) : 0;
+  return word(s, 3) & MSG_OOB_FLAG ? mark(word(s, 0), ACCEL_REASON_URGENT, 1, 0) : 0;
 }
 
 int enter_sendmsg(struct sys_enter *s) {
-  return s->args[2] & MSG_OOB_FLAG ? mark(s->args[0], ACCEL_REASON_URGENT, 1, 0) : 0;
+  return word(s, 2) & MSG_OOB_FLAG ? mark(word(s, 0), ACCEL_REASON_URGENT, 1, 0) : 0;
 }
 
 int enter_sendmmsg(struct sys_enter *s) {
-  return s->args[3] & MSG_OOB_FLAG ? mark(s->args[0], ACCEL_REASON_URGENT, 1, 0) : 0;
+  return word(s, 3) & MSG_OOB_FLAG ? mark(word(s, 0), ACCEL_REASON_URGENT, 1, 0) : 0;
 }
 
 /* TCP_ZEROCOPY_RECEIVE (35) maps pages of the TCP queue only. */
 int enter_getsockopt(struct sys_enter *s) {
-  return s->args[1] == IPPROTO_TCP && s->args[2] == 35 ? mark(s->args[0], ACCEL_REASON_SPLICE, 0, 1) : 0;
+  return word(s, 1) == IPPROTO_TCP && word(s, 2) == 35 ? mark(word(s, 0), ACCEL_REASON_SPLICE, 0, 1) : 0;
 }
 
 int enter_setsockopt(struct sys_enter *s) {
-  u64 level = s->args[1], name = s->args[2];
+  u32 level = word(s, 1), name = word(s, 2);
   if (level == 1 && name == 18 /* SO_RCVLOWAT */)
-    return mark(s->args[0], ACCEL_REASON_LOW_WATER, 0, 0);
+    return mark(word(s, 0), ACCEL_REASON_LOW_WATER, 0, 0);
   if (level == 1 && name == 42 /* SO_PEEK_OFF */)
-    return mark(s->args[0], ACCEL_REASON_PEEK_OFF, 0, 0);
+    return mark(word(s, 0), ACCEL_REASON_PEEK_OFF, 0, 0);
   /* SO_ZEROCOPY, SO_TIMESTAMP*, SO_TIMESTAMPNS*, SO_TIMESTAMPING*, TCP_INQ */
   if ((level == 1 && (name == 60 || name == 29 || name == 35 || name == 37 || (name >= 63 && name <= 65))) ||
       (level == IPPROTO_TCP && name == 36))
-    return mark(s->args[0], ACCEL_REASON_OPTIONS, 0, 0);
+    return mark(word(s, 0), ACCEL_REASON_OPTIONS, 0, 0);
   if (level == IPPROTO_TCP && name == 31 /* TCP_ULP */) {
-    mark(s->args[0], ACCEL_REASON_ULP, 0, 0);
-    return mark(s->args[0], ACCEL_REASON_ULP, 1, 0);
+    mark(word(s, 0), ACCEL_REASON_ULP, 0, 0);
+    return mark(word(s, 0), ACCEL_REASON_ULP, 1, 0);
   }
   return 0;
 }
 
 /* A socket put back into blocking mode. Its program set it non-blocking before, or it would not be enrolled. */
 int enter_fcntl(struct sys_enter *s) {
-  return s->args[1] == 4 /* F_SETFL */ && !(s->args[2] & 04000) ? mark(s->args[0], ACCEL_REASON_BLOCKING, 0, 0) : 0;
+  return word(s, 1) == 4 /* F_SETFL */ && !(word(s, 2) & 04000) ? mark(word(s, 0), ACCEL_REASON_BLOCKING, 0, 0) : 0;
 }
 
 /* Whether TCP's own queue has bytes to read; a FIN counts as one more in the sequence numbers. */
@@ -202,7 +212,7 @@ BPF_ARRAY(asked, u64, ASKED_SLOTS);
 /* A socket in the sockhash answers FIONREAD with one of its two queues. On a kernel where that is the redirected bytes,
  * the packet hook sees to it that no byte of TCP waits in the socket of a program that asks (bpf/enrol.h), from the
  * first question on. Where it is TCP's bytes (kernels before 2026), such a program stays off the short cut. */
-static __always_inline int asks(u64 fd) {
+static __always_inline int asks(u32 fd) {
   u64 sk = fd_to_sock(fd), cookie = sk ? peek64(sk, OFF_SKC_COOKIE) : 0;
   if (!cookie)
     return 0; /* no socket, or none that sock_ops has met */
@@ -229,10 +239,10 @@ static __always_inline int asks(u64 fd) {
 
 int enter_ioctl(struct sys_enter *s) {
   u32 on = 1;
-  if (s->args[1] == FIONREAD)
-    return asks(s->args[0]);
-  if (s->args[1] != FIONBIO)
+  if (word(s, 1) == FIONREAD)
+    return asks(word(s, 0));
+  if (word(s, 1) != FIONBIO)
     return 0;
   bpf_probe_read_user(&on, sizeof(on), (void *)s->args[2]);
-  return on ? 0 : mark(s->args[0], ACCEL_REASON_BLOCKING, 0, 0);
+  return on ? 0 : mark(word(s, 0), ACCEL_REASON_BLOCKING, 0, 0);
 }

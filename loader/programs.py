@@ -65,9 +65,10 @@ def _trace(name: str) -> ProgramSpec:
     )  # fmt: skip
 
 
-# Rare calls, but for recvfrom and recvmsg, where the price is one test of the flags.
+# Rare calls, but for recvfrom and recvmsg, where the price is one test of the flags, and sendfile, where it is to see that
+# the source is a file.
 _TRACED = (
-    "splice", "recvfrom", "recvmsg", "sendto", "sendmsg", "getsockopt", "setsockopt", "fcntl", "ioctl",
+    "splice", "sendfile64", "recvfrom", "recvmsg", "sendto", "sendmsg", "getsockopt", "setsockopt", "fcntl", "ioctl",
     "sendmmsg", "recvmmsg", "io_uring_setup",
 )  # fmt: skip
 
@@ -119,6 +120,7 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_SK_SOCKET": (("sock", "sk_socket"),),
     "OFF_SK_USER_DATA": (("sock", "sk_user_data"),),
     "OFF_ICSK_ULP": (("inet_connection_sock", "icsk_ulp_ops"),),
+    "OFF_ICSK_USER_TIMEOUT": (("inet_connection_sock", "icsk_user_timeout"),),
     "OFF_TP_COPIED": (("tcp_sock", "copied_seq"),),
     "OFF_TP_RCVNXT": (("tcp_sock", "rcv_nxt"),),
     "OFF_TP_WSEQ": (("tcp_sock", "write_seq"),),
@@ -139,6 +141,8 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_TASK_NSPROXY": (("task_struct", "nsproxy"),),
     "OFF_NSPROXY_NET": (("nsproxy", "net_ns"),),
     "OFF_NET_COOKIE": (("net", "net_cookie"),),
+    "OFF_NET_TCP_RETRIES2": (("net", "ipv4.sysctl_tcp_retries2"),),
+    "OFF_SKC_NET": (("sock_common", "skc_net"),),
     "OFF_FILES_FDT": (("files_struct", "fdt"),),
     "OFF_FDT_FD": (("fdtable", "fd"),),
     "OFF_FDT_MAX": (("fdtable", "max_fds"),),
