@@ -239,6 +239,14 @@ class FileState:
 
 
 @dataclasses.dataclass(frozen=True)
+class Refused:
+    """A content of a file that is wrong, and why: it need not be read again."""
+
+    digest: str
+    problems: tuple[Problem, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Snapshot:
     """All that is declared at one moment, each group sorted by name."""
 
@@ -247,6 +255,7 @@ class Snapshot:
     services: tuple[Service, ...] = ()
     policies: tuple[Policy, ...] = ()
     files: Mapping[str, FileState] = dataclasses.field(default_factory=dict)
+    refused: Mapping[str, Refused] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

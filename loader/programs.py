@@ -65,8 +65,8 @@ def _trace(name: str) -> ProgramSpec:
     )  # fmt: skip
 
 
-# Rare calls, but for recvfrom and recvmsg, where the price is one test of the flags, and sendfile, where it is to see that
-# the source is a file.
+# Rare calls, but for recvfrom and recvmsg, where the price is one test of the flags, and for sendfile, where it is one
+# look at its source, a file.
 _TRACED = (
     "splice", "sendfile64", "recvfrom", "recvmsg", "sendto", "sendmsg", "getsockopt", "setsockopt", "fcntl", "ioctl",
     "sendmmsg", "recvmmsg", "io_uring_setup",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from control import model
 from control.agent import state
-from control.source import directory
+from control.source import content, directory
 
 LOG = logging.getLogger("sockmesh.agent")
 NAME = "last-good"
@@ -50,12 +50,12 @@ class LastGood:
         if given.good and self._kept.get(file) == given.digest:
             return
         try:
-            content = directory.bytes_of(config_dir / file)
-        except directory.Unreadable:
-            content = _NO_DOCUMENT
-        digest = hashlib.sha256(content).hexdigest()
+            raw = content.bytes_of(config_dir / file)
+        except content.Unreadable:
+            raw = _NO_DOCUMENT
+        digest = hashlib.sha256(raw).hexdigest()
         if given.good and digest != given.digest:
             return  # edited just now: the next look takes it, or keeps what was before
         if self._kept.get(file) != digest:
-            state.write(self._store / file, content)
+            state.write(self._store / file, raw)
             self._kept[file] = digest

@@ -53,7 +53,7 @@ class Ledger:
             slots = trial.without_ours(read)
             self.flows.write(self._recorder.lines(slots))
             if abi.EventType.STUCK in slots[_TYPE :: events.SLOT]:
-                LOG.warning("a program read with a call that cannot see redirected bytes; its connection is reset")
+                LOG.warning("a program made a call that does not see all bytes that wait; its connection is reset")
                 self.reset_stuck()
             self.flows.flush()
             self._events.done()  # Not before the lines are written.

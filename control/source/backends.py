@@ -7,7 +7,7 @@ from control.policy import field
 from control.source import portnames
 
 
-def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
+def nobody_meant(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each name that means nobody: of a Service, whose calls are refused, or in a policy."""
     for service in snapshot.services:
         if service.cluster_ips:

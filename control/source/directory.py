@@ -8,15 +8,13 @@ not do all that it says is told of, too.
 import dataclasses
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import backends, document, objects
+from control.source import backends, content, document, objects
 
-MAX_FILE = 4 << 20
 MAX_FILES = 10_000
 ENDINGS = (".yaml", ".yml", ".json")
 EMPTY = model.Snapshot()
@@ -44,14 +42,6 @@ class _Candidate:
     changed: bool
 
 
-class Unreadable(Exception):
-    """A file cannot be read: why."""
-
-
-class _NoFile(Unreadable):
-    """It has a file's name, and nothing that could be read."""
-
-
 def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> model.LoadResult:
     """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
 
@@ -67,16 +57,18 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     if len(files) > MAX_FILES:
         problem = model.Problem(str(directory), "", f"has {len(files)} files (at most {MAX_FILES})")
         return model.LoadResult(before, (problem,))
-    candidates = []
+    candidates: list[_Candidate] = []
+    refused: dict[str, model.Refused] = {}
     for file in files:
-        report = field.Report(_printable(file))
-        candidate, effect = _read(Path(directory) / file, file, previous, report)
+        candidate, wrong = _read(Path(directory) / file, file, previous)
         candidates += [candidate] if candidate else []
-        problems += (dataclasses.replace(problem, effect=effect) for problem in report.problems)
+        if wrong:
+            refused[file] = wrong
+            problems += wrong.problems
     states, conflicts = _without_conflicts(candidates, previous)
-    snapshot = _snapshot(states)
+    snapshot = dataclasses.replace(_snapshot(states), refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
-    return model.LoadResult(snapshot, (*problems, *conflicts, *advice, *backends.unnamed_ports(snapshot)))
+    return model.LoadResult(snapshot, (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot)))
 
 
 def _printable(file: str) -> str:
@@ -84,25 +76,27 @@ def _printable(file: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in file.encode(errors="replace").decode())
 
 
-def _read(
-    path: Path, file: str, previous: model.Snapshot | None, report: field.Report
-) -> tuple[_Candidate | None, str]:
-    """Return what a file gives, and where it is broken what it does meanwhile; report collects what is wrong."""
+def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Candidate | None, model.Refused | None]:
+    """Return what a file gives, and what is wrong with it, if anything is."""
     old = previous.files.get(file) if previous else None
+    before = previous.refused.get(file) if previous else None
+    report = field.Report(_printable(file))
     parsed: list[objects.Parsed] = []
-    is_known = False
+    is_known, digest = False, ""
     try:
-        content = bytes_of(path)
-        text = content.decode("utf-8-sig")
-    except Unreadable as error:
+        raw = content.bytes_of(path)
+        digest = hashlib.sha256(raw).hexdigest()
+        if old is not None and old.good and old.digest == digest:
+            return _Candidate(file, old, changed=False), None
+        if before is not None and before.digest == digest:
+            return _Candidate(file, old, changed=False) if old else None, before
+        text = raw.decode("utf-8-sig")
+    except content.Unreadable as error:
         report.add("", str(error))
-        is_known = isinstance(error, _NoFile)
+        is_known = isinstance(error, content.NoFile)
     except UnicodeDecodeError as error:
         report.add("", f"not UTF-8 at byte {error.start}")
     else:
-        digest = hashlib.sha256(content).hexdigest()
-        if old is not None and old.good and old.digest == digest:
-            return _Candidate(file, old, changed=False), ""
         nodes, failure = document.parse(text, is_json=file.endswith(".json"))
         parsed = objects.read_documents(nodes, report)
         if failure is not None:
@@ -110,37 +104,28 @@ def _read(
         _no_duplicates(parsed, report)
         if not report.count:
             given = tuple(p.obj for p in parsed if p.obj is not None)
-            return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True), ""
+            return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True), None
         is_known = failure is None and all(p.is_known for p in parsed)
+    candidate, effect = _meanwhile(file, old, previous is None, parsed if is_known else None)
+    return candidate, model.Refused(digest, tuple(dataclasses.replace(p, effect=effect) for p in report.problems))
+
+
+def _meanwhile(
+    file: str, old: model.FileState | None, is_first: bool, parsed: list[objects.Parsed] | None
+) -> tuple[_Candidate | None, str]:
+    """Return what a broken file gives until it is mended, and that in words. `parsed` None: it could be anything."""
     if old is not None and old.good:
-        # Without its digest it is read again next time, and its problems are reported again.
+        # Without its digest it is read again when it changes back.
         return _Candidate(file, dataclasses.replace(old, digest=""), changed=False), STAYS
-    if old is None and previous is not None:
+    if old is None and not is_first:
         return None, NOTHING
-    denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(report.file),)
-    effect = (CLOSES if denies else NOTHING) if is_known else CLOSES_ALL
+    if parsed is None:
+        denies: tuple[model.Object, ...] = (parse.deny_everything(_printable(file)),)
+        effect = CLOSES_ALL
+    else:
+        denies = _distinct(p.stand_in for p in parsed)
+        effect = CLOSES if denies else NOTHING
     return _Candidate(file, model.FileState("", denies, good=False), changed=True), effect
-
-
-def bytes_of(path: Path) -> bytes:
-    """Return what a file holds, never waiting for anybody; raises Unreadable."""
-    try:
-        # O_NONBLOCK: a FIFO that somebody named x.yaml must not stop the agent.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror}") from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _NoFile("is not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_FILE + 1) or b""  # None: a file of /proc that has nothing to say
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-    if len(content) > MAX_FILE:
-        raise Unreadable(f"is larger than {MAX_FILE} bytes")
-    return content
 
 
 def _claims(obj: model.Object) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from pyroute2 import IPRoute
 
 from control import compile as compiler
 from control import evaluate, identity
+from control.agent import lastgood
 from tests.conformance import case
 from tests.hosts import Mesh, Node, Pod
 from tests.hosts.node import BRIDGE, IFA_F_NODAD
@@ -102,8 +104,6 @@ def town() -> Iterator[Town]:
 
 def apply_case(town: Town, one: case.Case, raw: dict[str, Any]) -> dict[str, Puppet]:
     """Put a case in force; return who plays each of its addresses."""
-    if one.expected_problems:
-        withdraw(town, "case")  # with its last good version it would not be the same case
     documents = base_documents(raw["base"])
     players: dict[str, Puppet] = {}
     for number, document in enumerate(d for d in documents if d["kind"] == "Workload"):
@@ -114,9 +114,14 @@ def apply_case(town: Town, one: case.Case, raw: dict[str, Any]) -> dict[str, Pup
         withdraw(town, "case", "base")
         town.mesh.apply("base", *documents)
         town.base = raw["base"]
+    if one.expected_problems:  # what a broken file closes, it closes at the first start
+        town.mesh.stop()
+        shutil.rmtree(town.mesh.run_dir / lastgood.NAME)
     town.mesh.apply("case", *raw.get("documents", []))
+    if one.expected_problems:
+        town.mesh.start()
     answer = town.mesh.call("reconcile")
-    assert tuple(answer["problems"]) == one.expected_problems
+    assert tuple(map(case.without_line, answer["problems"])) == one.expected_problems
     return players
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from control import model
 from control.policy import field
-from control.source import directory, objects
+from control.source import content, directory, objects
 from loader import abi
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -177,7 +177,8 @@ def test_a_file_that_comes_broken_changes_nothing(tmp_path: Path, text: str) -> 
     first = directory.load(tmp_path, None)
     write(tmp_path, c=text)
     second = directory.load(tmp_path, first.snapshot)
-    assert second.snapshot == first.snapshot
+    assert second.snapshot.files == first.snapshot.files and second.snapshot.policies == ()
+    assert second.snapshot.workloads == first.snapshot.workloads
     assert {problem.effect for problem in second.problems} == {directory.NOTHING}
     assert directory.load(tmp_path, second.snapshot) == second
 
@@ -231,6 +232,11 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     second = directory.load(tmp_path, first.snapshot)
     assert seen == ["b.yaml"]
     assert [n.name for n in second.snapshot.namespaces] == ["a", "c"]
+    write(tmp_path, a="kind: 1", c="kind: 1")
+    third = directory.load(tmp_path, second.snapshot)
+    assert seen == ["b.yaml", "a.yaml", "c.yaml"]
+    assert directory.load(tmp_path, third.snapshot) == third and third.problems
+    assert seen == ["b.yaml", "a.yaml", "c.yaml"]  # broken files neither: they may be large
 
 
 def test_strange_files(tmp_path: Path) -> None:
@@ -239,7 +245,7 @@ def test_strange_files(tmp_path: Path) -> None:
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     (tmp_path / "null.yaml").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "fifo.yaml")
-    (tmp_path / "large.yaml").write_bytes(b"#" * (directory.MAX_FILE + 1))
+    (tmp_path / "large.yaml").write_bytes(b"#" * (content.MAX_FILE + 1))
     (tmp_path / "empty.yaml").touch()
     (tmp_path / "empty.json").touch()
     (tmp_path / "notes.txt").write_text("not ours: [")
@@ -257,7 +263,7 @@ def test_strange_files(tmp_path: Path) -> None:
         "dangling.yaml: cannot be read: No such file or directory",
         "dir.yaml: is not a regular file",
         "fifo.yaml: is not a regular file",
-        f"large.yaml: is larger than {directory.MAX_FILE} bytes",
+        f"large.yaml: is larger than {content.MAX_FILE} bytes",
         "loop.yaml: cannot be read: Too many levels of symbolic links",
         "null.yaml: is not a regular file",
         "odd??.yaml: line 2: not YAML: did not find expected node content",

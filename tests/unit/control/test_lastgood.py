@@ -6,7 +6,7 @@ import pytest
 
 from control import model
 from control.agent import lastgood
-from control.source import directory
+from control.source import content, directory
 from tests.unit.control.test_directory import NAMESPACE, POLICY, WORKLOAD, write
 
 
@@ -50,7 +50,8 @@ def test_a_file_that_came_broken_gives_nothing_after_a_restart_either(config: Pa
     write(config, a=WORKLOAD.format("web", "10.0.0.1"))
     first = start(config)
     write(config, b="]")
-    assert start(config).snapshot == start(config).snapshot == first.snapshot
+    for _ in range(2):
+        assert start(config).snapshot.files == first.snapshot.files
     assert set(copies(config)) == {"a.yaml"}
 
 
@@ -60,7 +61,7 @@ def test_what_closed_at_the_first_start_closes_until_it_is_mended(config: Path, 
     first = start(config)
     assert [policy.invalid for policy in first.snapshot.policies] == [True]
     assert start(config).snapshot == first.snapshot
-    (config / "a.yaml").write_bytes(b"\xff" * directory.MAX_FILE * 2)  # not even read any more
+    (config / "a.yaml").write_bytes(b"\xff" * content.MAX_FILE * 2)  # not even read any more
     assert [policy.name for policy in start(config).snapshot.policies] == ["invalid:a.yaml"]
     assert [policy.name for policy in start(config).snapshot.policies] == ["invalid:a.yaml"]
     write(config, a=POLICY.format("p", ""))
@@ -104,4 +105,4 @@ def test_a_full_disk_ends_no_agent(config: Path, caplog: pytest.LogCaptureFixtur
 def test_nothing_before_is_no_empty_configuration(config: Path) -> None:
     start(config)
     write(config, a="]")
-    assert start(config).snapshot == model.Snapshot()
+    assert start(config).snapshot.files == {}
