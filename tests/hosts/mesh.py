@@ -25,7 +25,7 @@ from loader import maps
 from loader.errors import AgentUnavailable
 from tests.hosts.node import Node
 from tests.hosts.pod import Pod
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +113,7 @@ class Mesh:
 
     def call(self, method: str, timeout: float = 30.0, **params: Any) -> Json:
         """Ask the agent over its socket."""
-        return admin_client.call(str(self.run_dir / "agent.sock"), method, params, timeout)
+        return admin_client.call(str(self.run_dir / "agent.sock"), method, params, timeout * PATIENCE)
 
     def open_maps(self) -> maps.Maps:
         """Open the pinned maps; close them, or use them in a `with` block."""

@@ -130,6 +130,13 @@ def ghost(street: Street) -> Iterator[Pod]:
         street.node.remove(pod)
 
 
+def hooked(street: Street, pod: Pod) -> bool:
+    """Tell whether both filters are on a pod's interface."""
+    words = ["tc", "filter", "show", "dev", pod.interface]
+    ways = (("ingress", "progs/from_pod"), ("egress", "progs/to_pod"))
+    return all(program in street.node.run([*words, way]).stdout for way, program in ways)
+
+
 LONG = "x" * 5000
 
 
@@ -211,12 +218,7 @@ def test_an_interface_that_is_made_anew_is_under_policy_again(street: Street, gh
     street.node.run(["ip", "link", "del", ghost.interface])
     street.node.plug(ghost)
 
-    def hooked() -> bool:
-        words = ["tc", "filter", "show", "dev", ghost.interface]
-        ways = (("ingress", "progs/from_pod"), ("egress", "progs/to_pod"))
-        return all(program in street.node.run([*words, way]).stdout for way, program in ways)
-
-    wait_until(hooked, "the new interface has its hooks", 5)
+    wait_until(lambda: hooked(street, ghost), "the new interface has its hooks", 5)
     assert street.connect("stranger", ghost.ip, 4605, wait=1.0) == "timeout"
     assert street.mesh.call("status")["problems"] == before
 
@@ -228,9 +230,11 @@ def test_filters_that_somebody_takes_off_are_put_back(street: Street, ghost: Pod
     before = street.mesh.call("status")["hooks_restored"]
     street.node.run(["tc", "qdisc", "del", "dev", ghost.interface, "clsact"])
     wait_until(lambda: street.mesh.call("status")["hooks_restored"] == before + 1, "the loss is noticed", 5)
+    wait_until(lambda: hooked(street, ghost), "the hooks are back", 5)
     assert street.connect("stranger", ghost.ip, 4607, wait=1.0) == "timeout"
     street.node.run(["tc", "filter", "del", "dev", ghost.interface, "ingress"])
     wait_until(lambda: street.mesh.call("status")["hooks_restored"] == before + 2, "the loss is noticed", 5)
+    wait_until(lambda: hooked(street, ghost), "the hooks are back", 5)
 
 
 def test_a_second_agent_cannot_have_a_pod_of_the_first(street: Street, ghost: Pod, tmp_path: Path) -> None:

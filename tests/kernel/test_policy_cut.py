@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.street import Json, Street, app, mesh_part, nobody, policy
 
-WITHIN_S = 1.0
+WITHIN_S = 1.0 * PATIENCE
 PORT = 4301
 
 

@@ -3,10 +3,10 @@
 import re
 import time
 
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.street import Street, app, nobody, policy
 
-WITHIN_S = 1.0
+WITHIN_S = 1.0 * PATIENCE
 
 
 def seconds_until(street: Street, wanted: str, port: int, since: float) -> float:

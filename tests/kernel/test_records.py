@@ -1,5 +1,6 @@
 """Who is on record: programs that no socket hook of ours knows, beside those that one does."""
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -151,7 +152,7 @@ def test_a_frame_for_another_pod_is_nobodys_drop(street: Street) -> None:
     """As a bridge floods it: the address is the server's, the link address leads to the third pod's interface."""
     street.enforce(nobody("closed", "third", "ingress"))
     stranger, third = street.node.pods["stranger"], street.node.pods["third"]
-    address = third.run(["cat", "/sys/class/net/eth0/address"]).stdout.strip()
+    address = json.loads(third.run(["ip", "-json", "link", "show", "eth0"]).stdout)[0]["address"]
     server = street.ip("server")
     stranger.run(["ip", "neigh", "replace", server, "lladdr", address, "dev", "eth0", "nud", "permanent"])
     try:
