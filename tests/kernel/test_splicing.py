@@ -1,0 +1,93 @@
+"""A call that moves bytes from a socket into a pipe cannot see redirected ones: whichever it is, it is noticed."""
+
+import ctypes
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from loader import abi
+from loader.maps import Maps
+from tests.hosts import Mesh, Node
+from tests.kernel.look import name, recv, state
+from tests.kernel.pairs import Maker, Pair, connect
+from tests.kernel.street import mesh_part
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_SPLICE, _NONBLOCK = 275, 2  # x86-64
+
+
+def _splice_with_a_full_register(pipe: int, fd: int) -> int:
+    """The kernel takes a descriptor for 32 bits, whatever the upper half of its register holds."""
+    words = (_SPLICE, fd | 1 << 32, 0, pipe, 0, 4096, _NONBLOCK)
+    moved: int = _LIBC.syscall(*map(ctypes.c_long, words))
+    if moved < 0:
+        raise OSError(ctypes.get_errno(), "splice")
+    return moved
+
+
+WAYS: dict[str, Callable[[int, int], int]] = {
+    "splice": lambda pipe, fd: os.splice(fd, pipe, 4096, flags=os.SPLICE_F_NONBLOCK),
+    "splice, full register": _splice_with_a_full_register,
+    "sendfile": lambda pipe, fd: os.sendfile(pipe, fd, None, 4096),
+}
+
+
+@dataclass
+class Place:
+    mesh: Mesh
+    maps: Maps
+    client: Maker
+    server: Maker
+    pipe: int
+
+    def pair(self) -> Pair:
+        """Return a new connection of two pods of which nothing is remembered."""
+        for key, _ in list(self.maps.caught.items()):
+            self.maps.caught.delete(key)
+        return connect(self.client, self.server, self.maps)
+
+    def move(self, way: str, sock: socket.socket) -> str:
+        """Move what there is into the pipe; nobody reads that."""
+        try:
+            return str(WAYS[way](self.pipe, sock.fileno()))
+        except OSError as error:
+            return name(error)
+
+
+@pytest.fixture(scope="module")
+def place(root: None) -> Iterator[Place]:
+    inner, outer = os.pipe2(os.O_NONBLOCK)
+    with Node("splicing") as node:
+        client, server = Maker(node.pod("client")), Maker(node.pod("server"))
+        with Mesh(node) as mesh, mesh.open_maps() as maps:
+            yield Place(mesh, maps, client, server, outer)
+    os.close(inner)
+    os.close(outer)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_does_it_before_bytes_come_is_never_short_cut(place: Place, way: str) -> None:
+    pair = place.pair()
+    assert place.move(way, pair.b) == "EAGAIN"
+    assert not pair.warm_up()
+    assert pair.redirected(pair.a) == 0
+    assert abi.AccelReason.SPLICE in [end.marked for end in pair.record().end]
+    pair.a.send(b"hello")
+    assert place.move(way, pair.b) == "5"
+    pair.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_does_it_with_redirected_bytes_waiting_is_reset_and_on_record(place: Place, way: str) -> None:
+    before = len(place.mesh.flows())
+    pair = place.pair()
+    assert pair.warm_up()
+    pair.a.send(b"redirected")
+    assert place.move(way, pair.b) == "EAGAIN"
+    assert state(pair.b, "CLOSE") == "CLOSE"
+    assert (recv(pair.b, 100), recv(pair.b, 100)) == ("b'redirected'", "ECONNRESET")
+    place.mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "stuck", "the record of it", since=before)
+    pair.close()
