@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.street import Street, app, nobody, policy, to_port
 
 TOKENS = itertools.count(1)
@@ -130,18 +130,26 @@ except OSError as error:
     assert street["client"].do(order, ip=street.ip("server", family)) == "ECONNREFUSED"
 
 
-def test_an_icmp_error_about_nothing_is_dropped(street: Street) -> None:
-    only_answers(street)
-    mine, target = street.ip("server"), street.ip("client")
-    quoted = struct.pack("!BBHHHBBH", 0x45, 0, 28, 1, 0, 64, 17, 0)
+def tell_of(street: Street, proto: int, sport: int, dport: int) -> str:
+    """Have the server send the client an ICMP error about a packet from it; return a token that the error carries."""
+    quoted = struct.pack("!BBHHHBBH", 0x45, 0, 28, 1, 0, 64, proto, 0)
+    what = token()
     order = """
-inner = bytes.fromhex(quoted) + socket.inet_aton(target) + socket.inet_aton(mine) + struct.pack('!HHHH', 5, 6, 8, 0)
+inner = bytes.fromhex(quoted) + socket.inet_aton(target) + socket.inet_aton(mine) + struct.pack('!HHI', *ports, 8 << 16)
 body = inner + f'token:{token}'.encode()
 message = struct.pack('!BBHI', 3, 3, checksum(struct.pack('!BBHI', 3, 3, 0, 0) + body), 0) + body
 with socket.socket(socket.AF_INET, socket.SOCK_RAW, 1) as s:
     s.sendto(message, (target, 0))
 """
-    street["server"].do(order, mine=mine, target=target, quoted=quoted.hex(), token=token())
+    mine, target, ports = street.ip("server"), street.ip("client"), (sport, dport)
+    street["server"].do(order, mine=mine, target=target, ports=ports, quoted=quoted.hex(), token=what)
+    return what
+
+
+def test_an_icmp_error_about_nothing_is_dropped(street: Street) -> None:
+    only_answers(street)
+    mine = street.ip("server")
+    tell_of(street, 17, 5, 6)
     flow = street.mesh.wait_flow(
         lambda flow: (
             flow["verdict"] == "DROPPED"
@@ -150,6 +158,43 @@ with socket.socket(socket.AF_INET, socket.SOCK_RAW, 1) as s:
         )
     )
     assert [by["name"] for by in flow["egress_denied_by"]] == ["s-out"]
+
+
+def test_an_icmp_error_about_an_open_connection_passes_without_its_conntrack_entry(street: Street) -> None:
+    """The packets of an open connection do not touch the entry: it may grow old and go."""
+    only_answers(street)
+    client = street["client"]
+    client.do("s = socket.create_connection((ip, 4101), 5); s.sendall(b'x'); s.recv(1)", ip=street.ip("server"))
+    client.do("ear = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); ear.settimeout(wait)", wait=5 * PATIENCE)
+    port = client.do("result = s.getsockname()[1]")
+    try:
+        with street.mesh.open_maps() as maps:
+            entries = [key for key, _ in maps.ct.items() if (key.sport, key.dport) == (port, 4101)]
+            assert len(entries) == 2, "one for each pod"
+            maps.ct.delete_many(entries)
+        what = tell_of(street, 6, port, 4101)
+        client.do("while f'token:{token}'.encode() not in ear.recv(200): pass", token=what)
+    finally:
+        client.do("s.close(); ear.close()")
+
+
+def test_only_an_echo_has_an_answer(street: Street, family: int) -> None:
+    """With its identifier chosen to that end, another type would pass for the reply to the pod's own ping."""
+    request, other, name = (8, 13, "ICMP") if family == 4 else (128, 144, "ICMPV6")
+    server, client = street.ip("server", family), street.ip("client", family)
+    street.enforce(nobody("s-in", "server", "ingress"))
+    order = "send({'proto': name, 'source': mine, 'target': ip, 'port': kind, 'token': what}, ident)"
+    street["server"].do(order, name=name, mine=server, ip=client, kind=request, ident=other, what=f"asked{family}")
+    wait_until(lambda: f"asked{family}" in street["server"].do("result = heard()"), "the ping is answered")
+    street["client"].do(order, name=name, mine=client, ip=server, kind=other, ident=request, what=f"sent{family}")
+    street.mesh.wait_flow(
+        lambda flow: (
+            flow["verdict"] == "DROPPED"
+            and flow["l4"].get(f"ICMPv{family}", {}).get("type") == other
+            and flow["IP"]["source"] == client
+        )
+    )
+    assert f"sent{family}" not in street["server"].do("result = heard()")
 
 
 def test_an_answer_stops_when_policy_turns_against_the_question(street: Street, family: int) -> None:
