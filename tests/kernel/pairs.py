@@ -62,9 +62,13 @@ class Pair:
         assert found is not None, "the connection is in no map"
         return found
 
+    def end(self, sock: socket.socket) -> abi.End:
+        """Return what they know of one end."""
+        return self.record().end[self._side[sock]]
+
     def redirected(self, sender: socket.socket) -> int:
         """Return the bytes that `sender` sent over the short cut."""
-        return self.record().end[self._side[sender]].redirect_bytes
+        return self.end(sender).redirect_bytes
 
     def warm_up(self, rounds: int = 40) -> bool:
         """Exchange small calls and answers, past any probation; return whether both ways take the short cut now."""
