@@ -48,7 +48,8 @@ def _reused(new: Callable[[], Pair]) -> tuple[Pair, Pair, socket.socket]:
 
 
 def test_a_slow_reader_at_a_freed_address_holds_no_packet_of_another(root: None) -> None:
-    """A closed end stays on record while its peer is open. The kernel gives its address away, mostly to one of the next."""
+    """A closed end stays on record while its peer is open. The kernel gives its address away, mostly to one of the next
+    sockets."""
     with Node("reused") as node, _on_one_core():
         client, server = Maker(node.pod("client")), Maker(node.pod("server"))
         with Mesh(node) as mesh, mesh.open_maps() as maps, contextlib.ExitStack() as stack:
