@@ -174,18 +174,21 @@ static __always_inline int gone(const struct end *e) {
 #define HOLD_LIMIT_NS 30000000000ull
 #define SHORT_HOLD_NS 1000000000ull
 #define USUAL_RETRIES 15 /* net.ipv4.tcp_retries2 */
+#define DOUBLINGS 4      /* of TCP's timer from 200 ms until it is RTO_MAX_MS (bpf/prepare.h) */
 
 /* How long a packet of this end may be held: its own kernel must not give it up for that. Where a program
- * (TCP_USER_TIMEOUT) or a pod (tcp_retries2) wants to know sooner than usual whether its peer is there, a quarter of that,
- * or half a second for each time that a packet is sent again: TCP takes several times as long to give up. */
+ * (TCP_USER_TIMEOUT) or a pod (tcp_retries2) wants to know sooner than usual whether its peer is there, a quarter of the
+ * time after which TCP gives up (tcp_model_timeout of net/ipv4/tcp_timer.c): the packet is sent again at twice the age. */
 static __always_inline u64 patience(const struct end *sender) {
   u64 limit = HOLD_LIMIT_NS, net = peek64(sender->sock, OFF_SKC_NET);
   u32 timeout_ms = peek32(sender->sock, OFF_ICSK_USER_TIMEOUT);
   u8 retries = net ? peek8(net, OFF_NET_TCP_RETRIES2) : USUAL_RETRIES;
   if (gone(sender))
     return SHORT_HOLD_NS;
-  if (retries < USUAL_RETRIES)
-    limit = retries * 500000000ull;
+  if (retries < USUAL_RETRIES) {
+    u32 doublings = retries < DOUBLINGS ? retries : DOUBLINGS;
+    limit = ((2ull << doublings) - 1) * 50000000ull + (retries - doublings) * 1000000000ull;
+  }
   if (timeout_ms && timeout_ms * 250000ull < limit)
     limit = timeout_ms * 250000ull;
   return limit;

@@ -17,7 +17,8 @@ TCP_USER_TIMEOUT = 18
 # What is set, and how long a reader is away: longer than a sender stands whose every packet is held.
 SETTINGS: dict[str, tuple[dict[str, str], int, float]] = {
     "TCP_USER_TIMEOUT": ({}, 2000, 3.5),
-    "tcp_retries2": ({"ipv4/tcp_retries2": "3"}, 0, 7.5),
+    "tcp_retries2 of 1": ({"ipv4/tcp_retries2": "1"}, 0, 3.0),
+    "tcp_retries2 of 3": ({"ipv4/tcp_retries2": "3"}, 0, 7.5),
 }
 
 
