@@ -58,14 +58,15 @@ static __always_inline void end_record(const struct conn *c, struct conn_key *k)
     e->tx_bytes = (to->cookie ? to->tcp_received : from->tcp_sent) + e->tx_redirected;
     e->rx_bytes = (from->cookie ? from->tcp_received : to->tcp_sent) + e->rx_redirected;
     e->duration = bpf_ktime_get_ns() - c->opened;
-  }
-  int taken = !conns.delete(k);
-  if (taken)
-    count(METRIC_CONNECTIONS_CLOSED, who);
-  if (taken && e)
+    if (conns.delete(k)) { /* here and not after both branches: kernel 6.1 would lose sight of who has the event */
+      bpf_ringbuf_discard(e, EVENT_QUIET);
+      return;
+    }
     events.ringbuf_submit(e, EVENT_QUIET);
-  else if (e)
-    bpf_ringbuf_discard(e, EVENT_QUIET);
+  } else if (conns.delete(k)) {
+    return;
+  }
+  count(METRIC_CONNECTIONS_CLOSED, who);
 }
 
 static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int active) {
