@@ -69,6 +69,22 @@ static __always_inline void end_record(const struct conn *c, struct conn_key *k)
   count(METRIC_CONNECTIONS_CLOSED, who);
 }
 
+/* The other end came first. Returns 0 where this end has been there as well: the record is an earlier connection's. */
+static __always_inline int join(struct bpf_sock_ops *s, struct conn *c, int side, u64 sk, u64 cookie) {
+  struct end *mine = END_OF(c, side);
+  if (mine->cookie)
+    return 0;
+  mine->sock = sk;
+  mine->cookie = cookie;
+  if (sk && is_multipath(sk)) {
+    c->end[0].marked = c->end[1].marked = ACCEL_REASON_MPTCP;
+    c->end[0].reason = c->end[1].reason = ACCEL_REASON_MPTCP;
+  }
+  if (sk && c->flags & CONN_FLAG_CANDIDATE)
+    prepare(s, sk);
+  return 1;
+}
+
 static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int active) {
   struct conn_key k ALIGNED;
   if (!is_ours(s, t))
@@ -79,21 +95,10 @@ static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int a
   watch(s); /* again: its call may have begun before this program was there */
   int side = conn_side(&k, t->local, t->remote, t->local_port, t->remote_port);
   u64 cookie = bpf_get_socket_cookie(s), sk = tcp_sock_of(s);
-  int multipath = sk && is_multipath(sk);
   struct conn *c = conns.lookup(&k);
   if (c) {
-    struct end *mine = END_OF(c, side);
-    if (!mine->cookie) { /* the other end came first */
-      mine->sock = sk;
-      mine->cookie = cookie;
-      if (multipath) {
-        c->end[0].marked = c->end[1].marked = ACCEL_REASON_MPTCP;
-        c->end[0].reason = c->end[1].reason = ACCEL_REASON_MPTCP;
-      }
-      if (sk && c->flags & CONN_FLAG_CANDIDATE)
-        prepare(s, sk);
+    if (join(s, c, side, sk, cookie))
       return 0;
-    }
     end_record(c, &k); /* of an earlier connection, whose other end nobody heard of */
   }
   struct conn fresh = {.opened = bpf_ktime_get_ns()};
@@ -116,13 +121,16 @@ static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int a
     if (cfg->direct_delivery && flags & ENDPOINT_FLAG_DIRECT)
       fresh.flags |= CONN_FLAG_DIRECT;
   }
-  if (multipath)
+  if (sk && is_multipath(sk))
     from->marked = to->marked = why = ACCEL_REASON_MPTCP;
   from->reason = to->reason = why;
   struct end *mine = active ? from : to;
   mine->sock = sk;
   mine->cookie = cookie;
-  int full = conns.update(&k, &fresh) != 0;
+  int full = conns.insert(&k, &fresh) != 0;
+  c = full ? conns.lookup(&k) : 0;
+  if (c && join(s, c, side, sk, cookie))
+    return 0; /* both called at once (RFC 9293 3.5), and the other end came between */
   if (full) {
     count(METRIC_CONNS_MAP_FULL, from->endpoint);
     if (!active && from->endpoint)
@@ -181,8 +189,13 @@ static __always_inline int failed(struct bpf_sock_ops *s, struct tuple *t) {
   if (!is_ours(s, t))
     return 0;
   ask_pair(&p, t->local, t->remote, IPPROTO_TCP, t->remote_port);
-  if (!pair_allowed(&p))
-    return 0;
+  if (!pair_allowed(&p)) {
+    struct ct_entry *passed = ct_find(t->local, t->remote, t->local_port, t->remote_port, p.src_endpoint, DIRECTION_EGRESS);
+    if (!passed)
+      return 0;
+    p.egress.rule_id = passed->rule_id; /* its SYN had gone before policy turned against it */
+    p.ingress.rule_id = 0;
+  }
   count(METRIC_FAILED_CALLS, p.src_endpoint);
   struct flow_event *e = event_new(EVENT_TYPE_FAILED, HOOK_SOCKOPS);
   if (!e)
@@ -197,6 +210,8 @@ static __always_inline int failed(struct bpf_sock_ops *s, struct tuple *t) {
   e->cookie = bpf_get_socket_cookie(s);
   u64 sk = tcp_sock_of(s);
   e->reason = sk ? peek32(sk, OFF_SK_ERR) : 0;
+  if (sk && !e->reason)
+    e->reason = peek32(sk, OFF_SK_ERR_SOFT); /* what an ICMP error said, perhaps for a while only */
   events.ringbuf_submit(e, EVENT_QUIET);
   return 0;
 }

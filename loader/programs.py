@@ -111,6 +111,7 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_SK_RCVLOWAT": (("sock", "sk_rcvlowat"),),
     "OFF_SK_FLAGS": (("sock_common", "skc_flags"),),
     "OFF_SK_ERR": (("sock", "sk_err"),),
+    "OFF_SK_ERR_SOFT": (("sock", "sk_err_soft"),),
     "OFF_SK_OWNED": (("sock", "sk_lock.owned"),),
     "OFF_SK_TSFLAGS": (("sock", "sk_tsflags"),),
     "OFF_SK_USERLOCKS": (("sock", "sk_userlocks"),),
