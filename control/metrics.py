@@ -176,7 +176,7 @@ def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
     for name, text, value in (
         ("endpoints", "Endpoints of this node under policy.", snapshot.endpoints),
         ("policy_revision", "Revision of the policy in force.", snapshot.policy_revision),
-        ("config_problems", "Documents that are not in force because something is wrong with them.",
+        ("config_problems", "What is wrong with the configuration: what is not in force, or does not do what it says.",
          snapshot.config_problems),
         ("shortcut_enabled", "1: new connections may take the short cut.", int(snapshot.acceleration)),
         ("agent_resident_memory_bytes", "Memory of the agent's process.", snapshot.agent_rss_bytes),

@@ -1,61 +1,68 @@
 """What each file of the configuration gave last, kept over a restart: a file that is broken then changes nothing.
 
-The copies lie in the run directory under the files' own names, so that directory is read as a configuration like any
-other. They go with the pins: whoever removes what is in force removes them (`sockmesh uninstall`).
+It is written down as it was in force, not as the files' text: who has the older right to a name that two files claim,
+and what is closed since the first start, cannot be read from a text. It goes with the pins (`sockmesh uninstall`).
 """
 
 import hashlib
-import logging
+import io
+import pickle
 from pathlib import Path
+from typing import Any
 
 from control import model
 from control.agent import state
-from control.source import content, directory
+from control.policy import field
+from control.source import directory, objects
+from loader.abi import words
 
-LOG = logging.getLogger("sockmesh.agent")
 NAME = "last-good"
-# What is kept of a file that could not even be read: no document, so it closes as the file did.
-_NO_DOCUMENT = b"{"
+_OURS = {module.__name__: module for module in (model, words, directory)}
+# Python 3.11 writes a member of an enum as getattr(class, name), 3.12 as class(value).
+_BUILTINS = {"frozenset": frozenset, "getattr": lambda cls, name: cls.__members__[name]}
+# Another version may mean something else by the same words.
+_FORM = hashlib.sha256(
+    b"".join(Path(str(module.__file__)).read_bytes() for module in (model, words, directory, objects, field))
+).digest()
 
 
 class LastGood:
-    """The copies in one run directory."""
+    """The record in one run directory, which is root's alone."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._store = run_dir / NAME
-        self._kept: dict[str, str] = {}  # the digest of each copy; "": not known
+        self._file = run_dir / NAME
+        self._kept: model.Snapshot | None = None
 
     def recall(self) -> model.Snapshot | None:
-        """Return what a predecessor had in force; None: there was none."""
-        if not self._store.is_dir():
+        """Return what a predecessor had in force; None: there was none, or nobody can tell."""
+        try:
+            raw = self._file.read_bytes()
+            found = _Reader(io.BytesIO(raw[len(_FORM) :])).load() if raw.startswith(_FORM) else None
+        except Exception:  # whatever a damaged file makes of itself
             return None
-        snapshot = directory.load(self._store, None).snapshot
-        self._kept = {file: given.digest for file, given in snapshot.files.items()}
-        return snapshot
+        self._kept = found if isinstance(found, model.Snapshot) else None
+        return self._kept
 
-    def keep(self, config_dir: Path, snapshot: model.Snapshot) -> None:
-        """Copy the files that are new, and remove those that are gone; what cannot be written is told of."""
-        try:
-            self._store.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for file, given in snapshot.files.items():
-                if given.digest or not given.good:
-                    self._copy(config_dir, file, given)
-            for file in set(self._kept) - set(snapshot.files):
-                (self._store / file).unlink(missing_ok=True)
-                del self._kept[file]
-        except OSError as error:
-            LOG.warning("%s: what is in force is not kept for the next start: %s", self._store, error.strerror)
-
-    def _copy(self, config_dir: Path, file: str, given: model.FileState) -> None:
-        if given.good and self._kept.get(file) == given.digest:
+    def keep(self, snapshot: model.Snapshot) -> None:
+        """Write down what is in force now. Raises OSError; there is no record then, rather than one of before."""
+        if snapshot == self._kept:
             return
+        self._kept = None
         try:
-            raw = content.bytes_of(config_dir / file)
-        except content.Unreadable:
-            raw = _NO_DOCUMENT
-        digest = hashlib.sha256(raw).hexdigest()
-        if given.good and digest != given.digest:
-            return  # edited just now: the next look takes it, or keeps what was before
-        if self._kept.get(file) != digest:
-            state.write(self._store / file, raw)
-            self._kept[file] = digest
+            state.write(self._file, _FORM + pickle.dumps(snapshot, protocol=5))
+        except OSError:
+            self._file.unlink(missing_ok=True)
+            raise
+        self._kept = snapshot
+
+
+class _Reader(pickle.Unpickler):
+    """Makes objects of the configuration and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "builtins" and name in _BUILTINS:
+            return _BUILTINS[name]
+        found = vars(_OURS[module]).get(name) if module in _OURS else None
+        if not isinstance(found, type) or found.__module__ != module:
+            raise pickle.UnpicklingError(f"{module}.{name} is nothing that a configuration holds")
+        return found

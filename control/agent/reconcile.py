@@ -58,6 +58,10 @@ class Reconciler:
         loaded = directory.load(self._opts.config_dir, before)
         if before and before.files and not loaded.snapshot.files:
             LOG.warning("%s: has no configuration any more: what it gave is taken out of force", self._opts.config_dir)
+        if before is None and loaded.snapshot.refused and self.have["endpoints"]:
+            # The kernel closes what nobody can read any more: the record of it is lost.
+            self._report(tuple(dataclasses.replace(p, effect=directory.ADOPTED) for p in loaded.problems))
+            return
         problems = list(loaded.problems)
         applied = False
         failed: list[model.Problem] = []
@@ -114,9 +118,15 @@ class Reconciler:
         failures, refused = self._workloads.attach(_places(want, known), interfaces, force)
         now = dataclasses.replace(known, node=self._node, revision=self.revision)
         self._ledger.rename(now)
-        state.save(self._opts.run_dir, self._allocation, now)
-        self._last_good.keep(self._opts.config_dir, snapshot)
         failed = [model.Problem("", f"Workload {known.endpoint(id)}", str(error)) for id, error in failures]
+        try:
+            try:
+                self._last_good.keep(snapshot)
+            finally:
+                state.save(self._opts.run_dir, self._allocation, now)
+        except OSError as error:  # it is in force all the same, and open connections must hear of it
+            message = f"what is in force cannot be written down for the next start: {error.strerror}"
+            failed.append(model.Problem(str(self._opts.run_dir), "", message))
         return changed or force, failed, refused
 
     def _report(self, problems: tuple[model.Problem, ...]) -> None:
@@ -126,7 +136,9 @@ class Reconciler:
         for problem in self.problems:
             if problem not in problems:
                 still = any((p.file, p.path) == (problem.file, problem.path) for p in problems)
-                LOG.info("%s: %s", "no longer, but another" if still else "mended", problem)
+                LOG.info(
+                    "%s: %s", "no longer, but another" if still else "mended", dataclasses.replace(problem, effect="")
+                )
         self.problems = problems
 
     def _enforce(self) -> int:

@@ -16,8 +16,9 @@ from loader.errors import AttachFailed, MeshError
 
 STATE_FILES = (
     "state.json", "names.json", "selftest.json", "programs.sha256", "layout.sha256", "agent.sock", "agent.lock",
+    lastgood.NAME,
 )  # fmt: skip
-STATE_DIRS = ("headers", lastgood.NAME)
+STATE_DIRS = ("headers",)
 
 
 @click.command()

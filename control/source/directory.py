@@ -24,6 +24,8 @@ STAYS = "what the file gave before stays in force"
 NOTHING = "nothing of the file is in force"
 CLOSES = "until it is mended, its policies deny everything on the pods that they select"
 CLOSES_ALL = "nobody can tell which pods it selects, so all are closed until it is mended or taken away"
+UNKNOWN = "pods whose Workload in it cannot be read are not under policy"
+ADOPTED = "what the agent before left in force stays in force, and nothing else is, until the file is mended"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +67,8 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
         if wrong:
             refused[file] = wrong
             problems += wrong.problems
-    states, conflicts = _without_conflicts(candidates, previous)
-    snapshot = dataclasses.replace(_snapshot(states), refused=refused)
+    states, in_force, conflicts = _without_conflicts(candidates, previous)
+    snapshot = dataclasses.replace(_snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
     return model.LoadResult(snapshot, (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot)))
 
@@ -106,25 +108,27 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
             given = tuple(p.obj for p in parsed if p.obj is not None)
             return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True), None
         is_known = failure is None and all(p.is_known for p in parsed)
-    candidate, effect = _meanwhile(file, old, previous is None, parsed if is_known else None)
+    candidate, effect = _meanwhile(file, old, previous is None, parsed, is_known)
     return candidate, model.Refused(digest, tuple(dataclasses.replace(p, effect=effect) for p in report.problems))
 
 
 def _meanwhile(
-    file: str, old: model.FileState | None, is_first: bool, parsed: list[objects.Parsed] | None
+    file: str, old: model.FileState | None, is_first: bool, parsed: list[objects.Parsed], is_known: bool
 ) -> tuple[_Candidate | None, str]:
-    """Return what a broken file gives until it is mended, and that in words. `parsed` None: it could be anything."""
+    """Return what a broken file gives until it is mended, and that in words. `is_known`: it is, whom it selects."""
     if old is not None and old.good:
         # Without its digest it is read again when it changes back.
         return _Candidate(file, dataclasses.replace(old, digest=""), changed=False), STAYS
     if old is None and not is_first:
         return None, NOTHING
-    if parsed is None:
-        denies: tuple[model.Object, ...] = (parse.deny_everything(_printable(file)),)
-        effect = CLOSES_ALL
-    else:
-        denies = _distinct(p.stand_in for p in parsed)
-        effect = CLOSES if denies else NOTHING
+    denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(_printable(file)),)
+    unread = not is_known or any(p.obj is None and p.stand_in is None for p in parsed)
+    effects = [CLOSES_ALL if not is_known else CLOSES if denies else "", UNKNOWN if unread else ""]
+    # Whom the denies are to close must be known: Workloads and Namespaces count that can be read, or could be before.
+    for obj in (*(p.obj for p in parsed), *(old.objects if old else ())):
+        if isinstance(obj, model.Workload | model.Namespace) and not _clashes((obj,), _taken(denies)):
+            denies = (*denies, obj)
+    effect = "; ".join(filter(None, effects)) or NOTHING
     return _Candidate(file, model.FileState("", denies, good=False), changed=True), effect
 
 
@@ -167,25 +171,29 @@ def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]
 
 def _without_conflicts(
     candidates: list[_Candidate], previous: model.Snapshot | None
-) -> tuple[dict[str, model.FileState], list[model.Problem]]:
-    """Return each file's objects such that no two claim the same; files that did not change have the older right."""
+) -> tuple[dict[str, model.FileState], list[model.Object], list[model.Problem]]:
+    """Return what each file gives, and all of it such that no two claim the same: those that did not change have the
+    older right.
+    """
     taken: dict[tuple[str, str], model.Object] = {}
+    in_force: list[model.Object] = []
     states: dict[str, model.FileState] = {}
     problems: list[model.Problem] = []
     for candidate in sorted(candidates, key=lambda c: (not c.state.good, c.changed, c.file)):
         state = candidate.state
         clashes = _clashes(state.objects, taken)
-        if clashes and state.good:
+        if clashes and state.digest:
             other, effect = _instead(candidate, previous)
             problems += (model.Problem(_printable(candidate.file), "", each, effect=effect) for each in clashes)
             if other is None:
                 continue
             state = other
-        # What is left over from before yields to whoever has claimed its name by now.
+        # What is left over from before yields to whoever has claimed its name by now, for as long as that one has it.
         kept = tuple(obj for obj in state.objects if not _clashes((obj,), taken))
-        states[candidate.file] = dataclasses.replace(state, objects=kept)
+        states[candidate.file] = state
+        in_force += kept
         taken.update(_taken(kept))
-    return states, problems
+    return states, in_force, problems
 
 
 def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> tuple[model.FileState | None, str]:
@@ -217,8 +225,7 @@ def _clashes(given: tuple[model.Object, ...], taken: dict[tuple[str, str], model
     ]
 
 
-def _snapshot(states: dict[str, model.FileState]) -> model.Snapshot:
-    everything = [obj for state in states.values() for obj in state.objects]
+def _snapshot(everything: list[model.Object]) -> model.Snapshot:
     return model.Snapshot(
         workloads=tuple(sorted((o for o in everything if isinstance(o, model.Workload)), key=str)),
         namespaces=tuple(sorted((o for o in everything if isinstance(o, model.Namespace)), key=lambda o: o.name)),
@@ -226,5 +233,4 @@ def _snapshot(states: dict[str, model.FileState]) -> model.Snapshot:
             sorted((o for o in everything if isinstance(o, model.Service)), key=lambda o: (o.namespace, o.name))
         ),
         policies=tuple(sorted((o for o in everything if isinstance(o, model.Policy)), key=lambda o: o.key)),
-        files=states,
     )

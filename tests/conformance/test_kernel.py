@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,7 +115,7 @@ def apply_case(town: Town, one: case.Case, raw: dict[str, Any]) -> dict[str, Pup
         town.base = raw["base"]
     if one.expected_problems:  # what a broken file closes, it closes at the first start
         town.mesh.stop()
-        shutil.rmtree(town.mesh.run_dir / lastgood.NAME)
+        (town.mesh.run_dir / lastgood.NAME).unlink()
     town.mesh.apply("case", *raw.get("documents", []))
     if one.expected_problems:
         town.mesh.start()

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
+from control.agent import lastgood
+from control.source import directory
 from loader import abi, bpf, programs
 from loader.record import pack_addr
 from tests.hosts import Mesh, Node
@@ -166,6 +168,45 @@ def test_files_broken_across_a_restart_change_nothing(town: Town, broken: str) -
         for path, text in texts.items():
             path.write_text(text)
         assert town.mesh.call("reconcile")["problems"] == []
+
+
+def test_without_a_record_of_the_files_the_kernel_keeps_what_it_has(town: Town) -> None:
+    """A run directory that was emptied meanwhile, and a file with the workloads that cannot be read."""
+    path = town.mesh.config / "workload-server.yaml"
+    text, before = path.read_text(), town.endpoint("server")
+    try:
+        town.mesh.kill()
+        (town.mesh.run_dir / lastgood.NAME).unlink()
+        path.write_text(text.replace("interface:", "interfaces:"))
+        town.mesh.start()
+        (problem,) = town.mesh.call("status")["problems"]
+        assert problem.startswith("workload-server.yaml:") and problem.endswith("; " + directory.ADOPTED)
+        assert town.endpoint("server") == before
+        assert town.holds(4724)
+    finally:
+        path.write_text(text)
+        assert town.mesh.call("reconcile")["problems"] == []
+    assert town.holds(4724)
+
+
+def test_a_full_run_directory_does_not_keep_a_change_from_open_connections(town: Town) -> None:
+    client, server, ip = town.puppets["client"], town.puppets["server"], town.node.pods["server"].ip
+    server.do("s = socket.create_server((ip, 4725))", ip=ip)
+    client.do("c = socket.create_connection((ip, 4725), 5)", ip=ip)
+    server.do("d = s.accept()[0]")
+    blocked = town.mesh.run_dir / "state.tmp"
+    blocked.mkdir()  # as good as a full disk: the file beside it cannot be made
+    try:
+        town.mesh.apply("shut", policy("shut", "server", ingressDeny=[{"fromEntities": ["all"]}]))
+        (problem,) = town.mesh.call("reconcile")["problems"]
+        assert problem.startswith(f"{town.mesh.run_dir}: what is in force cannot be written down for the next start: ")
+        how = client.do("c.settimeout(5)\ntry: c.recv(1)\nexcept OSError as e: result = word(e.errno)")
+        assert how in ("ECONNABORTED", "ECONNRESET")  # by its own kernel, or by the other end
+    finally:
+        blocked.rmdir()
+        town.mesh.delete("shut")
+        assert town.mesh.call("reconcile")["problems"] == []
+    server.do("d.close(); s.close()")
 
 
 def test_a_new_file_that_is_broken_changes_nothing(town: Town) -> None:
