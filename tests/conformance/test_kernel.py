@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,6 @@ from pyroute2 import IPRoute
 
 from control import compile as compiler
 from control import evaluate, identity
-from control.agent import lastgood
 from tests.conformance import case
 from tests.hosts import Mesh, Node, Pod
 from tests.hosts.node import BRIDGE, IFA_F_NODAD
@@ -115,7 +115,8 @@ def apply_case(town: Town, one: case.Case, raw: dict[str, Any]) -> dict[str, Pup
         town.base = raw["base"]
     if one.expected_problems:  # what a broken file closes, it closes at the first start
         town.mesh.stop()
-        (town.mesh.run_dir / lastgood.NAME).unlink()
+        place = ["--run-dir", str(town.mesh.run_dir), "--pin-dir", str(town.mesh.node.pins)]
+        town.mesh.node.run([sys.executable, "-m", "control.cli.main", "uninstall", "--pins", *place])
     town.mesh.apply("case", *raw.get("documents", []))
     if one.expected_problems:
         town.mesh.start()

@@ -200,7 +200,8 @@ def test_a_policy_that_is_broken_at_a_restart_opens_nothing(place: Place) -> Non
     place.mesh.start()
     assert place.connect("third", "server", 4530) == "EPERM"
     assert not place.raw_passes("third", "server")
-    assert [p for p in place.mesh.call("status")["problems"] if p.startswith("policy.yaml: spec.ingress[0].fromEndp")]
+    problems = place.mesh.call("status")["problems"]
+    assert [p for p in problems if p.startswith("policy.yaml:") and ": spec.ingress[0].fromEndpoint: " in p]
 
 
 @pytest.mark.parametrize("agent", ["alive", "dead"])

@@ -20,7 +20,10 @@ SPLICES_NOW = "splices now, with redirected bytes waiting"
 SETS_OPTIONS = "sets SO_RCVLOWAT, SO_PEEK_OFF, SO_TIMESTAMP or TCP_INQ now"
 DISCARDS = "discards by MSG_TRUNC, or reads by MSG_OOB"
 URGENT = "is sent an urgent byte (MSG_OOB)"
-COUNTS = "asks FIONREAD, which does not know redirected bytes on kernels before 2026"
+COUNTS = (
+    "asks FIONREAD for the first time, with bytes unread of the kind that its kernel does not count "
+    "(redirected ones before 2026, those of TCP since)"
+)
 
 
 @dataclass(frozen=True)
