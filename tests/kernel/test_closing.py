@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from pyroute2 import IPRoute
 from tests.hosts import Mesh, Node
 from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.pairs import Maker
-from tests.kernel.street import Json, mesh_part
+from tests.kernel.street import mesh_part
 
 ONCE = "open by sockops, close by sockops"
 AT_ONCE = 1500 if PATIENCE == 1 else 100
 ABORTED = 20
 TURNS = 2000  # of an empty loop: about as long as a close takes the kernel
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close is a reset
+SO_COOKIE = 57  # of a socket, and in its records: a port may come back
 SOURCE = Path(__file__).with_name("closing.c")
 
 
@@ -47,23 +49,19 @@ class Place:
         def told() -> dict[int, list[str]]:
             out: dict[int, list[str]] = defaultdict(list)
             for flow in self.mesh.flows()[since:]:
-                out[_port(flow)].append(f"{mesh_part(flow)['event']} by {mesh_part(flow)['hook']}")
+                out[int(flow["socket_cookie"])].append(f"{mesh_part(flow)['event']} by {mesh_part(flow)['hook']}")
             return out
 
-        def ended(ports: int) -> bool:
+        def ended(sockets: int) -> bool:
             stories = told()
-            return len(stories) == ports and all(len(story) > 1 for story in stories.values())
+            return len(stories) == sockets and all(len(story) > 1 for story in stories.values())
 
         wait_until(lambda: ended(count), "each connection's end is on record", 30)
         with self.call() as last:  # what is told of it comes after all that there is to be told of the others
-            port = last.getsockname()[1]
+            cookie = int.from_bytes(last.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
             self.listener.accept()[0].close()
         wait_until(lambda: ended(count + 1), "the last one's, too", 30)
-        return Counter(", ".join(story) for of, story in told().items() if of != port)
-
-
-def _port(flow: Json) -> int:
-    return int(flow["l4"]["TCP"]["source_port"])
+        return Counter(", ".join(story) for of, story in told().items() if of != cookie)
 
 
 @contextlib.contextmanager
