@@ -180,11 +180,11 @@ static __always_inline int gone(const struct end *e) {
  * (TCP_USER_TIMEOUT) or a pod (tcp_retries2) wants to know sooner than usual whether its peer is there, a quarter of the
  * time after which TCP gives up (tcp_model_timeout of net/ipv4/tcp_timer.c): the packet is sent again at twice the age. */
 static __always_inline u64 patience(const struct end *sender) {
+  if (gone(sender))
+    return SHORT_HOLD_NS;
   u64 limit = HOLD_LIMIT_NS, net = peek64(sender->sock, OFF_SKC_NET);
   u32 timeout_ms = peek32(sender->sock, OFF_ICSK_USER_TIMEOUT);
   u8 retries = net ? peek8(net, OFF_NET_TCP_RETRIES2) : USUAL_RETRIES;
-  if (gone(sender))
-    return SHORT_HOLD_NS;
   if (retries < USUAL_RETRIES) {
     u32 doublings = retries < DOUBLINGS ? retries : DOUBLINGS;
     limit = ((2ull << doublings) - 1) * 50000000ull + (retries - doublings) * 1000000000ull;
@@ -209,7 +209,8 @@ static __always_inline int held(struct end *e, const struct end *sender, const s
   }
   if (!p->payload && !(p->tcp_flags & TCP_FIN))
     return 0;
-  u64 since = e->held, limit = p->payload ? patience(sender) : SHORT_HOLD_NS;
+  u64 since = e->held;
+  int is_brief = !p->payload;
   if (!psock_has_data(sk)) {
     int needs = p->payload && (e->asks | e->marked || !peek64(sk, OFF_TP_RECEIVED));
     /* What it has already is no news to it, and to its peer no sign that a redirect waits for these bytes. */
@@ -223,10 +224,10 @@ static __always_inline int held(struct end *e, const struct end *sender, const s
     } else if (e->marked || !e->asks) {
       goto pass; /* TCP's bytes do it no harm */
     }
-    limit = SHORT_HOLD_NS;
+    is_brief = 1;
   }
   u64 now = bpf_ktime_get_ns();
-  if (since && now - since > limit)
+  if (since && now - since > (is_brief ? SHORT_HOLD_NS : patience(sender)))
     return 0;
   if (!since)
     e->held = now;
