@@ -8,7 +8,7 @@ not do all that it says is told of, too.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from control import model
@@ -121,15 +121,15 @@ def _meanwhile(
         return _Candidate(file, dataclasses.replace(old, digest=""), changed=False), STAYS
     if old is None and not is_first:
         return None, NOTHING
+    denies: tuple[model.Object, ...]
     denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(_printable(file)),)
     unread = not is_known or any(p.obj is None and p.stand_in is None for p in parsed)
     effects = [CLOSES_ALL if not is_known else CLOSES if denies else "", UNKNOWN if unread else ""]
     # Whom the denies are to close must be known: Workloads and Namespaces count that can be read, or could be before.
-    for obj in (*(p.obj for p in parsed), *(old.objects if old else ())):
-        if isinstance(obj, model.Workload | model.Namespace) and not _clashes((obj,), _taken(denies)):
-            denies = (*denies, obj)
+    read = (*(p.obj for p in parsed), *(old.objects if old else ()))
+    subjects = _claim((obj for obj in read if isinstance(obj, model.Workload | model.Namespace)), {})
     effect = "; ".join(filter(None, effects)) or NOTHING
-    return _Candidate(file, model.FileState("", denies, good=False), changed=True), effect
+    return _Candidate(file, model.FileState("", (*denies, *subjects), good=False), changed=True), effect
 
 
 def _claims(obj: model.Object) -> Iterator[tuple[str, str]]:
@@ -189,10 +189,8 @@ def _without_conflicts(
                 continue
             state = other
         # What is left over from before yields to whoever has claimed its name by now, for as long as that one has it.
-        kept = tuple(obj for obj in state.objects if not _clashes((obj,), taken))
         states[candidate.file] = state
-        in_force += kept
-        taken.update(_taken(kept))
+        in_force += _claim(state.objects, taken)
     return states, in_force, problems
 
 
@@ -212,8 +210,15 @@ def _closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:
     return tuple(parse.deny(obj) for obj in given if isinstance(obj, model.Policy))
 
 
-def _taken(given: tuple[model.Object, ...]) -> dict[tuple[str, str], model.Object]:
-    return {claim: obj for obj in given for claim in _claims(obj)}
+def _claim(given: Iterable[model.Object], taken: dict[tuple[str, str], model.Object]) -> list[model.Object]:
+    """Return those whose names are all free, in order; they are taken then."""
+    out = []
+    for obj in given:
+        claims = list(_claims(obj))
+        if not any(claim in taken for claim in claims):
+            taken.update(dict.fromkeys(claims, obj))
+            out.append(obj)
+    return out
 
 
 def _clashes(given: tuple[model.Object, ...], taken: dict[tuple[str, str], model.Object]) -> list[str]:
