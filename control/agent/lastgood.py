@@ -4,26 +4,30 @@ It is written down as it was in force, not as the files' text: who has the older
 and what is closed since the first start, cannot be read from a text. It goes with the pins (`sockmesh uninstall`).
 """
 
+import functools
 import hashlib
 import io
 import pickle
 from pathlib import Path
 from typing import Any
 
-from control import model
+from control import model, policy, source
 from control.agent import state
-from control.policy import field
-from control.source import directory, objects
+from control.source import directory
 from loader.abi import words
 
 NAME = "last-good"
 _OURS = {module.__name__: module for module in (model, words, directory)}
 # Python 3.11 writes a member of an enum as getattr(class, name), 3.12 as class(value).
 _BUILTINS = {"frozenset": frozenset, "getattr": lambda cls, name: cls.__members__[name]}
-# Another version may mean something else by the same words.
-_FORM = hashlib.sha256(
-    b"".join(Path(str(module.__file__)).read_bytes() for module in (model, words, directory, objects, field))
-).digest()
+
+
+@functools.cache
+def _form() -> bytes:
+    """Return a hash of all that gives a file its meaning: another version may read another one from the same text."""
+    read = [Path(str(module.__file__)) for module in (model, words)]
+    read += sorted(file for package in (policy, source) for file in Path(package.__path__[0]).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in read)).digest()
 
 
 class LastGood:
@@ -37,7 +41,8 @@ class LastGood:
         """Return what a predecessor had in force; None: there was none, or nobody can tell."""
         try:
             raw = self._file.read_bytes()
-            found = _Reader(io.BytesIO(raw[len(_FORM) :])).load() if raw.startswith(_FORM) else None
+            form = _form()
+            found = _Reader(io.BytesIO(raw[len(form) :])).load() if raw.startswith(form) else None
         except Exception:  # whatever a damaged file makes of itself
             return None
         self._kept = found if isinstance(found, model.Snapshot) else None
@@ -49,7 +54,7 @@ class LastGood:
             return
         self._kept = None
         try:
-            state.write(self._file, _FORM + pickle.dumps(snapshot, protocol=5))
+            state.write(self._file, _form() + pickle.dumps(snapshot, protocol=5))
         except OSError:
             self._file.unlink(missing_ok=True)
             raise
