@@ -144,7 +144,7 @@ class LongLived:
             due[key] = when
         self._due = due
         counts: dict[sockdiag.SocketName, tuple[int, int]] = {}
-        for id in sorted({id for _, conn in ripe for id in (end.endpoint for end in conn.end) if id}):
+        for id in sorted({end.endpoint for _, conn in ripe for end in conn.end if end.endpoint}):
             name = known.endpoint(id)
             if name and name.netns:
                 counts.update(sockdiag.byte_counts(name.netns))

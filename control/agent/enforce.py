@@ -89,7 +89,7 @@ def stuck(opened: Maps) -> list[Doomed]:
     """Return connections whose reader was marked stuck: by an event, or while no agent was there to hear it."""
     out = []
     for key, conn in opened.conns.items():
-        if any(end.stuck for end in conn.end) and not all(end.closed for end in conn.end):
+        if conn.stuck and not all(end.closed for end in conn.end):
             side, saddr, sport, daddr, dport = initiator(key, conn)
             out.append(Doomed(saddr, daddr, sport, dport, conn.end[side].endpoint, conn.end[1 - side].endpoint, None))
     return out

@@ -116,7 +116,7 @@ def of(found: Iterable[SockRow], wanted: str) -> tuple[SockRow, ...]:
 def _state(conn: abi.Conn) -> str:
     if conn.denied:
         return "denied"
-    if any(end.stuck for end in conn.end):
+    if conn.stuck:
         return "stuck"
     return "closing" if any(end.closed for end in conn.end) else "open"
 

@@ -93,6 +93,11 @@ class Conn(Record):
         return tuple(end for end in self.end if end.cookie and not end.closed)
 
     @property
+    def stuck(self) -> bool:
+        """Whether an end waits for redirected bytes that it cannot see."""
+        return any(end.stuck for end in self.end)
+
+    @property
     def short_cut(self) -> bool:
         """Whether both ends are on the short cut now."""
         return all(end.enrolled == 1 for end in self.end)

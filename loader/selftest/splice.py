@@ -80,7 +80,7 @@ def too_late(ground: Ground, deadline: Deadline) -> None:
         link.server.setblocking(True)  # as the worst reader: the call does not come back by itself
         reader = threading.Thread(target=_splice_once, args=(link.server, into), daemon=True)
         reader.start()
-        while reader.is_alive() and not any(end.stuck for end in link.record().end):
+        while reader.is_alive() and not link.record().stuck:
             reader.join(0.001)
             deadline.left()
         if reader.is_alive():
