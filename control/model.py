@@ -138,6 +138,7 @@ class Service:
     selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
     endpoints: tuple[str, ...] = ()
     source: str = ""
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Operator(enum.Enum):

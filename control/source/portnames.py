@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from control import identity, model
-from control.policy import field, ports, resolve
+from control.policy import field, ports, refer, resolve
 from loader import abi
 
 MOST_NAMES = 10  # in a message
@@ -11,6 +11,7 @@ MOST_NAMES = 10  # in a message
 
 def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each port name of a rule that none of the pods has whose port it would be."""
+    snapshot = refer.written_out(snapshot)
     naming = [
         (policy, section, rule)
         for policy in snapshot.policies
