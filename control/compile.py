@@ -9,8 +9,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from control import identity, model, names, places
-from control.policy import peers, refer, resolve
-from control.policy_set import PolicySet, compile_set
+from control.policy import meaning, peers, refer, resolve
+from control.policy_set import Meaning, PolicySet, compile_set
 from loader import abi, record
 
 MAP_NAMES = (
@@ -60,13 +60,15 @@ def compile_state(
     allocation = identity.allocate(allocation, snapshot)
     identities = identity.Identities(snapshot, allocation)
     local = [
-        w
-        for w in snapshot.workloads
-        if w.is_local(node.name) and (w.namespace, w.name) in facts and not w.host_network
+        w for w in snapshot.workloads if w.is_local(node.name) and (w.namespace, w.name) in facts and not w.host_network
     ]
-    subjects = {str(w): resolve.Subject(identities.of_workload[str(w)], w.ports) for w in local}
-    resolved = resolve.resolve(snapshot, identities, subjects.values())
-    sets = {subject: compile_set(policy, allocation.rules) for subject, policy in resolved.items()}
+    known = Meaning(identities, meaning.named_ports(snapshot, identities), allocation.rules)
+    resolved = resolve.resolve(snapshot, identities, {identities.of_workload[str(w)] for w in local})
+    subjects = {str(w): (identities.of_workload[str(w)], w.ports) for w in local}
+    sets = {
+        (number, ports): compile_set(resolved[number], ports, known)
+        for number, ports in dict.fromkeys(subjects.values())
+    }
     allocation = dataclasses.replace(allocation, sets=allocation.sets.assign(s.digest for s in sets.values()))
     maps: dict[str, dict[record.Record, record.Record]] = {name: {} for name in MAP_NAMES}
     maps["ipcache"] = _ipcache(snapshot, identities, node)

@@ -206,7 +206,9 @@ class Identities:
             case model.Entity.NONE:
                 return frozenset()
             case model.Entity.WORLD_IPV4 | model.Entity.WORLD_IPV6:
-                return frozenset(self._inside(places.ANY_IPV4 if entity == model.Entity.WORLD_IPV4 else places.ANY_IPV6))
+                return frozenset(
+                    self._inside(places.ANY_IPV4 if entity == model.Entity.WORLD_IPV4 else places.ANY_IPV6)
+                )
             case model.Entity.CLUSTER | model.Entity.CLUSTER_MESH:
                 reserved = {int(r) for r in abi.ReservedIdentity if r and r not in _WORLDS}
                 inside = self._by_label("reserved", "remote-node") | self._by_label("reserved", "kube-apiserver")
