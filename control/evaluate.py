@@ -22,6 +22,9 @@ class Decision:
     audit_verdict: abi.Verdict = abi.Verdict.DENY
     audit_rule_id: int = 0
     audit_found: bool = False
+    # The entries that said so.
+    key: abi.PolicyKey | None = dataclasses.field(default=None, compare=False)
+    audit_key: abi.PolicyKey | None = dataclasses.field(default=None, compare=False)
 
     @property
     def allowed(self) -> bool:
@@ -63,18 +66,20 @@ def lookup(
     """Return what a policy set says: of all entries that match, the first of the highest rank decides."""
     enforced: abi.PolicyValue | None = None
     audit: abi.PolicyValue | None = None
+    by: list[abi.PolicyKey | None] = [None, None]
     candidates = [
         (dport & (0xFFFF << (16 - plen)) & 0xFFFF, proto, plen) for plen in range(16, -1, -1) if plens >> plen & 1
     ]
     for port, protocol, plen in [*candidates, (0, 0, 0)]:
         for peer in (peer_id, 0) if peer_id else (0,):
-            value = entries.get(abi.PolicyKey(set_id, peer, port, protocol, direction, plen))
+            key = abi.PolicyKey(set_id, peer, port, protocol, direction, plen)
+            value = entries.get(key)
             if value is None:
                 continue
             if value.present and (enforced is None or value.rank > enforced.rank):
-                enforced = value
+                enforced, by[0] = value, key
             if value.audit_present and (audit is None or value.audit_rank > audit.audit_rank):
-                audit = value
+                audit, by[1] = value, key
     return Decision(
         verdict=abi.Verdict(enforced.verdict) if enforced else abi.Verdict.DENY,
         rank=enforced.rank if enforced else 0,
@@ -83,6 +88,8 @@ def lookup(
         audit_verdict=abi.Verdict(audit.audit_verdict) if audit else abi.Verdict.DENY,
         audit_rule_id=audit.audit_rule_id if audit else 0,
         audit_found=audit is not None,
+        key=by[0],
+        audit_key=by[1],
     )
 
 

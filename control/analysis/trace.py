@@ -1,0 +1,158 @@
+"""One call held against all policies: what both ends say, who decides, and what would have allowed it."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from control import evaluate, identity, model
+from control.analysis import world
+from control.policy import request, resolve
+from loader import abi
+
+ALLOWED, DENIED, UNENFORCED = "allowed", "denied", "unenforced"
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What is asked about. `http` None: only whether a connection may be opened."""
+
+    source: world.End
+    destination: world.End
+    proto: abi.Proto
+    port: int
+    http: request.Request | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Author:
+    """Who says something: a policy, its rule ("" where selecting the pod is all it does), and where that is written."""
+
+    kind: str
+    namespace: str
+    name: str
+    rule: str
+    source: str
+
+    def __str__(self) -> str:
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return " ".join(filter(None, (self.kind, name, self.rule)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Nearest:
+    """A rule that allows the most of what was asked; `lacks` is what it does not allow."""
+
+    author: Author
+    lacks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """What one end says. `http`: what rules for requests say of this one. `audit`: a policy would refuse, but is in audit
+    mode."""
+
+    verdict: str
+    author: Author | None = None
+    http: str | None = None
+    audit: bool = False
+    nearest: Nearest | None = None
+
+    @property
+    def denied(self) -> bool:
+        return self.verdict == DENIED
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    egress: Side
+    ingress: Side
+
+    @property
+    def verdict(self) -> str:
+        return DENIED if self.egress.denied or self.ingress.denied else ALLOWED
+
+
+def trace(known: world.World, call: Call) -> Trace:
+    """Return what both ends' policies say; a pod that calls itself is asked nothing."""
+    if call.source.workload is not None and call.source.workload is call.destination.workload:
+        return Trace(Side(UNENFORCED), Side(UNENFORCED))
+    return Trace(
+        _side(known, call.source.workload, abi.Direction.EGRESS, call.destination, call),
+        _side(known, call.destination.workload, abi.Direction.INGRESS, call.source, call),
+    )
+
+
+def _side(
+    known: world.World, workload: model.Workload | None, direction: abi.Direction, peer: world.End, call: Call
+) -> Side:
+    if workload is None:
+        return Side(UNENFORCED)
+    decision = known.decide(workload, direction, peer.identity, call.proto, call.port)
+    key = known.rule(decision.rule_id)
+    audit = _audited(known, workload, decision, call)
+    if not key and decision.verdict == abi.Verdict.ALLOW:
+        return Side(UNENFORCED, audit=audit)
+    http = _http(known, workload, decision.key, call)
+    refused = decision.verdict == abi.Verdict.DENY or http == DENIED
+    nearest = _nearest(known, workload, direction, peer.identity, call) if refused else None
+    return Side(DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest)
+
+
+def _http(known: world.World, workload: model.Workload, key: abi.PolicyKey | None, call: Call) -> str | None:
+    rules = known.policy_set(workload).l7.get(key, ()) if key else ()
+    if call.http is None or not any(each.http is not None for each in rules):
+        return None
+    return ALLOWED if request.http_allowed(rules, call.http) else DENIED
+
+
+def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, call: Call) -> bool:
+    if not known.policy(workload).has_audit or not decision.audit_found:
+        return False
+    if decision.audit_verdict != abi.Verdict.PROXY:
+        return decision.audit_verdict == abi.Verdict.DENY
+    rules = known.policy_set(workload).audit_l7.get(decision.audit_key, ()) if decision.audit_key else ()
+    is_http = call.http is not None and any(each.http is not None for each in rules)
+    return is_http and call.http is not None and not request.http_allowed(rules, call.http)
+
+
+def author(known: world.World, key: str) -> Author | None:
+    """Return who says what is kept under a rule's key."""
+    if not key:
+        return None
+    policy, path, source = known.sources[key]
+    if policy is None:
+        return Author("Reserved", "", key.removeprefix("Reserved//").removesuffix("#"), "", "")
+    return Author(policy.kind, policy.namespace, policy.name, path if path.endswith("]") else "", source)
+
+
+# --- what would have allowed it --------------------------------------------------------------------------------------
+
+
+def _nearest(
+    known: world.World, workload: model.Workload, direction: abi.Direction, peer: int, call: Call
+) -> Nearest | None:
+    """Return the enforced rule that lacks least; of several the first. None: there is no rule that allows anything."""
+    found: list[tuple[int, int, Nearest]] = []
+    for rule in known.policy(workload).rules:
+        if rule.direction != direction or rule.verdict == abi.Verdict.DENY or rule.audit:
+            continue
+        who = author(known, rule.rule)
+        if who is None or rule.rule == identity.LOCALHOST_RULE:
+            continue
+        lacks = min(_lacks(known, workload, rule, peer, call), key=len)
+        found.append((len(lacks), len(found), Nearest(who, lacks)))
+    return min(found)[2] if found else None
+
+
+def _lacks(
+    known: world.World, workload: model.Workload, rule: resolve.ResolvedRule, peer: int, call: Call
+) -> Iterator[tuple[str, ...]]:
+    """Yield what each reading of the rule does not allow; nothing: a deny comes before it."""
+    for peers, specs in known.meant(rule, workload) or [(frozenset(), ())]:
+        lacks = []
+        if peers is not None and peer not in peers:
+            lacks.append("peer")
+        if specs is not None and not any(s.proto == call.proto and s.first <= call.port <= s.last for s in specs):
+            lacks.append("port")
+        if rule.l7 is not None and call.http is not None and not request.http_allowed((rule.l7,), call.http):
+            lacks.append("request")
+        yield tuple(lacks)

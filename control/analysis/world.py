@@ -1,0 +1,142 @@
+"""A snapshot ready to be asked: who everybody is, and what each pod's policy says. Built once, then only asked.
+
+It is what an agent makes of the same files, without a node: the same resolved policies, the same entries, the same
+look-up.
+"""
+
+import dataclasses
+import ipaddress
+
+from control import evaluate, identity, model, places
+from control.policy import meaning, refer, resolve
+from control.policy_set import Meaning, PolicySet, compile_set
+from loader import abi
+
+
+class Unknown(ValueError):
+    """Nobody is called so: who was meant, and what there is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """One end of a call. `workload` None: it is outside, and no policy is asked there."""
+
+    name: str
+    identity: int
+    workload: model.Workload | None = None
+
+
+class World:
+    """Everything that manifests declare, as policy sees it."""
+
+    def __init__(self, snapshot: model.Snapshot) -> None:
+        self.snapshot = refer.written_out(snapshot)
+        allocation = identity.allocate(identity.Allocation(), self.snapshot)
+        self.identities = identity.Identities(self.snapshot, allocation)
+        self._known = Meaning(
+            self.identities, meaning.named_ports(self.snapshot, self.identities), allocation.rules
+        )  # fmt: skip
+        self._policies: dict[int, resolve.ResolvedPolicy] = {}
+        self._sets: dict[tuple[int, tuple[model.ContainerPort, ...]], PolicySet] = {}
+        self._workloads: dict[str, list[model.Workload]] = {}
+        self._by_ip: dict[str, model.Workload] = {}
+        for workload in self.snapshot.workloads:
+            self._workloads.setdefault(str(workload), []).append(workload)
+            self._by_ip.update(dict.fromkeys(workload.ips if not workload.host_network else (), workload))
+        self._rules = {allocation.rules[identity.LOCALHOST_RULE]: identity.LOCALHOST_RULE}
+        self.sources: dict[str, tuple[model.Policy | None, str, str]] = {identity.LOCALHOST_RULE: (None, "", "")}
+        for policy in self.snapshot.policies:
+            for key, (path, source) in identity.rule_keys(policy).items():
+                self._rules[allocation.rules[key]] = key
+                self.sources[key] = policy, path, source
+
+    def end(self, text: str) -> End:
+        """Return who is meant by "NAMESPACE/NAME", an address, or "fqdn:NAME"; raises Unknown."""
+        if text.startswith("fqdn:"):
+            return self._named(text.removeprefix("fqdn:"))
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return self.of(self._find(text))
+        workload = self._by_ip.get(str(address))
+        return self.of(workload) if workload else End(str(address), self._at(address))
+
+    def of(self, workload: model.Workload) -> End:
+        """Return a workload as an end; one with its node's network is its node, where no policy is asked."""
+        number = self.identities.of_workload[str(workload)]
+        return End(str(workload), number, None if workload.host_network else workload)
+
+    def policy(self, workload: model.Workload) -> resolve.ResolvedPolicy:
+        """Return the resolved policy of a workload."""
+        number = self.identities.of_workload[str(workload)]
+        if number not in self._policies:
+            self._policies.update(resolve.resolve(self.snapshot, self.identities, [number]))
+        return self._policies[number]
+
+    def policy_set(self, workload: model.Workload) -> PolicySet:
+        """Return the entries of a workload's policy; workloads of one identity and the same ports share them."""
+        key = self.identities.of_workload[str(workload)], workload.ports
+        if key not in self._sets:
+            self._sets[key] = compile_set(self.policy(workload), workload.ports, self._known)
+        return self._sets[key]
+
+    def decide(
+        self, workload: model.Workload, direction: abi.Direction, peer: int, proto: abi.Proto, port: int
+    ) -> evaluate.Decision:
+        """Return what a workload's policy says of a call; for ICMP, port is the type."""
+        found = self.policy_set(workload)
+        plens = found.egress_plens if direction == abi.Direction.EGRESS else found.ingress_plens
+        return evaluate.lookup(found.entries, 0, plens, int(direction), peer, int(proto), port)
+
+    def rule(self, number: int) -> str:
+        """Return the key of a rule by its number; empty for 0, which is nobody's."""
+        return self._rules.get(number, "")
+
+    def meant(self, rule: resolve.ResolvedRule, workload: model.Workload) -> list[meaning.Meant]:
+        """Return whom and which ports a rule of a workload's policy means."""
+        return meaning.meant(rule, workload.ports, self._known.identities, self._known.named)
+
+    def _find(self, text: str) -> model.Workload:
+        namespace, slash, name = text.partition("/")
+        found = self._workloads.get(text if slash else f"default/{namespace}", [])
+        if not found:
+            near = [key for key in sorted(self._workloads) if key.endswith(f"/{name or namespace}")]
+            there = near or sorted(self._workloads)
+            more = "" if len(there) <= 10 else ", ..."
+            raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more})")
+        return found[0]
+
+    def _at(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
+        bits = address.max_prefixlen
+        for length in range(bits, -1, -1):
+            prefix = model.Prefix(address.version, int(address) >> (bits - length) << (bits - length), length)
+            if prefix in self.identities.addresses:
+                return self.identities.addresses[prefix]
+        return int(abi.ReservedIdentity.WORLD_IPV4 if bits == 32 else abi.ReservedIdentity.WORLD_IPV6)
+
+    def _named(self, name: str) -> End:
+        """Return whoever has that DNS name: its learned address, or else one in no range that any rule names."""
+        learned = self.snapshot.learned.get(name)
+        if not learned:
+            raise Unknown(f"nothing is known of the name {name}")
+        return End(f"fqdn:{name}", self._at(ipaddress.ip_address(learned[0])))
+
+
+def with_name(snapshot: model.Snapshot, name: str) -> model.Snapshot:
+    """Return the snapshot as it is once name has been looked up: at an address that no rule names otherwise."""
+    if name in snapshot.learned:
+        return snapshot
+    ranges = [prefix for prefix in places.places(refer.written_out(snapshot)) if prefix.version == 4]
+    taken = [*ranges, *(places.host(ip) for workload in snapshot.workloads for ip in workload.ips)]
+    free = next(
+        (str(ipaddress.IPv4Address(a)) for a in _spread() if not any(_has(prefix, a) for prefix in taken)), "240.0.0.1"
+    )
+    return dataclasses.replace(snapshot, learned={**snapshot.learned, name: (free,)})
+
+
+def _has(prefix: model.Prefix, address: int) -> bool:
+    return prefix.version == 4 and prefix.address <= address <= prefix.last
+
+
+def _spread() -> range:
+    return range(0xF0000001, 0x00000001, -0x00010003)  # all over the addresses, what nobody uses first

@@ -1,0 +1,59 @@
+"""Whether rules that look at a connection's bytes let through what they say. Pure; the proxy must agree with it.
+
+Regular expressions are for the whole of what they are held against. A header's name has no case, its value has.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable, Mapping
+
+from control import model
+from control.policy import dnsnames
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One HTTP request. `headers`: lower-case names; empty strings match only what any string matches."""
+
+    method: str = ""
+    path: str = ""
+    host: str = ""
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def http_allowed(rules: Iterable[model.L7Rules], request: Request) -> bool:
+    """Tell whether any rule lets the request through; rules of other kinds let no request through."""
+    return any(_matches(rule, request) for each in rules for rule in each.http or ())
+
+
+def name_allowed(rules: Iterable[model.L7Rules], name: str) -> bool:
+    """Tell whether any rule lets a DNS query for name through."""
+    return any(dnsnames.matches(rule, name) for each in rules for rule in each.dns or ())
+
+
+def server_allowed(rules: Iterable[model.L7Rules], name: str) -> bool:
+    """Tell whether any rule lets a TLS client through that asks for a server of this name."""
+    wanted = (model.NamePeer(pattern=given) for each in rules for given in each.server_names or ())
+    return any(dnsnames.matches(rule, name) for rule in wanted)
+
+
+def _matches(rule: model.HttpRule, request: Request) -> bool:
+    parts = ((rule.method, request.method), (rule.path, request.path), (rule.host, request.host))
+    return all(not pattern or _compiled(pattern).fullmatch(value) for pattern, value in parts) and all(
+        _has(header, request.headers) for header in rule.headers
+    )
+
+
+def _has(wanted: model.HeaderMatch, headers: Mapping[str, str]) -> bool:
+    if wanted.mismatch != model.Mismatch.FAIL:
+        return True  # it is mended or told of, not refused
+    if wanted.secret:
+        return False  # nobody knows the value here
+    found = headers.get(wanted.name.lower())
+    return found is not None and wanted.value in (None, found)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.ASCII)
