@@ -47,8 +47,9 @@ class Nearest:
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """What one end says. `http`: what rules for requests say of this one. `audit`: a policy would refuse, but is in audit
-    mode."""
+    """What one end says. `http`: what rules for requests say of this one. `audit`: it passes only because the policy that
+    would refuse it is in audit mode.
+    """
 
     verdict: str
     author: Author | None = None

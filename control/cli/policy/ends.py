@@ -1,0 +1,40 @@
+"""What the options of `sockmesh policy trace` mean."""
+
+import re
+
+import click
+
+from control.policy import ports, request
+from loader import abi
+
+PROTOCOLS = {"TCP": abi.Proto.TCP, "UDP": abi.Proto.UDP, "SCTP": abi.Proto.SCTP}
+FAMILIES = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
+
+
+def port(text: str) -> tuple[abi.Proto, int]:
+    """Read "80", "80/TCP", "8/ICMP" or "EchoRequest/ICMPv6"; raises click.UsageError."""
+    number, _, protocol = text.partition("/")
+    name = protocol.upper() or "TCP"
+    if name in FAMILIES:
+        kind = ports.icmp_type(FAMILIES[name], number)
+        if kind is None:
+            raise click.UsageError(f"--port {text}: {number} is no ICMP type (a number from 0 to 255, or EchoRequest ...)")
+        return FAMILIES[name], kind
+    if name not in PROTOCOLS:
+        raise click.UsageError(f"--port {text}: unknown protocol {protocol} ({', '.join((*PROTOCOLS, *FAMILIES))})")
+    if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535:
+        raise click.UsageError(f"--port {text}: {number or 'nothing'} is no port (a number from 1 to 65535)")
+    return PROTOCOLS[name], int(number)
+
+
+def http(method: str, path: str, host: str, headers: tuple[str, ...]) -> request.Request | None:
+    """Return the request that is asked about; None where none of its parts is given."""
+    if not (method or path or host or headers):
+        return None
+    found = {}
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise click.UsageError(f"--header {header}: must be 'Name: value'")
+        found[name.strip().lower()] = value.strip()
+    return request.Request(method or "GET", path or "/", host or found.get("host", ""), found)

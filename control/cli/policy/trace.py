@@ -1,0 +1,113 @@
+"""`sockmesh policy trace`: one call held against manifests."""
+
+import sys
+from typing import Any
+
+import click
+
+from control.analysis import trace as analysis
+from control.analysis import world
+from control.cli import place, show
+from control.cli.policy import ends, source
+
+EXIT = {analysis.ALLOWED: 0, analysis.DENIED: 1}
+LACKS = {"peer": "is for other peers", "port": "is for other ports", "request": "is for other requests"}
+
+
+@click.command()
+@source.files
+@click.option("--from", "origin", required=True, metavar="WHO", help="Who calls: NAMESPACE/POD, or an address.")
+@click.option("--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, or fqdn:NAME.")
+@click.option("--port", default="", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP ...", required=True)
+@click.option("--method", default="", help="The request's method (GET).")
+@click.option("--path", default="", help="The request's path (/).")
+@click.option("--host", default="", help="The request's host.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
+@place.output_option
+def trace(
+    files: tuple[str, ...],
+    origin: str,
+    to: str,
+    port: str,
+    method: str,
+    path: str,
+    host: str,
+    headers: tuple[str, ...],
+    output: str,
+) -> None:
+    """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input."""
+    proto, number = ends.port(port)
+    snapshot = source.load(files)
+    for text in (origin, to):
+        if text.startswith("fqdn:"):
+            snapshot = world.with_name(snapshot, ends.dns_name(text))
+    known = world.World(snapshot)
+    try:
+        call = analysis.Call(
+            known.end(origin), known.end(to), proto, number, ends.http(method, path, host, headers)
+        )  # fmt: skip
+    except world.Unknown as error:
+        raise click.UsageError(str(error)) from None
+    found = analysis.trace(known, call)
+    if output == "json":
+        show.print_json(_json(found))
+    else:
+        _print(found, call)
+    sys.exit(EXIT[found.verdict])
+
+
+def _json(found: analysis.Trace) -> dict[str, Any]:
+    return {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
+
+
+def _side(side: analysis.Side) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "verdict": side.verdict,
+        "policy": None,
+        "rule": None,
+        "source": None,
+        "http": side.http,
+        "audit": side.audit,
+    }
+    if side.author:
+        out |= _author(side.author)
+    if side.nearest:
+        out["nearest"] = {**_author(side.nearest.author), "lacks": list(side.nearest.lacks)}
+    return out
+
+
+def _author(author: analysis.Author) -> dict[str, Any]:
+    return {
+        "policy": {"kind": author.kind, "namespace": author.namespace, "name": author.name},
+        "rule": author.rule or None,
+        "source": author.source or None,
+    }
+
+
+def _print(found: analysis.Trace, call: analysis.Call) -> None:
+    what = f"{call.port}/{call.proto.name}"
+    if call.http:
+        what += f" {call.http.method} {call.http.host}{call.http.path}"
+    click.echo(f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}")
+    for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
+        click.echo(f"  {name:8}{_words(side, end)}")
+        if side.nearest:
+            click.echo(f"  {'':8}{_near(side.nearest)}")
+
+
+def _words(side: analysis.Side, end: world.End) -> str:
+    if side.verdict == analysis.UNENFORCED:
+        why = "no policy selects it" if end.workload else "it is no pod"
+        return f"unenforced: {end.name}: {why}" + (", but one in audit mode would refuse it" if side.audit else "")
+    by = f" by {side.author}" if side.author else ""
+    where = f" ({side.author.source})" if side.author and side.author.source else ""
+    if side.denied and side.author and not side.author.rule:
+        by = f": {side.author} selects it, and no rule allows this"
+    request = {None: "", analysis.ALLOWED: ", the request too", analysis.DENIED: ", because of the request"}[side.http]
+    audit = "; a policy in audit mode would refuse it" if side.audit else ""
+    return f"{side.verdict}{by}{where}{request}{audit}"
+
+
+def _near(nearest: analysis.Nearest) -> str:
+    lacks = " and ".join(LACKS[each] for each in nearest.lacks) or "would allow it, but a deny comes first"
+    return f"nearest: {nearest.author} ({nearest.author.source}) {lacks}"
