@@ -8,9 +8,9 @@ import dataclasses
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from control import identity, model, names
-from control.policy import peers, resolve
-from control.policy_set import PolicySet, compile_set
+from control import identity, model, names, places
+from control.policy import meaning, peers, refer, resolve
+from control.policy_set import Meaning, PolicySet, compile_set
 from loader import abi, record
 
 MAP_NAMES = (
@@ -56,12 +56,19 @@ def compile_state(
     snapshot: model.Snapshot, allocation: identity.Allocation, facts: Facts, node: NodeInfo
 ) -> tuple[Desired, names.Names, identity.Allocation]:
     """Return what the maps must hold, what the numbers in them are called, and the numbers given out."""
+    snapshot = refer.written_out(snapshot)
     allocation = identity.allocate(allocation, snapshot)
     identities = identity.Identities(snapshot, allocation)
-    local = [w for w in snapshot.workloads if w.is_local(node.name) and (w.namespace, w.name) in facts]
-    subjects = {str(w): resolve.Subject(identities.of_workload[str(w)], w.ports) for w in local}
-    resolved = resolve.resolve(snapshot, identities, subjects.values())
-    sets = {subject: compile_set(policy, allocation.rules) for subject, policy in resolved.items()}
+    local = [
+        w for w in snapshot.workloads if w.is_local(node.name) and (w.namespace, w.name) in facts and not w.host_network
+    ]
+    known = Meaning(identities, meaning.named_ports(snapshot, identities), allocation.rules)
+    resolved = resolve.resolve(snapshot, identities, {identities.of_workload[str(w)] for w in local})
+    subjects = {str(w): (identities.of_workload[str(w)], w.ports) for w in local}
+    sets = {
+        (number, ports): compile_set(resolved[number], ports, known)
+        for number, ports in dict.fromkeys(subjects.values())
+    }
     allocation = dataclasses.replace(allocation, sets=allocation.sets.assign(s.digest for s in sets.values()))
     maps: dict[str, dict[record.Record, record.Record]] = {name: {} for name in MAP_NAMES}
     maps["ipcache"] = _ipcache(snapshot, identities, node)
@@ -126,13 +133,14 @@ def _ipcache(
     snapshot: model.Snapshot, identities: identity.Identities, node: NodeInfo
 ) -> dict[record.Record, record.Record]:
     # Later ones take the place of earlier ones: a range that a policy names never hides a pod or the node itself.
-    numbers = {identity.ANY_IPV4: int(abi.ReservedIdentity.WORLD_IPV4)}
-    numbers[identity.ANY_IPV6] = int(abi.ReservedIdentity.WORLD_IPV6)
+    numbers = {places.ANY_IPV4: int(abi.ReservedIdentity.WORLD_IPV4)}
+    numbers[places.ANY_IPV6] = int(abi.ReservedIdentity.WORLD_IPV6)
     numbers.update((peers.parse_prefix(text), int(abi.ReservedIdentity.UNMANAGED)) for text in node.cidr)
-    numbers.update(identities.prefixes)
+    numbers.update(identities.addresses)
     for workload in snapshot.workloads:
-        numbers.update((peers.parse_prefix(ip), identities.of_workload[str(workload)]) for ip in workload.ips)
-    numbers.update((peers.parse_prefix(ip), int(abi.ReservedIdentity.HOST)) for ip in node.ips)
+        if not workload.host_network:  # its addresses are its node's
+            numbers.update((places.host(ip), identities.of_workload[str(workload)]) for ip in workload.ips)
+    numbers.update((places.host(ip), int(abi.ReservedIdentity.HOST)) for ip in node.ips)
     return {ipcache_key(prefix): abi.IpcacheValue(number) for prefix, number in numbers.items()}
 
 

@@ -25,7 +25,8 @@ class Decision:
 
     @property
     def allowed(self) -> bool:
-        return self.verdict != abi.Verdict.DENY
+        """Tell whether the kernel lets it through: what the proxy must look at it refuses, as there is no proxy yet."""
+        return self.verdict == abi.Verdict.ALLOW
 
     @property
     def audited(self) -> bool:

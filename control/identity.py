@@ -4,21 +4,18 @@ Maps, flow records and remembered connections hold the numbers, so a number keep
 restarts, and one whose name vanished is given away again only when no number is left that was never used.
 """
 
-import bisect
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from control import model
-from control.policy import peers
+from control import model, places
+from control.policy import dnsnames, selections, selectors
 from loader import abi
 
 KEEP_RETIRED = 4096  # of each kind: what comes back soon gets its old number
 LAST_NUMBER = (1 << 32) - 1
 LOCALHOST_RULE = "Reserved//allow-localhost#"
-ANY_IPV4 = model.Prefix(4, 0, 0)
-ANY_IPV6 = model.Prefix(6, 0, 0)
 _WORLDS = (abi.ReservedIdentity.WORLD, abi.ReservedIdentity.WORLD_IPV4, abi.ReservedIdentity.WORLD_IPV6)
 
 
@@ -68,7 +65,7 @@ class Allocation:
     """All numbers that are given out. The agent writes `to_json()` into its run directory and reads it at start."""
 
     identities: Numbers = Numbers(abi.FIRST_POD_IDENTITY, abi.FIRST_CIDR_IDENTITY - 1)  # by label set
-    cidrs: Numbers = Numbers(abi.FIRST_CIDR_IDENTITY)  # by prefix
+    cidrs: Numbers = Numbers(abi.FIRST_CIDR_IDENTITY)  # by places.Place.name
     endpoints: Numbers = Numbers(1)  # by namespace/name
     rules: Numbers = Numbers(1)  # by policy and path
     sets: Numbers = Numbers(1)  # by content
@@ -108,19 +105,6 @@ def labels_of(workload: model.Workload, namespaces: Mapping[str, model.Namespace
     return tuple(sorted(f"k8s:{k}={v}" for k, v in labels.items()))
 
 
-def prefixes_of(policies: Iterable[model.Policy]) -> set[model.Prefix]:
-    """Return every address range that a policy mentions, the two "everything" ranges left out."""
-    found: set[model.Prefix] = set()
-    for policy in policies:
-        for section in policy.sections:
-            for rule in section.rules:
-                for peer in rule.peers or ():
-                    if isinstance(peer, model.CidrPeer):
-                        found.add(peer.prefix)
-                        found.update(peer.excepts)
-    return found - {ANY_IPV4, ANY_IPV6}
-
-
 def rule_keys(policy: model.Policy) -> dict[str, tuple[str, str]]:
     """Return the key of everything in a policy that can decide, with its path and source."""
     out = {}
@@ -141,70 +125,70 @@ def default_key(policy: model.Policy, section: model.Section, direction: abi.Dir
 def allocate(previous: Allocation, snapshot: model.Snapshot) -> Allocation:
     """Return numbers for all that snapshot names; what had a number keeps it. Sets and services are compile's."""
     namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
+    pods = (w for w in snapshot.workloads if not w.host_network)
     return dataclasses.replace(
         previous,
-        identities=previous.identities.assign(",".join(labels_of(w, namespaces)) for w in snapshot.workloads),
-        cidrs=previous.cidrs.assign(peers.show_prefix(p) for p in prefixes_of(snapshot.policies)),
+        identities=previous.identities.assign(",".join(labels_of(w, namespaces)) for w in pods),
+        cidrs=previous.cidrs.assign(place.name for place in places.places(snapshot).values()),
         endpoints=previous.endpoints.assign(str(workload) for workload in snapshot.workloads),
         rules=previous.rules.assign([LOCALHOST_RULE, *(key for p in snapshot.policies for key in rule_keys(p))]),
     )
 
 
 class Identities:
-    """Every identity there is, and which of them a peer means. Built once for a snapshot, then only asked."""
+    """Every identity there is, and which of them a peer means. Built once for a snapshot, then only asked.
+
+    The snapshot's policies are without references (refer.written_out). `addresses`: the numbers of all places outside
+    pods, by prefix.
+    """
 
     def __init__(self, snapshot: model.Snapshot, allocation: Allocation) -> None:
         namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
+        self._selections = selections.Selections()
+        self.labels = self._selections.labels
+        for reserved in filter(None, abi.ReservedIdentity):
+            more = ("reserved:world",) if reserved in _WORLDS[1:] else ()
+            self._selections.add(int(reserved), (*more, _reserved(reserved)))
+        found = places.places(snapshot)
+        self.addresses = {prefix: allocation.cidrs[place.name] for prefix, place in found.items()}
+        within = []
+        for prefix, place in found.items():
+            self._selections.add(self.addresses[prefix], place.labels)
+            if place.within is not None:
+                within.append((place.within, self.addresses[prefix]))
+        # What no rule names has a reserved identity, and is inside of everything.
+        self._inside = places.Inside([*within, *zip((places.ANY_IPV4, places.ANY_IPV6), _WORLDS[1:], strict=True)])
+        by_node = {node.name: self.addresses[places.host(ip)] for node in snapshot.nodes for ip in node.ips}
         self.of_workload: dict[str, int] = {}
-        self.labels: dict[int, tuple[str, ...]] = {int(r): (_reserved(r),) for r in abi.ReservedIdentity if r}
-        for world in _WORLDS[1:]:
-            self.labels[world] = ("reserved:world", _reserved(world))
         for workload in snapshot.workloads:
-            labels = labels_of(workload, namespaces)
-            number = allocation.identities[",".join(labels)]
+            if workload.host_network:
+                number = by_node.get(workload.node, int(abi.ReservedIdentity.REMOTE_NODE))
+            else:
+                labels = labels_of(workload, namespaces)
+                number = allocation.identities[",".join(labels)]
+                self._selections.add(number, labels)
             self.of_workload[str(workload)] = number
-            self.labels[number] = labels
-        self.pods = frozenset(self.of_workload.values())
-        self.prefixes = sorted((p, allocation.cidrs[peers.show_prefix(p)]) for p in prefixes_of(snapshot.policies))
-        for prefix, number in self.prefixes:
-            self.labels[number] = (f"cidr:{peers.show_prefix(prefix)}", "reserved:world")
-        self._cidrs = {v: frozenset(n for p, n in self.prefixes if p.version == v) for v in (4, 6)}
-        self._selected: dict[model.Peer, frozenset[int] | None] = {}
-        # (source, key) -> value -> identities, each label also under the source "any".
-        self._index: dict[tuple[str, str], dict[str, set[int]]] = {}
-        for number, labels in self.labels.items():
-            for label in labels:
-                source, _, rest = label.partition(":")
-                key, _, value = rest.partition("=")
-                for name in (source, "any"):
-                    self._index.setdefault((name, key), {}).setdefault(value, set()).add(number)
+        self.pods = self._selections.select(model.Selector((selectors.IS_ENDPOINT,)))
 
     def select(self, peer: model.Peer) -> frozenset[int] | None:
         """Return the identities that a peer means; None means any, known or not."""
-        if peer not in self._selected:
-            if isinstance(peer, model.Selector):
-                self._selected[peer] = self._by_labels(peer)
-            elif isinstance(peer, model.CidrPeer):
-                self._selected[peer] = self._by_range(peer)
-            else:
-                self._selected[peer] = self._by_entity(peer)
-        return self._selected[peer]
+        match peer:
+            case model.Selector():
+                return self._selections.select(peer)
+            case model.CidrPeer():
+                return self._by_range(peer)
+            case model.NamePeer():
+                return self._by_label("fqdn", dnsnames.show(peer))
+            case model.NodePeer():
+                return self._selections.select(peer.selector.with_requirements(_has("reserved", "remote-node")))
+            case model.Entity():
+                return self._by_entity(peer)
+            case _:
+                raise AssertionError(f"a reference was not written out: {peer}")
 
     def subjects(self, selector: model.Selector) -> frozenset[int]:
         """Return the pod identities that a policy with this selector selects."""
-        return (self.select(selector) or frozenset()) & self.pods
-
-    def _by_labels(self, selector: model.Selector) -> frozenset[int]:
-        negative = (model.Operator.NOT_IN, model.Operator.DOES_NOT_EXIST)
-        found: set[int] | None = None
-        # Conditions that name what must be there come first: they make the set small.
-        for requirement in sorted(selector.requirements, key=lambda r: r.operator in negative):
-            values = self._index.get((requirement.source, requirement.key), {})
-            named = requirement.operator in (model.Operator.IN, model.Operator.NOT_IN)
-            matching: set[int] = set().union(*(values.get(v, ()) for v in (requirement.values if named else values)))
-            current = set(self.labels) if found is None else found
-            found = current - matching if requirement.operator in negative else current & matching
-        return frozenset(self.labels if found is None else found)
+        return self._selections.select(selector) & self.pods
 
     def _by_range(self, peer: model.CidrPeer) -> frozenset[int]:
         found = set(self._inside(peer.prefix))
@@ -212,14 +196,8 @@ class Identities:
             found.difference_update(self._inside(inner))
         return frozenset(found)
 
-    def _inside(self, prefix: model.Prefix) -> list[int]:
-        """Return the identities of all ranges within prefix: an address has that of the longest one it is in."""
-        start = bisect.bisect_left(self.prefixes, (prefix, 0))
-        end = bisect.bisect_right(self.prefixes, (model.Prefix(prefix.version, prefix.last, 129), 0))
-        inside = [number for _, number in self.prefixes[start:end]]
-        if prefix.length == 0:
-            inside.append(int(_WORLDS[1] if prefix.version == 4 else _WORLDS[2]))
-        return inside
+    def _by_label(self, source: str, key: str) -> frozenset[int]:
+        return self._selections.select(model.Selector((_has(source, key),)))
 
     def _by_entity(self, entity: model.Entity) -> frozenset[int] | None:
         match entity:
@@ -227,17 +205,20 @@ class Identities:
                 return None
             case model.Entity.NONE:
                 return frozenset()
-            case model.Entity.WORLD:
-                return frozenset(map(int, _WORLDS)) | self._cidrs[4] | self._cidrs[6]
-            case model.Entity.WORLD_IPV4:
-                return frozenset((int(_WORLDS[1]),)) | self._cidrs[4]
-            case model.Entity.WORLD_IPV6:
-                return frozenset((int(_WORLDS[2]),)) | self._cidrs[6]
+            case model.Entity.WORLD_IPV4 | model.Entity.WORLD_IPV6:
+                return frozenset(
+                    self._inside(places.ANY_IPV4 if entity == model.Entity.WORLD_IPV4 else places.ANY_IPV6)
+                )
             case model.Entity.CLUSTER | model.Entity.CLUSTER_MESH:
-                inside = {int(r) for r in abi.ReservedIdentity if r and r not in _WORLDS}
-                return self.pods | inside
+                reserved = {int(r) for r in abi.ReservedIdentity if r and r not in _WORLDS}
+                inside = self._by_label("reserved", "remote-node") | self._by_label("reserved", "kube-apiserver")
+                return self.pods | inside | reserved
             case _:
-                return frozenset((int(abi.ReservedIdentity[entity.name]),))
+                return self._by_label("reserved", entity.value)
+
+
+def _has(source: str, key: str) -> model.Requirement:
+    return model.Requirement(source, key, model.Operator.EXISTS)
 
 
 def _reserved(identity: abi.ReservedIdentity) -> str:

@@ -79,6 +79,8 @@ class Workload:
     ports: tuple[ContainerPort, ...] = ()
     node: str = ""
     source: str = ""
+    kind: str = "Pod"  # what it is called in an answer: a pod template stands for the pods of its Deployment
+    host_network: bool = False  # it has its node's addresses and identity, and no policy of its own
 
     def is_local(self, node: str) -> bool:
         return self.node in ("", node)
@@ -89,8 +91,31 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True)
 class Namespace:
+    """`audit`: its policies only tell what they would refuse."""
+
     name: str
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    source: str = ""
+    audit: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """A machine of the cluster."""
+
+    name: str
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ips: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class CidrGroup:
+    """Address ranges under a name, for rules to refer to."""
+
+    name: str
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    prefixes: tuple[Prefix, ...] = ()
     source: str = ""
 
 
@@ -113,6 +138,7 @@ class Service:
     selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
     endpoints: tuple[str, ...] = ()
     source: str = ""
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Operator(enum.Enum):
@@ -169,7 +195,43 @@ class CidrPeer:
     excepts: tuple[Prefix, ...] = ()
 
 
-Peer = Selector | CidrPeer | Entity
+@dataclasses.dataclass(frozen=True)
+class CidrGroupPeer:
+    """The ranges of one CidrGroup by name, or of those whose labels a selector matches; without some ranges."""
+
+    name: str = ""
+    selector: Selector | None = None
+    excepts: tuple[Prefix, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class NamePeer:
+    """Addresses outside the cluster, by the DNS names that they were learned under. One of the two is given.
+
+    `pattern`: "*" stands for any characters of one label, a leading "**." for one label or more.
+    """
+
+    name: str = ""
+    pattern: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class NodePeer:
+    """Other nodes, by their labels."""
+
+    selector: Selector
+
+
+@dataclasses.dataclass(frozen=True)
+class ServicePeer:
+    """What services lead to: the pods that they select, else the addresses behind them. `namespace` empty: any."""
+
+    namespace: str = ""
+    name: str = ""
+    selector: Selector | None = None
+
+
+Peer = Selector | CidrPeer | CidrGroupPeer | Entity | NamePeer | NodePeer | ServicePeer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,9 +244,56 @@ class PortSpec:
     name: str = ""
 
 
+class Mismatch(enum.Enum):
+    """What becomes of a request whose header is not as a rule says."""
+
+    FAIL = ""
+    LOG = "LOG"
+    ADD = "ADD"
+    DELETE = "DELETE"
+    REPLACE = "REPLACE"
+
+
+@dataclasses.dataclass(frozen=True)
+class HeaderMatch:
+    """A header that a request must have; `value` None: with any value. `secret`: "namespace/name" that holds it."""
+
+    name: str
+    value: str | None = None
+    mismatch: Mismatch = Mismatch.FAIL
+    secret: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class HttpRule:
+    """Requests that a rule lets through. Method, path and host are regular expressions for the whole; empty: any."""
+
+    method: str = ""
+    path: str = ""
+    host: str = ""
+    headers: tuple[HeaderMatch, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class L7Rules:
+    """What a connection's bytes must say, of exactly one kind; any one rule that matches is enough.
+
+    `http` of one empty HttpRule lets every request through. A kind that is given and empty lets nothing through: that
+    is what a rule in a protocol that is not served here comes to.
+    """
+
+    http: tuple[HttpRule, ...] | None = None
+    dns: tuple[NamePeer, ...] | None = None
+    server_names: tuple[str, ...] | None = None  # names or patterns of the TLS client's hello
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Peers and ports that one policy allows or denies. None means any; an empty tuple means nothing."""
+    """Peers and ports that one policy allows or denies. None means any; an empty tuple means nothing.
+
+    `l7` goes with the verdict PROXY only. One item of `ingress` is several rules with one path where its `toPorts`
+    differ in `l7`.
+    """
 
     direction: abi.Direction
     verdict: abi.Verdict
@@ -192,6 +301,7 @@ class Rule:
     ports: tuple[PortSpec, ...] | None
     path: str
     source: str = ""
+    l7: L7Rules | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +315,7 @@ class Section:
     rules: tuple[Rule, ...]
     audit: bool = False
     source: str = ""
+    of_nodes: bool = False  # `subject` selects nodes: a host policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +335,7 @@ class Policy:
         return f"{self.kind}/{self.namespace}/{self.name}"
 
 
-Object = Workload | Namespace | Service | Policy
+Object = Workload | Namespace | Service | Policy | Node | CidrGroup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +365,9 @@ class Snapshot:
     namespaces: tuple[Namespace, ...] = ()
     services: tuple[Service, ...] = ()
     policies: tuple[Policy, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    cidr_groups: tuple[CidrGroup, ...] = ()
+    learned: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # DNS name -> addresses
     files: Mapping[str, FileState] = dataclasses.field(default_factory=dict)
     refused: Mapping[str, Refused] = dataclasses.field(default_factory=dict)
 

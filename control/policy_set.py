@@ -2,6 +2,7 @@
 
 A rule is one entry for each of its peers, and for each of the port prefixes that its port ranges are split into. What
 is enforced and what is only audited are two halves of each entry. Endpoints whose sets have equal digests share one.
+What the bytes of a connection must say stands beside its entry: the kernel knows only that the proxy must be asked.
 """
 
 import dataclasses
@@ -9,56 +10,107 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from control import identity, model
-from control.policy import ports, resolve
+from control.policy import meaning, ports, resolve
 from loader import abi
 
 Slot = tuple[int, int, int]  # rank, verdict, rule id
 Entry = tuple[int, int, int, int, int]  # direction, peer, proto, port, plen
+L7 = tuple[model.L7Rules, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class PolicySet:
-    """The entries of one endpoint's policy, under set id 0 until it has a number."""
+    """The entries of one endpoint's policy, under set id 0 until it has a number.
+
+    `l7`: for each entry with the verdict PROXY, what the bytes must say; any one of them is enough. `audit_l7`: the
+    same, were audits enforced.
+    """
 
     entries: Mapping[abi.PolicyKey, abi.PolicyValue]
     ingress_plens: int
     egress_plens: int
     has_audit: bool
     digest: str
+    l7: Mapping[abi.PolicyKey, L7] = dataclasses.field(default_factory=dict)
+    audit_l7: Mapping[abi.PolicyKey, L7] = dataclasses.field(default_factory=dict)
 
 
-def compile_set(policy: resolve.ResolvedPolicy, rules: identity.Numbers) -> PolicySet:
-    """Return the entries of one resolved policy; of two rules for one key the higher rank stays, then the lower id."""
-    enforced: dict[Entry, Slot] = {}
-    audited: dict[Entry, Slot] = {}
-    for direction in abi.Direction:
-        for slots, defaults in ((enforced, policy.defaults), (audited, policy.audits)):
-            default = defaults[direction]
+@dataclasses.dataclass(frozen=True)
+class Meaning:
+    """What names in rules mean at the moment: peers, port names, and the numbers that rules have."""
+
+    identities: identity.Identities
+    named: meaning.NamedPorts
+    rules: identity.Numbers
+
+
+class _Half:
+    """What is enforced, or what would be: the slots, and what the bytes must say at those that have PROXY."""
+
+    def __init__(self, defaults: Mapping[abi.Direction, resolve.Default], rules: identity.Numbers) -> None:
+        self.slots: dict[Entry, Slot] = {}
+        self._l7: dict[Entry, dict[model.L7Rules, None]] = {}
+        for direction, default in defaults.items():
             rule_id = rules[default.rule] if default.rule else 0
-            slots[int(direction), 0, 0, 0, 0] = (int(abi.Rank.DEFAULT), int(default.verdict), rule_id)
+            self.slots[int(direction), 0, 0, 0, 0] = (int(abi.Rank.DEFAULT), int(default.verdict), rule_id)
+
+    def offer(self, entry: Entry, slot: Slot, l7: model.L7Rules | None) -> None:
+        """Take a rule for an entry: the highest rank stays, then what lets more through, then the lower rule id."""
+        if l7 is not None:
+            self._l7.setdefault(entry, {})[l7] = None
+        old = self.slots.get(entry)
+        if old is None or _order(slot) > _order(old):
+            self.slots[entry] = slot
+
+    def l7(self, entry: Entry) -> L7:
+        """Return what the bytes must say, any one of these; nothing where the proxy need not look."""
+        return tuple(self._l7[entry]) if self.slots.get(entry, (0, 0, 0))[1] == abi.Verdict.PROXY else ()
+
+
+def _order(slot: Slot) -> tuple[int, bool, int]:
+    rank, verdict, rule_id = slot
+    return rank, verdict == abi.Verdict.ALLOW, -rule_id
+
+
+def compile_set(
+    policy: resolve.ResolvedPolicy, ports: tuple[model.ContainerPort, ...], known: Meaning
+) -> PolicySet:  # fmt: skip
+    """Return the entries of one resolved policy for a subject with these container ports."""
+    enforced, audited = _Half(policy.defaults, known.rules), _Half(policy.audits, known.rules)
     for rule in policy.rules:
-        rank = int(abi.Rank.DENY if rule.verdict == abi.Verdict.DENY else abi.Rank.ALLOW)
-        slot = (rank, int(rule.verdict), rules[rule.rule])
-        targets = (audited,) if rule.audit else (enforced, audited)
-        where = list(_port_entries(rule.ports))
-        for peer in rule.peers if rule.peers is not None else (0,):
-            for proto, port, plen in where:
-                entry = (int(rule.direction), peer, proto, port, plen)
-                for slots in targets:
-                    old = slots.get(entry)
-                    if old is None or (rank, -slot[2]) > (old[0], -old[2]):
-                        slots[entry] = slot
-    return _policy_set(enforced, audited if policy.has_audit else {}, policy.has_audit)
+        slot = _slot(rule, known.rules)
+        halves = (audited,) if rule.audit else (enforced, audited)
+        for peers, specs in meaning.meant(rule, ports, known.identities, known.named):
+            where = list(_port_entries(specs))
+            for peer in peers if peers is not None else (0,):
+                for proto, port, plen in where:
+                    for half in halves:
+                        half.offer((int(rule.direction), peer, proto, port, plen), slot, rule.l7)
+    return _policy_set(enforced, audited if policy.has_audit else None)
 
 
-def _policy_set(enforced: Mapping[Entry, Slot], audited: Mapping[Entry, Slot], has_audit: bool) -> PolicySet:
+def _slot(rule: resolve.ResolvedRule, rules: identity.Numbers) -> Slot:
+    match rule.verdict:
+        case abi.Verdict.DENY:
+            return int(abi.Rank.DENY), int(abi.Verdict.DENY), rules[rule.rule]
+        case abi.Verdict.PROXY:
+            # What may say anything need not be looked at, yet it counts as what must be does beside other rules.
+            verdict = abi.Verdict.ALLOW if rule.l7 is None else abi.Verdict.PROXY
+            return int(abi.Rank.PROXY), int(verdict), rules[rule.rule]
+        case _:
+            return int(abi.Rank.ALLOW), int(abi.Verdict.ALLOW), rules[rule.rule]
+
+
+def _policy_set(enforced: _Half, audited: _Half | None) -> PolicySet:
     entries: dict[abi.PolicyKey, abi.PolicyValue] = {}
     plens = [0, 0]
-    digest = hashlib.sha256(b"audit" if has_audit else b"")
-    for entry in sorted(enforced.keys() | audited.keys()):
+    digest = hashlib.sha256(b"audit" if audited else b"")
+    audit_slots = audited.slots if audited else {}
+    l7: tuple[dict[abi.PolicyKey, L7], dict[abi.PolicyKey, L7]] = ({}, {})
+    for entry in sorted(enforced.slots.keys() | audit_slots.keys()):
         direction, peer, proto, port, plen = entry
-        rank, verdict, rule_id = enforced.get(entry, (0, 0, 0))
-        audit_rank, audit_verdict, audit_rule_id = audited.get(entry, (0, 0, 0))
+        rank, verdict, rule_id = enforced.slots.get(entry, (0, 0, 0))
+        audit_rank, audit_verdict, audit_rule_id = audit_slots.get(entry, (0, 0, 0))
         key = abi.PolicyKey(set_id=0, peer_id=peer, port=port, proto=proto, direction=direction, plen=plen)
         value = abi.PolicyValue(
             verdict=verdict,
@@ -67,14 +119,19 @@ def _policy_set(enforced: Mapping[Entry, Slot], audited: Mapping[Entry, Slot], h
             audit_rank=audit_rank,
             rule_id=rule_id,
             audit_rule_id=audit_rule_id,
-            present=int(entry in enforced),
-            audit_present=int(entry in audited),
+            present=int(entry in enforced.slots),
+            audit_present=int(entry in audit_slots),
         )
         if proto:  # entries for every protocol are looked up whatever the bits say
             plens[direction] |= 1 << plen
         entries[key] = value
         digest.update(key.pack() + value.pack())
-    return PolicySet(entries, plens[abi.Direction.INGRESS], plens[abi.Direction.EGRESS], has_audit, digest.hexdigest())
+        for half, found in zip((enforced, audited), l7, strict=True):
+            if half and (rules := half.l7(entry)):
+                found[key] = rules
+                digest.update(repr(found[key]).encode())
+    in_plens, out_plens = plens[abi.Direction.INGRESS], plens[abi.Direction.EGRESS]
+    return PolicySet(entries, in_plens, out_plens, audited is not None, digest.hexdigest(), *l7)
 
 
 def _port_entries(specs: Iterable[model.PortSpec] | None) -> Iterable[tuple[int, int, int]]:

@@ -1,22 +1,16 @@
-"""What all policies together mean for one endpoint's identity: its defaults, and every rule with its peers as numbers.
+"""What all policies together mean for one pod: its defaults, and every rule that counts for it.
 
-Each endpoint's policy is worked out on its own, in each direction on its own. Nothing is decided here about which rule
-wins: a deny beats an allow, an allow beats the default, and `compile` writes that down as ranks.
+Each subject's policy is worked out on its own, in each direction on its own. Nothing is decided here about which rule
+wins: a deny beats the proxy, the proxy beats an allow, an allow beats the default, and `policy_set` writes that down as
+ranks. Peers and port names stay as they were written: whom they mean changes with every pod that comes or goes, what
+policies say does not.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from control import identity, model
 from loader import abi
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """Whose policy is asked: an identity, and what its container ports are called."""
-
-    identity: int
-    ports: tuple[model.ContainerPort, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,65 +23,79 @@ class Default:
 
 @dataclasses.dataclass(frozen=True)
 class ResolvedRule:
-    """A rule as it counts for one subject. `peers` and `ports` None: any. `audit`: it only would, if enforced."""
+    """A rule as it counts for one subject. `peers` and `ports` None: any. `audit`: it only would, if enforced.
+
+    With the verdict PROXY, `l7` says what the bytes must say; None: they may say anything.
+    """
 
     direction: abi.Direction
     verdict: abi.Verdict
-    peers: frozenset[int] | None
+    peers: tuple[model.Peer, ...] | None
     ports: tuple[model.PortSpec, ...] | None
     rule: str
     audit: bool = False
+    l7: model.L7Rules | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class ResolvedPolicy:
     """All that is needed to judge any packet of a subject. `audits` are the defaults if audits were enforced."""
 
-    subject: Subject
     defaults: Mapping[abi.Direction, Default]
     audits: Mapping[abi.Direction, Default]
     rules: tuple[ResolvedRule, ...]
     has_audit: bool = False
 
 
-Selecting = list[tuple[model.Policy, model.Section]]
-# The name of a container port -> identity -> what it is there.
-NamedPorts = dict[str, dict[int, set[tuple[abi.Proto, int]]]]
+Selecting = Sequence[tuple[model.Policy, model.Section]]
+
+
+def order(policy: model.Policy) -> tuple[str, str, str]:
+    """Return what policies are sorted by: of several that say the same, the first is answerable."""
+    return policy.namespace, policy.name, policy.kind
 
 
 def resolve(
-    snapshot: model.Snapshot, identities: identity.Identities, subjects: Iterable[Subject]
-) -> dict[Subject, ResolvedPolicy]:
-    """Return the policy of each subject."""
-    wanted = list(dict.fromkeys(subjects))
-    selecting: dict[int, Selecting] = {subject.identity: [] for subject in wanted}
-    for policy in sorted(snapshot.policies, key=lambda p: (p.namespace, p.name, p.kind)):
+    snapshot: model.Snapshot, identities: identity.Identities, numbers: Iterable[int]
+) -> dict[int, ResolvedPolicy]:
+    """Return the policy of each pod identity; those that the same policies select share one object.
+
+    The snapshot's policies are without references (refer.written_out).
+    """
+    selecting: dict[int, list[tuple[model.Policy, model.Section]]] = {number: [] for number in numbers}
+    for policy in sorted(snapshot.policies, key=order):
         for section in policy.sections:
-            for number in identities.subjects(section.subject) & selecting.keys():
+            for number in identities.subjects(section.subject) & selecting.keys() if not section.of_nodes else ():
                 selecting[number].append((policy, section))
-    named = _named_ports(snapshot, identities)
-    return {subject: _resolve_one(subject, selecting[subject.identity], identities, named) for subject in wanted}
+    shared: dict[tuple[int, ...], ResolvedPolicy] = {}
+    out = {}
+    for number, found in selecting.items():
+        same = tuple(id(section) for _, section in found)
+        if same not in shared:
+            shared[same] = together(found)
+        out[number] = shared[same]
+    return out
 
 
-def _resolve_one(
-    subject: Subject, selecting: Selecting, identities: identity.Identities, named: NamedPorts
-) -> ResolvedPolicy:
+def together(selecting: Selecting) -> ResolvedPolicy:
+    """Return what sections that select the same subject, in order, mean together."""
     enforced = [(policy, section) for policy, section in selecting if not section.audit]
     has_audit = len(enforced) < len(selecting)
     defaults = {direction: _default(enforced, direction) for direction in abi.Direction}
     audits = {direction: _default(selecting, direction) for direction in abi.Direction} if has_audit else defaults
+    plain = _plain(enforced), _plain(selecting) if has_audit else frozenset()
     rules: list[ResolvedRule] = []
     for policy, section in selecting:
         for rule in section.rules:
-            key = f"{policy.key}#{rule.path}"
-            rules += _resolve_rule(rule, key, section.audit, subject, identities, named)
+            if rule.peers != () and rule.ports != ():
+                rules += _rules(rule, f"{policy.key}#{rule.path}", section, plain[section.audit])
     ingress = abi.Direction.INGRESS
     if audits[ingress].verdict == abi.Verdict.DENY:
         # The node itself may always reach its pods, or no health probe would get through; a deny rule still beats it.
         only_audit = defaults[ingress].verdict != abi.Verdict.DENY
-        host = frozenset((int(abi.ReservedIdentity.HOST),))
+        host = (model.Entity.HOST,)
         rules.append(ResolvedRule(ingress, abi.Verdict.ALLOW, host, None, identity.LOCALHOST_RULE, only_audit))
-    return ResolvedPolicy(subject, defaults, audits, tuple(rules), has_audit)
+    return ResolvedPolicy(defaults, audits, tuple(rules), has_audit)
 
 
 def _default(selecting: Selecting, direction: abi.Direction) -> Default:
@@ -102,57 +110,42 @@ def _default(selecting: Selecting, direction: abi.Direction) -> Default:
     return Default(abi.Verdict.ALLOW, first or "")
 
 
-def _resolve_rule(
-    rule: model.Rule,
-    key: str,
-    audit: bool,
-    subject: Subject,
-    identities: identity.Identities,
-    named: NamedPorts,
-) -> list[ResolvedRule]:
-    peers = peers_of(rule.peers, identities)
-    if peers == frozenset() or rule.ports == ():
-        return []
-    numbered = None if rule.ports is None else tuple(spec for spec in rule.ports if not spec.name)
-    out = []
-    if numbered is None or numbered:
-        out.append(ResolvedRule(rule.direction, rule.verdict, peers, numbered, key, audit))
+# --- rules that look inside the bytes --------------------------------------------------------------------------------
+
+Where = tuple[abi.Direction, model.Peer | None, model.PortSpec]
+
+
+def _plain(selecting: Selecting) -> frozenset[Where]:
+    """Return each (direction, peer, ports) that a rule lets through whatever the bytes say."""
+    return frozenset(
+        (rule.direction, peer, spec)
+        for _, section in selecting
+        for rule in section.rules
+        if rule.verdict == abi.Verdict.ALLOW
+        for peer in (rule.peers if rule.peers is not None else (None,))
+        for spec in rule.ports or ()
+    )
+
+
+def _rules(rule: model.Rule, key: str, section: model.Section, plain: frozenset[Where]) -> list[ResolvedRule]:
+    """Return the rule as it counts beside all others: one that looks inside the bytes looks at nothing where another
+    lets the same peer through at the same ports anyway, or where its policy is to refuse nothing.
+    """
+    common = ResolvedRule(rule.direction, rule.verdict, rule.peers, rule.ports, key, section.audit, rule.l7)
+    if rule.l7 is None:
+        return [common]
+    if rule.direction not in section.default_deny:
+        return [dataclasses.replace(common, l7=None)]
+    out, kept = [], []
     for spec in rule.ports or ():
-        if not spec.name:
+        who: tuple[model.Peer | None, ...] = rule.peers if rule.peers is not None else (None,)
+        opened = [peer for peer in who if (rule.direction, peer, spec) in plain]
+        closed = tuple(peer for peer in who if peer is not None and peer not in opened)
+        if not opened:
+            kept.append(spec)
             continue
-        if rule.direction == abi.Direction.INGRESS:
-            found = {(port.protocol, port.port) for port in subject.ports if port.name == spec.name}
-            if specs := _specs(spec, found):
-                out.append(ResolvedRule(rule.direction, rule.verdict, peers, specs, key, audit))
-            continue
-        for number, found in sorted(named.get(spec.name, {}).items()):
-            if (peers is None or number in peers) and (specs := _specs(spec, found)):
-                out.append(ResolvedRule(rule.direction, rule.verdict, frozenset((number,)), specs, key, audit))
-    return out
-
-
-def _specs(spec: model.PortSpec, found: set[tuple[abi.Proto, int]]) -> tuple[model.PortSpec, ...]:
-    """Return the numbers that a port name stands for; one of another protocol is not meant."""
-    return tuple(model.PortSpec(proto, port, port) for proto, port in sorted(found) if proto == spec.proto)
-
-
-def peers_of(wanted: tuple[model.Peer, ...] | None, identities: identity.Identities) -> frozenset[int] | None:
-    """Return the identities that any of the peers means; None means any."""
-    if wanted is None:
-        return None
-    found: set[int] = set()
-    for peer in wanted:
-        selected = identities.select(peer)
-        if selected is None:
-            return None
-        found |= selected
-    return frozenset(found)
-
-
-def _named_ports(snapshot: model.Snapshot, identities: identity.Identities) -> NamedPorts:
-    out: NamedPorts = {}
-    for workload in snapshot.workloads:
-        for port in workload.ports:
-            of_name = out.setdefault(port.name, {})
-            of_name.setdefault(identities.of_workload[str(workload)], set()).add((port.protocol, port.port))
-    return out
+        among = None if None in opened else tuple(peer for peer in opened if peer is not None)
+        out.append(dataclasses.replace(common, peers=among, ports=(spec,), l7=None))
+        if closed:
+            out.append(dataclasses.replace(common, peers=closed, ports=(spec,)))
+    return [*out, dataclasses.replace(common, ports=tuple(kept))] if kept else out

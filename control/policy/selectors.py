@@ -5,7 +5,7 @@ names no `reserved:` label never means anything but endpoints, however negative 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from control import model
 from control.policy import field
@@ -133,6 +133,40 @@ def _expression(item: field.Field, read_key: KeyReader) -> model.Requirement | N
         item.problem(f"operator {operator.value} takes no values")
         return None
     return model.Requirement(*found, operator, values) if found and operator else None
+
+
+def holds(selector: model.Selector, labels: Iterable[str]) -> bool:
+    """Tell whether a label set ("source:key=value") fulfils every condition of a selector."""
+    return fulfils(selector, values_of(labels))
+
+
+def values_of(labels: Iterable[str]) -> dict[tuple[str, str], set[str]]:
+    """Return a label set's values by (source, key), each also under the source "any"."""
+    out: dict[tuple[str, str], set[str]] = {}
+    for label in labels:
+        source, _, rest = label.partition(":")
+        key, _, value = rest.partition("=")
+        for name in (source, "any"):
+            out.setdefault((name, key), set()).add(value)
+    return out
+
+
+def fulfils(selector: model.Selector, values: Mapping[tuple[str, str], set[str]]) -> bool:
+    """Tell whether what `values_of` gave fulfils every condition of a selector."""
+    return all(_fulfils(requirement, values) for requirement in selector.requirements)
+
+
+def _fulfils(requirement: model.Requirement, values: Mapping[tuple[str, str], set[str]]) -> bool:
+    found = values.get((requirement.source, requirement.key), set())
+    match requirement.operator:
+        case model.Operator.IN:
+            return not found.isdisjoint(requirement.values)
+        case model.Operator.NOT_IN:
+            return found.isdisjoint(requirement.values)
+        case model.Operator.EXISTS:
+            return bool(found)
+        case model.Operator.DOES_NOT_EXIST:
+            return not found
 
 
 def in_namespace(namespace: str) -> model.Requirement:

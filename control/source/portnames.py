@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from control import identity, model
-from control.policy import field, ports, resolve
+from control.policy import field, meaning, ports, refer
 from loader import abi
 
 MOST_NAMES = 10  # in a message
@@ -11,6 +11,7 @@ MOST_NAMES = 10  # in a message
 
 def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each port name of a rule that none of the pods has whose port it would be."""
+    snapshot = refer.written_out(snapshot)
     naming = [
         (policy, section, rule)
         for policy in snapshot.policies
@@ -27,7 +28,7 @@ def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     for policy, section, rule in naming:
         subjects = identities.subjects(section.subject)
         is_egress = rule.direction == abi.Direction.EGRESS
-        meant = resolve.peers_of(rule.peers, identities) if is_egress else subjects
+        meant = meaning.peers_of(rule.peers, identities) if is_egress else subjects
         pods = identities.pods if meant is None else meant & identities.pods
         if not subjects or (not pods and any(isinstance(peer, model.Selector) for peer in rule.peers or ())):
             continue  # with nobody selected there is nobody to be wrong about
