@@ -56,13 +56,12 @@ class Reconciler:
         """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
         before = self.snapshot
         loaded = directory.load(self._opts.config_dir, before)
-        if before and before.files and not loaded.snapshot.files:
-            LOG.warning("%s: has no configuration any more: what it gave is taken out of force", self._opts.config_dir)
-        if before is None and loaded.snapshot.refused and self.have["endpoints"]:
-            # The kernel closes what nobody can read any more: the record of it is lost.
-            self._report(tuple(dataclasses.replace(p, effect=directory.ADOPTED) for p in loaded.problems))
-            return
         problems = list(loaded.problems)
+        if before is None and self.have["endpoints"] and (loaded.snapshot.refused or not loaded.snapshot.files):
+            # The kernel goes on with what nobody can read any more: the record of it is lost.
+            problems = problems or [model.Problem(str(self._opts.config_dir), "", directory.NO_FILES)]
+            self._report(tuple(dataclasses.replace(p, effect=directory.ADOPTED) for p in problems))
+            return
         applied = False
         failed: list[model.Problem] = []
         try:
@@ -137,7 +136,9 @@ class Reconciler:
             if problem not in problems:
                 still = any((p.file, p.path) == (problem.file, problem.path) for p in problems)
                 LOG.info(
-                    "%s: %s", "no longer, but another" if still else "mended", dataclasses.replace(problem, effect="")
+                    "%s: %s",
+                    "no longer, but another" if still else "no longer",
+                    dataclasses.replace(problem, effect=""),
                 )
         self.problems = problems
 

@@ -33,7 +33,7 @@ def serve(opts: options.Options) -> None:
     fills = status.Fills()
     with contextlib.ExitStack() as stack:
         in_force = False
-        stack.callback(lambda: node.close() if in_force else node.abandon())  # last, when nobody asks any more
+        stack.callback(lambda: _stopped(node) if in_force else node.abandon())  # last, when nobody asks any more
         handlers: dict[str, admin.Handler] = {
             "status": lambda _: status.status(node),
             "set": node.set_switch,
@@ -59,3 +59,8 @@ def serve(opts: options.Options) -> None:
             server.start()
         LOG.info("node %s: %s under policy", node.node, counted(len(node.reconciler.have["endpoints"]), "workload"))
         node.run()
+
+
+def _stopped(node: agent.Agent) -> None:
+    node.close()
+    LOG.info("stopped; what is in force stays in force (`sockmesh uninstall --pins` takes it away)")

@@ -136,7 +136,8 @@ def problems(
     for row in endpoints:
         if not row.in_force and not any(row.name in problem for problem in out):
             out.append(f"endpoint {row.name}: {row.policy}")
-        if "has-cgroup" in row.flags and len(row.hooks) < SOCKET_HOOKS:
+        is_told = any(f"{row.name}:" in problem for problem in out)  # it knows better why no hook is attached
+        if "has-cgroup" in row.flags and len(row.hooks) < SOCKET_HOOKS and not is_told:
             out.append(
                 f"endpoint {row.name}: {len(row.hooks)} of {SOCKET_HOOKS} socket hooks are attached; "
                 "restart the agent (`sockmesh bpf endpoint get` names them)"

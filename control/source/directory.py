@@ -1,5 +1,8 @@
 """A directory of files to a `Snapshot`. A file that is wrong anywhere changes nothing.
 
+Nor does one that is empty now, or a directory without files: so looks a file that is being written, and a volume that is
+not mounted. Who deletes a file takes away what it gave, and a List without items takes all away.
+
 At the first start there is nothing before that could stay, so the policies of a broken file become denies on what they
 select, and a file that could select anything one on every pod: a mistake closes and never opens. What is taken but does
 not do all that it says is told of, too.
@@ -21,10 +24,13 @@ EMPTY = model.Snapshot()
 
 # What a broken file does meanwhile.
 STAYS = "what the file gave before stays in force"
+ALL_STAYS = "what was in force stays in force"
 NOTHING = "nothing of the file is in force"
 CLOSES = "until it is mended, its policies deny everything on the pods that they select"
 CLOSES_ALL = "nobody can tell which pods it selects, so all are closed until it is mended or taken away"
 UNKNOWN = "pods whose Workload in it cannot be read are not under policy"
+EMPTIED = "holds no document any more (delete the file, to take away what it gave)"
+NO_FILES = "holds no configuration any more (a file with a List without items takes away what there was)"
 ADOPTED = "what the agent before left in force stays in force, and nothing else is, until the file is mended"
 
 
@@ -56,6 +62,8 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     except OSError as error:
         return model.LoadResult(before, (model.Problem(str(directory), "", f"cannot be read: {error.strerror}"),))
     problems: list[model.Problem] = []
+    if not files and before.files:
+        return model.LoadResult(before, (model.Problem(str(directory), "", NO_FILES, effect=ALL_STAYS),))
     if len(files) > MAX_FILES:
         problem = model.Problem(str(directory), "", f"has {len(files)} files (at most {MAX_FILES})")
         return model.LoadResult(before, (problem,))
@@ -104,6 +112,11 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
         if failure is not None:
             report.add("", str(failure), failure.line)
         _no_duplicates(parsed, report)
+        if not nodes and failure is None and old is not None and old.objects:
+            report.add("", EMPTIED)
+            effect = STAYS if old.good else CLOSES
+            problems = tuple(dataclasses.replace(p, effect=effect) for p in report.problems)
+            return _Candidate(file, dataclasses.replace(old, digest=""), changed=False), model.Refused(digest, problems)
         if not report.count:
             given = tuple(p.obj for p in parsed if p.obj is not None)
             return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True), None
@@ -159,10 +172,13 @@ def _no_duplicates(parsed: list[objects.Parsed], report: field.Report) -> None:
     for obj in (p.obj for p in parsed):
         for claim in _claims(obj) if obj is not None else ():
             if claim in seen and obj is not None:
-                line = int(obj.source.rpartition(":")[2]) if ":" in obj.source else 0
-                report.add("", f"{claim[0]} {claim[1]} is given twice ({seen[claim].source}, {obj.source})", line)
+                report.add("", f"{claim[0]} {claim[1]} is given twice ({seen[claim].source}, {obj.source})", _line(obj))
             elif obj is not None:
                 seen[claim] = obj
+
+
+def _line(obj: model.Object) -> int:
+    return int(obj.source.rpartition(":")[2]) if ":" in obj.source else 0
 
 
 def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]:
@@ -184,7 +200,8 @@ def _without_conflicts(
         clashes = _clashes(state.objects, taken)
         if clashes and state.digest:
             other, effect = _instead(candidate, previous)
-            problems += (model.Problem(_printable(candidate.file), "", each, effect=effect) for each in clashes)
+            file = _printable(candidate.file)
+            problems += (model.Problem(file, "", each, line, effect=effect) for line, each in clashes)
             if other is None:
                 continue
             state = other
@@ -221,9 +238,10 @@ def _claim(given: Iterable[model.Object], taken: dict[tuple[str, str], model.Obj
     return out
 
 
-def _clashes(given: tuple[model.Object, ...], taken: dict[tuple[str, str], model.Object]) -> list[str]:
+def _clashes(given: tuple[model.Object, ...], taken: dict[tuple[str, str], model.Object]) -> list[tuple[int, str]]:
+    """Return the line of each object whose name is taken, and that in words."""
     return [
-        f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}"
+        (_line(obj), f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}")
         for obj in given
         for claim in _claims(obj)
         if claim in taken

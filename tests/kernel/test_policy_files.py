@@ -58,7 +58,7 @@ def test_a_broken_file_changes_nothing_and_is_reported(street: Street) -> None:
         assert street.connect("client", street.ip("server"), 4410) == "EPERM"
         file.write_text(good)
         wait_until(lambda: not problems(street), "the file is mended")
-        assert "mended: " + found[0].partition("; what the file")[0] in street.mesh.log.read_text()
+        assert "no longer: " + found[0].partition("; what the file")[0] in street.mesh.log.read_text()
     assert street.connect("third", street.ip("server"), 4410) == "EPERM"
 
 

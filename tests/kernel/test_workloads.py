@@ -219,6 +219,39 @@ def test_a_new_file_that_is_broken_changes_nothing(town: Town) -> None:
         (town.mesh.config / "new.yaml").unlink()
 
 
+def test_an_emptied_file_and_a_directory_that_is_not_there_change_nothing(town: Town) -> None:
+    """Over a restart, too, and when nothing is known of what was in force but what the kernel has."""
+    path, before = town.mesh.config / "workload-server.yaml", town.endpoint("server")
+    text = path.read_text()
+    away = town.mesh.config.with_name("not-mounted")
+    try:
+        path.write_text("")
+        (problem,) = town.mesh.call("reconcile")["problems"]
+        assert problem.startswith("workload-server.yaml: holds no document any more")
+        assert town.endpoint("server") == before
+        path.write_text(text)
+        town.mesh.kill()
+        town.mesh.config.rename(away)
+        town.mesh.config.mkdir()
+        for effect in (directory.ALL_STAYS, directory.ADOPTED):
+            town.mesh.start()
+            (problem,) = town.mesh.call("status")["problems"]
+            assert problem.startswith(f"{town.mesh.config}: holds no configuration any more"), problem
+            assert problem.endswith(f"; {effect}"), problem
+            assert town.endpoint("server") == before and town.holds(4726)
+            town.mesh.kill()
+            (town.mesh.run_dir / lastgood.NAME).unlink(missing_ok=True)
+    finally:
+        path.write_text(text)
+        if away.exists():
+            path.unlink()
+            town.mesh.config.rmdir()
+            away.rename(town.mesh.config)
+        town.mesh.start()
+        assert town.mesh.call("reconcile")["problems"] == []
+    assert town.holds(4726)
+
+
 def test_a_cgroup_that_takes_no_hook_leaves_the_packets_under_policy(town: Town) -> None:
     cgroup = town.node.pods["server"].cgroup
     kind, attach = int(programs.ProgType.CGROUP_SOCK_ADDR), int(programs.AttachType.CGROUP_INET4_CONNECT)

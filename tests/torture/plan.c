@@ -153,8 +153,10 @@ void make_plan(struct plan *plan, uint64_t seed, uint64_t id, enum mode mode) {
     enum rx reader = sides[!who].rx;
     /* A tiny buffer that dropped segments leaves zero-copy notices outstanding over plain TCP, too. */
     if (sides[who].tx == TX_ZEROCOPY) sides[!who].rcvbuf = 0;
+    /* Not as the last byte to a reader that closes then: read by MSG_OOB it stays in the queue, and TCP answers a close
+     * with bytes in the queue by a reset. */
     if ((reader == RX_RECV || reader == RX_RECVMSG) && sides[who].total && chance(&rng, 6))
-      sides[who].urgent = below(&rng, sides[who].total + 1);
+      sides[who].urgent = below(&rng, sides[who].total + !closes(plan, !who));
     if (resets(plan, who) == 1 && aborts(plan)) {
       /* TCP throws away segments that a tiny buffer cannot hold, and with them, for good, the RST behind them. */
       sides[!who].rcvbuf = 0;

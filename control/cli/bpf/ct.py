@@ -47,9 +47,15 @@ def ct() -> None:
 def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
     """List every entry, with the packets that were judged here and their bytes.
 
-    Packets of a TCP connection that is open at its socket pass without being counted: `bpf sock` has its bytes.
+    Packets of a TCP connection that is open at its socket pass without being counted: `bpf sock` has its bytes. Flags:
+    seen-reply: it was answered; closing: its end was seen; tracked: its sockets tell of it; reported: it is on record;
+    audited: a policy in audit mode would refuse it.
     """
     show(_rows(Place(pin_dir, run_dir)), _COLUMNS, output, "nothing is tracked")
+    if output != "json":
+        click.echo(
+            "packets of connections that are open at their sockets are not counted here: `sockmesh bpf sock list`"
+        )
 
 
 @ct.command("get")

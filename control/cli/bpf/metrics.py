@@ -47,6 +47,10 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
     reason and rule of each are on record (`sockmesh observe --verdict DROPPED`).
     """
     show(_rows(Place(pin_dir, run_dir)), _COLUMNS, output, "no packets yet")
+    if output != "json":
+        click.echo(
+            "bytes of the short cut are no packets: `sockmesh bpf stats list`, by connection `sockmesh bpf sock list`"
+        )
 
 
 @metrics.command("get")

@@ -111,7 +111,14 @@ def test_a_broken_file_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path, a=WORKLOAD.format("web", "10.0.0.1") + "---\n" + POLICY.format("p", "fromEntities: [all]"))
     first = directory.load(tmp_path, None)
     assert first.problems == ()
-    for broken in ("{", "a: [", POLICY.format("p", "nonsense: 1"), POLICY.format("q", "nonsense: 1")):
+    for broken in (
+        "",
+        "---\n# nothing\n",
+        "{",
+        "a: [",
+        POLICY.format("p", "nonsense: 1"),
+        POLICY.format("q", "nonsense: 1"),
+    ):
         write(tmp_path, a=broken)
         second = directory.load(tmp_path, first.snapshot)
         assert second.problems
@@ -125,8 +132,45 @@ def test_a_broken_file_changes_nothing(tmp_path: Path) -> None:
     fourth = directory.load(tmp_path, third.snapshot)
     assert (fourth.problems, fourth.snapshot.policies) == ((), ())
     assert fourth.snapshot.workloads[0].ips == ("10.0.0.9",)
+
+
+def test_who_deletes_a_file_takes_away_what_it_gave_and_who_empties_it_does_not(tmp_path: Path) -> None:
+    write(tmp_path, a=WORKLOAD.format("web", "10.0.0.1"), b=POLICY.format("p", "fromEntities: [all]"))
+    first = directory.load(tmp_path, None)
+    write(tmp_path, b="")
+    emptied = directory.load(tmp_path, first.snapshot)
+    assert [str(p) for p in emptied.problems] == [
+        "b.yaml: holds no document any more (delete the file, to take away what it gave); what the file gave before "
+        "stays in force"
+    ]
+    assert emptied.snapshot.policies == first.snapshot.policies
+    (tmp_path / "b.yaml").unlink()
+    deleted = directory.load(tmp_path, emptied.snapshot)
+    assert (deleted.problems, deleted.snapshot.policies) == ((), ())
+
+
+def test_a_directory_without_files_is_taken_for_one_that_is_not_mounted(tmp_path: Path) -> None:
+    write(tmp_path, a=WORKLOAD.format("web", "10.0.0.1") + "---\n" + POLICY.format("p", "fromEntities: [all]"))
+    first = directory.load(tmp_path, None)
     (tmp_path / "a.yaml").unlink()
-    assert directory.load(tmp_path, fourth.snapshot).snapshot == model.Snapshot()
+    gone = directory.load(tmp_path, first.snapshot)
+    assert gone.snapshot == first.snapshot
+    assert [str(p) for p in gone.problems] == [
+        f"{tmp_path}: holds no configuration any more (a file with a List without items takes away what there was); "
+        "what was in force stays in force"
+    ]
+    write(tmp_path, nothing="{apiVersion: v1, kind: List, items: []}")
+    after = directory.load(tmp_path, gone.snapshot)
+    assert (after.problems, after.snapshot.workloads, after.snapshot.policies) == ((), (), ())
+
+
+def test_a_deny_that_stands_in_for_a_broken_file_stays_when_the_file_is_emptied(tmp_path: Path) -> None:
+    write(tmp_path, a=POLICY.format("p", "nonsense: 1"))
+    first = directory.load(tmp_path, None)
+    write(tmp_path, a="")
+    emptied = directory.load(tmp_path, first.snapshot)
+    assert [(p.name, p.invalid) for p in emptied.snapshot.policies] == [("p", True)]
+    assert [p.effect for p in emptied.problems] == [directory.CLOSES]
 
 
 def test_with_nothing_before_a_broken_file_closes(tmp_path: Path) -> None:
@@ -218,7 +262,7 @@ def test_the_file_that_claims_a_taken_name_is_the_broken_one(tmp_path: Path) -> 
     first = directory.load(tmp_path, None)
     write(tmp_path, a=WORKLOAD.format("other", "10.0.0.1") + "---\n" + POLICY.format("p", ""))
     second = directory.load(tmp_path, first.snapshot)
-    assert lines(second) == ["a.yaml: address 10.0.0.1 is already declared in b.yaml:1"]
+    assert lines(second) == ["a.yaml: line 1: address 10.0.0.1 is already declared in b.yaml:1"]
     assert second.snapshot.workloads == first.snapshot.workloads
     assert second.snapshot.policies == ()
     # Once the name is free, the other file is right without having been touched.

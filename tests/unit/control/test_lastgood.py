@@ -61,6 +61,7 @@ def test_what_closed_at_the_first_start_closes_until_it_is_mended(config: Path, 
 
 TEXTS = (
     None,
+    "",
     "]",
     POLICY.format("p", "nonsense: 1"),
     POLICY.format("p", "fromEntities: [all]"),
