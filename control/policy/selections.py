@@ -1,7 +1,7 @@
 """Which identities a selector means, kept up to date one identity at a time.
 
-An identity that comes or goes is held against those selectors only that ask for one of its labels, so its price does not
-grow with the number of identities, nor, but for selectors without any such condition, with that of selectors.
+An identity that comes or goes is held against those selectors only that ask for one of its labels, so its price does
+not grow with the number of identities, nor, but for selectors without any such condition, with that of selectors.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
