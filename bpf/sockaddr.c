@@ -49,12 +49,16 @@ static __always_inline int translate(u32 id, u8 *addr, u16 *port, u8 proto, u64 
   return 1;
 }
 
-/* Whether a datagram to addr answers one that policy let in: from this port, by the conntrack of the packet hooks. */
-static __always_inline int answers(const struct endpoint *src, u32 id, const u8 *addr, u16 port, u16 own_port) {
+/* Whether a datagram to addr answers one that policy let in: from this address and port, by the conntrack of the packet
+ * hooks. A socket that is bound to no address sends from the pod's first one. */
+static __always_inline int answers(const struct endpoint *src, u32 id, const u8 *addr, u16 port, const u8 *own,
+                                   u16 own_port) {
   struct ct_key k ALIGNED = {};
   const u32 *w = (const u32 *)addr;
   __builtin_memcpy(k.saddr, addr, 16);
-  if (w[0] == 0 && w[1] == 0 && w[2] == bpf_htonl(0xffff))
+  if (!addr_is_any(own))
+    __builtin_memcpy(k.daddr, own, 16);
+  else if (w[0] == 0 && w[1] == 0 && w[2] == bpf_htonl(0xffff))
     __builtin_memcpy(k.daddr, src->addr4, 16);
   else
     __builtin_memcpy(k.daddr, src->addr6, 16);
@@ -69,7 +73,7 @@ static __always_inline int answers(const struct endpoint *src, u32 id, const u8 
 /* ping(8) finds its own address by connecting a UDP socket to this port and never sends a byte there. */
 #define PING_PROBE_PORT 1025
 
-static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 hook, u16 own_port) {
+static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 hook, const u8 *own, u16 own_port) {
   if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
     return SK_ALLOW; /* the packet hook judges all other protocols */
   int probe = hook == HOOK_CONNECT && proto == IPPROTO_UDP && *port == PING_PROBE_PORT;
@@ -100,8 +104,8 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
   }
   if (pair_allowed(&p))
     return SK_ALLOW;
-  if (hook == HOOK_SENDMSG && own_port && answers(src, id, addr, *port, own_port))
-    return SK_ALLOW; /* the packet hook has the last word */
+  if (proto == IPPROTO_UDP && own_port && answers(src, id, addr, *port, own, own_port))
+    return SK_ALLOW; /* the packet hook has the last word; a server may connect() to who has called it */
   struct flow_event *e = event_new(EVENT_TYPE_DROP, hook);
   if (e) {
     event_pair(e, &p);
@@ -116,17 +120,31 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
   return SK_REFUSE;
 }
 
-static __always_inline u16 own_port(struct bpf_sock_addr *ctx) {
+/* Where the socket sends from, as far as it has said: its port, and the address it is bound to or names in the call. */
+static __always_inline u16 own4(struct bpf_sock_addr *ctx, u8 *own, int sends) {
   struct bpf_sock *sk = ctx->sk;
+  addr_v4(own, sends ? ctx->msg_src_ip4 : sk ? sk->src_ip4 : 0);
+  return sk ? sk->src_port : 0;
+}
+
+static __always_inline u16 own6(struct bpf_sock_addr *ctx, u8 *own, int sends) {
+  struct bpf_sock *sk = ctx->sk;
+  if (sends)
+    addr_v6(own, ctx->msg_src_ip6[0], ctx->msg_src_ip6[1], ctx->msg_src_ip6[2], ctx->msg_src_ip6[3]);
+  else if (sk)
+    addr_v6(own, sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]);
+  else
+    addr_v6(own, 0, 0, 0, 0);
   return sk ? sk->src_port : 0;
 }
 
 #define HOOK4(name, hook)                                                                                          \
   int name(struct bpf_sock_addr *ctx) {                                                                            \
-    u8 addr[16] ALIGNED;                                                                                           \
+    u8 addr[16] ALIGNED, own[16] ALIGNED;                                                                          \
     u16 port = bpf_ntohs(ctx->user_port), before = port;                                                           \
     addr_v4(addr, ctx->user_ip4);                                                                                  \
-    int verdict = decide(ctx, addr, &port, ctx->protocol, hook, hook == HOOK_SENDMSG ? own_port(ctx) : 0);                                                   \
+    u16 from = own4(ctx, own, hook == HOOK_SENDMSG);                                                               \
+    int verdict = decide(ctx, addr, &port, ctx->protocol, hook, own, from);                                        \
     ctx->user_ip4 = *(u32 *)(addr + 12);                                                                           \
     if (port != before)                                                                                            \
       ctx->user_port = bpf_htons(port);                                                                            \
@@ -136,10 +154,11 @@ static __always_inline u16 own_port(struct bpf_sock_addr *ctx) {
 /* An IPv6 socket may ask for ::ffff:a.b.c.d; the key is the same, and so is what is written back. */
 #define HOOK6(name, hook)                                                                                          \
   int name(struct bpf_sock_addr *ctx) {                                                                            \
-    u8 addr[16] ALIGNED;                                                                                           \
+    u8 addr[16] ALIGNED, own[16] ALIGNED;                                                                          \
     u16 port = bpf_ntohs(ctx->user_port), before = port;                                                           \
     addr_v6(addr, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);                         \
-    int verdict = decide(ctx, addr, &port, ctx->protocol, hook, hook == HOOK_SENDMSG ? own_port(ctx) : 0);                                                   \
+    u16 from = own6(ctx, own, hook == HOOK_SENDMSG);                                                               \
+    int verdict = decide(ctx, addr, &port, ctx->protocol, hook, own, from);                                        \
     ctx->user_ip6[0] = *(u32 *)addr;                                                                               \
     ctx->user_ip6[1] = *(u32 *)(addr + 4);                                                                         \
     ctx->user_ip6[2] = *(u32 *)(addr + 8);                                                                         \

@@ -69,11 +69,12 @@ static __always_inline void end_record(const struct conn *c, struct conn_key *k)
   count(METRIC_CONNECTIONS_CLOSED, who);
 }
 
-/* The other end came first. Returns 0 where this end has been there as well: the record is an earlier connection's. */
+/* The other end came first. Returns 0 where this end has been there as well, as another socket: the record is an earlier
+ * connection's. The same socket may come twice: where the hooks hang on its cgroup and on one around it. */
 static __always_inline int join(struct bpf_sock_ops *s, struct conn *c, int side, u64 sk, u64 cookie) {
   struct end *mine = END_OF(c, side);
   if (mine->cookie)
-    return 0;
+    return mine->cookie == cookie;
   mine->sock = sk;
   mine->cookie = cookie;
   if (sk && is_multipath(sk)) {

@@ -57,8 +57,9 @@ def compile_state(
 ) -> tuple[Desired, names.Names, identity.Allocation]:
     """Return what the maps must hold, what the numbers in them are called, and the numbers given out."""
     snapshot = refer.written_out(snapshot)
-    allocation = identity.allocate(allocation, snapshot)
-    identities = identity.Identities(snapshot, allocation)
+    cluster = tuple(map(peers.parse_prefix, node.cidr))
+    allocation = identity.allocate(allocation, snapshot, cluster)
+    identities = identity.Identities(snapshot, allocation, cluster)
     local = [
         w for w in snapshot.workloads if w.is_local(node.name) and (w.namespace, w.name) in facts and not w.host_network
     ]

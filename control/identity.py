@@ -6,7 +6,7 @@ restarts, and one whose name vanished is given away again only when no number is
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from control import model, places
@@ -122,14 +122,16 @@ def default_key(policy: model.Policy, section: model.Section, direction: abi.Dir
     return f"{policy.key}#{section.path}.{direction.name.lower()}"
 
 
-def allocate(previous: Allocation, snapshot: model.Snapshot) -> Allocation:
+def allocate(
+    previous: Allocation, snapshot: model.Snapshot, cluster: Collection[model.Prefix] = ()
+) -> Allocation:  # fmt: skip
     """Return numbers for all that snapshot names; what had a number keeps it. Sets and services are compile's."""
     namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
     pods = (w for w in snapshot.workloads if not w.host_network)
     return dataclasses.replace(
         previous,
         identities=previous.identities.assign(",".join(labels_of(w, namespaces)) for w in pods),
-        cidrs=previous.cidrs.assign(place.name for place in places.places(snapshot).values()),
+        cidrs=previous.cidrs.assign(place.name for place in places.places(snapshot, cluster).values()),
         endpoints=previous.endpoints.assign(str(workload) for workload in snapshot.workloads),
         rules=previous.rules.assign([LOCALHOST_RULE, *(key for p in snapshot.policies for key in rule_keys(p))]),
     )
@@ -138,25 +140,27 @@ def allocate(previous: Allocation, snapshot: model.Snapshot) -> Allocation:
 class Identities:
     """Every identity there is, and which of them a peer means. Built once for a snapshot, then only asked.
 
-    The snapshot's policies are without references (refer.written_out). `addresses`: the numbers of all places outside
-    pods, by prefix.
+    The snapshot's policies are without references (refer.written_out). `cluster`: where unmanaged pods are (places.py).
+    `addresses`: the numbers of all places outside pods, by prefix.
     """
 
-    def __init__(self, snapshot: model.Snapshot, allocation: Allocation) -> None:
+    def __init__(
+        self, snapshot: model.Snapshot, allocation: Allocation, cluster: Collection[model.Prefix] = ()
+    ) -> None:  # fmt: skip
         namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
         self._selections = selections.Selections()
         self.labels = self._selections.labels
         for reserved in filter(None, abi.ReservedIdentity):
             more = ("reserved:world",) if reserved in _WORLDS[1:] else ()
             self._selections.add(int(reserved), (*more, _reserved(reserved)))
-        found = places.places(snapshot)
+        found = places.places(snapshot, cluster)
         self.addresses = {prefix: allocation.cidrs[place.name] for prefix, place in found.items()}
         within = []
         for prefix, place in found.items():
             self._selections.add(self.addresses[prefix], place.labels)
             if place.within is not None:
                 within.append((place.within, self.addresses[prefix]))
-        # What no rule names has a reserved identity, and is inside of everything.
+        # What no rule names has a reserved identity, and is inside of "everything".
         self._inside = places.Inside([*within, *zip((places.ANY_IPV4, places.ANY_IPV6), _WORLDS[1:], strict=True)])
         by_node = {node.name: self.addresses[places.host(ip)] for node in snapshot.nodes for ip in node.ips}
         self.of_workload: dict[str, int] = {}
@@ -178,9 +182,10 @@ class Identities:
             case model.CidrPeer():
                 return self._by_range(peer)
             case model.NamePeer():
-                return self._by_label("fqdn", dnsnames.show(peer))
+                return self._selections.select(_labelled(f"fqdn:{dnsnames.show(peer)}"))
             case model.NodePeer():
-                return self._selections.select(peer.selector.with_requirements(_has("reserved", "remote-node")))
+                is_node = _labelled(places.REMOTE_NODE)
+                return self._selections.select(peer.selector.with_requirements(*is_node.requirements))
             case model.Entity():
                 return self._by_entity(peer)
             case _:
@@ -196,29 +201,23 @@ class Identities:
             found.difference_update(self._inside(inner))
         return frozenset(found)
 
-    def _by_label(self, source: str, key: str) -> frozenset[int]:
-        return self._selections.select(model.Selector((_has(source, key),)))
-
     def _by_entity(self, entity: model.Entity) -> frozenset[int] | None:
         match entity:
             case model.Entity.ALL:
                 return None
             case model.Entity.NONE:
                 return frozenset()
-            case model.Entity.WORLD_IPV4 | model.Entity.WORLD_IPV6:
-                return frozenset(
-                    self._inside(places.ANY_IPV4 if entity == model.Entity.WORLD_IPV4 else places.ANY_IPV6)
-                )
             case model.Entity.CLUSTER | model.Entity.CLUSTER_MESH:
-                reserved = {int(r) for r in abi.ReservedIdentity if r and r not in _WORLDS}
-                inside = self._by_label("reserved", "remote-node") | self._by_label("reserved", "kube-apiserver")
-                return self.pods | inside | reserved
+                inside = [r for r in abi.ReservedIdentity if r and r not in _WORLDS]
+                return self.pods.union(*(self._selections.select(_labelled(_reserved(r))) for r in inside))
             case _:
-                return self._by_label("reserved", entity.value)
+                return self._selections.select(_labelled(f"reserved:{entity.value}"))
 
 
-def _has(source: str, key: str) -> model.Requirement:
-    return model.Requirement(source, key, model.Operator.EXISTS)
+def _labelled(label: str) -> model.Selector:
+    """Return the selector of whoever has a label, "source:key"."""
+    source, _, key = label.partition(":")
+    return model.Selector((model.Requirement(source, key, model.Operator.EXISTS),))
 
 
 def _reserved(identity: abi.ReservedIdentity) -> str:

@@ -8,7 +8,7 @@ it lies: a rule for a range means every place inside it.
 import bisect
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from control import model
 from control.policy import dnsnames, peers
@@ -16,43 +16,53 @@ from control.policy import dnsnames, peers
 ANY_IPV4 = model.Prefix(4, 0, 0)
 ANY_IPV6 = model.Prefix(6, 0, 0)
 API_SERVICE = ("default", "kubernetes")  # its endpoints are where the Kubernetes API is served
-REMOTE_NODE, API_SERVER, WORLD = "reserved:remote-node", "reserved:kube-apiserver", "reserved:world"
+REMOTE_NODE, API_SERVER = "reserved:remote-node", "reserved:kube-apiserver"
+WORLD, UNMANAGED = "reserved:world", "reserved:unmanaged"
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """`labels`, sorted, are its identity. `within`: the narrowest range around it that a rule for ranges can mean, None
-    for what no such rule means (nodes)."""
+    """`labels`, sorted, are its identity, and `name` is what its number is kept under. `within`: the narrowest range
+    around it that a rule for ranges can mean, None for what no such rule means (nodes).
+    """
 
     labels: tuple[str, ...]
     within: model.Prefix | None
-
-    @property
-    def name(self) -> str:
-        """Return what its number is kept under."""
-        if self.within is not None and self.labels == _of_range(self.within):
-            return peers.show_prefix(self.within)
-        return ",".join(self.labels)
+    name: str
 
 
-def places(snapshot: model.Snapshot) -> dict[model.Prefix, Place]:
-    """Return every place by its prefix. The snapshot's policies are without references (refer.written_out)."""
+def places(snapshot: model.Snapshot, cluster: Collection[model.Prefix] = ()) -> dict[model.Prefix, Place]:
+    """Return every place by its prefix. The snapshot's policies are without references (refer.written_out).
+
+    `cluster`: the ranges in which an address without a workload is an unmanaged pod. One that a rule for ranges can
+    mean is a place: what the rule says of it must not hang on what other rules name.
+    """
     ranges, wanted = _named(snapshot.policies)
-    out = {prefix: Place(_of_range(prefix), prefix) for prefix in ranges}
-    around = _Around(ranges)
+    inside = [prefix for prefix in cluster if any(p.contains(prefix) for p in ranges)]
+    ranges = {*ranges, *inside} - {ANY_IPV4, ANY_IPV6}
+    around, pods = _Around(ranges), _Around(cluster)
+    out = {}
+    for prefix in ranges:
+        out[prefix] = Place(_of_range(prefix, pods(prefix) in cluster), prefix, peers.show_prefix(prefix))
     for prefix, meant in _met(wanted, snapshot.learned).items():
-        labels = {f"fqdn:{dnsnames.show(peer)}" for peer in meant}
         within = around(prefix)
-        out[prefix] = Place(tuple(sorted(labels | set(_of_range(within)))), within)
+        names = {f"fqdn:{dnsnames.show(peer)}" for peer in meant}
+        out[prefix] = _place(names | {*_of_range(within, pods(prefix) in cluster)}, within)
     serving = set(map(host, api_server_of(snapshot.services)))
     for prefix in serving:
-        labels, within = set(out[prefix].labels if prefix in out else ()), around(prefix)
-        out[prefix] = Place(tuple(sorted(labels | {API_SERVER, *_of_range(within)})), within)
+        within = around(prefix)
+        known = out[prefix].labels if prefix in out else _of_range(within, pods(prefix) in cluster)
+        out[prefix] = _place({API_SERVER, *known}, within)
     for node in snapshot.nodes:
         labels = {REMOTE_NODE, *(f"k8s:{key}={value}" for key, value in node.labels.items())}
         for prefix in map(host, node.ips):
-            out[prefix] = Place(tuple(sorted(labels | ({API_SERVER} if prefix in serving else set()))), None)
+            out[prefix] = _place(labels | ({API_SERVER} if prefix in serving else set()), None)
     return out
+
+
+def _place(labels: set[str], within: model.Prefix | None) -> Place:
+    found = tuple(sorted(labels))
+    return Place(found, within, ",".join(found))
 
 
 def api_server_of(services: Iterable[model.Service]) -> tuple[str, ...]:
@@ -66,14 +76,13 @@ def host(ip: str) -> model.Prefix:
     return model.Prefix(address.version, int(address), address.max_prefixlen)
 
 
-def _of_range(prefix: model.Prefix) -> tuple[str, ...]:
-    if prefix in (ANY_IPV4, ANY_IPV6):
-        return WORLD, f"{WORLD}-ipv{prefix.version}"
-    return f"cidr:{peers.show_prefix(prefix)}", WORLD
+def _of_range(prefix: model.Prefix, is_cluster: bool) -> tuple[str, ...]:
+    kind = (UNMANAGED,) if is_cluster else (WORLD, f"{WORLD}-ipv{prefix.version}")
+    return kind if prefix in (ANY_IPV4, ANY_IPV6) else (f"cidr:{peers.show_prefix(prefix)}", *kind)
 
 
 def _named(policies: Iterable[model.Policy]) -> tuple[set[model.Prefix], set[model.NamePeer]]:
-    """Return the ranges (the two "everything" left out) and the DNS names that any rule names as a peer."""
+    """Return the ranges and the DNS names that any rule names as a peer."""
     ranges: set[model.Prefix] = set()
     names: set[model.NamePeer] = set()
     for peer in peers_in(policies):
@@ -81,7 +90,7 @@ def _named(policies: Iterable[model.Policy]) -> tuple[set[model.Prefix], set[mod
             ranges.update((peer.prefix, *peer.excepts))
         elif isinstance(peer, model.NamePeer):
             names.add(peer)
-    return ranges - {ANY_IPV4, ANY_IPV6}, names
+    return ranges, names
 
 
 def peers_in(policies: Iterable[model.Policy]) -> Iterator[model.Peer]:

@@ -1,7 +1,7 @@
 """A directory of files to a `Snapshot`. A file that is wrong anywhere changes nothing.
 
-Nor does one that is empty now, or a directory without files: so looks a file that is being written, and a volume that is
-not mounted. Who deletes a file takes away what it gave, and a List without items takes all away.
+Nor does one that is empty now, or a directory without files: so looks a file that is being written, and a volume that
+is not mounted. Who deletes a file takes away what it gave, and a List without items takes all away.
 
 At the first start there is nothing before that could stay, so the policies of a broken file become denies on what they
 select, and a file that could select anything one on every pod: a mistake closes and never opens. What is taken but does

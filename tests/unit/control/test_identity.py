@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control import identity, model
+from control import compile as compiler
+from control import evaluate, identity, model
 from control.policy import peers
 from loader import abi
 
@@ -94,7 +95,45 @@ def test_a_range_means_every_narrower_range_that_anyone_names() -> None:
     assert table.select(six) == frozenset({number["fd00::/8"], abi.ReservedIdentity.WORLD_IPV6})
     assert table.select(model.Entity.WORLD) == frozenset({2, 9, 10, *number.used.values()})
     assert table.select(model.Entity.ALL) is None
-    assert table.labels[number["10.1.2.0/24"]] == ("cidr:10.1.2.0/24", "reserved:world")
+    assert table.labels[number["10.1.2.0/24"]] == (
+        "cidr:10.1.2.0/24",
+        "reserved:world",
+        "reserved:world-ipv4",
+    )
+
+
+def test_what_a_range_means_does_not_hang_on_what_other_rules_name() -> None:
+    """Addresses of unmanaged pods: by entity, by a wider range, by their own."""
+    cluster = (peers.parse_prefix("10.244.0.0/16"), peers.parse_prefix("10.96.0.0/16"))
+    asked = cidr("10.0.0.0/8"), cidr("10.244.0.0/16"), model.Entity.UNMANAGED, model.Entity.CLUSTER, model.Entity.WORLD
+    for others in ((), (cidr("10.244.0.99/32"),), (cidr("10.244.0.0/20"), cidr("0.0.0.0/0"))):
+        snap = snapshot(*asked, *others)
+        allocation = identity.allocate(identity.Allocation(), snap, cluster)
+        table = identity.Identities(snap, allocation, cluster)
+        found = compiler.compile_state(snap, allocation, {}, compiler.NodeInfo(cidr=("10.244.0.0/16", "10.96.0.0/16")))
+        view = evaluate.View(found[0])
+        meant = {ip: [_means(table, peer, view.identity(ip)) for peer in asked] for ip in ADDRESSES}
+        assert meant == {
+            "10.244.0.99": [True, True, True, True, False],
+            "10.96.0.1": [True, False, True, True, False],
+            "10.1.0.1": [True, False, False, False, True],
+            "192.0.2.1": [False, False, False, False, True],
+        }, others
+
+
+ADDRESSES = ("10.244.0.99", "10.96.0.1", "10.1.0.1", "192.0.2.1")
+
+
+def _means(table: identity.Identities, peer: model.Peer, number: int) -> bool:
+    found = table.select(peer)
+    return found is None or number in found
+
+
+def test_a_selector_by_a_reserved_label_means_what_its_entity_means() -> None:
+    by_label = model.Selector((model.Requirement("reserved", "world-ipv4", model.Operator.EXISTS),))
+    snap = snapshot(cidr("192.0.2.0/24"), by_label)
+    table = identity.Identities(snap, identity.allocate(identity.Allocation(), snap))
+    assert table.select(by_label) == table.select(model.Entity.WORLD_IPV4)
 
 
 def test_json_round_trip_and_stability_over_restarts() -> None:
