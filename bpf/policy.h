@@ -59,9 +59,12 @@ static __always_inline void ask_with(struct decision *d, struct answer *a, struc
   count(METRIC_POLICY_LOOKUPS, ep->set_id);
   a->rule_id = DECISION_RULE(d->enforced);
   a->verdict = DECISION_VERDICT(d->enforced);
-  a->reason = a->verdict != VERDICT_DENY                               ? DROP_REASON_NONE
+  a->reason = a->verdict == VERDICT_ALLOW                    ? DROP_REASON_NONE
+              : a->verdict == VERDICT_PROXY                  ? DROP_REASON_PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
               : DECISION_SCORE(d->enforced) == RANK_DENY + 1 ? DROP_REASON_POLICY_DENY
-                                                                       : DROP_REASON_POLICY_DENIED;
+                                                             : DROP_REASON_POLICY_DENIED;
+  if (a->verdict == VERDICT_PROXY)
+    a->verdict = VERDICT_DENY; /* what must be looked into passes nowhere: there is no proxy yet */
   a->audited = 0;
   if (a->verdict != VERDICT_DENY && ep->flags & ENDPOINT_FLAG_HAS_AUDIT && DECISION_VERDICT(d->audit) == VERDICT_DENY)
     a->audited = 1;

@@ -32,6 +32,13 @@ class Decision:
         return self.verdict == abi.Verdict.ALLOW
 
     @property
+    def reason(self) -> abi.DropReason:
+        """Return what is on record as the reason of a refusal."""
+        if self.verdict == abi.Verdict.PROXY:
+            return abi.DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
+        return abi.DropReason.POLICY_DENY if self.rank == abi.Rank.DENY else abi.DropReason.POLICY_DENIED
+
+    @property
     def audited(self) -> bool:
         """Tell whether it passes only because a policy that would deny it is in audit mode."""
         return self.allowed and self.audit_found and self.audit_verdict == abi.Verdict.DENY

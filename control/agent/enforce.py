@@ -118,9 +118,7 @@ def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:
         egress, ingress = pair.egress, pair.ingress
         by_egress = egress is not None and not egress.allowed
         decision = egress if by_egress else ingress
-        reason = (
-            abi.DropReason.POLICY_DENY if decision and decision.rank == abi.Rank.DENY else abi.DropReason.POLICY_DENIED
-        )
+        reason = decision.reason if decision else abi.DropReason.POLICY_DENIED
         yield abi.FlowEvent.blank(
             time=time.monotonic_ns(), type=int(abi.EventType.POLICY_RESET), hook=int(abi.Hook.AGENT),
             saddr=each.saddr, daddr=each.daddr, sport=each.sport, dport=each.dport, proto=_TCP, cookie=each.cookie,
