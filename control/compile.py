@@ -102,7 +102,7 @@ def compile_state(
         for key, value in policy_set.entries.items():
             maps["policy"][dataclasses.replace(key, set_id=number)] = value
     allocation, service_names = _services(snapshot, allocation, facts, node, maps["services"], maps["backends"])
-    return Desired(maps), _names(snapshot, allocation, identities, node, service_names), allocation
+    return Desired(maps), names_of(snapshot, allocation, identities, node, service_names), allocation
 
 
 def _first(ips: Iterable[str], version: int) -> bytes:
@@ -203,13 +203,14 @@ def _targets(
     return [(ip, target) for ip, target in out if ipaddress.ip_address(ip).version == family]
 
 
-def _names(
+def names_of(
     snapshot: model.Snapshot,
     allocation: identity.Allocation,
     identities: identity.Identities,
     node: NodeInfo,
     services: Mapping[int, names.ServiceName],
 ) -> names.Names:
+    """Return what the numbers that a snapshot was given are called."""
     endpoints: dict[int, names.EndpointName] = {}
     remote: dict[str, names.EndpointName] = {}
     for w in snapshot.workloads:

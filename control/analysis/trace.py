@@ -47,8 +47,8 @@ class Nearest:
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """What one end says. `http`: what rules for requests say of this one. `audit`: it passes only because the policy that
-    would refuse it is in audit mode.
+    """What one end says. `http`: what rules for requests say of this one. `audit`: it passes only because the policy
+    that would refuse it is in audit mode.
     """
 
     verdict: str

@@ -7,6 +7,7 @@ look-up.
 import dataclasses
 import ipaddress
 
+from control import compile as compiler
 from control import evaluate, identity, model, places
 from control.policy import meaning, refer, resolve
 from control.policy_set import Meaning, PolicySet, compile_set
@@ -36,6 +37,7 @@ class World:
         self._known = Meaning(
             self.identities, meaning.named_ports(self.snapshot, self.identities), allocation.rules
         )  # fmt: skip
+        self.names = compiler.names_of(self.snapshot, allocation, self.identities, compiler.NodeInfo(), {})
         self._policies: dict[int, resolve.ResolvedPolicy] = {}
         self._sets: dict[tuple[int, tuple[model.ContainerPort, ...]], PolicySet] = {}
         self._workloads: dict[str, list[model.Workload]] = {}

@@ -24,11 +24,9 @@ class Selections:
         # A selector stands where one of its conditions is: (source, key, value), value None: any. () for none at all.
         self._asking: dict[tuple[str, str, str | None] | tuple[()], list[model.Selector]] = {}
 
-    def add(self, number: int, labels: tuple[str, ...]) -> None:
-        """Take in an identity; one that is there with other labels is exchanged."""
+    def add(self, number: int, labels: tuple[str, ...]) -> list[model.Selector]:
+        """Take in an identity and return the selectors that mean it; one with other labels is exchanged."""
         if number in self.labels:
-            if self.labels[number] == labels:
-                return
             self.remove(number)
         self.labels[number] = labels
         values = selectors.values_of(labels)
@@ -36,10 +34,11 @@ class Selections:
             of_key = self._index.setdefault((source, key), {})
             for value in found:
                 of_key.setdefault(value, set()).add(number)
-        for selector in self._candidates(values):
-            if selectors.fulfils(selector, values):
-                self._selected[selector].add(number)
-                self._frozen.pop(selector, None)
+        meant = [selector for selector in self._candidates(values) if selectors.fulfils(selector, values)]
+        for selector in meant:
+            self._selected[selector].add(number)
+            self._frozen.pop(selector, None)
+        return meant
 
     def remove(self, number: int) -> None:
         """Forget an identity."""
@@ -64,6 +63,12 @@ class Selections:
                 self._asking.setdefault(_where(selector), []).append(selector)
             found = self._frozen[selector] = frozenset(self._selected[selector])
         return found
+
+    def forget(self, selector: model.Selector) -> None:
+        """Keep the answer to a selector no longer: nobody asks for it any more."""
+        if self._selected.pop(selector, None) is not None:
+            self._frozen.pop(selector, None)
+            self._asking[_where(selector)].remove(selector)
 
     def _candidates(self, values: Values) -> Iterator[model.Selector]:
         yield from self._asking.get((), ())

@@ -18,7 +18,9 @@ def port(text: str) -> tuple[abi.Proto, int]:
     if name in FAMILIES:
         kind = ports.icmp_type(FAMILIES[name], number)
         if kind is None:
-            raise click.UsageError(f"--port {text}: {number} is no ICMP type (a number from 0 to 255, or EchoRequest ...)")
+            raise click.UsageError(
+                f"--port {text}: {number} is no ICMP type (a number from 0 to 255, or EchoRequest ...)"
+            )
         return FAMILIES[name], kind
     if name not in PROTOCOLS:
         raise click.UsageError(f"--port {text}: unknown protocol {protocol} ({', '.join((*PROTOCOLS, *FAMILIES))})")

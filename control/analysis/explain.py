@@ -1,0 +1,162 @@
+"""How a workload's policy comes about: from the documents that select it, by its rules, to the entries in the end."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from control import model
+from control.analysis import trace, world
+from control.inspect import policies
+from control.policy import dnsnames, peers
+from loader import abi
+
+_DIRECTIONS = (abi.Direction.INGRESS, abi.Direction.EGRESS)
+MOST_MEANT = 20  # workloads and ranges named of those that a rule means
+
+
+@dataclasses.dataclass(frozen=True)
+class Selecting:
+    """One `spec` that selects the workload. `closes`: the directions in which it switches default deny on."""
+
+    author: trace.Author
+    closes: tuple[str, ...]
+    audit: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleLine:
+    """One rule as it counts. `who` and `ports` as written; `meant`: who that is now; `bytes`: what they must say."""
+
+    direction: str
+    verdict: str
+    who: str
+    ports: str
+    bytes: str
+    meant: tuple[str, ...]
+    meant_count: int | None  # None: anybody
+    author: trace.Author | None
+    audit: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    workload: str
+    identity: int
+    labels: tuple[str, ...]
+    selecting: tuple[Selecting, ...]
+    rules: tuple[RuleLine, ...]
+    entries: tuple[policies.PolicyRow, ...]
+
+
+def explain(known: world.World, workload: model.Workload) -> Explanation:
+    """Return every stage of a workload's policy, in the order in which they follow from each other."""
+    number = known.identities.of_workload[str(workload)]
+    policy = known.policy(workload)
+    entries = sorted(known.policy_set(workload).entries.items(), key=lambda e: e[0].pack())
+    return Explanation(
+        workload=str(workload),
+        identity=number,
+        labels=known.identities.labels[number],
+        selecting=tuple(_selecting(known, number)),
+        rules=tuple(
+            RuleLine(
+                direction=rule.direction.name.lower(),
+                verdict=rule.verdict.name.lower(),
+                who="anybody" if rule.peers is None else ", ".join(map(peer_word, rule.peers)),
+                ports="any" if rule.ports is None else ", ".join(map(port_word, rule.ports)),
+                bytes=l7_word(rule.l7),
+                meant=found[0],
+                meant_count=found[1],
+                author=trace.author(known, rule.rule),
+                audit=rule.audit,
+            )
+            for rule in policy.rules
+            for found in (_meant(known, (m[0] for m in known.meant(rule, workload))),)
+        ),
+        entries=policies.rows(entries, known.names, {}),
+    )
+
+
+def _selecting(known: world.World, number: int) -> Iterable[Selecting]:
+    for policy in known.snapshot.policies:
+        for section in policy.sections:
+            if not section.of_nodes and number in known.identities.subjects(section.subject):
+                author = trace.Author(policy.kind, policy.namespace, policy.name, section.path, section.source)
+                closes = tuple(d.name.lower() for d in _DIRECTIONS if d in section.default_deny)
+                yield Selecting(author, closes, section.audit)
+
+
+def _meant(known: world.World, found: Iterable[frozenset[int] | None]) -> tuple[tuple[str, ...], int | None]:
+    numbers: set[int] = set()
+    for each in found:
+        if each is None:
+            return (), None
+        numbers |= each
+    called = [name for name, number in known.identities.of_workload.items() if number in numbers]
+    called += sorted(
+        ", ".join(known.identities.labels[number]) for number in numbers if number not in known.identities.pods
+    )
+    return tuple(called[:MOST_MEANT]), len(called)
+
+
+def peer_word(peer: model.Peer) -> str:
+    """Return whom a peer names, as short as people write it."""
+    match peer:
+        case model.Selector():
+            return " ".join(map(_requirement, peer.requirements)) or "everybody"
+        case model.CidrPeer():
+            excepts = ", ".join(map(peers.show_prefix, peer.excepts))
+            return peers.show_prefix(peer.prefix) + (f" except {excepts}" if excepts else "")
+        case model.Entity():
+            return f"entity {peer.value}"
+        case model.NamePeer():
+            return f"name {dnsnames.show(peer)}"
+        case model.NodePeer():
+            return f"nodes {peer_word(peer.selector)}"
+        case _:
+            return f"{peer}"
+
+
+def _requirement(wanted: model.Requirement) -> str:
+    key = wanted.key.removeprefix(model.NAMESPACE_LABEL_PREFIX)
+    if wanted.key == model.NAMESPACE_KEY:
+        key = "namespace"
+    elif key != wanted.key:
+        key = f"namespace label {key}"
+    source = "" if wanted.source in ("any", "k8s") else f"{wanted.source}:"
+    match wanted.operator:
+        case model.Operator.IN if len(wanted.values) == 1:
+            return f"{source}{key}={wanted.values[0]}"
+        case model.Operator.EXISTS:
+            return f"{source}{key}"
+        case model.Operator.DOES_NOT_EXIST:
+            return f"!{source}{key}"
+        case _:
+            word = "in" if wanted.operator == model.Operator.IN else "not in"
+            return f"{source}{key} {word} ({', '.join(wanted.values)})"
+
+
+def port_word(spec: model.PortSpec) -> str:
+    """Return ports as people write them: "80/TCP", "8000-8010/UDP", "http/TCP", "all/SCTP"."""
+    if spec.name:
+        return f"{spec.name}/{spec.proto.name}"
+    if (spec.first, spec.last) == (0, 65535):
+        return f"all/{spec.proto.name}"
+    span = str(spec.first) if spec.first == spec.last else f"{spec.first}-{spec.last}"
+    return f"{span}/{spec.proto.name}"
+
+
+def l7_word(rules: model.L7Rules | None) -> str:
+    """Return what bytes must say, in a few words."""
+    if rules is None:
+        return ""
+    if rules.http is not None:
+        return "; ".join(map(_http_word, rules.http)) or "no request"
+    if rules.dns is not None:
+        return "DNS: " + (", ".join(map(dnsnames.show, rules.dns)) or "no name")
+    return "TLS server: " + (", ".join(rules.server_names or ()) or "none")
+
+
+def _http_word(rule: model.HttpRule) -> str:
+    parts = [rule.method, rule.host, rule.path]
+    parts += [f"{h.name}: {h.value}" if h.value is not None else f"{h.name}: *" for h in rule.headers]
+    return "HTTP " + (" ".join(filter(None, parts)) or "anything")
