@@ -1,4 +1,4 @@
-"""What is kept up to date one object at a time equals what is resolved from scratch, whatever happens in which order."""
+"""What is kept up to date one object at a time equals what is resolved from scratch, in whatever order things happen."""
 
 import dataclasses
 
@@ -58,7 +58,8 @@ event = st.tuples(st.sampled_from(("put", "put", "remove")), workloads | namespa
 
 
 def name(obj: model.Workload | model.Namespace | model.Policy) -> str:
-    return f"{type(obj).__name__} {obj.key if isinstance(obj, model.Policy) else obj if isinstance(obj, model.Workload) else obj.name}"
+    own = obj.name if isinstance(obj, model.Namespace) else obj.key if isinstance(obj, model.Policy) else str(obj)
+    return f"{type(obj).__name__} {own}"
 
 
 def agree(kept: engine.Engine, numbers: dict[engine.Labels, int], there: dict[str, object]) -> None:
