@@ -24,14 +24,14 @@ def read_section(spec: field.Field, context: Context) -> model.Section:
     entries = spec.fields((*SPEC_KEYS, "audit") if context.own else SPEC_KEYS)
     context = dataclasses.replace(context, of_nodes="nodeSelector" in entries and "endpointSelector" not in entries)
     subject = _read_subject(spec, entries, context)
-    read: list[tuple[model.Rule, toports.Item]] = []
+    read: list[tuple[model.Rule, list[toports.Item]]] = []
     rules: list[model.Rule] = []
     for key, (direction, verdict) in LISTS.items():
         of_list = dataclasses.replace(context, direction=direction, verdict=verdict)
         for item in entries[key].items() if key in entries else ():
             of_item, items = _read_rule(item, of_list)
             rules += of_item
-            read += ((of_item[0], each) for each in items)
+            read.append((of_item[0], items))
     toports.refuse_mixed(read)
     if not rules and isinstance(spec.node.value, dict):
         spec.problem(f"must have at least one rule {field.one_of(LISTS)}")

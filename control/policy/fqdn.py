@@ -31,13 +31,13 @@ def read_name_peer(item: field.Field) -> model.NamePeer | None:
 
 def read_server_names(place: field.Field) -> tuple[str, ...]:
     """Read the names or patterns of `serverNames`: a set of one or more."""
-    out: list[str] = []
+    out: dict[str, None] = {}
     for item in place.items():
         name = _read(item, _PATTERN, PATTERN_RULE)
         if name is not None and name in out:
             item.problem(f"{field.quote(name)} is given twice")
         elif name is not None:
-            out.append(name)
+            out[name] = None
     if place.node.value == ():
         place.problem('must have at least one name (["*"] is every name)')
     return tuple(out)

@@ -44,25 +44,27 @@ def grouped(items: Iterable[Item]) -> list[tuple[Specs, model.L7Rules | None]]:
     return [(tuple(specs), asked) for asked, specs in groups.items()] or [((), None)]
 
 
-def refuse_mixed(rules: Iterable[tuple[model.Rule, Item]]) -> None:
+def refuse_mixed(rules: Iterable[tuple[model.Rule, list[Item]]]) -> None:
     """Report ports of one rule set that are to speak two protocols.
 
     HTTP and server names go together, for different peers: the name is said before the first request.
     """
-    seen: dict[tuple[abi.Direction, model.PortSpec], list[tuple[str, object]]] = {}
-    for rule, item in rules:
-        if item.asked is None:
-            continue
-        kind = item.asked.kind
-        clash = ""
-        for spec in item.specs:
-            others = seen.setdefault((rule.direction, spec), [])
-            for other, peers in others:
-                if other != kind and ({other, kind} != {l7.HTTP, l7.SERVER_NAMES} or peers == rule.peers):
-                    clash = clash or other
-            others.append((kind, rule.peers))
-        if clash:
-            item.place.problem(f"has {kind} rules on a port that has {clash} rules already (one kind for a port)")
+    together = {l7.HTTP, l7.SERVER_NAMES}
+    numbers: dict[tuple[model.Peer, ...] | None, int] = {}
+    seen: dict[tuple[abi.Direction, model.PortSpec], dict[str, set[int]]] = {}  # for each kind, for which peers
+    for rule, items in rules:
+        who = numbers.setdefault(rule.peers, len(numbers))
+        for item in items:
+            if item.asked is None:
+                continue
+            kind, clash = item.asked.kind, ""
+            for spec in item.specs:
+                kinds = seen.setdefault((rule.direction, spec), {})
+                others = (k for k, peers in kinds.items() if k != kind and ({k, kind} != together or who in peers))
+                clash = clash or next(others, "")
+                kinds.setdefault(kind, set()).add(who)
+            if clash:
+                item.place.problem(f"has {kind} rules on a port that has {clash} rules already (one kind for a port)")
 
 
 def _read_item(item: field.Field, context: Context) -> Item:

@@ -77,7 +77,7 @@ def test_a_bare_address_is_a_range_of_one() -> None:
 def test_groups_of_a_cloud_select_nobody_and_cannot_be_denied() -> None:
     groups = "[{aws: {region: r, labels: {a: b}, securityGroupsIds: [sg-1], securityGroupsNames: [n]}}]"
     found, advice = section(f"{{ingress: [{{fromGroups: {groups}}}]}}")
-    assert (found.rules[0].peers, found.default_deny) == ((), {IN})
+    assert found.rules[0].peers == () and found.default_deny == {IN}
     assert advice == ["spec.ingress[0].fromGroups[0]: groups of a cloud are not known here: this selects nobody"]
     assert problems(f"{{ingressDeny: [{{fromGroups: {groups}}}]}}") == [
         "spec.ingressDeny[0].fromGroups[0]: groups of a cloud are not known here: to deny them would deny nothing "
