@@ -24,9 +24,16 @@ enum rank {
 enum proto {
   PROTO_ANY = 0,
   PROTO_ICMP = 1,
+  PROTO_IGMP = 2,
+  PROTO_IPIP = 4,
   PROTO_TCP = 6,
   PROTO_UDP = 17,
+  PROTO_IPV6 = 41,
+  PROTO_GRE = 47,
+  PROTO_ESP = 50,
+  PROTO_AH = 51,
   PROTO_ICMPV6 = 58,
+  PROTO_VRRP = 112,
   PROTO_SCTP = 132,
 };
 

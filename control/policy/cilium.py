@@ -1,7 +1,10 @@
 """The Cilium rule language, which MeshNetworkPolicy shares: one `spec` (or each of `specs`) to a `Section`."""
 
+import dataclasses
+
 from control import model
-from control.policy import field, peers, ports, selectors
+from control.policy import field, peers, ports, selectors, toports
+from control.policy.context import Context
 from loader import abi
 
 LISTS = {
@@ -10,65 +13,113 @@ LISTS = {
     "egress": (abi.Direction.EGRESS, abi.Verdict.ALLOW),
     "egressDeny": (abi.Direction.EGRESS, abi.Verdict.DENY),
 }
-SPEC_KEYS = ("endpointSelector", *LISTS, "enableDefaultDeny", "labels", "description", "log")
+SPEC_KEYS = ("endpointSelector", "nodeSelector", *LISTS, "enableDefaultDeny", "labels", "description", "log")
 DIRECTIONS = {"ingress": abi.Direction.INGRESS, "egress": abi.Direction.EGRESS}
+AUTHENTICATION = {"disabled": True, "required": False, "test-always-fail": False}
+HOST_POLICY = "host policies are checked and shown by `sockmesh policy`, and not enforced on nodes yet"
 
 
-def read_section(spec: field.Field, namespace: str, own_kind: bool) -> model.Section:
-    """Read one rule set. `own_kind`: the document is ours, so it may have `audit`; report collects what is wrong."""
-    entries = spec.fields((*SPEC_KEYS, "audit") if own_kind else SPEC_KEYS, later=("nodeSelector",))
-    subject = model.Selector()
-    if "endpointSelector" in entries:
-        subject = selectors.read_selector(entries["endpointSelector"], selectors.sourced_key)
-    elif isinstance(spec.node.value, dict) and "nodeSelector" not in spec.node.value:
-        spec.problem("endpointSelector is missing ({} selects every endpoint)")
+def read_section(spec: field.Field, context: Context) -> model.Section:
+    """Read one rule set; report collects what is wrong."""
+    entries = spec.fields((*SPEC_KEYS, "audit") if context.own else SPEC_KEYS)
+    context = dataclasses.replace(context, of_nodes="nodeSelector" in entries and "endpointSelector" not in entries)
+    subject = _read_subject(spec, entries, context)
+    read: list[tuple[model.Rule, list[toports.Item]]] = []
     rules: list[model.Rule] = []
     for key, (direction, verdict) in LISTS.items():
+        of_list = dataclasses.replace(context, direction=direction, verdict=verdict)
         for item in entries[key].items() if key in entries else ():
-            rules.append(_read_rule(item, direction, verdict, namespace))
+            of_item, items = _read_rule(item, of_list)
+            rules += of_item
+            read.append((of_item[0], items))
+    toports.refuse_mixed(read)
     if not rules and isinstance(spec.node.value, dict):
         spec.problem(f"must have at least one rule {field.one_of(LISTS)}")
     _check_metadata(entries)
     present = frozenset(rule.direction for rule in rules)
     return model.Section(
         path=spec.path,
-        subject=selectors.scope_subject(subject, namespace),
+        subject=subject,
         directions=present,
         default_deny=_default_deny(entries, present),
         rules=tuple(rules),
         audit=bool(entries["audit"].boolean()) if "audit" in entries else False,
         source=spec.source,
+        of_nodes=context.of_nodes,
     )
 
 
-def _read_rule(item: field.Field, direction: abi.Direction, verdict: abi.Verdict, namespace: str) -> model.Rule:
-    way = "from" if direction == abi.Direction.INGRESS else "to"
-    later = peers.LATER_FROM if way == "from" else peers.LATER_TO
-    gone = f"{way}Requires"
-    allowed = [*(way + kind for kind in peers.KINDS), "toPorts", "icmps", gone]
-    if verdict == abi.Verdict.ALLOW:
+def _read_subject(spec: field.Field, entries: dict[str, field.Field], context: Context) -> model.Selector:
+    found = {
+        key: selectors.read_selector(entries[key], selectors.sourced_key)
+        for key in ("endpointSelector", "nodeSelector")
+        if key in entries
+    }
+    if "nodeSelector" in entries:
+        place = entries["nodeSelector"]
+        if not context.cluster_wide:
+            place.problem("is for cluster-wide kinds only (endpointSelector)")
+        elif "endpointSelector" in entries:
+            place.problem("cannot be combined with endpointSelector (use two of specs)")
+        else:
+            place.advise(HOST_POLICY)
+    elif not found and isinstance(spec.node.value, dict):
+        or_nodes = ", or nodeSelector" if context.cluster_wide else ""
+        spec.problem(f"endpointSelector is missing ({{}} selects every endpoint{or_nodes})")
+    if context.of_nodes:
+        return found["nodeSelector"]
+    return selectors.scope_subject(found.get("endpointSelector", model.Selector()), context.namespace)
+
+
+def _read_rule(item: field.Field, context: Context) -> tuple[list[model.Rule], list[toports.Item]]:
+    """Return what one item of a list of rules means, several rules where its ports differ in L7, and its ports."""
+    gone = f"{context.way}Requires"
+    allowed = [*(context.way + kind for kind in peers.kinds(context)), "toPorts", "icmps", gone]
+    if not context.is_deny:
         allowed.append("authentication")
-    entries = item.fields(allowed, later=later)
+    entries = item.fields(allowed)
     if gone in entries and entries[gone].items():
-        entries[gone].problem(f"is no longer part of the language (use {way}Endpoints with matchExpressions)")
-    if "authentication" in entries:
-        # Required authentication narrows a rule: to take the rule without it would widen access.
-        mode = entries["authentication"].fields(("mode",), required=("mode",)).get("mode")
-        if mode and mode.choice({"disabled": 0, "required": 1, "test-always-fail": 2}):
-            mode.problem(f"{field.quote(mode.node.value)} is not supported yet (disabled)")
-    specs: tuple[model.PortSpec, ...] | None = None
-    to_ports = entries.get("toPorts")
-    icmps = entries.get("icmps")
+        entries[gone].problem(f"is no longer part of the language (use {context.way}Endpoints with matchExpressions)")
+    if context.is_deny and not context.own and "toFQDNs" in entries:
+        entries["toFQDNs"].problem("is for allow rules only in this kind (MeshNetworkPolicy has it in egressDeny too)")
+    groups: list[tuple[tuple[model.PortSpec, ...] | None, model.L7Rules | None]] = [(None, None)]
+    items: list[toports.Item] = []
+    to_ports, icmps = entries.get("toPorts"), entries.get("icmps")
     if to_ports and icmps and to_ports.node.value and icmps.node.value:
         icmps.problem("cannot be combined with toPorts (use two rules)")
     if to_ports and to_ports.node.value != ():
-        specs = ports.read_port_rules(to_ports)
-    elif icmps and icmps.node.value != ():
-        specs = ports.read_icmps(icmps)
-    who = peers.read_peers(entries, way, namespace)
-    if who is None and specs is None:
+        items = toports.read_to_ports(to_ports, context)
+        groups = [*toports.grouped(items)]
+    if icmps and icmps.node.value != ():
+        of_icmp = ports.read_icmps(icmps)
+        groups = groups if items else [(of_icmp, None)]
+    who = peers.read_peers(entries, context)
+    if who is None and groups == [(None, None)]:
         who = ()  # the empty rule names nobody: it allows nothing, it only makes its direction a selected one
-    return model.Rule(direction, verdict, who, specs, item.path, item.source)
+    if "authentication" in entries and not _is_served(entries["authentication"]):
+        who = ()
+    rules = [
+        model.Rule(
+            context.direction,
+            abi.Verdict.PROXY if asked else context.verdict,
+            who,
+            specs,
+            item.path,
+            item.source,
+            asked,
+        )
+        for specs, asked in groups
+    ]
+    return rules, items
+
+
+def _is_served(authentication: field.Field) -> bool:
+    """Tell whether a rule can count as it is; one that asks for a proof of identity would be wider without it."""
+    mode = authentication.fields(("mode",), required=("mode",)).get("mode")
+    served = mode.choice(AUTHENTICATION) if mode else False
+    if mode and served is False:
+        mode.advise("peers do not authenticate here, so this rule allows nothing (disabled)")
+    return bool(served)
 
 
 def _default_deny(entries: dict[str, field.Field], present: frozenset[abi.Direction]) -> frozenset[abi.Direction]:

@@ -4,10 +4,10 @@ What cannot be read is never silence: `stand_in` gives the deny that takes an un
 """
 
 import dataclasses
-import re
 
 from control import model
-from control.policy import cilium, field, kubernetes, selectors
+from control.policy import cilium, field, kubernetes, objectnames, selectors
+from control.policy.context import Context
 from loader import abi
 
 KUBERNETES = ("networking.k8s.io/v1", "NetworkPolicy")
@@ -22,10 +22,8 @@ OWN = {
 KINDS = {KUBERNETES, *CILIUM, *OWN}
 CLUSTER_WIDE = {"CiliumClusterwideNetworkPolicy", "ClusterMeshNetworkPolicy"}
 
-DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-DNS_LABEL_RULE = "at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit"
-DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-DNS_NAME_RULE = "at most 253 lower-case letters, digits, dashes and dots"
+DNS_LABEL, DNS_LABEL_RULE = objectnames.DNS_LABEL, objectnames.DNS_LABEL_RULE
+DNS_NAME, DNS_NAME_RULE = objectnames.DNS_NAME, objectnames.DNS_NAME_RULE
 
 # What the API server adds to every object; it means nothing here.
 _METADATA_NOISE = (
@@ -56,12 +54,13 @@ def parse_policy(document: field.Field, api_version: str, kind: str) -> model.Po
     """Read a policy of one of KINDS. None: it has problems, all of them reported."""
     before = document.report.count
     is_kubernetes = (api_version, kind) == KUBERNETES
-    own = (api_version, kind) in OWN
+    cluster_wide = kind in CLUSTER_WIDE
     keys = ("apiVersion", "kind", "metadata", "spec", "status") if is_kubernetes else (
         "apiVersion", "kind", "metadata", "spec", "specs", "status",
     )  # fmt: skip
     entries = document.fields(keys, required=("metadata",))
-    namespace, name, labels = read_metadata(document, entries, kind not in CLUSTER_WIDE)
+    namespace, name, labels = read_metadata(document, entries, not cluster_wide)
+    context = Context(namespace, cluster_wide, own=(api_version, kind) in OWN)
     sections: list[model.Section] = []
     specs = [entries["spec"]] if "spec" in entries else []
     if "specs" in entries:
@@ -72,7 +71,7 @@ def parse_policy(document: field.Field, api_version: str, kind: str) -> model.Po
         if is_kubernetes:
             sections.append(kubernetes.read_section(spec, namespace))
         else:
-            sections.append(cilium.read_section(spec, namespace, own))
+            sections.append(cilium.read_section(spec, context))
     if document.report.count > before:
         return None
     own_labels = tuple(f"k8s:{k}={v}" for k, v in labels.items())
@@ -102,7 +101,9 @@ def stand_in(document: field.Field, kind: str) -> model.Policy | None:
 
 def deny(policy: model.Policy) -> model.Policy:
     """Return the deny-all for a policy that can be read but must not be used, on whom it selects."""
-    sections = (_deny_all(s.subject, policy.namespace, policy.name, s.audit, s.source) for s in policy.sections)
+    sections = (
+        _deny_all(s.subject, policy.namespace, policy.name, s.audit, s.source, s.of_nodes) for s in policy.sections
+    )
     return dataclasses.replace(policy, sections=tuple(sections), invalid=True)
 
 
@@ -117,6 +118,9 @@ def _deny_section(spec: field.Field, kind: str, namespace: str, name: str) -> mo
     is_kubernetes = kind == KUBERNETES[1]
     entries = spec.mapping() or {}
     place = entries.get("podSelector" if is_kubernetes else "endpointSelector")
+    of_nodes = place is None and kind in CLUSTER_WIDE and "nodeSelector" in entries
+    if of_nodes:
+        place = entries["nodeSelector"]
     if place is None:
         return None
     subject = selectors.read_selector(place, selectors.plain_key if is_kubernetes else selectors.sourced_key)
@@ -124,12 +128,15 @@ def _deny_section(spec: field.Field, kind: str, namespace: str, name: str) -> mo
         return None
     # A policy that only watches must not begin to cut because of a mistake in it.
     audit = kind in {own for _, own in OWN} and "audit" in entries and entries["audit"].node.value is True
-    return _deny_all(selectors.scope_subject(subject, namespace), namespace, name, audit, spec.source)
+    subject = subject if of_nodes else selectors.scope_subject(subject, namespace)
+    return _deny_all(subject, namespace, name, audit, spec.source, of_nodes)
 
 
-def _deny_all(subject: model.Selector, namespace: str, name: str, audit: bool, source: str) -> model.Section:
+def _deny_all(
+    subject: model.Selector, namespace: str, name: str, audit: bool, source: str, of_nodes: bool = False
+) -> model.Section:
     path = f"invalid:{namespace}/{name}" if namespace else f"invalid:{name}"
     both = frozenset(abi.Direction)
     # A deny of the highest rank: the policy might have denied what others allow.
     rules = tuple(model.Rule(d, abi.Verdict.DENY, None, None, path, source) for d in abi.Direction)
-    return model.Section(path, subject, both, both, rules, audit, source)
+    return model.Section(path, subject, both, both, rules, audit, source, of_nodes)

@@ -1,23 +1,17 @@
-"""The peers of a rule in the Cilium language: endpoints, address ranges, entities."""
+"""The peers of a rule in the Cilium language: endpoints, address ranges, names, nodes, services, entities."""
 
 import ipaddress
 from collections.abc import Mapping
 
 from control import model
-from control.policy import field, selectors
+from control.policy import field, fqdn, objectnames, selectors
+from control.policy.context import Context
 
-KINDS = ("Endpoints", "CIDR", "CIDRSet", "Entities")  # behind "from" or "to"
-LATER_FROM = ("fromNodes", "fromGroups")
-LATER_TO = ("toNodes", "toGroups", "toServices", "toFQDNs")
-# No address of a node is known by these names yet. To take one would make a deny of it that denies nothing.
-LATER_ENTITIES = tuple(
-    entity.value
-    for entity in (
-        model.Entity.REMOTE_NODE, model.Entity.KUBE_APISERVER, model.Entity.HEALTH, model.Entity.INIT,
-        model.Entity.INGRESS,
-    )
-)  # fmt: skip
-ENTITIES = {entity.value: entity for entity in model.Entity if entity.value not in LATER_ENTITIES}
+KINDS = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Nodes", "Groups")  # behind "from" or "to"
+TO_KINDS = (*KINDS, "Services", "FQDNs")
+ENTITIES = {entity.value: entity for entity in model.Entity}
+CIDR_KEYS = ("cidr", "cidrGroupRef", "cidrGroupSelector")
+AWS_KEYS = ("labels", "region", "securityGroupsIds", "securityGroupsNames")
 
 
 def parse_prefix(text: str) -> model.Prefix:
@@ -35,8 +29,8 @@ def show_prefix(prefix: model.Prefix) -> str:
     return f"{address(prefix.address)}/{prefix.length}"
 
 
-def read_prefix(place: field.Field) -> model.Prefix | None:
-    """Read an address range; a bare address is the range of that one address."""
+def read_prefix(place: field.Field, bare: bool = False) -> model.Prefix | None:
+    """Read an address range. `bare`: an address without a length will do, as the range of that one address."""
     text = place.text(most=64)
     if text is None:
         return None
@@ -45,6 +39,9 @@ def read_prefix(place: field.Field) -> model.Prefix | None:
     except ValueError:
         place.problem(f"invalid {field.quote(text)} (an address range such as 10.0.0.0/8 or fd00::/8)")
         return None
+    if "/" not in text and not bare:
+        place.problem(f"invalid {field.quote(text)} (an address range, {show_prefix(prefix)} for this one address)")
+        return None
     if prefix.version == 6 and prefix.length >= 96 and prefix.address >> 32 == 0xFFFF:
         place.problem(f"invalid {field.quote(text)} (write IPv4 ranges in dotted form)")
         return None
@@ -52,55 +49,130 @@ def read_prefix(place: field.Field) -> model.Prefix | None:
 
 
 def read_excepts(place: field.Field, prefix: model.Prefix | None) -> tuple[model.Prefix, ...]:
-    """Read the ranges that an address range leaves out; each must lie inside it."""
+    """Read the ranges that an address range leaves out; each must lie inside it, where it is known."""
     out = []
     for item in place.items():
         inner = read_prefix(item)
-        if inner is None or prefix is None:
+        if inner is None:
             continue
-        if not prefix.contains(inner):
+        if prefix is not None and not prefix.contains(inner):
             item.problem(f"{show_prefix(inner)} is not inside {show_prefix(prefix)}")
             continue
         out.append(inner)
     return tuple(out)
 
 
-def read_peers(entries: Mapping[str, field.Field], way: str, namespace: str) -> tuple[model.Peer, ...] | None:
+def read_peers(entries: Mapping[str, field.Field], context: Context) -> tuple[model.Peer, ...] | None:
     """Return the peers of one rule: None where no kind of peer is given, nothing where one is given empty.
 
-    `way` is "from" or "to". Only one kind may be used in a rule, so that nobody takes a union for an intersection.
+    Only one kind may be used in a rule, so that nobody takes a union for an intersection.
     """
-    given = [way + kind for kind in KINDS if way + kind in entries]
+    way = context.way
+    given = [way + kind for kind in kinds(context) if way + kind in entries]
     if not given:
         return None
     used = [key for key in given if entries[key].node.value != ()]
-    if len(used) > 1:
-        entries[used[1]].problem(f"combining {used[0]} and {used[1]} is not supported yet (use two rules)")
+    for key in used[1:]:
+        entries[key].problem(f"combining {used[0]} and {key} is not supported yet (use two rules)")
     peers: list[model.Peer] = []
     for key in given:
         for item in entries[key].items():
-            peer = _read_peer(item, key.removeprefix(way), namespace)
+            peer = _read_peer(item, key.removeprefix(way), context)
             if peer is not None:
                 peers.append(peer)
     # One kind present but empty turns the whole rule into nothing.
     return tuple(peers) if len(used) == len(given) else ()
 
 
-def _read_peer(item: field.Field, kind: str, namespace: str) -> model.Peer | None:
-    if kind == "Endpoints":
-        return selectors.scope_peer(selectors.read_selector(item, selectors.sourced_key), namespace)
-    if kind == "Entities":
-        if item.node.value in LATER_ENTITIES:
-            item.problem(f"{item.node.value} is not supported yet: nobody is known by it {field.one_of(ENTITIES)}")
-            return None
-        return item.choice(ENTITIES)
-    if kind == "CIDR":
-        prefix = read_prefix(item)
-        return model.CidrPeer(prefix) if prefix else None
-    entries = item.fields(("cidr", "except"), later=("cidrGroupRef", "cidrGroupSelector"))
-    if "cidr" not in entries:
-        item.problem("cidr is missing")
-        return None
-    prefix = read_prefix(entries["cidr"])
+def kinds(context: Context) -> tuple[str, ...]:
+    """Return the kinds of peers that there are in a rule's direction."""
+    return KINDS if context.way == "from" else TO_KINDS
+
+
+def _read_peer(item: field.Field, kind: str, context: Context) -> model.Peer | None:
+    match kind:
+        case "Endpoints":
+            return _read_endpoints(item, context)
+        case "Entities":
+            return item.choice(ENTITIES)
+        case "CIDR":
+            prefix = read_prefix(item, bare=True)
+            return model.CidrPeer(prefix) if prefix else None
+        case "CIDRSet":
+            return _read_cidr_rule(item)
+        case "Nodes":
+            return model.NodePeer(selectors.read_selector(item, selectors.sourced_key))
+        case "Services":
+            return _read_service(item, context)
+        case "FQDNs":
+            return fqdn.read_name_peer(item)
+    _check_group(item, context)
+    return None
+
+
+def _read_endpoints(item: field.Field, context: Context) -> model.Selector:
+    selector = selectors.read_selector(item, selectors.sourced_key)
+    negative = (model.Operator.NOT_IN, model.Operator.DOES_NOT_EXIST)
+    outside = [r for r in selector.requirements if r.source in selectors.OUTSIDE and r.operator not in negative]
+    if outside and not any(r.source == "reserved" for r in selector.requirements):
+        item.advise(f"selects nobody: endpoints have no labels of source {outside[0].source}")
+    return selectors.scope_peer(selector, context.namespace)
+
+
+def _read_cidr_rule(item: field.Field) -> model.Peer | None:
+    entries = item.fields((*CIDR_KEYS, "except"))
+    given = [key for key in CIDR_KEYS if key in entries]
+    if len(given) != 1 and isinstance(item.node.value, dict):
+        item.problem(f"must have one of {', '.join(CIDR_KEYS)}" + (f", has {', '.join(given)}" if given else ""))
+    prefix = read_prefix(entries["cidr"]) if "cidr" in entries else None
     excepts = read_excepts(entries["except"], prefix) if "except" in entries else ()
-    return model.CidrPeer(prefix, excepts) if prefix else None
+    selector = None
+    if "cidrGroupSelector" in entries:
+        selector = selectors.read_selector(entries["cidrGroupSelector"], selectors.plain_key)
+    name = None
+    if "cidrGroupRef" in entries:
+        name = entries["cidrGroupRef"].text(objectnames.DNS_NAME, objectnames.DNS_NAME_RULE)
+    if prefix:
+        return model.CidrPeer(prefix, excepts)
+    return model.CidrGroupPeer(name or "", selector, excepts) if name or selector else None
+
+
+def _read_service(item: field.Field, context: Context) -> model.ServicePeer | None:
+    entries = item.fields(("k8sService", "k8sServiceSelector"))
+    if len(entries) != 1:
+        if isinstance(item.node.value, dict):
+            item.problem("must have one of k8sService, k8sServiceSelector")
+        return None
+    ((key, place),) = entries.items()
+    what = "serviceName" if key == "k8sService" else "selector"
+    parts = place.fields((what, "namespace"), required=(what,))
+    namespace: str | None = context.namespace
+    if "namespace" in parts:
+        namespace = parts["namespace"].text(objectnames.DNS_LABEL, objectnames.DNS_LABEL_RULE)
+    elif context.cluster_wide and key == "k8sService" and parts:
+        place.problem("namespace is missing (a cluster-wide policy has none of its own)")
+    if what not in parts or namespace is None:
+        return None
+    if what == "selector":
+        selector = selectors.read_selector(parts[what], selectors.plain_key)
+        return model.ServicePeer(namespace, selector=selector)
+    name = parts[what].text(objectnames.DNS_NAME, objectnames.DNS_NAME_RULE)
+    return model.ServicePeer(namespace, name) if name else None
+
+
+def _check_group(item: field.Field, context: Context) -> None:
+    """Check a group of a cloud's machines; nobody knows their addresses here, so it is no peer."""
+    groups = item.fields(("aws",), required=("aws",))
+    parts = groups["aws"].fields(AWS_KEYS) if "aws" in groups else {}
+    if "labels" in parts:
+        for value in (parts["labels"].mapping() or {}).values():
+            value.text()
+    if "region" in parts:
+        parts["region"].text()
+    for key in AWS_KEYS[2:]:
+        for value in parts[key].items() if key in parts else ():
+            value.text()
+    if context.is_deny:
+        item.problem("groups of a cloud are not known here: to deny them would deny nothing (use CIDRSet)")
+    else:
+        item.advise("groups of a cloud are not known here: this selects nobody")

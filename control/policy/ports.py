@@ -1,5 +1,6 @@
 """Ports, port ranges and ICMP types: what may be written, and how a range becomes prefixes."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -9,10 +10,11 @@ from loader import abi
 
 MAX_PORTS = 40  # of one rule, as in the CRDs
 TRANSPORTS = (abi.Proto.TCP, abi.Proto.UDP, abi.Proto.SCTP)
-PROTOCOLS = {"TCP": TRANSPORTS[:1], "UDP": TRANSPORTS[1:2], "SCTP": TRANSPORTS[2:], "ANY": TRANSPORTS}
-LATER_PROTOCOLS = ("VRRP", "IGMP", "GRE", "IPIP", "IPV6", "ESP", "AH", "ICMP", "ICMPV6")
+PORTLESS = (
+    abi.Proto.VRRP, abi.Proto.IGMP, abi.Proto.GRE, abi.Proto.IPIP, abi.Proto.IPV6, abi.Proto.ESP, abi.Proto.AH,
+)  # fmt: skip
+PROTOCOLS = {"ANY": TRANSPORTS, **{proto.name: (proto,) for proto in (*TRANSPORTS, *PORTLESS)}}
 KUBERNETES_PROTOCOLS = {name: PROTOCOLS[name][0] for name in ("TCP", "UDP", "SCTP")}
-LATER_PORT_RULE = ("terminatingTLS", "originatingTLS", "serverNames", "listener", "rules")
 
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 PORT_NAME_RULE = "a port number, or a port name of at most 15 letters, digits and single dashes"
@@ -53,48 +55,70 @@ def number_or_name(place: field.Field) -> int | str | None:
     if isinstance(value, str) and not (value.isascii() and value.isdigit()):
         return port_name(place)
     if isinstance(value, str):
-        if len(value) > 5 or int(value) > 65535:
+        # A leading zero makes it an octal number for some readers.
+        if len(value) > 5 or int(value) > 65535 or (value[0] == "0" and value != "0"):
             place.problem(f"invalid {field.quote(value)} (a number from 0 to 65535)")
             return None
         return int(value)
     return place.integer(0, 65535)
 
 
-def read_port_rules(place: field.Field) -> tuple[model.PortSpec, ...]:
-    """Read `toPorts`: the ports of all its items."""
-    out: list[model.PortSpec] = []
-    for item in place.items():
-        entries = item.fields(("ports",), later=LATER_PORT_RULE)
-        ports = entries["ports"].items(MAX_PORTS) if "ports" in entries else []
-        if not ports and "ports" not in entries:
-            item.problem('ports is missing (port "0" means all ports of a protocol)')
-        elif not ports:
-            entries["ports"].problem('must name a port (port "0" means all ports of a protocol)')
-        for port in ports:
-            out += _read_port(port)
-    return tuple(dict.fromkeys(out))
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """One item of `ports`, with what was written where it matters what may go with it. `end` 0: no range."""
+
+    place: field.Field
+    protocols: tuple[abi.Proto, ...]
+    port: int | str
+    end: int = 0
+
+    @property
+    def specs(self) -> tuple[model.PortSpec, ...]:
+        if isinstance(self.port, str):
+            return tuple(model.PortSpec(proto, name=self.port) for proto in self.protocols)
+        if self.port == 0:
+            return tuple(model.PortSpec(proto) for proto in self.protocols)
+        return tuple(model.PortSpec(proto, self.port, self.end or self.port) for proto in self.protocols)
 
 
-def _read_port(place: field.Field) -> list[model.PortSpec]:
-    parts = place.fields(("port", "endPort", "protocol"), required=("port",))
-    port = number_or_name(parts["port"]) if "port" in parts else None
-    end = parts["endPort"].integer(0, 65535) if "endPort" in parts else 0
+def read_ports(item: field.Field, entries: dict[str, field.Field]) -> list[Port]:
+    """Read `ports` of one item of `toPorts`."""
+    given = entries["ports"].items(MAX_PORTS) if "ports" in entries else []
+    if "ports" not in entries and isinstance(item.node.value, dict):
+        item.problem('ports is missing (port "0" means all ports of a protocol)')
+    elif "ports" in entries and entries["ports"].node.value == ():
+        entries["ports"].problem('must name a port (port "0" means all ports of a protocol)')
+    return [port for port in map(_read_port, given) if port is not None]
+
+
+def _read_port(place: field.Field) -> Port | None:
+    parts = place.fields(("port", "endPort", "protocol"))
     protocols: tuple[abi.Proto, ...] | None = TRANSPORTS
-    if "protocol" in parts:
-        if parts["protocol"].node.value in LATER_PROTOCOLS:
-            parts["protocol"].problem(f"{parts['protocol'].node.value} is not supported yet {field.one_of(PROTOCOLS)}")
-            return []
+    if "protocol" in parts and parts["protocol"].node.value in ("ICMP", "ICMPv6", "ICMPV6"):
+        parts["protocol"].problem(f"{parts['protocol'].node.value} has no ports (use icmps)")
+        protocols = None
+    elif "protocol" in parts:
         protocols = parts["protocol"].choice(PROTOCOLS)
+    port: int | str | None = 0
+    if "port" in parts:
+        port = number_or_name(parts["port"])
+    elif isinstance(place.node.value, dict) and (protocols is None or protocols[0] not in PORTLESS):
+        place.problem("port is missing")
+        port = None
+    end = parts["endPort"].integer(0, 65535) if "endPort" in parts else 0
     if port is None or protocols is None or end is None:
-        return []
-    if isinstance(port, str):  # a range cannot begin at a name: endPort has no effect there
-        return [model.PortSpec(proto, name=port) for proto in protocols]
+        return None
+    if protocols[0] in PORTLESS and (port != 0 or end):
+        parts["port" if port != 0 else "endPort"].problem(f'{protocols[0].name} has no ports (port "0", or none)')
+        return None
+    if isinstance(port, str):
+        if end:
+            parts["endPort"].advise(f"has no effect behind the name {field.quote(port)}")
+        return Port(place, protocols, port)
     if end and (port == 0 or end < port):
         parts["endPort"].problem(f"{end} is no end for port {port} (a range begins at 1 or more and ends after it)")
-        return []
-    if port == 0:
-        return [model.PortSpec(proto) for proto in protocols]
-    return [model.PortSpec(proto, port, end or port) for proto in protocols]
+        return None
+    return Port(place, protocols, port, end)
 
 
 def read_icmps(place: field.Field) -> tuple[model.PortSpec, ...]:

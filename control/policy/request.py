@@ -4,12 +4,10 @@ Regular expressions are for the whole of what they are held against. A header's 
 """
 
 import dataclasses
-import functools
-import re
 from collections.abc import Iterable, Mapping
 
 from control import model
-from control.policy import dnsnames
+from control.policy import dnsnames, regex
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ def server_allowed(rules: Iterable[model.L7Rules], name: str) -> bool:
 
 def _matches(rule: model.HttpRule, request: Request) -> bool:
     parts = ((rule.method, request.method), (rule.path, request.path), (rule.host, request.host))
-    return all(not pattern or _compiled(pattern).fullmatch(value) for pattern, value in parts) and all(
+    return all(not pattern or regex.compile(pattern).fullmatch(value) for pattern, value in parts) and all(
         _has(header, request.headers) for header in rule.headers
     )
 
@@ -52,8 +50,3 @@ def _has(wanted: model.HeaderMatch, headers: Mapping[str, str]) -> bool:
         return False  # nobody knows the value here
     found = headers.get(wanted.name.lower())
     return found is not None and wanted.value in (None, found)
-
-
-@functools.lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.ASCII)

@@ -11,7 +11,11 @@ from control import model
 from control.policy import field
 
 SOURCES = ("any", "k8s", "reserved", "cidr", "fqdn", "cidrgroup")
-RESERVED = ("host", "unmanaged", "world", "world-ipv4", "world-ipv6")  # labels that addresses outside pods have here
+OUTSIDE = ("cidr", "fqdn", "cidrgroup")  # sources of labels that only addresses outside pods have
+RESERVED = (
+    "host", "world", "world-ipv4", "world-ipv6", "unmanaged", "health", "init", "remote-node", "kube-apiserver",
+    "ingress",
+)  # fmt: skip
 OPERATORS = {operator.value: operator for operator in model.Operator}
 
 _NAME = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)")
@@ -109,9 +113,7 @@ def _check_source(place: field.Field, requirement: model.Requirement) -> None:
         return
     if source == "reserved" and key not in RESERVED:
         known = field.one_of([f"reserved:{name}" for name in RESERVED])
-        place.problem(f"{field.quote(f'reserved:{key}')} is not supported yet: nobody is known by it {known}")
-    elif source in ("fqdn", "cidrgroup"):
-        place.problem(f"labels of source {source} are not supported yet")
+        place.problem(f"{field.quote(f'reserved:{key}')} is unknown: nobody has it {known}")
 
 
 def _expression(item: field.Field, read_key: KeyReader) -> model.Requirement | None:

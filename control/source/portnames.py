@@ -34,7 +34,7 @@ def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
             continue  # with nobody selected there is nobody to be wrong about
         have = [port for number in pods for port in there[number]]
         whose = "Workload among its peers" if is_egress else "selected Workload"
-        effect = f"so it {'allows' if rule.verdict == abi.Verdict.ALLOW else 'denies'} nothing"
+        effect = f"so it {'denies' if rule.verdict == abi.Verdict.DENY else 'allows'} nothing"
         owner = f"{policy.namespace}/{policy.name}" if policy.namespace else policy.name
         for wanted in _missing(rule, have):
             message = f"no {whose} has a {wanted}, {effect} {names_of(have) if pods else '(a number)'}"

@@ -32,9 +32,16 @@ class Proto(enum.IntEnum):
 
     ANY = 0
     ICMP = 1
+    IGMP = 2
+    IPIP = 4
     TCP = 6
     UDP = 17
+    IPV6 = 41
+    GRE = 47
+    ESP = 50
+    AH = 51
     ICMPV6 = 58
+    VRRP = 112
     SCTP = 132
 
 

@@ -50,24 +50,15 @@ BAD_CILIUM = {
         'spec.egress[0].toCIDR[0]: invalid "::ffff:10.0.0.0/104" (write IPv4 ranges in dotted form)',
     "  egress: [{toCIDRSet: [{cidr: 10.0.0.0/8, except: [11.0.0.0/16]}]}]":
         "spec.egress[0].toCIDRSet[0].except[0]: 11.0.0.0/16 is not inside 10.0.0.0/8",
-    "  egress: [{toCIDRSet: [{except: [11.0.0.0/16]}]}]": "spec.egress[0].toCIDRSet[0]: cidr is missing",
+    "  egress: [{toCIDRSet: [{except: [11.0.0.0/16]}]}]":
+        "spec.egress[0].toCIDRSet[0]: must have one of cidr, cidrGroupRef, cidrGroupSelector",
     "  egress: [{toEntities: [word]}]":
-        'spec.egress[0].toEntities[0]: unknown "word" (all, none, world, world-ipv4, world-ipv6, host, cluster, '
-        "cluster-mesh, unmanaged)",
-    "  egressDeny: [{toEntities: [host, kube-apiserver]}]":
-        "spec.egressDeny[0].toEntities[1]: kube-apiserver is not supported yet: nobody is known by it (all, none, "
-        "world, world-ipv4, world-ipv6, host, cluster, cluster-mesh, unmanaged)",
-    "  ingressDeny: [{fromEntities: [remote-node]}, {fromEntities: [health]}, {fromEntities: [init, ingress]}]":
-        "spec.ingressDeny[0].fromEntities[0]: remote-node is not supported yet: nobody is known by it (all, none, "
-        "\nspec.ingressDeny[1].fromEntities[0]: health is not supported yet"
-        "\nspec.ingressDeny[2].fromEntities[0]: init is not supported yet"
-        "\nspec.ingressDeny[2].fromEntities[1]: ingress is not supported yet",
-    "  ingressDeny: [{fromEndpoints: [{matchLabels: {'reserved:remote-node': ''}}]}]":
-        'spec.ingressDeny[0].fromEndpoints[0].matchLabels.reserved:remote-node: "reserved:remote-node" is not '
-        "supported yet: nobody is known by it (reserved:host, reserved:unmanaged, reserved:world, reserved:world-ipv4, "
-        "reserved:world-ipv6)",
-    "  egressDeny: [{toEndpoints: [{matchExpressions: [{key: 'fqdn:a.b', operator: Exists}]}]}]":
-        "spec.egressDeny[0].toEndpoints[0].matchExpressions[0].key: labels of source fqdn are not supported yet",
+        'spec.egress[0].toEntities[0]: unknown "word" (all, none, world, world-ipv4, world-ipv6, host, '
+        "remote-node, kube-apiserver, cluster, cluster-mesh, unmanaged, health, init, ingress)",
+    "  ingressDeny: [{fromEndpoints: [{matchLabels: {'reserved:strange': ''}}]}]":
+        'spec.ingressDeny[0].fromEndpoints[0].matchLabels.reserved:strange: "reserved:strange" is unknown: nobody has '
+        "it (reserved:host, reserved:world, reserved:world-ipv4, reserved:world-ipv6, reserved:unmanaged, "
+        "reserved:health, reserved:init, reserved:remote-node, reserved:kube-apiserver, reserved:ingress)",
     "  ingress: [{toPorts: [{ports: [{port: '80', endPort: 79}]}]}]":
         "spec.ingress[0].toPorts[0].ports[0].endPort: 79 is no end for port 80 "
         "(a range begins at 1 or more and ends after it)",
@@ -80,9 +71,10 @@ BAD_CILIUM = {
         'spec.ingress[0].toPorts[0].ports[0].port: invalid "a--b" '
         "(a port number, or a port name of at most 15 letters, digits and single dashes)",
     "  ingress: [{toPorts: [{ports: [{port: '80', protocol: tcp}]}]}]":
-        'spec.ingress[0].toPorts[0].ports[0].protocol: unknown "tcp" (TCP, UDP, SCTP, ANY)',
+        'spec.ingress[0].toPorts[0].ports[0].protocol: unknown "tcp" '
+        "(ANY, TCP, UDP, SCTP, VRRP, IGMP, GRE, IPIP, IPV6, ESP, AH)",
     "  ingress: [{toPorts: [{ports: [{port: '80', protocol: GRE}]}]}]":
-        "spec.ingress[0].toPorts[0].ports[0].protocol: GRE is not supported yet (TCP, UDP, SCTP, ANY)",
+        "spec.ingress[0].toPorts[0].ports[0].port: GRE has no ports (port \"0\", or none)",
     "  ingress: [{toPorts: [{ports: []}]}]":
         'spec.ingress[0].toPorts[0].ports: must name a port (port "0" means all ports of a protocol)',
     "  ingress: [{toPorts: [{}]}]":
@@ -91,26 +83,25 @@ BAD_CILIUM = {
         "spec.ingress[0].icmps: cannot be combined with toPorts (use two rules)",
     "  ingress: [{icmps: [{fields: [{type: 256}]}]}]":
         'spec.ingress[0].icmps[0].fields[0].type: invalid "256" (a number from 0 to 255)',
-    "  ingress: [{authentication: {mode: required}}]":
-        'spec.ingress[0].authentication.mode: "required" is not supported yet (disabled)',
+    "  ingress: [{authentication: {mode: sometimes}}]":
+        'spec.ingress[0].authentication.mode: unknown "sometimes" (disabled, required, test-always-fail)',
     "  ingress: [{fromRequires: [{}]}]":
         "spec.ingress[0].fromRequires: is no longer part of the language (use fromEndpoints with matchExpressions)",
-    "  ingress: [{fromGroups: [{}]}]": "spec.ingress[0].fromGroups: not supported yet",
-    "  egress: [{toFQDNs: [{matchName: a.b}]}]": "spec.egress[0].toFQDNs: not supported yet",
-    "  egress: [{toServices: []}]": "spec.egress[0].toServices: not supported yet",
-    "  egressDeny: [{toFQDNs: [{matchName: a.b}]}]": "spec.egressDeny[0].toFQDNs: not supported yet",
+    "  ingress: [{fromGroups: [{}]}]": "spec.ingress[0].fromGroups[0]: aws is missing",
+    "  egressDeny: [{toFQDNs: [{matchName: a.b}]}]":
+        "spec.egressDeny[0].toFQDNs: is for allow rules only in this kind (MeshNetworkPolicy has it in egressDeny too)",
     "  egressDeny: [{authentication: {mode: disabled}}]":
-        "spec.egressDeny[0].authentication: unknown key "
-        "(icmps, toCIDR, toCIDRSet, toEndpoints, toEntities, toPorts, toRequires)",
+        "spec.egressDeny[0].authentication: unknown key (icmps, toCIDR, toCIDRSet, toEndpoints, toEntities, toFQDNs, "
+        "toGroups, toNodes, toPorts, toRequires, toServices)",
     "  ingress: [{toEndpoints: [{}]}]":
         "spec.ingress[0].toEndpoints: unknown key: did you mean fromEndpoints? (authentication, fromCIDR, fromCIDRSet, "
-        "fromEndpoints, fromEntities, fromRequires, icmps, toPorts)",
+        "fromEndpoints, fromEntities, fromGroups, fromNodes, fromRequires, icmps, toPorts)",
     "  egress: [{toCIDRSet: [{cidrGroupRef: x, cidr: 10.0.0.0/8}]}]":
-        "spec.egress[0].toCIDRSet[0].cidrGroupRef: not supported yet",
-    "  nodeSelector: {}\n  ingress: [{}]": "spec.nodeSelector: not supported yet",
+        "spec.egress[0].toCIDRSet[0]: must have one of cidr, cidrGroupRef, cidrGroupSelector, has cidr, cidrGroupRef",
+    "  nodeSelector: {}\n  ingress: [{}]": "spec.nodeSelector: is for cluster-wide kinds only (endpointSelector)",
     "  audit: true\n  ingress: [{}]":
         "spec.audit: unknown key (description, egress, egressDeny, enableDefaultDeny, endpointSelector, ingress, "
-        "ingressDeny, labels, log)",
+        "ingressDeny, labels, log, nodeSelector)",
     "  enableDefaultDeny: {ingress: maybe}\n  ingress: [{}]":
         "spec.enableDefaultDeny.ingress: must be true or false, is a string",
     "  log: {value: 0123456789012345678901234567890123456789}\n  ingress: [{}]":
