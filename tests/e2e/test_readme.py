@@ -1,8 +1,9 @@
-"""README.md tells the truth: what it names exists, what it tells people to run runs, what it prints is what is printed.
+"""README.md and docs/ tell the truth: what they name exists, what they tell people to run runs, their output is real.
 
-Three marks in it, invisible on the page: `<!-- run -->` before a block that is run, all of them in one shell;
-`<!-- file: PATH -->` before the content of a file that those blocks need; `<!-- form: demo -->` or `<!-- form: run -->`
-before real output, whose lines must look like those of today, figures and times apart.
+The example and the demo are in README.md, all else may be on any page. Three marks, invisible on the page:
+`<!-- run -->` before a block that is run, all of them in one shell; `<!-- file: PATH -->` before the content of a file
+that those blocks need; `<!-- form: demo -->` or `<!-- form: run -->` before real output, whose lines must look like
+those of today, figures and times apart.
 """
 
 import json
@@ -32,14 +33,17 @@ from tests.hosts import Node, cgroups, namespaces
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "README.md").read_text()
+PAGES = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+TEXT = PAGES[Path("README.md")]
 BLOCK = re.compile(r"(?:<!-- (run|file|form)(?:: (\S+))? -->\n)?```(\w+)\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
-PROSE = BLOCK.sub("", TEXT)
+PROSES = {page: BLOCK.sub("", text) for page, text in PAGES.items()}
+PROSE = "\n".join(PROSES.values())
 CODE = re.findall(r"`([^`\n]+)`", PROSE)
-SHELL = [text for _, _, language, text in BLOCK.findall(TEXT) if language == "bash"]
+BLOCKS = [found for text in PAGES.values() for found in BLOCK.findall(text)]
+SHELL = [text for _, _, language, text in BLOCKS if language == "bash"]
 CGROUPS, EXPORT = "/sys/fs/cgroup", 'export PATH="$PWD/.venv/bin:$PATH"'
 SOURCES = (".py", ".c", ".sh", ".yaml")
-# By what the README tells to run.
+# By what the pages tell to run.
 MADE = {"mesh/shop.yaml", "bench/out/bench.json", "bench/out/bench.md", "bench/out/bench.png", "tests/.build"}
 
 
@@ -122,14 +126,40 @@ def test_every_file_exists() -> None:
     paths -= {code for code in paths if code.count("/") == 1 and "." not in code and not code.endswith("/")}
     assert len(paths) > 40
     assert {path for path in paths - MADE if not (ROOT / path).exists()} == set()
-    links = re.findall(r"\]\(([^)#]+)\)", PROSE)
-    assert {link for link in links if not link.startswith("https://") and not (ROOT / link).exists()} == set()
 
 
-def test_every_link_leads_to_a_heading() -> None:
-    headings = re.findall(r"^#+ (.*)$", PROSE, re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", PROSE)) <= anchors
+def links() -> Iterator[tuple[Path, str, str]]:
+    """Yield each link within the checkout: its page, the file that it leads to, the heading in that ("": none)."""
+    for page, prose in PROSES.items():
+        for link in re.findall(r"\]\(([^)]+)\)", prose):
+            if not link.startswith("https://"):
+                file, _, anchor = link.partition("#")
+                yield page, os.path.normpath(page.parent / file) if file else str(page), anchor
+
+
+def test_every_link_leads_to_a_file_and_a_heading() -> None:
+    anchors = {
+        str(page): {
+            re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+        }
+        for page, prose in PROSES.items()
+    }
+    found = list(links())
+    assert len(found) > 30
+    assert {link for link in found if not (ROOT / link[1]).exists()} == set()
+    assert {link for link in found if link[2] and link[2] not in anchors.get(link[1], ())} == set()
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {file for page, file, _ in links() if page == Path("README.md")}
+    assert len(PAGES) > 1 and {str(page) for page in PAGES} - {"README.md"} <= linked
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=str)
+def test_a_page_begins_with_what_it_is_for(page: Path) -> None:
+    title, first = PAGES[page].split("\n\n")[:2]
+    assert title.startswith("# ") and first.startswith("This page is for ") and first.endswith(".")
 
 
 def test_every_metric_exists_and_is_explained() -> None:
@@ -143,8 +173,10 @@ def test_every_metric_exists_and_is_explained() -> None:
 
 
 def rows_under(heading: str) -> dict[str, str]:
-    """Return the tables of a section: the words in the first column, each with its row."""
-    section = PROSE.partition(f"# {heading}\n")[2].partition("\n#")[0]
+    """Return the tables of a section of the pages in docs/: the words in the first column, each with its row."""
+    pages = "\n".join(prose for page, prose in PROSES.items() if page.parent.name == "docs")
+    assert pages.count(f"# {heading}\n") == 1, heading
+    section = pages.partition(f"# {heading}\n")[2].partition("\n#")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `")]
     return {word: line for line in lines for word in re.findall(r"`([^`]+)`", line.split(" | ")[0])}
 
@@ -167,7 +199,7 @@ def test_every_event_is_explained() -> None:
 
 
 def test_every_entity_is_listed() -> None:
-    taken, refused = PROSE.partition("- Entities are ")[2].partition("\n- ")[0].split("Nobody is known by the others")
+    taken, refused = PROSE.partition("- Entities are ")[2].partition("\n\n")[0].split("Nobody is known by the others")
     assert re.findall(r"`([^`]+)`", taken) == list(peers.ENTITIES)
     assert set(re.findall(r"`([^`:]+)`", refused)) == set(peers.LATER_ENTITIES)
 
@@ -206,8 +238,8 @@ def test_every_field_of_a_document_is_explained(kind: str) -> None:
     assert set(rows_under("Service")) >= set(objects.SERVICE_NOISE)
 
 
-def test_every_hook_and_map_is_in_the_picture() -> None:
-    rows = rows_under("How it works")
+def test_every_hook_and_map_is_explained() -> None:
+    rows = rows_under("Hooks and maps")
     hooks = {spec.function if spec.file != "trace.c" else spec.tracepoint.rpartition("_enter_")[2] for spec in PROGRAMS}
     assert hooks <= set(CODE), hooks - set(CODE)
     assert {f"bpf/{spec.file}" for spec in PROGRAMS} <= set(rows)
@@ -227,7 +259,7 @@ def folders() -> set[str]:
 
 
 def test_every_folder_is_on_the_map() -> None:
-    rows = rows_under("Working on sockmesh")
+    rows = {**rows_under("Where things are"), **rows_under("Tests")}
     found = folders()
     assert {"bpf/", "control/agent/", "tests/kernel/"} <= found
     assert {f for f in found if not any(row.startswith(f) or f.startswith(row) for row in rows)} == set()
@@ -311,7 +343,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
                 namespaces.remove(f"shop-{name}")
     shown = [line for block in marked("form", "run") for line in block.splitlines()]
     compare(shown, said)
-    (record,) = (json.loads(text) for _, _, language, text in BLOCK.findall(TEXT) if language == "json")
+    (record,) = (json.loads(text) for _, _, language, text in BLOCKS if language == "json")
     lines = [json.loads(line) for line in (tmp_path / "flows.json").read_text().splitlines()]
     alike = [line for line in lines if keys(record) == keys(line)]
     assert steady(record) in [steady(line) for line in alike], alike
