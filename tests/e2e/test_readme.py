@@ -41,7 +41,8 @@ PROSE = "\n".join(PROSES.values())
 CODE = re.findall(r"`([^`\n]+)`", PROSE)
 BLOCKS = [found for text in PAGES.values() for found in BLOCK.findall(text)]
 SHELL = [text for _, _, language, text in BLOCKS if language == "bash"]
-CGROUPS, EXPORT = "/sys/fs/cgroup", 'export PATH="$PWD/.venv/bin:$PATH"'
+EXPORT = 'export PATH="$PWD/.venv/bin:$PATH"'
+FIND_CGROUPS = "findmnt -nt cgroup2 -o TARGET | head -n1"
 SOURCES = (".py", ".c", ".sh", ".yaml")
 # By what the pages tell to run.
 MADE = {"mesh/shop.yaml", "bench/out/bench.json", "bench/out/bench.md", "bench/out/bench.png", "tests/.build"}
@@ -277,20 +278,26 @@ def test_figures_are_those_of_the_code() -> None:
 # --- what it tells people to run runs ---------------------------------------------------------------------------------
 
 
-def write_files(where: Path, cgroup: str) -> None:
+def write_files(where: Path) -> None:
     for path, text in {given: text for kind, given, _, text in BLOCK.findall(TEXT) if kind == "file"}.items():
         (where / path).parent.mkdir(exist_ok=True)
-        (where / path).write_text(text.replace(CGROUPS, cgroup) + "\n")
+        (where / path).write_text(text + "\n")
 
 
 def test_the_example_is_right_to_the_letter(tmp_path: Path) -> None:
-    write_files(tmp_path, CGROUPS)
+    write_files(tmp_path)
     found = directory.load(tmp_path / "mesh", None)
     assert found.problems == ()
     snapshot = found.snapshot
     assert [str(w) for w in snapshot.workloads] == ["shop/db", "shop/guest", "shop/web"]
     assert snapshot.namespaces and snapshot.services
     assert {p.kind for p in snapshot.policies} == {"CiliumNetworkPolicy", "NetworkPolicy"}
+
+
+def test_the_example_finds_cgroup_v2() -> None:
+    mounted = cgroups.root()
+    done = subprocess.run(["bash", "-c", FIND_CGROUPS], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == mounted, done
 
 
 WRAPPER = """#!{python}
@@ -322,14 +329,14 @@ def test_the_example_runs(tmp_path: Path) -> None:
         script = "\n".join(marked("run"))
         here = {
             EXPORT: f'export PATH="{bin_dir}:$PATH"',
-            f"\ncg={CGROUPS}\n": f"\ncg={base}\n",
+            f"\ncg=$({FIND_CGROUPS})\n": f"\ncg={base}\n",
             "\nmkdir mesh\n": f"\nmkdir mesh; cp {tmp_path}/mesh/shop.yaml mesh/\n",
             '\ncd "$OLDPWD"; rm': f'\ncp flows.json {tmp_path}/; cd "$OLDPWD"; rm',
         }
         for written, ours in here.items():
             assert script.count(written) == 1, written
             script = script.replace(written, ours)
-        write_files(tmp_path, str(base))
+        write_files(tmp_path)
         try:
             env = os.environ | {"TMPDIR": str(temporary)}
             done = node.run(["bash", "-c", script], cwd=checkout, env=env, timeout=200, check=False)
