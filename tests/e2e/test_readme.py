@@ -24,7 +24,7 @@ import pytest
 from control import metrics
 from control.cli.main import cli
 from control.flow.summary import accel_word
-from control.policy import field, peers
+from control.policy import cilium, field, peers, ports
 from control.source import directory, document, objects
 from loader import abi
 from loader.programs import PROGRAMS
@@ -199,10 +199,55 @@ def test_every_event_is_explained() -> None:
     assert set(rows_under("Flow records")) - {"event"} == {e.name.lower() for e in abi.EventType if e}
 
 
+def policy_words() -> tuple[list[list[str]], list[list[str]]]:
+    """Return the rows of the table under "Policies": the words that are taken, and those that are refused."""
+    section = PROSES[Path("README.md")].partition("\n## Policies\n")[2].partition("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    taken, refused = ([re.findall(r"`([^`]+)`", row[side]) for row in cells] for side in (0, 1))
+    return taken, refused
+
+
 def test_every_entity_is_listed() -> None:
-    taken, refused = PROSE.partition("- Entities are ")[2].partition("\n\n")[0].split("Nobody is known by the others")
-    assert re.findall(r"`([^`]+)`", taken) == list(peers.ENTITIES)
-    assert set(re.findall(r"`([^`:]+)`", refused)) == set(peers.LATER_ENTITIES)
+    taken, refused = policy_words()
+    (row,) = [number for number, words in enumerate(taken) if "fromEntities" in words]
+    assert taken[row] == ["fromEntities", "toEntities", *peers.ENTITIES]
+    assert set(refused[row]) - {"reserved:..."} == set(peers.LATER_ENTITIES)
+
+
+def test_what_policies_take_and_refuse_is_told() -> None:
+    taken, refused = ({word for row in rows for word in row} for rows in policy_words())
+    inner = {"cidr", "except", "ports", "port", "endPort", "protocol", "mode: disabled"}
+    whose = {way + kind for way in ("from", "to") for kind in peers.KINDS}
+    rule = {"toPorts", "icmps", "authentication"}
+    assert taken == {*cilium.SPEC_KEYS, *whose, *rule, *inner, *ports.PROTOCOLS, *peers.ENTITIES}
+    source = "".join(path.read_text() for path in (ROOT / "control" / "policy").glob("*.py"))
+    later = {word for found in re.findall(r"later=\(([^)]+)\)", source) for word in re.findall(r'"(\w+)"', found)}
+    assert later == {"nodeSelector", "cidrGroupRef", "cidrGroupSelector"}
+    later |= {*peers.LATER_FROM, *peers.LATER_TO, *peers.LATER_ENTITIES, *ports.LATER_PORT_RULE}
+    words = {"ICMP", "ICMPV6", "icmps", "toPorts", "fromRequires", "toRequires"}
+    assert refused == {*later, *words, "reserved:...", "fqdn:...", "cidrgroup:..."}
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("{endpointSelector: {}, ingress: [{}], nodeSelector: {}}", "not supported yet"),
+        ("{endpointSelector: {}, egress: [{toFQDNs: []}]}", "not supported yet"),
+        ("{endpointSelector: {}, egress: [{toEndpoints: [{}], toCIDR: [10.0.0.0/8]}]}", "use two rules"),
+        ("{endpointSelector: {}, ingress: [{}], audit: true}", "unknown key"),
+    ],
+)
+def test_one_field_that_is_not_taken_sets_its_file_aside(tmp_path: Path, spec: str, told: str) -> None:
+    head = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: "
+    ok = head + "good}\nspec: {endpointSelector: {}, ingress: [{}]}\n"
+    (tmp_path / "x.yaml").write_text(ok)
+    before = directory.load(tmp_path, None)
+    (policy,) = before.snapshot.policies
+    assert before.problems == () and policy.sections[0].rules[0].peers == ()  # `ingress: [{}]` names nobody
+    (tmp_path / "y.yaml").write_text(ok.replace("good", "other") + "---\n" + head + f"bad}}\nspec: {spec}\n")
+    after = directory.load(tmp_path, before.snapshot)
+    assert after.snapshot.policies == before.snapshot.policies
+    assert [told in problem.message for problem in after.problems] == [True]
 
 
 def fields_taken(kind: str, place: str, spec: str) -> set[str]:
