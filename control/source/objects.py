@@ -13,7 +13,7 @@ _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 _PATH = re.compile(r"[^\x00-\x1f\x7f]{1,4095}")
 _NODE_RULE = parse.DNS_NAME_RULE
 
-# The fields of each kind's spec; README.md explains them.
+# The fields of each kind's spec; docs/reference.md explains them.
 WORKLOAD_KEYS = ("ips", "netns", "interface", "cgroup", "serviceAccount", "acceleration", "ports", "node")
 WORKLOAD_PORT_KEYS = ("name", "port", "protocol")
 SERVICE_KEYS = ("clusterIP", "clusterIPs", "ports", "selector", "endpoints", "type", "externalIPs", "sessionAffinity")

@@ -20,7 +20,7 @@ from tests.kernel.scenarios.known import KNOWN, UNCOUNTED, Known, known_here
 
 __all__ = ["ends", "reading", "sending", "telling", "urgent"]  # they fill scenarios.ALL
 pytestmark = pytest.mark.kernel
-README = Path(__file__).resolve().parents[2] / "README.md"
+LIMITS = Path(__file__).resolve().parents[2] / "docs" / "limits.md"
 
 
 @dataclass
@@ -80,9 +80,9 @@ def test_the_same_with_and_without_the_short_cut(host: Host, which: str, family:
         assert "\n".join(short_cut) == "\n".join(plain)
 
 
-def test_known_differences_are_those_that_the_readme_tells() -> None:
-    section = README.read_text().split("### What a program can notice\n")[1].split("\n## ")[0]
+def test_known_differences_are_those_that_the_limits_tell() -> None:
+    section = LIMITS.read_text().split("\n## What a program can notice\n")[1].split("\n## ")[0]
     rows = {line.split(" | ")[0].removeprefix("| ") for line in section.splitlines() if line.startswith("| ")}
     assert {*KNOWN, *UNCOUNTED} <= set(scenarios.ALL)
-    told_of = {row for known in (*KNOWN.values(), *UNCOUNTED.values()) for row in known.readme}
+    told_of = {row for known in (*KNOWN.values(), *UNCOUNTED.values()) for row in known.rows}
     assert told_of == rows - {"a program that"}

@@ -1,7 +1,8 @@
-"""What sockmap changes for good: the lines that a scenario tells otherwise on the short cut, why, and README's row.
+"""What sockmap changes for good: the lines that a scenario tells otherwise on the short cut, and why.
 
 A line is named by its number in the scenario's story, from 0. Anything else that differs, and a line here that does not
-differ any more, fails the test. Kernels differ, too: `known_here` gives the table of this one.
+differ any more, fails the test. Kernels differ, too: `known_here` gives the table of this one. `docs/limits.md` tells
+people of them.
 """
 
 import socket
@@ -28,10 +29,10 @@ COUNTS = (
 
 @dataclass(frozen=True)
 class Known:
-    """Differences of one scenario; `readme`: the first cells of the rows that tell a reader of them."""
+    """Differences of one scenario; `rows`: the first cells of the rows that tell a reader of them."""
 
     why: str
-    readme: tuple[str, ...]
+    rows: tuple[str, ...]
     lines: dict[int, tuple[str, str]]  # number -> over TCP, on the short cut
 
 
