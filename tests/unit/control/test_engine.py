@@ -1,4 +1,4 @@
-"""What is kept up to date one object at a time equals what is resolved from scratch, in whatever order things happen."""
+"""What is kept up to date one object at a time equals what is resolved from scratch, in whatever order it happens."""
 
 import dataclasses
 
