@@ -36,7 +36,8 @@ class Decision:
         """Return what is on record as the reason of a refusal."""
         if self.verdict == abi.Verdict.PROXY:
             return abi.DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
-        return abi.DropReason.POLICY_DENY if self.rank == abi.Rank.DENY else abi.DropReason.POLICY_DENIED
+        by_deny = self.found and self.rank == abi.Rank.DENY
+        return abi.DropReason.POLICY_DENY if by_deny else abi.DropReason.POLICY_DENIED
 
     @property
     def audited(self) -> bool:
