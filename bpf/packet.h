@@ -87,7 +87,7 @@ static __always_inline u32 parse_l4(struct __sk_buff *skb, struct packet *p, u32
     return 0;
   }
   default:
-    return 0; /* no ports: only a rule for all protocols can match */
+    return 0; /* no ports: a rule for all of this protocol can match, or one for all protocols */
   }
   p->sport = bpf_ntohs(ports[0]);
   p->dport = bpf_ntohs(ports[1]);

@@ -18,15 +18,12 @@ TCP, UDP = abi.Proto.TCP, abi.Proto.UDP
 def snapshot(pods: int, namespaces: int = 200, policies: int = 1000, stateful: float = 0.1) -> model.Snapshot:
     """Return a cluster; `stateful` is the share of pods with labels that no other pod has."""
     each = pods // namespaces
+    places = [(namespace, number) for namespace in range(namespaces) for number in range(each)]
     return model.Snapshot(
-        workloads=tuple(
-            pod(namespace, number, number < each * stateful) for namespace in range(namespaces) for number in range(each)
-        ),
+        workloads=tuple(pod(namespace, number, number < each * stateful) for namespace, number in places),
         namespaces=tuple(model.Namespace(f"ns-{n}", {"team": f"team-{n % 20}"}) for n in range(namespaces)),
-        policies=tuple(
-            policy(number % namespaces, number // namespaces) for number in range(policies)
-        ),
-    )  # fmt: skip
+        policies=tuple(policy(number % namespaces, number // namespaces) for number in range(policies)),
+    )
 
 
 def pod(namespace: int, number: int, alone: bool = False, **more: str) -> model.Workload:
