@@ -22,6 +22,7 @@ from loader import abi
 
 Progress = Callable[[int, int], None]  # senders done, of how many
 
+_BATCH = 1024
 _KEPT_ROWS = 64  # the workloads of one class often follow each other
 
 
@@ -144,10 +145,22 @@ def analyse(snapshot: model.Snapshot) -> Connectivity:
     snapshot = dataclasses.replace(snapshot, workloads=tuple(map(_unique, snapshot.workloads)))
     identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
     subjects = [resolve.Subject(identities.of_workload[str(_unique(w))], w.ports) for w in wanted]
-    resolved = resolve.resolve(snapshot, identities, subjects)
-    contents = {subject: sides.contents(policy) for subject, policy in resolved.items()}
+    contents = _contents(snapshot, identities, list(dict.fromkeys(subjects)))
     ends = [End(w.kind, w.namespace, w.name) for w in wanted]
     return Connectivity(ends, _classes(subjects, contents, outside.regions(identities.prefixes)))
+
+
+def _contents(
+    snapshot: model.Snapshot, identities: identity.Identities, subjects: list[resolve.Subject]
+) -> dict[resolve.Subject, Mapping[abi.Direction, sides.Content]]:
+    """Return what each subject's policy says. Resolved policies are large, so few of them are there at a time."""
+    known: dict[sides.Content, sides.Content] = {}
+    out: dict[resolve.Subject, Mapping[abi.Direction, sides.Content]] = {}
+    for start in range(0, len(subjects), _BATCH):
+        for subject, policy in resolve.resolve(snapshot, identities, subjects[start : start + _BATCH]).items():
+            both = sides.contents(policy)
+            out[subject] = {direction: known.setdefault(content, content) for direction, content in both.items()}
+    return out
 
 
 def _unique(workload: model.Workload) -> model.Workload:
