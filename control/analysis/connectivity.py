@@ -75,21 +75,21 @@ class Connectivity:
     def __init__(self, workloads: Iterable[End], classes: _Classes) -> None:
         blocks = sorted((held, number) for number, held in classes.blocks.items())
         self.addresses = tuple(held for held, _ in blocks)
+        self.blocks = tuple(number for _, number in blocks)  # the class of each of these
         self.workloads = tuple(workloads)
         self.ends = (*self.workloads, *(End("IPBlock", cidrs=outside.cidrs(held)) for held, _ in blocks))
-        self.class_of = (*classes.of_workloads, *(number for _, number in blocks))
+        self.class_of = (*classes.of_workloads, *self.blocks)
         self._members: dict[int, list[int]] = {}
         for end, number in enumerate(self.class_of):
             self._members.setdefault(number, []).append(end)
         self._egress = classes.egress
         self._ingress = classes.ingress
-        self._blocks = classes.blocks
         self._outside = sum(1 << number for number in classes.blocks)
         self._receivers = functools.lru_cache(_KEPT_ROWS)(self._receivers_of)
 
     def row(self, sender: int) -> dict[int, PortSet]:
         """Return what a class may open, by the class of the receiver."""
-        is_block = sender in self._blocks
+        is_block = self._outside >> sender & 1 == 1
         egress = ((portset.ALL, ~self._outside),) if is_block else self._egress[sender]
         out: dict[int, PortSet] = {}
         for let_in, receivers in self._ingress.items():

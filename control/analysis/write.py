@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from control.analysis.connectivity import Connectivity, End, Progress
+from control.analysis.diff import Change, Difference
 from control.analysis.portset import PortSet
 
 _WIDEST = 60  # of a column; what is longer moves its own line only
@@ -54,6 +55,33 @@ def connections_table(
     for source, destination, ports in found.pairs(progress):
         yield f"{heading}{written[source]:<{width}}  {written[destination]:<{width}}  {ports}\n"
         heading = ""
+
+
+def difference_json(found: Difference) -> Iterator[str]:
+    """Yield `{"opened": [...], "closed": [...]}`, a pair a line; `note` says that an end is in one snapshot only."""
+    yield '{\n  "opened": '
+    yield from items_json(_change_json(change, change.opened) for change in found.changes() if change.opened)
+    yield ',\n  "closed": '
+    yield from items_json(_change_json(change, change.closed) for change in found.changes() if change.closed)
+    yield "\n}\n"
+
+
+def _change_json(change: Change, ports: PortSet) -> str:
+    pair = {"from": change.source.jsonable(), "to": change.destination.jsonable(), "allowed": jsonable(ports)}
+    return json.dumps(pair | ({"note": change.note} if change.note else {}))
+
+
+def difference_table(found: Difference, printable: Callable[[str], str]) -> Iterator[str]:
+    """Yield a heading and a line for all that is opened (+) or closed (-), nothing where nothing is."""
+    width = min(max((len(printable(str(end))) for end in found.ends), default=0), _WIDEST)
+    heading = f"   {'FROM':<{width}}  {'TO':<{width}}  PORTS\n"
+    for change in found.changes():
+        source, destination = printable(str(change.source)), printable(str(change.destination))
+        note = f"  ({change.note})" if change.note else ""
+        for sign, ports in (("-", change.closed), ("+", change.opened)):
+            if ports:
+                yield f"{heading}{sign}  {source:<{width}}  {destination:<{width}}  {ports}{note}\n"
+                heading = ""
 
 
 def in_namespaces(ends: Iterable[End]) -> dict[str, list[End]]:
