@@ -23,7 +23,7 @@ from loader import abi
 Progress = Callable[[int, int], None]  # senders done, of how many
 
 _BATCH = 1024
-_KEPT_ROWS = 64  # the workloads of one class often follow each other
+_KEPT_ROWS = 64  # the workloads of one class, and of one namespace, follow each other
 
 
 class End(NamedTuple):
@@ -85,6 +85,7 @@ class Connectivity:
         self._egress = classes.egress
         self._ingress = classes.ingress
         self._outside = sum(1 << number for number in classes.blocks)
+        self._rows = functools.lru_cache(_KEPT_ROWS)(self.row)
         self._receivers = functools.lru_cache(_KEPT_ROWS)(self._receivers_of)
 
     def row(self, sender: int) -> dict[int, PortSet]:
@@ -105,12 +106,16 @@ class Connectivity:
             if (both := reached & receivers) and (ports := leaving & entering):
                 out.update((number, ports) for number in _bits(both))
 
+    def allowed(self, sender: int, receiver: int) -> PortSet:
+        """Return what one end may open to another one, given as numbers of ends."""
+        return self._rows(self.class_of[sender]).get(self.class_of[receiver], portset.NONE)
+
     def receivers(self, sender: int) -> list[tuple[int, PortSet]]:
         """Return the ends that one end may open connections to, in order; itself is among them where its class is."""
         return self._receivers(self.class_of[sender])
 
     def _receivers_of(self, sender: int) -> list[tuple[int, PortSet]]:
-        row = self.row(sender)
+        row = self._rows(sender)
         return sorted(((end, ports) for number, ports in row.items() for end in self._members[number]), key=_end)
 
     def pairs(self, progress: Progress | None = None) -> Iterator[tuple[int, int, PortSet]]:

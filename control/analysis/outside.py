@@ -77,9 +77,15 @@ def words(written: tuple[str, ...]) -> str:
     ('the outside', '10.0.0.0/8', 'the outside except 128.0.0.0/1')
     """
     held = spans.merged(_span(peers.parse_prefix(cidr)) for cidr in written)
-    lacking = cidrs(spans.without(EVERYTHING, held))
-    if not lacking:
-        return "the outside"
-    if len(lacking) < len(written):
-        return f"the outside except {', '.join(lacking)}"
-    return ", ".join(written)
+    parts = []
+    for family in (EVERYTHING, EVERYTHING[:1], EVERYTHING[1:]):  # as one, or else each on its own
+        own = spans.common(held, family)
+        lacking = cidrs(spans.without(family, own))
+        named = "the outside" if family is EVERYTHING else cidrs(family)[0]
+        if len(lacking) < len(cidrs(own)):
+            parts.append(f"{named} except {', '.join(lacking)}" if lacking else named)
+        elif family is not EVERYTHING and own:
+            parts += cidrs(own)
+        if family is EVERYTHING and parts:
+            break
+    return ", ".join(parts)
