@@ -12,6 +12,7 @@ from control.analysis.bundle import Bundle, Item
 
 T = TypeVar("T", bound=Hashable)
 _WIDE = 1.5  # columns for each row, about
+_TALL = 1.8  # rows for each column of a box, at the most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,9 @@ def _inside(bundle: Bundle, box: str, arrows: Iterable[tuple[Item, Item]]) -> li
         count = -(-len(here) // width)
         size = -(-len(here) // count)
         rows += [here[start : start + size] for start in range(0, len(here), size)]
+    if len(rows) > _TALL * width:  # a long chain: it goes on in the next row
+        ordered = [number for row in rows for number in row]
+        rows = [ordered[start : start + width] for start in range(0, len(ordered), width)]
     return rows
 
 

@@ -14,6 +14,7 @@ from control.analysis.connectivity import Connectivity, End
 from control.analysis.portset import PortSet
 
 MAX_NODES = 60  # more are no picture any more: each namespace becomes a node
+_MAX_RANGES = 8  # of the outside, beside nodes that are namespaces
 _REPLICA = re.compile(r"(-[a-z0-9]*\d[a-z0-9]*)+$")
 
 Pairs = dict[tuple[int, int], PortSet]
@@ -48,9 +49,13 @@ class Net:
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """All that a picture shows. `among`: what all nodes of a namespace may open to each other."""
+    """All that a picture shows. `among`: what all nodes of a namespace may open to each other.
+
+    `pairs` are the same as nets and `among`, pair by pair; more nodes than MAX_NODES have no nets.
+    """
 
     nodes: tuple[Node, ...]
+    pairs: Mapping[tuple[int, int], PortSet]
     nets: tuple[Net, ...]
     among: Mapping[str, PortSet]
     is_by_namespace: bool = False
@@ -92,8 +97,9 @@ def _of_namespaces(found: Connectivity) -> Bundle:
     members: list[list[End]] = []
     where: dict[int, set[int]] = {}  # class -> the nodes that its members are in
     sizes: dict[int, int] = {}
+    is_many = len(found.blocks) > _MAX_RANGES
     for end, number in zip(found.ends, found.class_of, strict=True):
-        key = str(end) if end.is_outside else f"namespace {end.namespace}"
+        key = f"namespace {end.namespace}" if not end.is_outside else "" if is_many else str(end)
         place = places.setdefault(key, len(places))
         members += [[]] if place == len(members) else []
         members[place].append(end)
@@ -118,9 +124,16 @@ def _bundle(nodes: list[Node], pairs: Pairs) -> Bundle:
     kept = [number for number, node in enumerate(nodes) if node.box is not None or number in used]
     place = {number: index for index, number in enumerate(kept)}
     nodes = [nodes[number] for number in kept]
+    pairs = {(place[a], place[b]): ports for (a, b), ports in sorted(pairs.items())}
+    nets, among = _all_nets(nodes, pairs) if len(nodes) <= MAX_NODES + _MAX_RANGES else ([], {})
+    return Bundle(tuple(nodes), pairs, tuple(sorted(nets, key=lambda net: (net.senders, net.receivers))), among)
+
+
+def _all_nets(nodes: list[Node], pairs: Pairs) -> tuple[list[Net], dict[str, PortSet]]:
+    """Return the nets, and what all nodes of one box may open to each other, which needs none."""
     by_ports: dict[PortSet, set[tuple[int, int]]] = {}
-    for (a, b), ports in sorted(pairs.items()):
-        by_ports.setdefault(ports, set()).add((place[a], place[b]))
+    for pair, ports in pairs.items():
+        by_ports.setdefault(ports, set()).add(pair)
     boxes: dict[str, list[int]] = {}
     for number, node in enumerate(nodes):
         if node.box:
@@ -134,7 +147,7 @@ def _bundle(nodes: list[Node], pairs: Pairs) -> Bundle:
                 among[box] = ports
                 open_pairs -= all_of
         nets += _mutual(list(_nets(_with_boxes(open_pairs, whole, nodes), ports)))
-    return Bundle(tuple(nodes), tuple(sorted(nets, key=lambda net: (net.senders, net.receivers))), among)
+    return nets, among
 
 
 def _with_boxes(

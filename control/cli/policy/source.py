@@ -19,6 +19,7 @@ def load(paths: Sequence[Path]) -> model.LoadResult:
     """Return what files, and the files of directories, declare together."""
     with tempfile.TemporaryDirectory() as together:
         for path in paths:
+            path.stat()  # raises where there is nothing
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
                 os.symlink(file.absolute(), Path(together) / file.name)
         return directory.load(together, None)

@@ -34,13 +34,13 @@ def workload(name: str, kind: str = "Pod", namespace: str = "shop", **given: Any
     return model.Workload(namespace, name, {"app": name}, "default", kind=kind, **given)
 
 
-def snapshot(workloads: Iterable[model.Workload], *documents: Doc) -> model.Snapshot:
-    """Return a snapshot of workloads and of network policies of the namespace "shop", given as specs."""
+def snapshot(workloads: Iterable[model.Workload], *documents: Doc, namespace: str = "shop") -> model.Snapshot:
+    """Return a snapshot of workloads and of network policies of one namespace, given as specs."""
     report = field.Report("t.yaml")
     nodes = [
         field.Node.of({
             "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-            "metadata": {"name": f"p{i}", "namespace": "shop"}, "spec": spec,
+            "metadata": {"name": f"p{i}", "namespace": namespace}, "spec": spec,
         })
         for i, spec in enumerate(documents)
     ]  # fmt: skip
