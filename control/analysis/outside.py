@@ -6,7 +6,7 @@ Both families lie on one line, IPv6 far behind IPv4, so that a set of addresses 
 import functools
 from collections.abc import Iterable, Iterator
 
-from control import identity, model
+from control import model, places
 from control.analysis import spans
 from control.policy import peers
 from loader import abi
@@ -21,8 +21,8 @@ def regions(known: Iterable[tuple[model.Prefix, int]]) -> dict[int, spans.Spans]
 
     An address that no range holds has the identity of the world.
     """
-    numbers = {identity.ANY_IPV4: int(abi.ReservedIdentity.WORLD_IPV4)}
-    numbers[identity.ANY_IPV6] = int(abi.ReservedIdentity.WORLD_IPV6)
+    numbers = {places.ANY_IPV4: int(abi.ReservedIdentity.WORLD_IPV4)}
+    numbers[places.ANY_IPV6] = int(abi.ReservedIdentity.WORLD_IPV6)
     numbers.update(known)
     found: dict[int, list[tuple[int, int]]] = {}
     around: list[tuple[model.Prefix, int]] = []  # the ranges that hold the next address, the longest last
