@@ -22,14 +22,20 @@ def diff(old: str, new: str, no_new_access: bool, output: str) -> None:
     A workload that only one of them has is told as such; what it may do counts as opened or closed.
     """
     snapshots = source.load([old]), source.load([new])
-    from control.analysis import connectivity, write
+    from control.analysis import connectivity, dnsrules, write
     from control.analysis import diff as changes
 
+    source.tell_of_names(sorted({name for snapshot in snapshots for name in dnsrules.names(snapshot)}))
     found = changes.Difference(*map(connectivity.analyse, snapshots))
     if output == "json":
         pour(write.difference_json(found))
     elif not pour(write.difference_table(found, printable)):
         click.echo("nothing is opened, nothing is closed")
-    if no_new_access and found.opens:
+    if not no_new_access:
+        return
+    if found.opens:
         click.echo("sockmesh: the change opens what was closed before", err=True)
+        raise click.exceptions.Exit(OPENS)
+    if names := dnsrules.opened(*snapshots):
+        click.echo(f"sockmesh: the change may open DNS names: {printable(', '.join(names))}", err=True)
         raise click.exceptions.Exit(OPENS)

@@ -49,6 +49,13 @@ def load(paths: Sequence[str]) -> model.Snapshot:
     return found.snapshot
 
 
+def tell_of_names(names: Sequence[str]) -> None:
+    """Say that what rules for DNS names open is in no pair, where there are such rules."""
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if names[5:] else "")
+        _tell([f"warning: not among these: what rules for DNS names open ({shown}); their addresses are learned later"])
+
+
 def _tell(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(f"sockmesh: {printable(line)}", err=True)
