@@ -78,7 +78,9 @@ def words(written: tuple[str, ...]) -> str:
     """
     held = spans.merged(_span(peers.parse_prefix(cidr)) for cidr in written)
     parts = []
-    for family in (EVERYTHING, EVERYTHING[:1], EVERYTHING[1:]):  # as one, or else each on its own
+    families = EVERYTHING[:1], EVERYTHING[1:]
+    both = (EVERYTHING,) if all(spans.common(held, family) for family in families) else ()
+    for family in (*both, *families):  # as one, or else each on its own
         own = spans.common(held, family)
         lacking = cidrs(spans.without(family, own))
         named = "the outside" if family is EVERYTHING else cidrs(family)[0]
