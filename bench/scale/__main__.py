@@ -76,7 +76,7 @@ def _print(result: dict[str, Any]) -> None:
     found = result["pairs"]
     verdict = "reached" if found["peak_gb"] < LIMIT_GB else "NOT reached"
     click.echo(
-        f"all pairs: {found['pairs']:,.0f}, {found['json_mb']:,.0f} MB of JSON; worked out in {found['analyse_s']:.1f} s,"
+        f"all pairs: {found['pairs']:,.0f}, {found['json_mb']:,.0f} MB of JSON; found in {found['analyse_s']:.1f} s,"
         f" written in {found['write_s']:.1f} s, {found['peak_gb']:.2f} GB at most (under {LIMIT_GB} GB: {verdict})"
     )
 
