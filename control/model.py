@@ -374,7 +374,12 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True)
 class LoadResult:
-    """A snapshot that can be used as it is, and everything that is wrong with what was left out of it."""
+    """A snapshot that can be used as it is, and everything that is wrong with what was left out of it.
+
+    `is_read`: the directory could be read, whatever is in it. `is_whole`: so could every file, and no two are at odds.
+    """
 
     snapshot: Snapshot
     problems: tuple[Problem, ...] = ()
+    is_read: bool = True
+    is_whole: bool = True

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -191,6 +193,29 @@ def test_an_agent_that_forgot_everything_keeps_policy(place: Place) -> None:
     place.assert_policy_holds()
     place.mesh.start()
     place.assert_policy_holds()
+
+
+def test_numbers_that_an_agent_forgot_name_no_other_rule(place: Place) -> None:
+    """The run directory is lost, the pins are not: a connection remembers the rule that let it pass by its number."""
+    client, server, ip = place.puppets["client"], place.puppets["server"], place.ip("server")
+    server.do("s = socket.create_server((ip, 4540))", ip=ip)
+    client.do("c = socket.create_connection((ip, 4540), 5)", ip=ip)
+    server.do("d = s.accept()[0]")
+    after = len(place.mesh.flows())
+    place.mesh.kill()
+    shutil.rmtree(place.mesh.run_dir)
+    place.mesh.apply("policy-aa", policy("aa-other", "server", ingress=[ALL], egress=[ALL]))
+    try:
+        place.mesh.start()
+        client.do("c.close()")
+        server.do("d.close(); s.close()")
+        close = place.mesh.wait_flow(
+            lambda f: matches(f, port=4540) and mesh_part(f)["event"] == "close", "the end of it", since=after
+        )
+        assert "aa-other" not in json.dumps(close)
+    finally:
+        place.mesh.delete("policy-aa")
+        assert place.reconcile() == []
 
 
 def test_a_policy_that_is_broken_at_a_restart_opens_nothing(place: Place) -> None:
