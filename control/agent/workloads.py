@@ -127,8 +127,9 @@ class Workloads:
             return "", ""
         try:
             inode = os.stat(path).st_ino
-        except OSError as error:
-            return "", f"spec.cgroup: {path}: {error.strerror}: is the workload still there? {_advice(path)}"
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            return "", f"spec.cgroup: {path}: {why}: is the workload still there? {_advice(path)}"
         if not mounts.is_cgroup2(path):
             return "", f"spec.cgroup: {path} is no directory of cgroup v2: {_advice(path)}"
         refused = self._refused.get((path, inode))
@@ -194,13 +195,14 @@ def _advice(path: str) -> str:
     return words
 
 
+# ValueError: a name with a zero byte, which nothing has.
 def _inode(path: os.PathLike[str] | str) -> int:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return os.stat(path).st_ino
     return 0
 
 
 def _index(interface: str) -> int:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return socket.if_nametoindex(interface)
     return 0

@@ -49,3 +49,11 @@ def test_where_cgroup_v2_is_not_mounted_the_problem_says_how(told: Any, monkeypa
     monkeypatch.setattr(mounts, "cgroup2", lambda: None)
     (problem,) = told("/nonexistent")
     assert "cgroup v2 is mounted nowhere that the agent sees (mount -t cgroup2 none " in problem.message
+
+
+def test_a_name_with_a_zero_byte_is_of_nothing_that_is_there(told: Any) -> None:
+    facts: Any = SimpleNamespace(ifindex=2)
+    assert not workloads.Found("/run/netns/web", "vh-x\0y", 0, facts).still_there()
+    assert not workloads.Found("/run/netns/w\0eb", "lo", 0, facts).still_there()
+    (problem,) = told("/sys/fs/cgroup/a\0b")
+    assert problem.message.startswith("spec.cgroup: /sys/fs/cgroup/a\0b: embedded null byte")
