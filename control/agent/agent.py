@@ -147,6 +147,7 @@ class Agent:
         while not self._ending:
             if (self._guard(self.ledger.drain) or 0) < _FULL_BATCH:
                 time.sleep(_TICK_S)
+            self._guard(self.ledger.reset_again)
             self._guard(self._take_trial)
             if self._asked:
                 self._asked = False

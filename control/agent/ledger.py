@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from control import names
-from control.agent import ageing, enforce, trial
+from control.agent import ageing, enforce, resets, trial
 from control.flow import log as flow_log
 from control.flow import record, recorder
 from loader import abi, events, maps
@@ -23,17 +23,23 @@ class Ledger:
 
     def __init__(self, opened: maps.Maps, known: names.Names, flows: flow_log.FlowLog, interval_s: float) -> None:
         self.flows = flows
-        self.resets = 0
         self.drained = time.monotonic()  # when the loop last came by: each of its turns begins here
         self._maps, self._names = opened, known
         self._events = events.EventReader(opened.events_fd)
         self._recorder = recorder.Recorder(known)
         self._long_lived = ageing.LongLived(interval_s)
+        self._resets = resets.Resets()
         self._next_expiry = 0
         self._told = _Told(opened.events_fd, opened.counter(abi.Metric.EVENTS_LOST))
 
+    @property
+    def resets(self) -> int:
+        return self._resets.count
+
     def rename(self, known: names.Names) -> None:
         """Use other names from now on."""
+        if known.revision != self._names.revision:
+            self._resets.forget()  # whom the policy in force denies is asked anew
         self._names = known
         self._recorder.update(known)
 
@@ -67,12 +73,18 @@ class Ledger:
 
     def reset_stuck(self) -> None:
         """Reset connections whose reader waits for bytes that it cannot see."""
-        self.resets += enforce.reset(enforce.stuck(self._maps), self._names)
+        self._resets.reset(enforce.stuck(self._maps), self._names)
 
     def reset(self, condemned: list[enforce.Doomed]) -> None:
         """Reset connections that policy has turned against, each with a record."""
-        self.resets += enforce.reset(condemned, self._names)
-        self._write(enforce.reset_events(condemned))
+        try:
+            self._resets.reset(condemned, self._names)
+        finally:
+            self._write(enforce.reset_events(condemned))
+
+    def reset_again(self) -> None:
+        """Try those again that could not be reached, if it is time."""
+        self._resets.again(self._names)
 
     def age(self) -> None:
         """Expire what is dead, record what lives long."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from control import names
-from control.agent import ledger
+from control import evaluate, names
+from control.agent import enforce, ledger
 from control.flow import log
 from loader import abi, events, selftest
+from loader.record import pack_addr
 from tests.unit.ring import BUSY, Ring, event
 
 
@@ -155,3 +156,18 @@ def test_an_event_that_is_being_written_comes_with_the_next_look(stage: Stage) -
     stage.ring.submit(position)
     assert stage.ledger.drain() == 1
     assert stage.sink.cookies() == [1, 2]
+
+
+def test_a_reset_that_fails_is_on_record_all_the_same(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = pack_addr("10.0.0.1"), pack_addr("10.0.0.2"), 40001, 6379, 1, 2
+    doomed = enforce.Doomed(*ends, evaluate.Pair(None, None, 1, 2))
+
+    def destroy(*_: object) -> None:
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(enforce, "reset", destroy)
+    with pytest.raises(RuntimeError):
+        stage.ledger.reset([doomed])
+    stage.ledger.flows.flush()
+    (line,) = stage.sink.lines
+    assert json.loads(line)["flow"]["l4"]["TCP"] == {"source_port": 40001, "destination_port": 6379}

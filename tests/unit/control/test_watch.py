@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import watchfiles
 
 from control.agent import watch
 
@@ -107,7 +108,7 @@ def test_a_directory_that_cannot_be_watched_is_read_each_second(
     def broken(*_: object, **__: object) -> Iterator[object]:
         raise RuntimeError("no more watches")
 
-    monkeypatch.setattr(watch.watchfiles, "watch", broken)
+    monkeypatch.setattr(watchfiles, "watch", broken)
     monkeypatch.setattr(watch, "_AGAIN_S", 0.05)
     watched.path.mkdir()
     watched.start()
