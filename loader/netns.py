@@ -135,12 +135,14 @@ def facts(netns: str, interface: str) -> PodFacts:
     try:
         netns_cookie = inside(netns, cookie)
         with IPRoute() as ipr:
-            found = ipr.link_lookup(ifname=interface)
+            found = () if "\0" in interface else ipr.link_lookup(ifname=interface)  # it would be cut off there
             if found:
                 return PodFacts(netns_cookie, found[0], _nsid(ipr, netns))
     except (OSError, NetlinkError) as error:
-        why = os.strerror(error.code) if isinstance(error, NetlinkError) else error.strerror
+        why = os.strerror(error.code) if isinstance(error, NetlinkError) else error.strerror or error
         raise AttachFailed(f"network namespace {path_of(netns)}: {why}: is the pod still there?") from error
+    except ValueError:  # no text that the kernel could know
+        pass
     raise AttachFailed(f"interface {interface}: not in the agent's network namespace: is the pod still there?")
 
 

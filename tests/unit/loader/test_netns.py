@@ -48,3 +48,9 @@ def test_a_name_with_a_zero_byte_is_no_namespaces() -> None:
 
 def test_a_namespace_is_one() -> None:
     os.close(netns._open("/proc/self/ns/net"))
+
+
+@pytest.mark.parametrize("interface", ["x\ud800", "lo\0y", "no such"])
+def test_an_interface_that_cannot_be_is_not_there(interface: str) -> None:
+    with pytest.raises(AttachFailed, match=r"^interface .*: not in the agent's network namespace"):
+        netns.facts("/proc/self/ns/net", interface)
