@@ -245,6 +245,7 @@ def _advice(path: str) -> str:
     return words
 
 
+# ValueError: a name with a zero byte, which nothing has.
 def _inode(path: os.PathLike[str] | str) -> int:
     with contextlib.suppress(OSError, ValueError):
         return os.stat(path).st_ino

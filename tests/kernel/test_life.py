@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from control.agent import lastgood
 from loader import abi, record
 from tests.hosts import Mesh, Node
 from tests.kernel.puppet import Puppet
@@ -227,6 +228,22 @@ def test_a_policy_that_is_broken_at_a_restart_opens_nothing(place: Place) -> Non
     assert not place.raw_passes("third", "server")
     problems = place.mesh.call("status")["problems"]
     assert [p for p in problems if p.startswith("policy.yaml:") and ": spec.ingress[0].fromEndpoint: " in p]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_open_connections_are_asked_again_at_each_start(place: Place, readable: bool) -> None:
+    """The one before may have died between its policy and the generation that has verdicts asked again; also where
+    nothing can be read that this one could put in force."""
+    place.mesh.kill()
+    file = place.mesh.config / "policy.yaml"
+    if not readable:
+        (place.mesh.run_dir / lastgood.NAME).unlink()
+        file.write_text("{")
+    with place.mesh.open_maps() as maps:
+        before = maps.config.get_at(0).generation
+        place.mesh.start()
+        assert bool(place.mesh.call("status")["problems"]) != readable
+        assert maps.config.get_at(0).generation > before
 
 
 @pytest.mark.parametrize("agent", ["alive", "dead"])

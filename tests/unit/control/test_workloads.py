@@ -141,3 +141,11 @@ def test_no_cgroups_programs_run_twice(host: Host, a: str, b: str) -> None:
     hooked = {name for (_, name), facts in found.facts.items() if facts.has_cgroup}
     assert hooked == ({"c"} if same else {"b", "c"})
     assert all(facts.ifindex and facts.netns_cookie for facts in found.facts.values())
+
+
+def test_a_name_with_a_zero_byte_is_of_nothing_that_is_there(told: Any) -> None:
+    facts: Any = SimpleNamespace(ifindex=2)
+    assert not workloads.Found("/run/netns/web", "vh-x\0y", 0, facts).still_there()
+    assert not workloads.Found("/run/netns/w\0eb", "lo", 0, facts).still_there()
+    (problem,) = told("/sys/fs/cgroup/a\0b")
+    assert problem.message.startswith("spec.cgroup: /sys/fs/cgroup/a\0b: embedded null byte")
