@@ -30,10 +30,9 @@ def partly_readable(pods: dict[str, Json]) -> Files:
     """Two rule sets, and nobody can tell whom the first one selects."""
     closed = nobody("closed", "server", "ingress")
     del closed["spec"]
-    rules: Json = {"ingress": [{}]}
     closed["specs"] = [
-        {"endpointSelector": {"matchLabel": {"app": "server"}}, **rules},
-        {"endpointSelector": app("third"), **rules},
+        {"endpointSelector": {"matchLabel": {"app": "server"}}, "ingress": [{}]},
+        {"endpointSelector": app("third"), "ingress": [{}]},
     ]
     return {"a.yaml": yaml.safe_dump_all([pods["server"], pods["third"]]), "b.yaml": yaml.safe_dump(closed)}
 

@@ -203,10 +203,13 @@ def test_numbers_that_an_agent_forgot_name_no_other_rule(place: Place) -> None:
     client.do("c = socket.create_connection((ip, 4540), 5)", ip=ip)
     server.do("d = s.accept()[0]")
     after = len(place.mesh.flows())
-    place.mesh.kill()
-    shutil.rmtree(place.mesh.run_dir)
-    place.mesh.apply("policy-aa", policy("aa-other", "server", ingress=[ALL], egress=[ALL]))
+    # Its rules come first by name, so that numbers given out from the start would be its.
+    other = policy("aa-other", "server", ingress=[{"fromCIDR": [f"192.0.2.{n}/32"]} for n in range(9)])
     try:
+        place.mesh.apply("policy-aa", other)
+        assert place.reconcile() == []
+        place.mesh.kill()
+        shutil.rmtree(place.mesh.run_dir)
         place.mesh.start()
         client.do("c.close()")
         server.do("d.close(); s.close()")
