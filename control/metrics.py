@@ -40,6 +40,7 @@ class MetricsSnapshot:
     traffic: tuple[TrafficRow, ...] = ()
     flow_log: log.FlowLogStats = dataclasses.field(default_factory=log.FlowLogStats)
     ring_lost: int = 0  # what the agent could not read from the ring buffer, beside what C counts in EVENTS_LOST
+    ends_lost: int = 0  # of connections that conntrack had no room for
     open_connections: Mapping[int, int] = dataclasses.field(default_factory=dict)
     maps: tuple[MapFill, ...] = ()
     endpoints: int = 0
@@ -120,6 +121,7 @@ def _datapath(snapshot: MetricsSnapshot) -> Iterator[core.CounterMetricFamily]:
         family.add_metric([label[1]] if label else [], snapshot.counters.get(metric, 0))
     lost = families["flows_lost"]
     lost.add_metric(["ring_buffer"], snapshot.ring_lost)
+    lost.add_metric(["conntrack"], snapshot.ends_lost)
     lost.add_metric(["observer"], snapshot.flow_log.observers_lost)
     lost.add_metric(["sink"], sum(sink.lost for sink in snapshot.flow_log.sinks))
     yield from families.values()

@@ -374,9 +374,14 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True)
 class LoadResult:
-    """A snapshot that can be used as it is, and everything that is wrong with what was left out of it."""
+    """A snapshot that can be used as it is, and everything that is wrong with what was left out of it.
+
+    `is_read`: the directory could be read, whatever is in it. `is_whole`: so could every file, and no two are at odds.
+    """
 
     snapshot: Snapshot
     problems: tuple[Problem, ...] = ()
     advice: tuple[Problem, ...] = ()  # of what was taken and does not do all that it says, where it is told apart
     skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)  # kind -> how many that mean nothing here
+    is_read: bool = True
+    is_whole: bool = True

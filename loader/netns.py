@@ -11,6 +11,7 @@ import fcntl
 import ipaddress
 import os
 import socket
+import stat
 import struct
 import threading
 from collections.abc import Callable
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFCONF = 0x8912
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _SO_NETNS_COOKIE = 71  # kernel 5.14
 NSID_UNKNOWN = 0xFFFFFFFF
 
@@ -86,11 +88,30 @@ def in_thread(function: Callable[[], T]) -> T:
     return result[0]
 
 
+def _open(netns: str) -> int:
+    """Return a descriptor of a network namespace; raises OSError, also for what is none, such as the ordinary file that
+    stays where a namespace was mounted, or a FIFO, which would let a blocking open wait for its writer."""
+    path = path_of(netns)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except ValueError as error:  # a zero byte in the name
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            with contextlib.suppress(OSError):
+                if fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET:
+                    return fd
+        raise OSError(errno.EINVAL, "not a network namespace", str(path))
+    except BaseException:
+        os.close(fd)
+        raise
+
+
 def inside(netns: str, function: Callable[[], T]) -> T:
     """Run function in a thread inside a network namespace and return its result; raises what it raises."""
 
     def enter() -> T:
-        fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
+        fd = _open(netns)
         try:
             if _libc.setns(fd, _CLONE_NEWNET) != 0:
                 number = ctypes.get_errno()
@@ -114,18 +135,20 @@ def facts(netns: str, interface: str) -> PodFacts:
     try:
         netns_cookie = inside(netns, cookie)
         with IPRoute() as ipr:
-            found = ipr.link_lookup(ifname=interface)
+            found = () if "\0" in interface else ipr.link_lookup(ifname=interface)  # it would be cut off there
             if found:
                 return PodFacts(netns_cookie, found[0], _nsid(ipr, netns))
     except (OSError, NetlinkError) as error:
-        why = os.strerror(error.code) if isinstance(error, NetlinkError) else error.strerror
+        why = os.strerror(error.code) if isinstance(error, NetlinkError) else error.strerror or error
         raise AttachFailed(f"network namespace {path_of(netns)}: {why}: is the pod still there?") from error
+    except ValueError:  # no text that the kernel could know
+        pass
     raise AttachFailed(f"interface {interface}: not in the agent's network namespace: is the pod still there?")
 
 
 def _nsid(ipr: IPRoute, netns: str) -> int:
     """Return the id by which bpf_sk_lookup_tcp finds the pod's sockets; NSID_UNKNOWN: no short cut for this pod."""
-    fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
+    fd = _open(netns)
     try:
         current = _query_nsid(ipr, fd)
         if current is None:

@@ -6,11 +6,14 @@ that a later connection on the same tuple is never hit. Layouts: include/uapi/li
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from loader import netns
+from loader.errors import FeatureUnsupported
 from loader.record import unpack_addr
 
 _NETLINK_SOCK_DIAG = 4
@@ -25,7 +28,7 @@ _CONNECTED = (
 )  # ESTABLISHED, FIN_WAIT*, CLOSE_WAIT, LAST_ACK, CLOSING
 _FIN_RECEIVED = (8, 9, 11)  # CLOSE_WAIT, LAST_ACK, CLOSING
 _ANY_COOKIE = 0xFFFFFFFFFFFFFFFF
-_LISTEN = 10
+_TIME_WAIT, _LISTEN = 6, 10
 _COOKIE = 44  # in struct inet_diag_msg
 
 # (local address as 16 bytes, local port, remote address as 16 bytes, remote port, cookie or 0)
@@ -57,7 +60,7 @@ def request(sock: socket.socket, name: SocketName) -> int:
         sock.send(_request(name, _SOCK_DIAG_BY_FAMILY, 0))
         found = sock.recv(65536)
         if struct.unpack_from("=H", found, 4)[0] != _NLMSG_ERROR:
-            if found[16 + 1] == _LISTEN:
+            if found[16 + 1] in (_LISTEN, _TIME_WAIT):  # the latter is over, and some kernels refuse to reset it
                 return errno.ENOENT
             name = (*name[:4], struct.unpack_from("=Q", found, 16 + _COOKIE)[0])
     sock.send(_request(name, _SOCK_DESTROY, _NLM_F_ACK))
@@ -66,23 +69,42 @@ def request(sock: socket.socket, name: SocketName) -> int:
     return -int(struct.unpack_from("=i", reply, 16)[0]) if kind == _NLMSG_ERROR else 0
 
 
-def destroy(pod_netns: str, names: Sequence[SocketName]) -> list[SocketName]:
-    """Reset sockets of one pod; return those that were still there. Raises OSError if the kernel cannot do it."""
+class Destroyed(NamedTuple):
+    """Sockets that were reset, and why others were not. What was not there any more is in neither."""
 
-    def run() -> list[SocketName]:
-        done = []
-        with channel() as sock:
+    done: list[SocketName]
+    failed: dict[SocketName, OSError]
+
+
+def destroy(pod_netns: str, names: Sequence[SocketName]) -> Destroyed:
+    """Reset sockets of one pod. Raises OSError if its namespace cannot be entered, FeatureUnsupported if the kernel
+    cannot do it."""
+
+    def run() -> Destroyed:
+        out = Destroyed([], {})
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(channel())
             for name in names:
-                status = request(sock, name)
+                try:
+                    status = request(sock, name)
+                except OSError as error:  # its answer may yet come, and would be taken for the next one's
+                    out.failed[name] = error
+                    sock = stack.enter_context(channel())
+                    continue
                 if status == 0:
-                    done.append(name)
+                    out.done.append(name)
+                elif status == errno.EOPNOTSUPP:
+                    raise FeatureUnsupported(
+                        "SOCK_DESTROY: this kernel cannot reset connections: boot one with CONFIG_INET_DIAG_DESTROY; "
+                        "without it a connection that policy turns against stalls"
+                    )
                 elif status not in (errno.ENOENT, errno.ESTALE):
-                    raise OSError(status, f"SOCK_DESTROY: {errno.errorcode.get(status, status)}")
-        return done
+                    out.failed[name] = OSError(status, f"SOCK_DESTROY: {os.strerror(status)}")
+        return out
 
     with contextlib.suppress(FileNotFoundError):  # the pod is gone, and its connections with it
         return netns.inside(pod_netns, run)
-    return []
+    return Destroyed([], {})
 
 
 def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:

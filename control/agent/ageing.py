@@ -1,10 +1,7 @@
-"""What ages: conntrack entries nobody sees any more, records of sockets that are gone, and long-lived connections,
-which get a record now and then.
-"""
+"""Records of sockets: what is left of those that are gone ends, and what lives long gets a record now and then."""
 
 import contextlib
 import dataclasses
-import struct
 import time
 from collections.abc import Container, Iterator, Mapping
 
@@ -12,78 +9,6 @@ from control import names
 from control.agent import enforce
 from loader import abi, bpf, sockdiag
 from loader.maps import Maps
-
-_ICMP = (int(abi.Proto.ICMP), int(abi.Proto.ICMPV6))
-
-
-def limit_s(proto: int, flags: int, config: abi.Config) -> int:
-    """Return after how many idle seconds a conntrack entry is dead; the twin of ct_expired in bpf/conntrack.h."""
-    if proto == abi.Proto.TCP:
-        return config.tcp_close_timeout_s if flags & abi.CtFlag.CLOSING else config.tcp_timeout_s
-    return config.icmp_timeout_s if proto in _ICMP else config.udp_timeout_s
-
-
-def expire(opened: Maps, config: abi.Config, now: int) -> Iterator[abi.FlowEvent]:
-    """Delete dead conntrack entries; yield the CLOSE of each whose opening was recorded by the packet hook.
-
-    The packet hook does the same with one that it meets again (`ended` in bpf/report.h).
-    The kernel takes a dead entry for none, and its LRU makes room: those that nobody was told of stay until a quiet
-    moment, so that a node with many short connections does not pay twice for each.
-    """
-    dead = {abi.CtKey.unpack(key): abi.CtEntry.unpack(raw) for key, raw in _dead(opened, config, now)}
-    for key, value in dead.items():
-        # What came back meanwhile lives; of what ended then, the packet hook has told. Whoever deletes an entry tells.
-        if opened.ct.get(key) != value or not opened.ct.delete(key) or not value.flags & abi.CtFlag.REPORTED:
-            continue
-        egress = key.direction == abi.Direction.EGRESS
-        endpoint = opened.endpoints.get(abi.EndpointKey(key.endpoint))
-        own = endpoint.identity if endpoint else 0
-        other_ref = opened.endpoint_ips.get(abi.AddrKey(key.daddr if egress else key.saddr))
-        other = other_ref.id if other_ref else 0
-        # The other end's entry, which was not reported: it knows the rule that let the call in there.
-        mirror = dataclasses.replace(key, endpoint=other, direction=int(not key.direction))
-        answer = (dead.get(mirror) or opened.ct.get(mirror)) if other else None
-        other_rule = answer.rule_id if answer else 0
-        icmp = key.proto in _ICMP
-        yield abi.FlowEvent.blank(
-            time=value.last_seen, type=int(abi.EventType.CLOSE), hook=int(abi.Hook.AGENT), proto=key.proto,
-            saddr=key.saddr, daddr=key.daddr, sport=0 if icmp else key.sport, dport=0 if icmp else key.dport,
-            icmp_type=key.dport & 0xFF if icmp else 0,
-            src_endpoint=key.endpoint if egress else other, dst_endpoint=other if egress else key.endpoint,
-            src_identity=own if egress else value.peer_identity, dst_identity=value.peer_identity if egress else own,
-            egress_rule=value.rule_id if egress else other_rule,
-            ingress_rule=other_rule if egress else value.rule_id,
-            direction=key.direction, verdict=int(abi.Verdict.ALLOW), tx_bytes=value.tx_bytes, rx_bytes=value.rx_bytes,
-            duration=value.last_seen - value.created,
-        )  # fmt: skip
-
-
-_LAST_SEEN = next(at for name, _, at in abi.CtEntry.FIELDS if name == "last_seen")
-_FLAGS = next(at for name, _, at in abi.CtEntry.FIELDS if name == "flags")
-_PROTO = next(at for name, _, at in abi.CtKey.FIELDS if name == "proto")
-_QUIET = 2048  # so many unreported entries may be deleted in one round
-
-
-def _dead(opened: Maps, config: abi.Config, now: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield raw dead entries: all that were reported, and some of the others."""
-    limits = {
-        (proto, flags): limit_s(proto, flags, config) * 1_000_000_000
-        for proto in range(256)
-        for flags in (0, int(abi.CtFlag.CLOSING))
-    }
-    read = struct.Struct("=Q").unpack_from
-    closing, reported = int(abi.CtFlag.CLOSING), int(abi.CtFlag.REPORTED)
-    quiet = _QUIET
-    for key, raw in opened.ct.raw_items():
-        flags = raw[_FLAGS]
-        if now - read(raw, _LAST_SEEN)[0] <= limits[key[_PROTO], flags & closing]:
-            continue
-        if not flags & reported:
-            if not quiet:
-                continue
-            quiet -= 1
-        yield key, raw
-
 
 Counts = Mapping[sockdiag.SocketName, tuple[int, int]]
 

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import watchfiles
-
-from control.agent import ledger, options, patience, reconcile, state, switches, trial
+from control.agent import ledger, options, patience, reconcile, state, switches, trial, watch
 from control.flow import log as flow_log
 from control.flow import sink
 from loader import abi, mesh, selftest
@@ -54,6 +52,7 @@ class Agent:
         self._rounds = 0  # reconciliations finished
         self._asked = self._ending = False
         self._stop = threading.Event()  # the loop has ended
+        self._failed: dict[str, str] = {}  # step -> what was logged of its failure, until it succeeds
 
     def start(self) -> None:
         """Put the configuration in force. The short cut waits for the self-test, unless it passed before."""
@@ -75,7 +74,8 @@ class Agent:
         self.mesh.maps.config.put_at(
             0,
             abi.Config(
-                generation=old.generation or 1,
+                # Another than the predecessor's, which may have died between the policy and its generation.
+                generation=old.generation % 0xFFFFFFFF + 1,
                 acceleration=old.acceleration if adopted else int(self.opts.acceleration),
                 direct_delivery=old.direct_delivery if adopted else int(self.opts.direct_delivery),
                 self_test=int(not self.accel_off),
@@ -134,20 +134,21 @@ class Agent:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
-        watcher.start()
+        told = (self.opts.config_dir, self._stop, self._patience.call)
+        threading.Thread(target=watch.follow, args=told, name="watch", daemon=True).start()
         try:
             self._loop()
         finally:
             self._stop.set()
 
     def _loop(self) -> None:
-        self.ledger.reset_stuck()
+        self._guard(self.ledger.reset_stuck)
         next_age = time.monotonic()
         while not self._ending:
-            if self.ledger.drain() < _FULL_BATCH:
+            if (self._guard(self.ledger.drain) or 0) < _FULL_BATCH:
                 time.sleep(_TICK_S)
-            self._take_trial()
+            self._guard(self.ledger.reset_again)
+            self._guard(self._take_trial)
             if self._asked:
                 self._asked = False
                 self._patience.call()
@@ -177,25 +178,17 @@ class Agent:
 
     def _guard(self, step: Callable[[], Any]) -> Any:
         """Run one step; a failure is logged and tried again: a dead agent would protect nobody better."""
+        name = step.__name__
         try:
-            return step()
-        except (MeshError, OSError) as error:
-            LOG.error("%s", error)
+            result = step()
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            if self._failed.get(name) != words:  # once: some of these come again with each turn of the loop
+                self._failed[name] = words
+                if isinstance(error, (MeshError, OSError)):
+                    LOG.error("%s", error)
+                else:
+                    LOG.exception("%s failed, which is a bug; it is tried again", name)
             return None
-
-    def _watch(self) -> None:
-        # Once more when the watch is surely on: what was edited since the first reading would go unseen.
-        while not self._stop.is_set():
-            first = True
-            try:
-                for changes in watchfiles.watch(
-                    self.opts.config_dir, stop_event=self._stop, debounce=100, step=20, rust_timeout=500,
-                    yield_on_timeout=True,
-                ):  # fmt: skip
-                    if changes or first:
-                        self._patience.call()
-                    first = False
-            except Exception as error:  # its Rust half raises what it likes: for a file name that is no text, say
-                LOG.warning("%s: cannot be watched (%s); it is read again each second", self.opts.config_dir, error)
-                self._patience.call()
-                self._stop.wait(1.0)
+        self._failed.pop(name, None)
+        return result

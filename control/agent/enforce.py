@@ -3,7 +3,8 @@
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from control import evaluate, names
 from loader import abi, sockdiag
@@ -95,18 +96,46 @@ def stuck(opened: Maps) -> list[Doomed]:
     return out
 
 
-def reset(connections: Iterable[Doomed], known: names.Names) -> int:
-    """Reset both ends that live on this node; return how many connections were still there, at one end or at both."""
-    by_netns: Mapping[str, dict[sockdiag.SocketName, int]] = defaultdict(dict)
+class Outcome(NamedTuple):
+    """Which connections were reset, at one end or at both, and which could not be at some end, by their place in what
+    was given; of the latter only that end is named. `reasons` are by network namespace."""
+
+    reset: set[int]
+    failed: dict[int, Doomed]
+    reasons: dict[str, str]
+
+
+def reset(connections: Sequence[Doomed], known: names.Names) -> Outcome:
+    """Reset both ends that live on this node. One pod that cannot be reached keeps no other from being reset."""
+    by_netns: Mapping[str, dict[sockdiag.SocketName, tuple[int, str]]] = defaultdict(dict)
     for number, each in enumerate(connections):
-        for endpoint, local, lport, remote, rport in (
-            (each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport),
-            (each.dst_endpoint, each.daddr, each.dport, each.saddr, each.sport),
+        for end, endpoint, local, lport, remote, rport in (
+            ("src", each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport),
+            ("dst", each.dst_endpoint, each.daddr, each.dport, each.saddr, each.sport),
         ):
             name = known.endpoint(endpoint) if endpoint else None
             if name and name.netns:
-                by_netns[name.netns][local, lport, remote, rport, 0] = number
-    return len({ends[end] for netns, ends in by_netns.items() for end in sockdiag.destroy(netns, list(ends))})
+                by_netns[name.netns][local, lport, remote, rport, 0] = number, end
+    out = Outcome(set(), {}, {})
+    missed: Mapping[int, set[str]] = defaultdict(set)
+    for netns, ends in by_netns.items():
+        try:
+            found = sockdiag.destroy(netns, list(ends))
+        except OSError as error:
+            found = sockdiag.Destroyed([], dict.fromkeys(ends, error))
+        out.reset.update(ends[socket][0] for socket in found.done)
+        for socket, why in found.failed.items():
+            number, end = ends[socket]
+            missed[number].add(end)
+            out.reasons[netns] = f"network namespace {netns}: {why.strerror or why}"
+    for number, which in missed.items():
+        each = connections[number]
+        out.failed[number] = dataclasses.replace(
+            each,
+            src_endpoint=each.src_endpoint if "src" in which else 0,
+            dst_endpoint=each.dst_endpoint if "dst" in which else 0,
+        )
+    return out
 
 
 def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:

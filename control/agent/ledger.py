@@ -3,19 +3,24 @@
 import logging
 import mmap
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from control import names
-from control.agent import ageing, enforce, trial
+from control.agent import ageing, enforce, resets, tracked, trial
 from control.flow import log as flow_log
 from control.flow import record, recorder
 from loader import abi, events, maps
 
 _ONE_LOOK = 10_000  # events, before the agent sees to its other work
+_ABOVE = 1 << 32  # it may be below 0 for a while, which a word of the page may not
 _EXPIRY_SHARE = 100  # a walk over all of conntrack may take a hundredth of a core's time
 
 LOG = logging.getLogger("sockmesh.agent")
-_TYPE = events.HEADER + next(at for name, _, at in abi.FlowEvent.FIELDS if name == "type")
+_TYPE, _HOOK = (
+    events.HEADER + next(at for name, _, at in abi.FlowEvent.FIELDS if name == wanted) for wanted in ("type", "hook")
+)
+_PACKET_HOOKS = (abi.Hook.TC_FROM_POD, abi.Hook.TC_TO_POD)
 
 
 class Ledger:
@@ -23,24 +28,37 @@ class Ledger:
 
     def __init__(self, opened: maps.Maps, known: names.Names, flows: flow_log.FlowLog, interval_s: float) -> None:
         self.flows = flows
-        self.resets = 0
+        self.ends_lost = 0  # of connections that conntrack has forgotten
         self.drained = time.monotonic()  # when the loop last came by: each of its turns begins here
         self._maps, self._names = opened, known
         self._events = events.EventReader(opened.events_fd)
         self._recorder = recorder.Recorder(known)
         self._long_lived = ageing.LongLived(interval_s)
+        self._walker = tracked.Walker(interval_s)
+        self._resets = resets.Resets()
         self._next_expiry = 0
-        self._told = _Told(opened.events_fd, opened.counter(abi.Metric.EVENTS_LOST))
+        self._kept = _Kept(opened.events_fd, opened.counter(abi.Metric.EVENTS_LOST))
+        self._balance = tracked.Balance(self._kept.open)
+
+    @property
+    def resets(self) -> int:
+        return self._resets.count
 
     def rename(self, known: names.Names) -> None:
         """Use other names from now on."""
+        if known.revision != self._names.revision:
+            self._resets.forget()  # whom the policy in force denies is asked anew
         self._names = known
         self._recorder.update(known)
 
-    def _write(self, found: Iterable[abi.FlowEvent]) -> None:
+    def _write(self, found: Iterable[abi.FlowEvent]) -> int:
+        """Write what is not the self-test's; return how many events that were."""
+        count = 0
         for event in found:
             if not trial.is_ours(event):
                 self.flows.write(self._recorder.line(event))
+                count += 1
+        return count
 
     def drain(self) -> int:
         """Move waiting events to the flow log; return how many. A kill in between repeats records, and loses none."""
@@ -57,29 +75,56 @@ class Ledger:
                 self.reset_stuck()
             self.flows.flush()
             self._events.done()  # Not before the lines are written.
-        lost, told = self._maps.counter(abi.Metric.EVENTS_LOST), self._told.count
+            self._count(slots)
+        lost, told = self._maps.counter(abi.Metric.EVENTS_LOST), self._kept.told
         if lost > told:
             self.flows.write(self._recorder.lost(lost - told, time.monotonic_ns()))
             self.flows.flush()
         if lost != told:  # less: the self-test puts back what it has counted itself
-            self._told.count = lost
+            self._kept.told = lost
+        if count < events.BATCH and (missing := self._balance.missing()):
+            self.ends_lost += missing
+            self.flows.write(self._recorder.lost(missing, time.monotonic_ns(), record.CONNTRACK))
+            self.flows.flush()
+        self._kept.open = self._balance.open
         return moved
+
+    def _count(self, slots: bytes) -> None:
+        """Count the connections that the packet hooks tell of."""
+        kinds = Counter(zip(slots[_TYPE :: events.SLOT], slots[_HOOK :: events.SLOT], strict=True))
+        begun, ended = (
+            sum(kinds[int(kind), int(hook)] for hook in _PACKET_HOOKS)
+            for kind in (abi.EventType.OPEN, abi.EventType.CLOSE)
+        )
+        if begun or ended:
+            self._balance.heard(begun, ended)
+            self._kept.open = self._balance.open
 
     def reset_stuck(self) -> None:
         """Reset connections whose reader waits for bytes that it cannot see."""
-        self.resets += enforce.reset(enforce.stuck(self._maps), self._names)
+        self._resets.reset(enforce.stuck(self._maps), self._names)
 
     def reset(self, condemned: list[enforce.Doomed]) -> None:
         """Reset connections that policy has turned against, each with a record."""
-        self.resets += enforce.reset(condemned, self._names)
-        self._write(enforce.reset_events(condemned))
+        try:
+            self._resets.reset(condemned, self._names)
+        finally:
+            self._write(enforce.reset_events(condemned))
+
+    def reset_again(self) -> None:
+        """Try those again that could not be reached, if it is time."""
+        self._resets.again(self._names)
 
     def age(self) -> None:
         """Expire what is dead, record what lives long."""
         now = time.monotonic_ns()
         if now >= self._next_expiry:
-            self._write(ageing.expire(self._maps, self._maps.config.get_at(0), now))
+            found = self._walker.walk(self._maps, self._maps.config.get_at(0), now)
+            ended = self._write(tracked.expire(self._maps, found.dead))
+            self._balance.heard(0, ended)
+            self._balance.walked(found.reported - ended)
             self._next_expiry = now + _EXPIRY_SHARE * (time.monotonic_ns() - now)
+            self._write(tracked.periodic(self._maps, found.ripe, now))
         self._write(ageing.abandoned(self._maps))
         self._write(self._long_lived.records(self._maps, self._names, now))
         self._recorder.set_clock(record.ClockOffset.measure())
@@ -88,13 +133,14 @@ class Ledger:
     def close(self) -> None:
         self.drain()
         self.flows.close()
-        self._told.close()
+        self._kept.close()
         self._events.close()
 
 
-class _Told:
-    """How many lost events the log has told of. Kept beside the ring buffer's read position, in a page that the kernel
-    leaves to the reader: it lives as long as the pinned counter it is compared with, and outlives the agent.
+class _Kept:
+    """What the next agent must know of the events: how many lost ones the log has told of, and how many connections of
+    the packet hooks are open. Kept beside the ring buffer's read position, in a page that
+    the kernel leaves to the reader: it lives as long as the pinned maps it is compared with, and outlives the agent.
     """
 
     def __init__(self, fd: int, now: int) -> None:
@@ -102,15 +148,23 @@ class _Told:
         self._page = mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
         self._words = memoryview(self._page).cast("Q")
         if not self._words[1]:
-            self.count = now
+            self.told = now
 
     @property
-    def count(self) -> int:
+    def told(self) -> int:
         return self._words[1] - 1  # one more is kept, because 0 is what nobody wrote
 
-    @count.setter
-    def count(self, count: int) -> None:
+    @told.setter
+    def told(self, count: int) -> None:
         self._words[1] = count + 1
+
+    @property
+    def open(self) -> int:
+        return self._words[2] - _ABOVE if self._words[2] else 0
+
+    @open.setter
+    def open(self, count: int) -> None:
+        self._words[2] = count + _ABOVE
 
     def close(self) -> None:
         self._words.release()

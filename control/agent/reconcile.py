@@ -9,7 +9,7 @@ import threading
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import apply, enforce, lastgood, ledger, options, plan, state, workloads
+from control.agent import apply, enforce, lastgood, ledger, numbering, options, state, workloads
 from control.flow.summary import counted
 from control.source import directory
 from loader import abi, mesh, netns
@@ -33,35 +33,26 @@ class Reconciler:
         self.hooks_restored = 0  # interfaces whose filters somebody took away
         self.have = apply.current(loaded.maps)
         self._workloads = workloads.Workloads(loaded, known)
-        self._allocation = self._numbers(state.load_allocation(opts.run_dir) or identity.Allocation())
+        self._allocation = self._numbers(state.load_allocation(opts.run_dir))
+        self._unused: model.Snapshot | None = None  # what was read while it could not be put in force
         self._view: evaluate.View | None = None
         self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
         self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
 
-    def _numbers(self, before: identity.Allocation) -> identity.Allocation:
-        """Go on numbering above what pinned maps hold: a predecessor may have died before it wrote its numbers down,
-        and a set's number must never change its meaning.
-        """
-        sets = {k.set_id for k in self.have["policy"] if isinstance(k, abi.PolicyKey) and k.set_id < plan.FIRST_BRIDGE}
-        endpoints = {k.id for k in self.have["endpoints"] if isinstance(k, abi.EndpointKey)}
-        return dataclasses.replace(
-            before,
-            sets=dataclasses.replace(before.sets, next=max({before.sets.next} | {n + 1 for n in sets})),
-            endpoints=dataclasses.replace(
-                before.endpoints, next=max({before.endpoints.next} | {n + 1 for n in endpoints})
-            ),
-        )
+    def _numbers(self, before: identity.Allocation | None) -> identity.Allocation:
+        """Return the numbers to go on from. All that a connection remembers is in `before`, if there is one."""
+        if before is None:
+            return numbering.above(identity.Allocation(), self.have, numbering.remembered(self._mesh.maps))
+        return numbering.above(before, self.have)
 
     def reconcile(self, force: bool = False) -> None:
         """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
         before = self.snapshot
-        loaded = directory.load(self._opts.config_dir, before)
-        problems = list(loaded.problems)
-        if before is None and self.have["endpoints"] and (loaded.snapshot.refused or not loaded.snapshot.files):
-            # The kernel goes on with what nobody can read any more: the record of it is lost.
-            problems = problems or [model.Problem(str(self._opts.config_dir), "", directory.NO_FILES)]
-            self._report(tuple(dataclasses.replace(p, effect=directory.ADOPTED) for p in problems))
+        loaded = directory.load(self._opts.config_dir, before if before is not None else self._unused)
+        if before is None and not self._can_begin(loaded):
+            self._wait(loaded)
             return
+        problems = list(loaded.problems)
         applied = False
         failed: list[model.Problem] = []
         try:
@@ -82,6 +73,26 @@ class Reconciler:
                 counted(len(loaded.snapshot.policies), "policy", "policies"),
                 f"; {counted(resets, 'open connection')} reset" if resets else "",
             )  # fmt: skip
+
+    def _can_begin(self, loaded: model.LoadResult) -> bool:
+        """Tell whether to go by what was read though nothing is known of what was in force before: where the kernel
+        has something in force, only by what is whole.
+        """
+        if not self.have["endpoints"]:
+            return loaded.is_read
+        return loaded.is_whole and bool(loaded.snapshot.files)
+
+    def _wait(self, loaded: model.LoadResult) -> None:
+        """Leave all as it is: the kernel goes on with what nobody can read any more, for the record of it is lost."""
+        problems = loaded.problems
+        if loaded.is_whole:
+            problems = (model.Problem(str(self._opts.config_dir), "", directory.NO_FILES, effect=directory.ADOPTED),)
+        elif self.have["endpoints"]:
+            problems = tuple(dataclasses.replace(p, effect=p.effect and directory.ADOPTED) for p in problems)
+        self._report(problems)
+        # What does not change needs no second look.
+        self._addresses = self._own_addresses()
+        self._unused = loaded.snapshot if loaded.is_read else self._unused
 
     def _own_addresses(self) -> tuple[str, ...]:
         return self._opts.node_ips or netns.addresses()

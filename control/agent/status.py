@@ -70,6 +70,7 @@ def snapshot(agent: "Agent", fills: Fills) -> metrics.MetricsSnapshot:
             for key, value in opened.traffic.items()
         ),
         flow_log=agent.flows.stats(),
+        ends_lost=agent.ledger.ends_lost,
         open_connections=open_sides(opened),
         maps=fills.read(opened),
         endpoints=len(agent.reconciler.have["endpoints"]),
@@ -107,5 +108,6 @@ def status(agent: "Agent") -> Json:
             "sinks": [{"name": s.name, "written": s.written, "lost": s.lost, "error": s.error} for s in flow_log.sinks],
             "observers": flow_log.observers,
             "observers_lost": flow_log.observers_lost,
+            "ends_lost": agent.ledger.ends_lost,
         },
     }

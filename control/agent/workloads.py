@@ -9,11 +9,13 @@ from pathlib import Path
 
 from control import compile as compiler
 from control import model, names
+from control.agent import nesting
 from loader import mesh, mounts, netns
 from loader.errors import AttachFailed, CgroupFailed
 
 Key = tuple[str, str]
 Where = tuple[str, int, str]  # interface, ifindex, cgroup
+_NO_HOOKS = "(its packets are under policy, but it gets no short cut and no error at connect)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,16 @@ class Found:
     def still_there(self) -> bool:
         inode = _inode(netns.path_of(self.netns))
         return inode != 0 and self.inode in (0, inode) and _index(self.interface) == self.facts.ifindex
+
+
+@dataclasses.dataclass(eq=False)
+class _Here:
+    """A workload of a survey. `stays`: it is not where its file says. `has_sockets`: its namespace's are its own."""
+
+    workload: model.Workload
+    found: Found
+    stays: bool = False
+    has_sockets: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Workloads:
     def __init__(self, loaded: mesh.Mesh, known: names.Names) -> None:
         self._mesh = loaded
         self._found: dict[Key, Found] = {}
+        self._callers: set[Key] = set()  # those that had the sockets of their network namespaces at the last survey
         self._before = {(e.namespace, e.name): e for e in known.endpoints.values()}  # a predecessor's, once
         self._attached: dict[int, Where] = {}  # by endpoint id
         # A predecessor may have died between the maps and the hooks: its endpoints by its names, once.
@@ -59,32 +72,65 @@ class Workloads:
         not take the hooks off a running pod.
         """
         out = Survey({}, {}, [])
-        remembered: dict[Key, Found] = {}
-        self._cgroups = {}
-        plain = netns.plain_veths()
+        here: list[_Here] = []
         for workload in workloads:
-            key = (workload.namespace, workload.name)
             try:
-                found = self._named(key, workload)
-            except AttachFailed as error:
-                kept = self._last_good(key)
+                here.append(_Here(workload, self._named(_key(workload), workload)))
+            except (AttachFailed, OSError, ValueError) as error:  # whatever one is, it never stops the others
+                kept = self._last_good(_key(workload))
                 words = f"{error}; until then the last good values stay" if kept else str(error)
                 if kept or _is_placed(workload):  # else the file's own problem says it
                     out.problems.append(_problem(workload, words))
-                if kept is None:
-                    continue
-                found = kept
-            remembered[key] = found
-            cgroup, wrong = self._cgroup(workload.cgroup)
-            if cgroup:
-                self._cgroups[cgroup] = _inode(cgroup)
-            if wrong:
-                words = f"{wrong} (its packets are under policy, but it gets no short cut and no error at connect)"
-                out.problems.append(_problem(workload, words))
-            direct = found.facts.ifindex in plain
-            out.facts[key] = dataclasses.replace(found.facts, has_cgroup=bool(cgroup), direct=direct)
+                if kept:
+                    here.append(_Here(workload, kept, stays=True))
+        self._share_out(here, out.problems)
+        plain = netns.plain_veths()
+        cgroups = self._cgroups_of([each.workload for each in here if each.has_sockets], out.problems)
+        self._cgroups = {path: _inode(path) for path in cgroups.values()}
+        for each in here:
+            workload, found, key = each.workload, each.found, _key(each.workload)
+            facts = found.facts if each.has_sockets else compiler.EndpointFacts(ifindex=found.facts.ifindex)
+            out.facts[key] = dataclasses.replace(facts, has_cgroup=key in cgroups, direct=facts.ifindex in plain)
             out.workloads[key] = dataclasses.replace(workload, netns=found.netns, interface=found.interface)
-        self._found, self._before = remembered, {}
+        self._found, self._before = {_key(each.workload): each.found for each in here}, {}
+        return out
+
+    def _share_out(self, here: list["_Here"], problems: list[model.Problem]) -> None:
+        """Leave each interface, and the sockets of each network namespace, to one: files can give them to two under
+        different spellings.
+
+        Who is where its file says has the right before one that only stays, who was there before it, then names decide.
+        No interface is without policy by that.
+        """
+        interfaces: dict[int, model.Workload] = {}
+        spaces: dict[int, model.Workload] = {}
+        for each in sorted(here, key=lambda each: (each.stays, _key(each.workload) not in self._callers)):
+            workload, facts = each.workload, each.found.facts
+            other = interfaces.setdefault(facts.ifindex, workload)
+            if other is not workload:
+                words = f"spec.interface: {each.found.interface} is that of Workload {other}, whose policy is in force"
+                problems.append(_problem(workload, words))
+                here.remove(each)
+                continue
+            other = spaces.setdefault(facts.netns_cookie, workload)
+            if other is not workload:
+                each.has_sockets = False
+                words = f"spec.netns: {each.found.netns} is that of Workload {other}, too, for which its calls count"
+                problems.append(_problem(workload, f"{words} {_NO_HOOKS}"))
+        self._callers = {_key(workload) for workload in spaces.values()}
+
+    def _cgroups_of(self, workloads: list[model.Workload], problems: list[model.Problem]) -> dict[Key, str]:
+        """Return the cgroups that hooks are to hang on."""
+        overlaps = nesting.overlaps(workloads)
+        out: dict[Key, str] = {}
+        for workload in workloads:
+            cgroup, wrong = self._cgroup(workload.cgroup)
+            if cgroup and (other := overlaps.get(_key(workload))):
+                wrong = f"spec.cgroup: {cgroup} is, or holds, the cgroup of Workload {other}, too"
+            if wrong:
+                problems.append(_problem(workload, f"{wrong} {_NO_HOOKS}"))
+            elif cgroup:
+                out[_key(workload)] = cgroup
         return out
 
     def all_there(self) -> bool:
@@ -117,7 +163,7 @@ class Workloads:
     def _last_good(self, key: Key) -> Found | None:
         old, name = self._found.get(key), self._before.get(key)
         if old is None and name and name.netns and name.interface:
-            with contextlib.suppress(AttachFailed):
+            with contextlib.suppress(AttachFailed, OSError, ValueError):
                 old = self._look(key, name.netns, name.interface)
         return old if old and old.still_there() else None
 
@@ -127,8 +173,9 @@ class Workloads:
             return "", ""
         try:
             inode = os.stat(path).st_ino
-        except OSError as error:
-            return "", f"spec.cgroup: {path}: {error.strerror}: is the workload still there? {_advice(path)}"
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            return "", f"spec.cgroup: {path}: {why}: is the workload still there? {_advice(path)}"
         if not mounts.is_cgroup2(path):
             return "", f"spec.cgroup: {path} is no directory of cgroup v2: {_advice(path)}"
         refused = self._refused.get((path, inode))
@@ -172,6 +219,10 @@ class Workloads:
             self._mesh.release(ifindex)
 
 
+def _key(workload: model.Workload) -> Key:
+    return workload.namespace, workload.name
+
+
 def _is_placed(workload: model.Workload) -> bool:
     return bool(workload.netns and workload.interface)
 
@@ -194,13 +245,14 @@ def _advice(path: str) -> str:
     return words
 
 
+# ValueError: a name with a zero byte, which nothing has.
 def _inode(path: os.PathLike[str] | str) -> int:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return os.stat(path).st_ino
     return 0
 
 
 def _index(interface: str) -> int:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return socket.if_nametoindex(interface)
     return 0

@@ -156,6 +156,7 @@ def lost_events(kernel: int, agent: Json | None) -> dict[str, int]:
     flow_log = (agent or {}).get("flow_log") or {}
     return {
         "kernel": kernel,
+        "conntrack": flow_log.get("ends_lost", 0),
         "sinks": sum(sink.get("lost", 0) for sink in flow_log.get("sinks", ())),
         "observers": flow_log.get("observers_lost", 0),
     }

@@ -135,7 +135,7 @@ def _default_deny(entries: dict[str, field.Field], present: frozenset[abi.Direct
 
 def _check_metadata(entries: dict[str, field.Field]) -> None:
     if "description" in entries:
-        entries["description"].text()
+        entries["description"].prose()
     if "log" in entries:
         value = entries["log"].fields(("value",)).get("value")
         text = value.text(most=32) if value else None

@@ -16,6 +16,11 @@ from control import model
 
 MAX_PROBLEMS = 100  # of one file: enough to work on, and a garbage file stays readable
 
+# What no name, path or word is made of: control characters, and halves of a surrogate pair, which nobody can encode.
+# Line ends and tabs are fit for prose alone.
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNFIT_PROSE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
 Scalar = str | int | float | bool | None
 T = TypeVar("T")
 
@@ -63,6 +68,11 @@ def quote(value: object) -> str:
     text = json.dumps(value if isinstance(value, str) else str(value), ensure_ascii=False)
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= 80 else text[:76] + '..."'
+
+
+def is_fit(text: str) -> bool:
+    """Tell whether text can be part of a name or a path."""
+    return _UNFIT.search(text) is None
 
 
 def one_of(options: Collection[str]) -> str:
@@ -137,6 +147,17 @@ class Field:
 
     def text(self, pattern: re.Pattern[str] | None = None, what: str = "", most: int = 4096) -> str | None:
         """Return a string that matches pattern; `what` tells people the rule."""
+        value = self._string(_UNFIT, most)
+        if value is not None and pattern is not None and not pattern.fullmatch(value):
+            self.problem(f"invalid {quote(value)} ({what})")
+            return None
+        return value
+
+    def prose(self, most: int = 4096) -> str | None:
+        """Return a string that is for people to read: it may have several lines."""
+        return self._string(_UNFIT_PROSE, most)
+
+    def _string(self, unfit: re.Pattern[str], most: int) -> str | None:
         value = self.node.value
         if not isinstance(value, str):
             self._wrong_type("a string (in quotes)" if isinstance(value, bool | int | float) else "a string")
@@ -144,8 +165,8 @@ class Field:
         if len(value) > most:
             self.problem(f"is {len(value)} characters long (at most {most})")
             return None
-        if pattern is not None and not pattern.fullmatch(value):
-            self.problem(f"invalid {quote(value)} ({what})")
+        if found := unfit.search(value):
+            self.problem(f"invalid {quote(value)} (it holds U+{ord(found[0]):04X}, which is no character of a text)")
             return None
         return value
 

@@ -25,6 +25,9 @@ CLUSTER_WIDE = {"CiliumClusterwideNetworkPolicy", "ClusterMeshNetworkPolicy"}
 DNS_LABEL, DNS_LABEL_RULE = objectnames.DNS_LABEL, objectnames.DNS_LABEL_RULE
 DNS_NAME, DNS_NAME_RULE = objectnames.DNS_NAME, objectnames.DNS_NAME_RULE
 
+KEYS = ("apiVersion", "kind", "metadata", "spec", "specs", "status")
+KUBERNETES_KEYS = ("apiVersion", "kind", "metadata", "spec", "status")
+
 # What the API server adds to every object; it means nothing here.
 _METADATA_NOISE = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "ownerReferences",
@@ -46,7 +49,7 @@ def read_metadata(document: field.Field, entries: dict[str, field.Field], namesp
         parts["namespace"].problem("this kind belongs to no namespace")
     labels = selectors.read_labels(parts["labels"]) if "labels" in parts else {}
     for annotation in (parts["annotations"].mapping() or {}).values() if "annotations" in parts else ():
-        annotation.text(most=262144)
+        annotation.prose(most=262144)
     return namespace or "", name or "", labels
 
 
@@ -55,10 +58,7 @@ def parse_policy(document: field.Field, api_version: str, kind: str) -> model.Po
     before = document.report.count
     is_kubernetes = (api_version, kind) == KUBERNETES
     cluster_wide = kind in CLUSTER_WIDE
-    keys = ("apiVersion", "kind", "metadata", "spec", "status") if is_kubernetes else (
-        "apiVersion", "kind", "metadata", "spec", "specs", "status",
-    )  # fmt: skip
-    entries = document.fields(keys, required=("metadata",))
+    entries = document.fields(KUBERNETES_KEYS if is_kubernetes else KEYS, required=("metadata",))
     namespace, name, labels = read_metadata(document, entries, not cluster_wide)
     context = Context(namespace, cluster_wide, own=(api_version, kind) in OWN)
     sections: list[model.Section] = []
@@ -79,7 +79,7 @@ def parse_policy(document: field.Field, api_version: str, kind: str) -> model.Po
 
 
 def stand_in(document: field.Field, kind: str) -> model.Policy | None:
-    """Return the deny-all for a policy that has problems, on whom it selects; None where that cannot be read."""
+    """Return the deny-all for a policy that has problems, on whom it selects; None where that cannot all be read."""
     quiet = field.Report(document.report.file)
     silent = field.Field(document.node, document.path, quiet, document.prefix)
     entries = silent.mapping() or {}
@@ -92,11 +92,20 @@ def stand_in(document: field.Field, kind: str) -> model.Policy | None:
         namespace = metadata["namespace"].text(DNS_LABEL) if "namespace" in metadata else "default"
     if not name or namespace is None:
         return None
+    if any(key not in KEYS and isinstance(entry.node.value, dict | tuple) for key, entry in entries.items()):
+        return None  # `spec` or `specs` mistyped: it may select anybody
     specs = [entries["spec"]] if "spec" in entries else []
     if "specs" in entries:
         specs += entries["specs"].items()
-    sections = tuple(s for s in (_deny_section(spec, kind, namespace, name) for spec in specs) if s is not None)
-    return model.Policy(kind, namespace, name, sections, document.source, invalid=True) if sections else None
+    sections: list[model.Section] = []
+    for spec in specs:
+        section = _deny_section(spec, kind, namespace, name)
+        if section is None:
+            return None
+        sections.append(section)
+    if quiet.count or not sections:
+        return None
+    return model.Policy(kind, namespace, name, tuple(sections), document.source, invalid=True)
 
 
 def deny(policy: model.Policy) -> model.Policy:

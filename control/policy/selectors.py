@@ -100,7 +100,7 @@ def read_selector(field_: field.Field, read_key: KeyReader) -> model.Selector:
 
 
 def _key(place: field.Field, key: str, read_key: KeyReader) -> tuple[str, str] | None:
-    found = read_key(key)
+    found = read_key(key) if field.is_fit(key) else None
     if found is None:
         place.problem(f"invalid label key {field.quote(key)} ({KEY_RULE}; sources: {', '.join(SOURCES)})")
     return found

@@ -11,16 +11,18 @@ not do all that it says is told of, too.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import backends, content, document, objects
+from control.source import backends, claims, content, document, objects
 
 MAX_FILES = 10_000
 ENDINGS = (".yaml", ".yml", ".json")
 EMPTY = model.Snapshot()
+
+_SUBJECTS = (model.Workload, model.Namespace)  # whom a deny is to close must be known
 
 # What a broken file does meanwhile.
 STAYS = "what the file gave before stays in force"
@@ -31,7 +33,10 @@ CLOSES_ALL = "nobody can tell which pods it selects, so all are closed until it 
 UNKNOWN = "pods whose Workload in it cannot be read are not under policy"
 EMPTIED = "holds no document any more (delete the file, to take away what it gave)"
 NO_FILES = "holds no configuration any more (a file with a List without items takes away what there was)"
-ADOPTED = "what the agent before left in force stays in force, and nothing else is, until the file is mended"
+ADOPTED = "what the agent before left in force stays in force, and nothing else is, until this is mended"
+UNREAD = "nothing is in force until it can be read"
+KEPT = "its Workloads and Namespaces count, but for those in whose place another is"
+FIRST = "of Workloads in each other's place the first counts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +60,16 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
 
     `previous` is what it declared before, None at the first start.
     """
-    before = previous or EMPTY
     try:
         with os.scandir(directory) as entries:
             files = sorted(e.name for e in entries if e.name.endswith(ENDINGS) and not e.name.startswith("."))
     except OSError as error:
-        return model.LoadResult(before, (model.Problem(str(directory), "", f"cannot be read: {error.strerror}"),))
-    problems: list[model.Problem] = []
-    if not files and before.files:
-        return model.LoadResult(before, (model.Problem(str(directory), "", NO_FILES, effect=ALL_STAYS),))
+        return _unread(directory, f"cannot be read: {error.strerror}", previous)
+    if not files and previous and previous.files:
+        return _unread(directory, NO_FILES, previous)
     if len(files) > MAX_FILES:
-        problem = model.Problem(str(directory), "", f"has {len(files)} files (at most {MAX_FILES})")
-        return model.LoadResult(before, (problem,))
+        return _unread(directory, f"has {len(files)} files (at most {MAX_FILES})", previous)
+    problems: list[model.Problem] = []
     candidates: list[_Candidate] = []
     refused: dict[str, model.Refused] = {}
     for file in files:
@@ -78,7 +81,14 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     states, in_force, conflicts = _without_conflicts(candidates, previous)
     snapshot = dataclasses.replace(_snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
-    return model.LoadResult(snapshot, (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot)))
+    found = (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot))
+    return model.LoadResult(snapshot, found, is_whole=not (refused or conflicts))
+
+
+def _unread(directory: str | os.PathLike[str], why: str, previous: model.Snapshot | None) -> model.LoadResult:
+    """Return what a directory gives that cannot be read as a whole: what it gave before."""
+    problem = model.Problem(str(directory), "", why, effect=UNREAD if previous is None else ALL_STAYS)
+    return model.LoadResult(previous or EMPTY, (problem,), is_read=False, is_whole=False)
 
 
 def _printable(file: str) -> str:
@@ -111,7 +121,7 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
         parsed = objects.read_documents(nodes, report)
         if failure is not None:
             report.add("", str(failure), failure.line)
-        _no_duplicates(parsed, report)
+        claims.no_duplicates(parsed, report)
         if not nodes and failure is None and old is not None and old.objects:
             report.add("", EMPTIED)
             effect = STAYS if old.good else CLOSES
@@ -137,52 +147,26 @@ def _meanwhile(
     denies: tuple[model.Object, ...]
     denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(_printable(file)),)
     unread = not is_known or any(p.obj is None and p.stand_in is None for p in parsed)
-    effects = [CLOSES_ALL if not is_known else CLOSES if denies else "", UNKNOWN if unread else ""]
-    # Whom the denies are to close must be known: Workloads and Namespaces count that can be read, or could be before.
+    # Subjects count that can be read, or could be before.
     read = (*(p.obj for p in parsed), *(old.objects if old else ()))
-    subjects = _claim((obj for obj in read if isinstance(obj, model.Workload | model.Namespace)), {})
+    subjects = claims.take((obj for obj in read if isinstance(obj, _SUBJECTS)), {})
+    doubled = any(isinstance(p.obj, model.Workload) and p.obj not in subjects for p in parsed)
+    effects = [
+        CLOSES_ALL if not is_known else CLOSES if denies else "", UNKNOWN if unread else "", FIRST if doubled else "",
+    ]  # fmt: skip
     effect = "; ".join(filter(None, effects)) or NOTHING
     return _Candidate(file, model.FileState("", (*denies, *subjects), good=False), changed=True), effect
 
 
-def _claims(obj: model.Object) -> Iterator[tuple[str, str]]:
-    """Yield what no other object may have too: (what it is called in a message, the key)."""
-    match obj:
-        case model.Workload():
-            yield "Workload", str(obj)
-            for ip in obj.ips:
-                yield "address", ip
-            where = f" of node {obj.node}" if obj.node else ""
-            if obj.interface:
-                yield "interface", obj.interface + where
-            if obj.netns:
-                yield "network namespace", obj.netns + where
-        case model.Namespace():
-            yield "Namespace", obj.name
-        case model.Service():
-            yield "Service", f"{obj.namespace}/{obj.name}"
-            for ip in obj.cluster_ips:
-                yield "address", ip
-        case model.Policy():
-            yield obj.kind, f"{obj.namespace}/{obj.name}" if obj.namespace else obj.name
-
-
-def _no_duplicates(parsed: list[objects.Parsed], report: field.Report) -> None:
-    seen: dict[tuple[str, str], model.Object] = {}
-    for obj in (p.obj for p in parsed):
-        for claim in _claims(obj) if obj is not None else ():
-            if claim in seen and obj is not None:
-                report.add("", f"{claim[0]} {claim[1]} is given twice ({seen[claim].source}, {obj.source})", _line(obj))
-            elif obj is not None:
-                seen[claim] = obj
-
-
-def _line(obj: model.Object) -> int:
-    return int(obj.source.rpartition(":")[2]) if ":" in obj.source else 0
-
-
 def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]:
-    return tuple({policy.key: policy for policy in denies if policy is not None}.values())
+    """Return one deny for each name; where a name is given twice, on all that any of its policies selects."""
+    out: dict[str, model.Policy] = {}
+    for policy in denies:
+        if policy is not None:
+            same = out.get(policy.key)
+            sections = (*same.sections, *policy.sections) if same else policy.sections
+            out[policy.key] = dataclasses.replace(same or policy, sections=sections)
+    return tuple(out.values())
 
 
 def _without_conflicts(
@@ -191,61 +175,56 @@ def _without_conflicts(
     """Return what each file gives, and all of it such that no two claim the same: those that did not change have the
     older right.
     """
-    taken: dict[tuple[str, str], model.Object] = {}
+    taken: dict[claims.Claim, model.Object] = {}
     in_force: list[model.Object] = []
     states: dict[str, model.FileState] = {}
     problems: list[model.Problem] = []
+    last: list[tuple[_Candidate, model.FileState]] = []
     for candidate in sorted(candidates, key=lambda c: (not c.state.good, c.changed, c.file)):
         state = candidate.state
-        clashes = _clashes(state.objects, taken)
+        clashes = claims.clashes(state.objects, taken)
         if clashes and state.digest:
-            other, effect = _instead(candidate, previous)
-            file = _printable(candidate.file)
-            problems += (model.Problem(file, "", each, line, effect=effect) for line, each in clashes)
+            other = _instead(candidate, previous)
+            if other is not None and not other.good:
+                last.append((candidate, other))
+                continue
+            problems += _at_odds(candidate.file, clashes, NOTHING if other is None else STAYS)
             if other is None:
                 continue
             state = other
         # What is left over from before yields to whoever has claimed its name by now, for as long as that one has it.
         states[candidate.file] = state
-        in_force += _claim(state.objects, taken)
+        in_force += claims.take(state.objects, taken)
+    for candidate, state in last:  # after all that is right, lest one file that is not drag others along
+        states[candidate.file] = state
+        clashes = claims.clashes(candidate.state.objects, taken)
+        free = claims.take(state.objects, taken)
+        in_force += free
+        closes = any(isinstance(obj, model.Policy) for obj in free)
+        counts = any(isinstance(obj, _SUBJECTS) for obj in free)
+        effect = "; ".join(filter(None, (CLOSES if closes else "", KEPT if counts else "")))
+        problems += _at_odds(candidate.file, clashes, effect or NOTHING)
     return states, in_force, problems
 
 
-def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> tuple[model.FileState | None, str]:
-    """Return what stays in the place of a file whose names are taken, and that in words."""
+def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> model.FileState | None:
+    """Return what stays in the place of a file whose names are taken."""
     old = previous.files.get(candidate.file) if previous else None
     if old is not None:
-        return dataclasses.replace(old, digest=""), STAYS if old.good else CLOSES
-    if previous is not None:
-        return None, NOTHING
-    closed = _closed(candidate.state.objects)
-    return model.FileState("", closed, good=False), CLOSES if closed else NOTHING
+        return dataclasses.replace(old, digest="")
+    return None if previous is not None else model.FileState("", _closed(candidate.state.objects), good=False)
+
+
+def _at_odds(file: str, clashes: list[tuple[int, str]], effect: str) -> Iterator[model.Problem]:
+    return (model.Problem(_printable(file), "", each, line, effect=effect) for line, each in clashes)
 
 
 def _closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:
-    """Return the denies for the policies of a file that cannot be taken though each document of it is right."""
-    return tuple(parse.deny(obj) for obj in given if isinstance(obj, model.Policy))
-
-
-def _claim(given: Iterable[model.Object], taken: dict[tuple[str, str], model.Object]) -> list[model.Object]:
-    """Return those whose names are all free, in order; they are taken then."""
-    out = []
-    for obj in given:
-        claims = list(_claims(obj))
-        if not any(claim in taken for claim in claims):
-            taken.update(dict.fromkeys(claims, obj))
-            out.append(obj)
-    return out
-
-
-def _clashes(given: tuple[model.Object, ...], taken: dict[tuple[str, str], model.Object]) -> list[tuple[int, str]]:
-    """Return the line of each object whose name is taken, and that in words."""
-    return [
-        (_line(obj), f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}")
-        for obj in given
-        for claim in _claims(obj)
-        if claim in taken
-    ]
+    """Return what a file gives that cannot be taken though each document of it is right: denies for its policies, and
+    whom they are to close.
+    """
+    denies = (parse.deny(obj) for obj in given if isinstance(obj, model.Policy))
+    return (*denies, *(obj for obj in given if isinstance(obj, _SUBJECTS)))
 
 
 def _snapshot(everything: list[model.Object]) -> model.Snapshot:

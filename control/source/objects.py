@@ -10,7 +10,7 @@ from loader import abi
 
 MAX_IPS = 64
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
-_PATH = re.compile(r"[^\x00-\x1f\x7f]{1,4095}")
+_PATH = re.compile(r".{1,4095}")
 _NODE_RULE = parse.DNS_NAME_RULE
 
 # The fields of each kind's spec; docs/reference.md explains them.

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from control.agent import lastgood
 from loader import abi, record
 from tests.hosts import Mesh, Node
 from tests.kernel.puppet import Puppet
@@ -193,6 +196,32 @@ def test_an_agent_that_forgot_everything_keeps_policy(place: Place) -> None:
     place.assert_policy_holds()
 
 
+def test_numbers_that_an_agent_forgot_name_no_other_rule(place: Place) -> None:
+    """The run directory is lost, the pins are not: a connection remembers the rule that let it pass by its number."""
+    client, server, ip = place.puppets["client"], place.puppets["server"], place.ip("server")
+    server.do("s = socket.create_server((ip, 4540))", ip=ip)
+    client.do("c = socket.create_connection((ip, 4540), 5)", ip=ip)
+    server.do("d = s.accept()[0]")
+    after = len(place.mesh.flows())
+    # Its rules come first by name, so that numbers given out from the start would be its.
+    other = policy("aa-other", "server", ingress=[{"fromCIDR": [f"192.0.2.{n}/32"]} for n in range(9)])
+    try:
+        place.mesh.apply("policy-aa", other)
+        assert place.reconcile() == []
+        place.mesh.kill()
+        shutil.rmtree(place.mesh.run_dir)
+        place.mesh.start()
+        client.do("c.close()")
+        server.do("d.close(); s.close()")
+        close = place.mesh.wait_flow(
+            lambda f: matches(f, port=4540) and mesh_part(f)["event"] == "close", "the end of it", since=after
+        )
+        assert "aa-other" not in json.dumps(close)
+    finally:
+        place.mesh.delete("policy-aa")
+        assert place.reconcile() == []
+
+
 def test_a_policy_that_is_broken_at_a_restart_opens_nothing(place: Place) -> None:
     place.mesh.kill()
     file = place.mesh.config / "policy.yaml"
@@ -202,6 +231,22 @@ def test_a_policy_that_is_broken_at_a_restart_opens_nothing(place: Place) -> Non
     assert not place.raw_passes("third", "server")
     problems = place.mesh.call("status")["problems"]
     assert [p for p in problems if p.startswith("policy.yaml:") and ": spec.ingress[0].fromEndpoint: " in p]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_open_connections_are_asked_again_at_each_start(place: Place, readable: bool) -> None:
+    """The one before may have died between its policy and the generation that has verdicts asked again; also where
+    nothing can be read that this one could put in force."""
+    place.mesh.kill()
+    file = place.mesh.config / "policy.yaml"
+    if not readable:
+        (place.mesh.run_dir / lastgood.NAME).unlink()
+        file.write_text("{")
+    with place.mesh.open_maps() as maps:
+        before = maps.config.get_at(0).generation
+        place.mesh.start()
+        assert bool(place.mesh.call("status")["problems"]) != readable
+        assert maps.config.get_at(0).generation > before
 
 
 @pytest.mark.parametrize("agent", ["alive", "dead"])

@@ -1,6 +1,7 @@
 """An edit is in force in less than a second; a file that is wrong changes nothing and is reported."""
 
 import re
+import shutil
 import time
 
 from tests.hosts.wait import PATIENCE, wait_until
@@ -35,6 +36,31 @@ def test_edits_take_effect_at_once(street: Street) -> None:
     took.append(seconds_until(street, "ECONNREFUSED", 4401, since))
     print("in force after", [f"{seconds * 1000:.0f} ms" for seconds in took])
     assert max(took) < WITHIN_S
+
+
+def test_edits_take_effect_in_a_directory_that_stands_in_for_another(street: Street) -> None:
+    """Moved there, and made again under its name; with the edit itself, and with the next one."""
+    config = street.mesh.config
+    new, old = config.with_name("config-new"), config.with_name("config-old")
+    took = []
+    for number, swap in enumerate(("move", "remove")):
+        shutil.copytree(config, new)
+        since = time.monotonic()
+        if swap == "move":
+            config.rename(old)
+            new.rename(config)
+        else:
+            shutil.rmtree(config)
+            shutil.copytree(new, config)
+        street.mesh.apply("policy", nobody("closed", "server", "ingress"))
+        took.append(seconds_until(street, "EPERM", 4405 + number, since))
+        since = time.monotonic()
+        street.mesh.apply("policy", policy("open", "server", ingress=[{"fromEndpoints": [app("client")]}]))
+        took.append(seconds_until(street, "ECONNREFUSED", 4405 + number, since))
+    print("in force after", [f"{seconds * 1000:.0f} ms" for seconds in took])
+    assert max(took) < WITHIN_S
+    shutil.rmtree(old)
+    shutil.rmtree(new)
 
 
 def problems(street: Street) -> list[str]:

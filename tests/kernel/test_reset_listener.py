@@ -23,11 +23,11 @@ def test_a_late_reset_spares_the_listener(family: int) -> None:
             listener.listen()
             caller.bind((peer, 5000))
             gone = (pack_addr(address), 80, pack_addr(peer), 5000, 0)
-            assert sockdiag.destroy(server.netns, [gone]) == []
+            assert sockdiag.destroy(server.netns, [gone]) == ([], {})
             caller.connect((address, 80))
             accepted, _ = listener.accept()
             with accepted:
-                assert sockdiag.destroy(server.netns, [gone]) == [gone]
+                assert sockdiag.destroy(server.netns, [gone]) == ([gone], {})
                 with pytest.raises(ConnectionAbortedError):
                     accepted.recv(1)
                 caller.setblocking(False)

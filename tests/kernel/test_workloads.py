@@ -189,6 +189,94 @@ def test_without_a_record_of_the_files_the_kernel_keeps_what_it_has(town: Town) 
     assert town.holds(4724)
 
 
+@pytest.mark.parametrize("how", ["too many files", "two files at odds"])
+def test_without_a_record_what_cannot_be_taken_whole_takes_nothing_away(town: Town, how: str) -> None:
+    config, before = town.mesh.config, town.endpoint("server")
+    try:
+        town.mesh.kill()
+        (town.mesh.run_dir / lastgood.NAME).unlink()
+        if how == "too many files":
+            for number in range(directory.MAX_FILES):
+                (config / f"more-{number}.yaml").touch()
+        else:
+            (config / "more-0.yaml").write_text((config / "workload-server.yaml").read_text())
+        town.mesh.start()
+        problems = town.mesh.call("status")["problems"]
+        assert problems and all(problem.endswith("; " + directory.ADOPTED) for problem in problems)
+        assert town.endpoint("server") == before
+        assert town.holds(4727)
+    finally:
+        for path in config.glob("more-*.yaml"):
+            path.unlink()
+        assert town.mesh.call("reconcile")["problems"] == []
+    assert town.holds(4727)
+
+
+def events(town: Town, after: int, port: int) -> list[str]:
+    return sorted(mesh_part(flow)["event"] for flow in town.mesh.flows()[after:] if matches(flow, port=port))
+
+
+@pytest.mark.parametrize("where", ["above all pods", "another's"])
+def test_a_cgroup_of_two_leaves_the_packets_under_policy_and_one_record_each(town: Town, where: str) -> None:
+    client, server, ip = town.puppets["client"], town.puppets["server"], town.node.pods["server"].ip
+    link = town.node.directory / "link"
+    link.symlink_to(town.node.pods["client"].cgroup)
+    try:
+        problems = town.write("server", cgroup=str(link) if where == "another's" else town.node.pod_cgroup)
+        assert all("the cgroup of Workload default/" in problem for problem in problems)
+        told = {problem.partition(".")[0].removeprefix("workload-") for problem in problems}
+        assert told == ({"client", "server"} if where == "another's" else {"server"})
+        hooked = {pod for pod in town.puppets if town.endpoint(pod)[1].flags & abi.EndpointFlag.HAS_CGROUP}
+        assert hooked == {"client", "server", "third"} - told
+        assert town.connect("client", 4728) == "ECONNREFUSED"
+        assert town.connect("third", 4728) == "EPERM"
+        after = len(town.mesh.flows())
+        server.do("s = socket.create_server((ip, 4729))", ip=ip)
+        client.do("c = socket.create_connection((ip, 4729), 5)", ip=ip)
+        server.do("d = s.accept()[0]")
+        wait_until(lambda: events(town, after, 4729), "its opening is on record", 5)
+        server.do("d.close(); s.close()")
+        client.do("c.close()")
+        wait_until(lambda: "close" in events(town, after, 4729), "its end is on record", 30)
+        assert events(town, after, 4729) == ["close", "open"]
+    finally:
+        link.unlink()
+        assert town.write("server") == []
+
+
+def test_a_network_namespace_of_two_is_judged_as_the_first_ones(town: Town) -> None:
+    """Whatever its file calls it. The other's interface is under policy all the same."""
+    client = town.node.pods["client"]
+    link = town.node.directory / "space"
+    link.symlink_to(client.netns)
+    with IPRoute(netns=town.node.netns) as ipr:
+        ipr.link("add", ifname="vh-second", peer={"ifname": "eth1", "net_ns_fd": client.netns}, kind="veth")
+        index = ipr.link_lookup(ifname="vh-second")[0]
+        ipr.link("set", index=index, state="up")
+    second = client.workload_yaml()
+    second["metadata"] |= {"name": "second", "labels": {"app": "second"}}
+    second["spec"] = {"ips": ["10.244.0.77"], "interface": "vh-second"}
+    try:
+        for netns, said in (
+            (client.netns.rpartition("/")[2], f"network namespace {client.netns} is already declared"),
+            (str(link), "is that of Workload default/client, too"),
+        ):
+            second["spec"]["netns"] = netns
+            town.mesh.apply("workload-zz", second)
+            problem = town.mesh.call("reconcile")["problems"][0]
+            assert problem.startswith("workload-zz.yaml:") and said in problem
+            assert town.holds(4730)  # with the first one's labels, not the second one's
+        with town.mesh.open_maps() as maps:
+            (found,) = (v for _, v in maps.endpoints.items() if v.ifindex == index)
+            assert found.flags & abi.EndpointFlag.ENROLLED and not found.netns_cookie
+    finally:
+        town.mesh.delete("workload-zz")
+        assert town.mesh.call("reconcile")["problems"] == []
+        link.unlink()
+        with IPRoute(netns=town.node.netns) as ipr:
+            ipr.link("del", index=index)
+
+
 def test_a_full_run_directory_does_not_keep_a_change_from_open_connections(town: Town) -> None:
     client, server, ip = town.puppets["client"], town.puppets["server"], town.node.pods["server"].ip
     server.do("s = socket.create_server((ip, 4725))", ip=ip)

@@ -90,7 +90,8 @@ def test_what_is_wrong_is_said_once_and_in_sentences() -> None:
         "map policy is nearly full: 90 of 100 entries",
         "flow log /f: disk full",
     )
-    assert health.lost_events(5, agent.words) == {"kernel": 5, "sinks": 3, "observers": 0}
+    assert health.lost_events(5, agent.words) == {"kernel": 5, "conntrack": 0, "sinks": 3, "observers": 0}
+    assert health.lost_events(0, {"flow_log": {"ends_lost": 4}})["conntrack"] == 4
     assert health.problems(alive(problems=["Workload shop/db: gone"]), [broken], []) == ("Workload shop/db: gone",)
 
 

@@ -8,7 +8,7 @@ import pytest
 from control import model
 from control.policy import field
 from control.source import content, directory, objects
-from loader import abi
+from loader import abi, netns
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -360,3 +360,118 @@ def test_problems_of_a_garbage_file_are_bounded_and_it_stays_broken(tmp_path: Pa
     result = directory.load(tmp_path, None)
     assert len(result.problems) == 100
     assert [p.invalid for p in result.snapshot.policies] == [True]
+
+
+def local(name: str, number: int, **spec: str) -> str:
+    more = "".join(f", {key}: {value}" for key, value in spec.items())
+    return (
+        f"apiVersion: sockmesh.io/v1\nkind: Workload\nmetadata: {{name: {name}}}\n"
+        f"spec: {{ips: [10.0.1.{number}]{more}}}\n---\n"
+    )
+
+
+def test_two_files_at_odds_at_the_first_start_leave_no_pod_open(tmp_path: Path) -> None:
+    """A deny closes nobody whom nobody knows: what does not clash counts, whoever lost."""
+    x, y = WORKLOAD.format("x", "10.0.0.1"), WORKLOAD.format("y", "10.0.0.2")
+    write(tmp_path, a=x, b="---\n".join((x, y, NAMESPACE.format("n"), POLICY.format("p", ""))), c=NAMESPACE.format("c"))
+    first = directory.load(tmp_path, None)
+    assert [(w.name, w.source) for w in first.snapshot.workloads] == [("x", "a.yaml:1"), ("y", "b.yaml:6")]
+    assert [n.name for n in first.snapshot.namespaces] == ["c", "n"]
+    assert [(p.name, p.invalid) for p in first.snapshot.policies] == [("p", True)]
+    assert {problem.effect for problem in first.problems} == {f"{directory.CLOSES}; {directory.KEPT}"}
+    again = directory.load(tmp_path, first.snapshot)
+    assert again == first
+    (tmp_path / "a.yaml").unlink()
+    mended = directory.load(tmp_path, again.snapshot)
+    assert ([w.source for w in mended.snapshot.workloads], mended.problems) == (["b.yaml:1", "b.yaml:6"], ())
+    assert [p.invalid for p in mended.snapshot.policies] == [False]
+
+
+def test_what_counts_of_a_file_at_odds_takes_nothing_from_one_that_is_right(tmp_path: Path) -> None:
+    x, y = WORKLOAD.format("x", "10.0.0.1"), WORKLOAD.format("y", "10.0.0.2")
+    write(tmp_path, a=x, b=f"{x}---\n{y}", c=f"{y}---\n{POLICY.format('q', '')}")
+    first = directory.load(tmp_path, None)
+    assert [w.source for w in first.snapshot.workloads] == ["a.yaml:1", "c.yaml:1"]
+    assert [(p.name, p.invalid) for p in first.snapshot.policies] == [("q", False)]
+    assert {(p.file, p.effect) for p in first.problems} == {("b.yaml", directory.NOTHING)}
+    assert directory.load(tmp_path, first.snapshot) == first
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "second", "called"),
+    [
+        ("netns", "web", "/run/netns/web", "network namespace /run/netns/web"),
+        ("netns", "//run/../run/netns//web/", "web", "network namespace /run/netns/web"),
+        ("cgroup", "/sys/fs/cgroup/web", "/sys/fs/cgroup//web/.", "cgroup /sys/fs/cgroup/web"),
+    ],
+)
+def test_one_netns_or_cgroup_is_one_however_it_is_spelled(
+    tmp_path: Path, field: str, first: str, second: str, called: str
+) -> None:
+    write(tmp_path, a=local("a", 1, **{field: first}))
+    before = directory.load(tmp_path, None)
+    write(tmp_path, b=local("b", 2, **{field: second}) + POLICY.format("p", ""))
+    found = directory.load(tmp_path, before.snapshot)
+    assert [p.message for p in found.problems if p.effect] == [f"{called} is already declared in a.yaml:1"]
+    assert [w.name for w in found.snapshot.workloads] == ["a"] and not found.snapshot.policies
+    # With nothing before, both count: the host's side sees to what they share (agent/workloads.py).
+    both = directory.load(tmp_path, None)
+    assert [w.name for w in both.snapshot.workloads] == ["a", "b"]
+    assert [p.invalid for p in both.snapshot.policies] == [True]
+    write(tmp_path, c=local("c", 3, **{field: second, "node": "far"}))
+    assert "c.yaml" in directory.load(tmp_path, both.snapshot).snapshot.files
+
+
+def test_a_netns_by_name_is_where_the_loader_looks_for_it(tmp_path: Path) -> None:
+    write(tmp_path, a=local("a", 1, netns="web") + local("b", 2, netns=str(netns.path_of("web"))))
+    assert (
+        "network namespace /run/netns/web is given twice (a.yaml:1, a.yaml:6)"
+        in lines(directory.load(tmp_path, None))[0]
+    )
+
+
+def test_a_policy_given_twice_in_a_broken_file_closes_all_that_either_selects(tmp_path: Path) -> None:
+    policies = [POLICY.format("p", "").replace("{}, ", f"{{matchLabels: {{app: {app}}}}}, ") for app in "ab"]
+    write(tmp_path, a="---\n".join(policies))
+    (policy,) = directory.load(tmp_path, None).snapshot.policies
+    assert [section.subject.requirements[0].values for section in policy.sections] == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize("list_", ["items: [1, {}]", "item: [{}]\nitems: [{}]", "items: {{a: {}}}"])
+def test_a_list_of_which_a_part_cannot_be_read_closes_everybody(tmp_path: Path, list_: str) -> None:
+    policy = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: p}, spec: {endpointSelector: {}}}"
+    write(tmp_path, a="apiVersion: v1\nkind: List\n" + list_.replace("{{", "{").replace("{}", policy, 1))
+    assert [p.name for p in directory.load(tmp_path, None).snapshot.policies] == ["invalid:a.yaml"]
+
+
+@pytest.mark.parametrize("field", ["netns", "interface", "cgroup", "serviceAccount", "node"])
+@pytest.mark.parametrize("text", ["x\\ud800", "x\\u0000", "x\\u001b"])
+def test_what_nobody_could_look_up_is_named_by_its_path(tmp_path: Path, field: str, text: str) -> None:
+    (tmp_path / "a.json").write_text(
+        '{"apiVersion": "sockmesh.io/v1", "kind": "Workload", "metadata": {"name": "w"}, '
+        f'"spec": {{"ips": ["10.0.0.1"], "{field}": "{text}"}}}}'
+    )
+    write(tmp_path, b=WORKLOAD.format("web", "10.0.0.9"))
+    found = directory.load(tmp_path, None)
+    assert [w.name for w in found.snapshot.workloads] == ["web"]
+    assert [p.path for p in found.problems if p.effect] == [f"spec.{field}"]
+    assert all(str(p).isprintable() for p in found.problems)
+
+
+def test_what_could_not_be_read_or_taken_whole_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For who must decide what a start goes by (agent/reconcile.py)."""
+    write(tmp_path, a=WORKLOAD.format("web", "10.0.0.1"))
+    first = directory.load(tmp_path, None)
+    assert (first.is_read, first.is_whole) == (True, True)
+    for text in ("]", WORKLOAD.format("web", "10.0.0.1")):
+        write(tmp_path, b=text)
+        for before in (None, first.snapshot):
+            found = directory.load(tmp_path, before)
+            assert (found.is_read, found.is_whole) == (True, False)
+    monkeypatch.setattr(directory, "MAX_FILES", 1)
+    for place in (tmp_path, tmp_path / "gone", tmp_path / "a.yaml"):
+        for before, effect in ((None, directory.UNREAD), (first.snapshot, directory.ALL_STAYS)):
+            found = directory.load(place, before)
+            assert (found.is_read, found.is_whole) == (False, False)
+            assert [p.effect for p in found.problems] == [effect]
+            assert found.snapshot == (before or model.Snapshot())

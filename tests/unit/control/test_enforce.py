@@ -1,13 +1,15 @@
 """Whom a reset meets, and how many of them it counts."""
 
 import dataclasses
+import errno
 from collections.abc import Sequence
 
 import pytest
 
 from control import names
-from control.agent import enforce
+from control.agent import enforce, resets
 from loader import sockdiag
+from loader.errors import FeatureUnsupported
 from loader.record import pack_addr
 
 WEB = names.EndpointName(1, "shop", "web", 256, netns="web")
@@ -20,14 +22,113 @@ def test_a_connection_counts_once_whichever_of_its_ends_are_still_there(monkeypa
     gone = {("web", 40002), ("web", 40003), ("db", 40003)}
     asked: list[tuple[str, int, int]] = []
 
-    def destroy(netns: str, sockets: Sequence[sockdiag.SocketName]) -> list[sockdiag.SocketName]:
+    def destroy(netns: str, sockets: Sequence[sockdiag.SocketName]) -> sockdiag.Destroyed:
         asked.extend((netns, local, remote) for _, local, _, remote, _ in sockets)
-        return [name for name in sockets if (netns, name[1] if netns == "web" else name[3]) not in gone]
+        here = [name for name in sockets if (netns, name[1] if netns == "web" else name[3]) not in gone]
+        return sockdiag.Destroyed(here, {})
 
     monkeypatch.setattr(sockdiag, "destroy", destroy)
     both_ends, one_end, no_end = (dataclasses.replace(CALL, sport=port) for port in (40001, 40002, 40003))
     outside = dataclasses.replace(CALL, sport=40004, src_endpoint=0)
     unknown = dataclasses.replace(CALL, sport=40005, src_endpoint=0, dst_endpoint=9)
-    assert enforce.reset([both_ends, one_end, no_end, outside, unknown], KNOWN) == 3
+    assert enforce.reset([both_ends, one_end, no_end, outside, unknown], KNOWN) == ({0, 1, 3}, {}, {})
     callers = [("web", port, 6379) for port in (40001, 40002, 40003)]
     assert sorted(asked) == [*(("db", 6379, port) for port in (40001, 40002, 40003, 40004)), *callers]
+
+
+class Kernel:
+    """Resets what it is asked to, but in namespaces that cannot be entered, and single sockets that it refuses."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.broken: dict[str, OSError] = {}
+        self.refused: dict[tuple[str, int], OSError] = {}
+        self.asked: list[tuple[str, int]] = []
+        monkeypatch.setattr(sockdiag, "destroy", self.destroy)
+        monkeypatch.setattr(resets, "_PAUSE_S", 0.0)
+
+    def destroy(self, netns: str, sockets: Sequence[sockdiag.SocketName]) -> sockdiag.Destroyed:
+        self.asked += [(netns, name[1]) for name in sockets]
+        if error := self.broken.get(netns):
+            raise error
+        failed = {name: self.refused[netns, name[1]] for name in sockets if (netns, name[1]) in self.refused}
+        return sockdiag.Destroyed([name for name in sockets if name not in failed], failed)
+
+    def take(self) -> list[tuple[str, int]]:
+        asked, self.asked = sorted(self.asked), []
+        return asked
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+STALE = OSError(errno.EINVAL, "not a network namespace")
+
+
+def test_a_pod_that_cannot_be_reached_keeps_no_other_from_being_reset(kernel: Kernel) -> None:
+    kernel.broken["web"] = STALE
+    kernel.refused["db", 80] = OSError(errno.ENOBUFS, "No buffer space available")
+    local = dataclasses.replace(CALL, src_endpoint=2, sport=40002, dport=80)
+    inside = dataclasses.replace(CALL, src_endpoint=2, sport=40003)
+    assert enforce.reset([CALL, local, inside], KNOWN) == (
+        {0, 1, 2},
+        {0: dataclasses.replace(CALL, dst_endpoint=0), 1: dataclasses.replace(local, src_endpoint=0)},
+        {
+            "web": "network namespace web: not a network namespace",
+            "db": "network namespace db: No buffer space available",
+        },
+    )
+
+
+def test_what_failed_is_tried_again_for_a_while_and_counted_once(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    book = resets.Resets()
+    only = dataclasses.replace(CALL, sport=40002, dst_endpoint=0)
+    kernel.broken["web"] = STALE
+    book.reset([CALL, only], KNOWN)
+    assert (kernel.take(), book.count) == ([("db", 6379), ("web", 40001), ("web", 40002)], 1)
+    book.again(KNOWN)
+    assert (kernel.take(), book.count) == ([("web", 40001), ("web", 40002)], 1)
+    kernel.broken.clear()
+    book.again(KNOWN)
+    assert (kernel.take(), book.count) == ([("web", 40001), ("web", 40002)], 2)
+    book.again(KNOWN)
+    assert kernel.take() == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "connections cannot be reset in network namespace web: not a network namespace: they stall instead"
+    ]
+
+
+def test_what_fails_for_ever_is_given_up(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    book = resets.Resets()
+    kernel.broken["web"] = STALE
+    book.reset([CALL], KNOWN)
+    for _ in range(20):
+        book.again(KNOWN)
+    assert kernel.take().count(("web", 40001)) == 10
+    assert [record.getMessage() for record in caplog.records][1:] == ["1 connection could not be reset in 10 attempts"]
+
+
+def test_another_policy_asks_anew(kernel: Kernel) -> None:
+    book = resets.Resets()
+    kernel.broken["web"] = STALE
+    book.reset([CALL], KNOWN)
+    book.forget()
+    kernel.take()
+    book.again(KNOWN)
+    assert kernel.take() == []
+
+
+def test_a_kernel_that_cannot_reset_is_told_of_once(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    def destroy(netns: str, sockets: object) -> sockdiag.Destroyed:
+        raise FeatureUnsupported("SOCK_DESTROY: this kernel cannot reset connections")
+
+    book = resets.Resets()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sockdiag, "destroy", destroy)
+        book.reset([CALL], KNOWN)
+        book.reset([CALL], KNOWN)
+    book.again(KNOWN)
+    assert (kernel.take(), book.count, len(caplog.records)) == ([], 0, 1)

@@ -1,15 +1,20 @@
 """From the ring to the log: every event once, none of the self-test's, and room given back only for written lines."""
 
+import dataclasses
 import json
+import time
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from control import names
-from control.agent import ledger
+from control import evaluate, names
+from control.agent import enforce, ledger, tracked
 from control.flow import log
 from loader import abi, events, selftest
+from loader.record import pack_addr
+from tests.unit.conns import conn
 from tests.unit.ring import BUSY, Ring, event
 
 
@@ -19,10 +24,31 @@ class Maps:
     def __init__(self, fd: int) -> None:
         self.events_fd = fd
         self.lost = 0
+        self.ct, self.conns, self.endpoints, self.endpoint_ips = Table(), Table(), Table(), Table()
+        self.config = SimpleNamespace(get_at=lambda index: abi.Config.blank(udp_timeout_s=60))
 
     def counter(self, metric: abi.Metric) -> int:
         assert metric == abi.Metric.EVENTS_LOST
         return self.lost
+
+
+class Table:
+    """A map as far as conntrack is looked at."""
+
+    def __init__(self) -> None:
+        self.held: dict[Any, Any] = {}
+
+    def get(self, key: Any) -> Any:
+        return self.held.get(key)
+
+    def delete(self, key: Any) -> bool:
+        return self.held.pop(key, None) is not None
+
+    def items(self) -> list[tuple[Any, Any]]:
+        return list(self.held.items())
+
+    def raw_items(self) -> list[tuple[bytes, bytes]]:
+        return [(key.pack(), value.pack()) for key, value in self.held.items()]
 
 
 class Sink:
@@ -155,3 +181,148 @@ def test_an_event_that_is_being_written_comes_with_the_next_look(stage: Stage) -
     stage.ring.submit(position)
     assert stage.ledger.drain() == 1
     assert stage.sink.cookies() == [1, 2]
+
+
+def test_a_reset_that_fails_is_on_record_all_the_same(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = pack_addr("10.0.0.1"), pack_addr("10.0.0.2"), 40001, 6379, 1, 2
+    doomed = enforce.Doomed(*ends, evaluate.Pair(None, None, 1, 2))
+
+    def destroy(*_: object) -> None:
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(enforce, "reset", destroy)
+    with pytest.raises(RuntimeError):
+        stage.ledger.reset([doomed])
+    stage.ledger.flows.flush()
+    (line,) = stage.sink.lines
+    assert json.loads(line)["flow"]["l4"]["TCP"] == {"source_port": 40001, "destination_port": 6379}
+
+
+UDP = int(abi.Proto.UDP)
+NS = 1_000_000_000
+
+
+def flow_entry(stage: Stage, port: int, idle_s: float = 0.0, flags: int = int(abi.CtFlag.REPORTED)) -> abi.CtKey:
+    """Put a UDP connection into conntrack, as the packet hook does that reports it."""
+    key = abi.CtKey(pack_addr("10.0.0.1"), pack_addr("10.0.0.2"), 1, port, 53, UDP, int(abi.Direction.EGRESS))
+    seen = time.monotonic_ns() - int(idle_s * NS)
+    stage.maps.ct.held[key] = abi.CtEntry.blank(created=seen, last_seen=seen, flags=flags, tx_bytes=10)
+    return key
+
+
+def packet_event(stage: Stage, kind: abi.EventType, count: int, hook: abi.Hook = abi.Hook.TC_FROM_POD) -> None:
+    for _ in range(count):
+        stage.ring.put(event(0, type=int(kind), hook=int(hook), proto=UDP))
+
+
+def ends_lost(stage: Stage) -> list[tuple[str, str]]:
+    """Return the lines of lost events since the last time."""
+    lines = [json.loads(line) for line in stage.sink.lines]
+    stage.sink.lines.clear()
+    return [
+        (line["lost_events"]["source"], line["lost_events"]["num_events_lost"]) for line in lines if "flow" not in line
+    ]
+
+
+def look(stage: Stage) -> list[tuple[str, str]]:
+    stage.ledger.drain()
+    stage.ledger._next_expiry = 0
+    stage.ledger.age()
+    stage.ledger.drain()
+    return ends_lost(stage)
+
+
+def test_ends_that_nobody_can_tell_are_counted(stage: Stage) -> None:
+    """Of ten one ended by the packet hook, two by the agent, and three were evicted; four are open."""
+    keys = [flow_entry(stage, port, idle_s=100 if port > 8 else 0) for port in range(1, 11)]
+    packet_event(stage, abi.EventType.OPEN, 10)
+    packet_event(stage, abi.EventType.OPEN, 5, abi.Hook.SOCKOPS)  # those end by their sockets
+    stage.ledger.drain()
+    for key in keys[:4]:
+        stage.maps.ct.delete(key)
+    packet_event(stage, abi.EventType.CLOSE, 1, abi.Hook.TC_TO_POD)
+    assert look(stage) == [("UNKNOWN_LOST_EVENT_SOURCE", "3")]
+    assert stage.ledger.ends_lost == 3
+    assert look(stage) == []
+    stage.maps.ct.delete(keys[4])
+    stage.ledger = stage.start()
+    assert look(stage) == [("UNKNOWN_LOST_EVENT_SOURCE", "1")], "evicted while no agent lived"
+
+
+def test_what_comes_and_goes_during_a_walk_is_not_missing(stage: Stage) -> None:
+    key = flow_entry(stage, 1)
+    packet_event(stage, abi.EventType.OPEN, 1)
+    stage.ledger.drain()
+    flow_entry(stage, 2)  # begun, and in the map, before anybody heard of it
+    stage.maps.ct.delete(key)  # and this has ended
+    stage.ledger.age()
+    packet_event(stage, abi.EventType.OPEN, 1)
+    packet_event(stage, abi.EventType.CLOSE, 1)
+    stage.ledger.drain()
+    assert ends_lost(stage) == []
+    assert [look(stage), look(stage)] == [[], []]
+    assert stage.ledger.ends_lost == 0
+
+
+def test_the_sum_waits_until_the_ring_is_empty(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_ONE_LOOK", events.BATCH)
+    count = events.BATCH + 1
+    keys = [flow_entry(stage, port) for port in range(1, count + 1)]
+    packet_event(stage, abi.EventType.OPEN, count)
+    stage.ledger.drain()
+    stage.ledger.drain()
+    for key in keys:
+        stage.maps.ct.delete(key)
+    packet_event(stage, abi.EventType.CLOSE, count)
+    stage.ledger.age()
+    stage.ledger.drain()
+    stage.ledger.drain()
+    assert stage.ledger.ends_lost == 0
+
+
+def test_the_self_tests_entries_are_in_no_sum(stage: Stage) -> None:
+    key = flow_entry(stage, 1)
+    entry = stage.maps.ct.held.pop(key)
+    stage.maps.ct.held[dataclasses.replace(key, endpoint=selftest.FIRST_ENDPOINT)] = entry
+    flow_entry(stage, 2, flags=0)  # nor are those that nobody reported
+    packet_event(stage, abi.EventType.OPEN, 1)
+    assert look(stage) == [("UNKNOWN_LOST_EVENT_SOURCE", "1")]
+
+
+def test_connections_without_sockets_that_live_long_are_on_record_each_interval(stage: Stage) -> None:
+    walker = tracked.Walker(60.0)
+    config, now = stage.maps.config.get_at(0), time.monotonic_ns()
+    old, young = flow_entry(stage, 1), flow_entry(stage, 2)
+    flow_entry(stage, 3, flags=0)
+    flow_entry(stage, 4, flags=int(abi.CtFlag.REPORTED | abi.CtFlag.CLOSING))
+    for key, value in stage.maps.ct.held.items():
+        age = 10 if key == young else 70
+        stage.maps.ct.held[key] = dataclasses.replace(value, created=now - age * NS)
+    found = {second: set(walker.walk(stage.maps, config, now + second * NS).ripe) for second in (0, 5, 49, 50, 59)}
+    assert found == {0: {old}, 5: set(), 49: set(), 50: {young}, 59: set()}
+    (record,) = tracked.periodic(stage.maps, {old: stage.maps.ct.held[old]}, now)
+    assert (record.type, record.proto, record.tx_bytes, record.duration) == (abi.EventType.PERIODIC, UDP, 10, 70 * NS)
+
+
+def test_many_that_live_long_take_turns(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracked, "_RIPE", 2)
+    walker, now = tracked.Walker(50.0), time.monotonic_ns()
+    keys = {flow_entry(stage, port) for port in range(1, 6)}
+    config = stage.maps.config.get_at(0)
+    rounds = [set(walker.walk(stage.maps, config, now + (51 + n) * NS).ripe) for n in range(4)]
+    assert [len(each) for each in rounds] == [2, 2, 1, 0]
+    assert set.union(*rounds) == keys
+
+
+def test_age_writes_what_lives_long(stage: Stage) -> None:
+    """Both kinds: with a socket's record, and with conntrack's alone."""
+    now = time.monotonic_ns()
+    key = flow_entry(stage, 1)
+    stage.maps.ct.held[key] = dataclasses.replace(stage.maps.ct.held[key], created=now - 61 * NS)
+    ends = pack_addr("10.0.0.1"), pack_addr("10.0.0.2"), 40001, 6379
+    stage.maps.endpoints.held[abi.EndpointKey(1)] = abi.Endpoint.blank()
+    stage.maps.conns.held[abi.ConnKey(*ends)] = conn(opened=now - 61 * NS, cookie=(7, 0), endpoint=(1, 0))
+    stage.ledger.age()
+    flows = [json.loads(line)["flow"] for line in stage.sink.lines]
+    told = {next(iter(flow["l4"])): flow["extensions"]["value"]["sockmesh"]["event"] for flow in flows}
+    assert told == {"UDP": "periodic", "TCP": "periodic"}

@@ -20,6 +20,7 @@ SNAPSHOT = metrics.MetricsSnapshot(
         50, (log.SinkStats("flows.log", 40, 10, "flows.log: No space left on device"), log.SinkStats("-", 50, 0)), 2, 7
     ),
     ring_lost=3,
+    ends_lost=6,
     open_connections={abi.AccelReason.ACTIVE: 8, abi.AccelReason.PEER_REMOTE: 1},
     maps=(metrics.MapFill("policy", 12, 65536),),
     endpoints=4,
@@ -87,6 +88,7 @@ def test_what_was_lost_is_shown_by_where() -> None:
     assert lost == {
         "sockmesh_flows_lost_total{source=kernel}": 100,
         "sockmesh_flows_lost_total{source=ring_buffer}": 3,
+        "sockmesh_flows_lost_total{source=conntrack}": 6,
         "sockmesh_flows_lost_total{source=observer}": 7,
         "sockmesh_flows_lost_total{source=sink}": 10,
     }

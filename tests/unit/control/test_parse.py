@@ -1,12 +1,13 @@
 """Policies from documents: each mistake named with its path, and nothing ever wider than it was written."""
 
+import json
 from typing import Any
 
 import pytest
 import yaml
 
 from control import model
-from control.policy import field, parse
+from control.policy import field, parse, selectors
 from loader import abi
 
 HEAD = "apiVersion: {}\nkind: {}\nmetadata: {{name: p, namespace: n}}\nspec:\n"
@@ -213,3 +214,58 @@ def test_without_a_readable_selector_there_is_no_stand_in() -> None:
     assert stand_in(CILIUM.replace("{}", "{matchLabels: 1}")) is None
     assert stand_in(CILIUM.replace("name: p", "name: P!")) is None
     assert stand_in("kind: CiliumNetworkPolicy\nmetadata: 1\nspec: 2") is None
+
+
+SPECS = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: n}\n"
+RULE = "ingressDeny: [{fromEntities: [all]}]"
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        f"specs: [{{endpointSelector: {{matchLabel: {{a: b}}}}, {RULE}}}, {{endpointSelector: {{}}, {RULE}}}]",
+        f"specs: [{{{RULE}}}, {{endpointSelector: {{}}, {RULE}}}]",
+        f"specs: [{{endpointSelector: {{}}, {RULE}}}, 1]",
+        f"specs: [{{endpointSelector: {{}}, {RULE}}}, null]",
+        f"spec: {{endpointSelector: {{}}, {RULE}}}\nspecs: {{endpointSelector: {{}}, {RULE}}}",
+        f"spec: {{endpointSelector: {{}}, {RULE}}}\nspecs: 1",
+        f"spec: 1\nspecs: [{{endpointSelector: {{}}, {RULE}}}]",
+        f"spec: {{{RULE}}}\nspecs: [{{endpointSelector: {{}}, {RULE}}}]",
+        f"specs: [{{endpointSelector: {{}}, {RULE}}}]\nspecz: [{{endpointSelector: {{}}, {RULE}}}]",
+        f"spec: {{endpointSelector: {{}}, {RULE}}}\nSpec: {{endpointSelector: {{}}, {RULE}}}",
+    ],
+)
+def test_there_is_no_stand_in_for_what_is_only_partly_readable(specs: str) -> None:
+    """Whom the other part selects, nobody can tell: closing some would leave the rest open."""
+    assert read(SPECS + specs)[0] is None
+    assert stand_in(SPECS + specs) is None
+
+
+def test_a_stand_in_is_on_all_that_spec_and_specs_select() -> None:
+    both = f"spec: {{endpointSelector: {{matchLabels: {{a: x}}}}, {RULE}}}\n" + (
+        f"specs: [{{endpointSelector: {{matchLabels: {{a: y}}}}, {RULE}, nonsense: 1}}]\nspecs2: 1"
+    )
+    found = stand_in(SPECS + both)
+    assert found is not None
+    assert [section.subject.requirements[0].values for section in found.sections] == [("x",), ("y",)]
+
+
+@pytest.mark.parametrize("text", ["a\\u0000", "a\\u001bb", "a\\u009b", "a\\n", "\\ud800", "a\\udfff"])
+def test_no_string_holds_what_is_no_text(text: str) -> None:
+    place = field.Field(field.Node(json.loads(f'"{text}"')), "spec.netns", field.Report("x"))
+    assert place.text() is None
+    (problem,) = place.report.problems
+    assert "which is no character of a text" in problem.message and problem.message.isprintable()
+
+
+def test_prose_may_have_lines() -> None:
+    """An annotation, or a description."""
+    place = field.Field(field.Node('{"kind": 1}\r\n\tthe end\n'), "x", field.Report("x"))
+    assert place.prose() == place.node.value
+    assert field.Field(field.Node("\ud800\n"), "x", place.report).prose() is None
+
+
+def test_a_label_key_of_any_source_is_text() -> None:
+    place = field.Field(field.Node.of({"matchLabels": {"any:x\ud800": ""}}), "", field.Report("x"))
+    assert selectors.read_selector(place, selectors.sourced_key) == model.Selector()
+    assert place.report.problems[0].message.startswith('invalid label key "any:x?" (')

@@ -105,7 +105,7 @@ def test_what_was_removed_is_refused_unless_empty() -> None:
         ("description: d, labels: [{key: a, value: b, source: k8s}], log: {value: l}", []),
         ("description: 1", ["description: must be a string (in quotes), is a number"]),
         ("labels: [{value: b}]", ["labels[0]: key is missing"]),
-        ('log: {value: "a\\tb"}', ["log.value: must be printable"]),
+        ('log: {value: "a\\tb"}', ['log.value: invalid "a\\tb" (it holds U+0009, which is no character of a text)']),
         ("log: {value: " + "a" * 33 + "}", ["log.value: is 33 characters long (at most 32)"]),
         ("enableDefaultDeny: {ingres: true}",
          ["enableDefaultDeny.ingres: unknown key: did you mean ingress? (egress, ingress)"]),

@@ -49,3 +49,103 @@ def test_where_cgroup_v2_is_not_mounted_the_problem_says_how(told: Any, monkeypa
     monkeypatch.setattr(mounts, "cgroup2", lambda: None)
     (problem,) = told("/nonexistent")
     assert "cgroup v2 is mounted nowhere that the agent sees (mount -t cgroup2 none " in problem.message
+
+
+class Host:
+    """Pods by network namespace and interface; cgroup v2 is a directory of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.root, self.indices = root, {"v-a": 2, "v-b": 3, "v-c": 4}
+        self.spaces = {"a": 11, "b": 12, "c": 13, "/elsewhere/a": 11}
+        monkeypatch.setattr(mounts, "cgroup2", lambda: root)
+        monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).resolve().is_relative_to(root))
+        monkeypatch.setattr(netns, "plain_veths", set)
+        monkeypatch.setattr(netns, "facts", self.facts)
+        monkeypatch.setattr(workloads, "_index", lambda interface: self.indices.get(interface, 0))
+        monkeypatch.setattr(workloads, "_inode", lambda path: self.spaces.get(Path(path).name, 1))
+        self.looks = workloads.Workloads(cast(Any, None), names.Names())
+
+    def facts(self, where: str, interface: str) -> netns.PodFacts:
+        interface.encode()
+        if "\0" in where:
+            raise ValueError("embedded null byte")
+        return netns.PodFacts(self.spaces[where], self.indices[interface], 7)
+
+    def cgroup(self, name: str) -> str:
+        (self.root / name).mkdir(parents=True, exist_ok=True)
+        return str(self.root / name)
+
+    def survey(self, *given: model.Workload) -> workloads.Survey:
+        return self.looks.survey(given)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
+    return Host(monkeypatch, tmp_path / "cgroup2")
+
+
+def pod(name: str, where: str = "", interface: str = "", cgroup: str = "") -> model.Workload:
+    return model.Workload(
+        "shop", name, netns=where or name, interface=interface or f"v-{name}", cgroup=cgroup, source=f"{name}.yaml:1"
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"where": "x\0"}, {"interface": "x\ud800"}, {"cgroup": "/\ud800"}])
+def test_one_that_nobody_can_look_up_stops_no_other(host: Host, wrong: dict[str, str]) -> None:
+    found = host.survey(pod("a", **wrong), pod("b"))
+    assert ("shop", "b") in found.facts
+    (problem,) = found.problems
+    assert (problem.file, problem.path) == ("a.yaml", "Workload shop/a")
+    assert host.survey(pod("a"), pod("b")).problems == []
+    assert (("shop", "a") in found.facts) == ("cgroup" in wrong)
+
+
+def test_a_network_namespace_of_two_has_its_sockets_from_who_was_there(host: Host) -> None:
+    assert host.survey(pod("b")).problems == []
+    second = pod("a", "/elsewhere/b", "v-a", host.cgroup("a"))
+    host.spaces["/elsewhere/b"] = host.spaces["b"]
+    found = host.survey(second, pod("b"))
+    assert [str(problem) for problem in found.problems] == [
+        "a.yaml: Workload shop/a: spec.netns: /elsewhere/b is that of Workload shop/b, too, for which its calls count "
+        "(its packets are under policy, but it gets no short cut and no error at connect)"
+    ]
+    a, b = found.facts["shop", "a"], found.facts["shop", "b"]
+    assert (a.netns_cookie, a.ifindex, a.has_cgroup) == (0, 2, False)
+    assert (b.netns_cookie, b.ifindex) == (12, 3)
+    assert host.survey(second, pod("b")) == found  # nothing of it is a change each second
+    assert host.survey(second).facts["shop", "a"].netns_cookie == 12
+    assert host.survey(second).problems == []
+
+
+def test_an_interface_of_two_is_under_the_policy_of_one(host: Host) -> None:
+    host.survey(pod("b"))
+    found = host.survey(pod("a", interface="v-b"), pod("b"))
+    assert set(found.facts) == {("shop", "b")}
+    assert [problem.message for problem in found.problems] == [
+        "spec.interface: v-b is that of Workload shop/b, whose policy is in force"
+    ]
+
+
+@pytest.mark.parametrize(("a", "b"), [("a", "a"), ("a", "a/b"), ("a", "a/x/b"), ("a", "link"), ("a", "link/b")])
+def test_no_cgroups_programs_run_twice(host: Host, a: str, b: str) -> None:
+    """Where two name one, neither gets hooks; where one is inside the other's, the inner one does."""
+    first = host.cgroup(a)
+    (host.root / "link").symlink_to("a")
+    second = host.cgroup(b)
+    found = host.survey(pod("a", cgroup=first), pod("b", cgroup=second), pod("c", cgroup=host.cgroup("c")))
+    same = Path(first).resolve() == Path(second).resolve()
+    after = ", too (its packets are under policy, but it gets no short cut and no error at connect)"
+    told = {problem.path: problem.message for problem in found.problems}
+    assert told.pop("Workload shop/a") == f"spec.cgroup: {first} is, or holds, the cgroup of Workload shop/b{after}"
+    assert set(told) == ({"Workload shop/b"} if same else set())
+    hooked = {name for (_, name), facts in found.facts.items() if facts.has_cgroup}
+    assert hooked == ({"c"} if same else {"b", "c"})
+    assert all(facts.ifindex and facts.netns_cookie for facts in found.facts.values())
+
+
+def test_a_name_with_a_zero_byte_is_of_nothing_that_is_there(told: Any) -> None:
+    facts: Any = SimpleNamespace(ifindex=2)
+    assert not workloads.Found("/run/netns/web", "vh-x\0y", 0, facts).still_there()
+    assert not workloads.Found("/run/netns/w\0eb", "lo", 0, facts).still_there()
+    (problem,) = told("/sys/fs/cgroup/a\0b")
+    assert problem.message.startswith("spec.cgroup: /sys/fs/cgroup/a\0b: embedded null byte")

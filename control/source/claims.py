@@ -1,0 +1,84 @@
+"""What no two objects may have both: names, addresses, interfaces, network namespaces, cgroups.
+
+A file that claims what another has is refused. Where its objects must count all the same, to close what would be open,
+those that share a network namespace or a cgroup can: agent/workloads.py leaves the sockets there to one of them.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+from control import model
+from control.policy import field
+from control.source import objects
+
+Claim = tuple[str, str]  # what it is called in a message, the key
+_NETNS, _CGROUP = "network namespace", "cgroup"
+_SHARED = (_NETNS, _CGROUP)  # what two can have without one taking the other's place
+
+
+def claims_of(obj: model.Object) -> Iterator[Claim]:
+    """Yield what no other object may have too."""
+    match obj:
+        case model.Workload():
+            yield "Workload", str(obj)
+            for ip in obj.ips:
+                yield "address", ip
+            where = f" of node {obj.node}" if obj.node else ""
+            if obj.interface:
+                yield "interface", obj.interface + where
+            if obj.netns:
+                # By name or by path, as loader/netns.py has it, which takes long to import.
+                yield _NETNS, _plain(obj.netns if "/" in obj.netns else f"/run/netns/{obj.netns}") + where
+            if obj.cgroup:
+                yield _CGROUP, _plain(obj.cgroup) + where
+        case model.Namespace():
+            yield "Namespace", obj.name
+        case model.Service():
+            yield "Service", f"{obj.namespace}/{obj.name}"
+            for ip in obj.cluster_ips:
+                yield "address", ip
+        case model.Policy():
+            yield obj.kind, f"{obj.namespace}/{obj.name}" if obj.namespace else obj.name
+
+
+def _plain(path: str) -> str:
+    """Return one spelling for all that differ in slashes and dots. Links are for who looks at the host."""
+    return os.path.normpath("/" + path.lstrip("/")) if path.startswith("/") else os.path.normpath(path)
+
+
+def _line(obj: model.Object) -> int:
+    return int(obj.source.rpartition(":")[2]) if ":" in obj.source else 0
+
+
+def no_duplicates(parsed: list[objects.Parsed], report: field.Report) -> None:
+    """Report what is claimed twice in one file."""
+    seen: dict[Claim, model.Object] = {}
+    for obj in (p.obj for p in parsed if p.obj is not None):
+        for claim in claims_of(obj):
+            if claim in seen:
+                what = " ".join(claim)
+                report.add("", f"{what} is given twice ({seen[claim].source}, {obj.source})", _line(obj))
+            else:
+                seen[claim] = obj
+
+
+def take(given: Iterable[model.Object], taken: dict[Claim, model.Object]) -> list[model.Object]:
+    """Return those in whose place nothing else is, in order; what they claim is taken then."""
+    out = []
+    for obj in given:
+        claims = list(claims_of(obj))
+        if not any(claim in taken and claim[0] not in _SHARED for claim in claims):
+            for claim in claims:
+                taken.setdefault(claim, obj)
+            out.append(obj)
+    return out
+
+
+def clashes(given: tuple[model.Object, ...], taken: Mapping[Claim, model.Object]) -> list[tuple[int, str]]:
+    """Return the line of each object whose name is taken, and that in words."""
+    return [
+        (_line(obj), f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}")
+        for obj in given
+        for claim in claims_of(obj)
+        if claim in taken
+    ]

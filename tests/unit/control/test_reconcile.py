@@ -1,0 +1,125 @@
+"""A start without a record of what was in force: what it goes by, and what it leaves as it is."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from control import compile as compiler
+from control import model, names
+from control.agent import apply, numbering, options, reconcile
+from control.policy import field
+from control.source import directory, objects
+from loader import abi
+from tests.unit.control.test_directory import NAMESPACE, POLICY, WORKLOAD, write
+
+
+class Started:
+    """An agent's reconciler over maps that hold `endpoints` endpoints; `applied` is what it would put in force."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, scratch: Path, endpoints: int) -> None:
+        self.config = scratch / "config"
+        self.config.mkdir()
+        held: dict[str, dict[Any, Any]] = {name: {} for name in compiler.MAP_NAMES}
+        held["endpoints"] = {abi.EndpointKey(id + 1): SimpleNamespace(identity=256) for id in range(endpoints)}
+        monkeypatch.setattr(apply, "current", lambda maps: held)
+        monkeypatch.setattr(numbering, "remembered", lambda maps: ())
+        opts = options.Options(config_dir=self.config, run_dir=scratch, node_ips=("10.0.0.254",))
+        loaded = cast(Any, SimpleNamespace(maps=None, without_filters=lambda indexes: []))
+        self.reconciler = reconcile.Reconciler(opts, "n", loaded, cast(Any, None), names.Names())
+        self.applied: list[model.Snapshot] = []
+        self.read: list[str] = []
+        real = objects.read_documents
+
+        def spy(nodes: list[field.Node], report: field.Report) -> list[objects.Parsed]:
+            self.read.append(report.file)
+            return real(nodes, report)
+
+        def put(snapshot: model.Snapshot, survey: object, force: bool) -> tuple[bool, list[model.Problem], bool]:
+            self.applied.append(snapshot)
+            return False, [], False
+
+        monkeypatch.setattr(objects, "read_documents", spy)
+        monkeypatch.setattr(self.reconciler, "_apply", put)
+
+    def reconcile(self) -> set[str]:
+        self.reconciler.reconcile()
+        return {problem.effect for problem in self.reconciler.problems if problem.effect}
+
+
+def unread(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "MAX_FILES", 1)
+
+
+def gone(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    started.config.rename(started.config.with_name("stale"))
+
+
+def emptied(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in started.config.iterdir():
+        file.unlink()
+
+
+def broken(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(started.config, b="]")
+
+
+def at_odds(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(started.config, b=WORKLOAD.format("web", "10.0.0.1"))
+
+
+@pytest.mark.parametrize("how", [unread, gone, emptied, broken, at_odds])
+def test_what_is_not_whole_leaves_the_kernel_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: Any
+) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=1)
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"), b=POLICY.format("p", ""))
+    with monkeypatch.context() as patch:
+        how(started, patch)
+        for _ in range(2):
+            assert started.reconcile() == {directory.ADOPTED}
+            assert started.applied == []
+            assert not started.reconciler.has_changed()
+    if not started.config.exists():
+        started.config.mkdir()
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"), b=POLICY.format("p", ""))
+    assert started.reconcile() == set()
+    (snapshot,) = started.applied
+    assert snapshot == directory.load(started.config, None).snapshot
+
+
+@pytest.mark.parametrize("how", [unread, gone])
+def test_a_first_start_that_reads_nothing_is_still_to_come(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: Any
+) -> None:
+    """Else a file that turns out to be broken would be one that came broken later, and would close nobody."""
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"), b="]")
+    with monkeypatch.context() as patch:
+        how(started, patch)
+        assert started.reconcile() == {directory.UNREAD}
+        assert started.applied == []
+    stale = started.config.with_name("stale")
+    if stale.exists():
+        stale.rename(started.config)
+    started.reconcile()
+    assert [policy.name for policy in started.applied[0].policies] == ["invalid:b.yaml"]
+
+
+def test_while_the_kernel_keeps_what_it_has_nothing_is_read_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=1)
+    write(started.config, a=NAMESPACE.format("a"), b=POLICY.format("p", "nonsense: 1"))
+    started.reconcile()
+    assert sorted(started.read) == ["a.yaml", "b.yaml"]
+    first = started.reconciler.problems
+    for _ in range(3):
+        assert not started.reconciler.has_changed()
+        started.reconcile()
+    assert len(started.read) == 2 and started.reconciler.problems == first
+    write(started.config, b=POLICY.format("p", ""))
+    assert started.reconcile() == set()
+    assert started.read[2:] == ["b.yaml"]
+    assert started.applied == [directory.load(started.config, None).snapshot]
