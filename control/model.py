@@ -140,6 +140,19 @@ class Service:
     source: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Endpoints:
+    """Addresses behind `service`, as an object of its own lists them; `ports` have the names of the service's."""
+
+    namespace: str
+    name: str
+    service: str
+    ips: tuple[str, ...] = ()
+    ports: tuple[ContainerPort, ...] = ()
+    kind: str = "Endpoints"
+    source: str = ""
+
+
 class Operator(enum.Enum):
     IN = "In"
     NOT_IN = "NotIn"
@@ -334,7 +347,7 @@ class Policy:
         return f"{self.kind}/{self.namespace}/{self.name}"
 
 
-Object = Workload | Namespace | Service | Policy | Node | CidrGroup
+Object = Workload | Namespace | Service | Endpoints | Policy | Node | CidrGroup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -377,3 +390,5 @@ class LoadResult:
 
     snapshot: Snapshot
     problems: tuple[Problem, ...] = ()
+    advice: tuple[Problem, ...] = ()  # of what was taken and does not do all that it says, where it is told apart
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)  # kind -> how many that mean nothing here

@@ -8,12 +8,12 @@ not do all that it says is told of, too.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import backends, content, document, objects
+from control.source import assemble, backends, claims, content, document, objects
 
 MAX_FILES = 10_000
 ENDINGS = (".yaml", ".yml", ".json")
@@ -62,27 +62,23 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     candidates: list[_Candidate] = []
     refused: dict[str, model.Refused] = {}
     for file in files:
-        candidate, wrong = _read(Path(directory) / file, file, previous)
+        with document.uncollected():
+            candidate, wrong = _read(Path(directory) / file, file, previous)
         candidates += [candidate] if candidate else []
         if wrong:
             refused[file] = wrong
             problems += wrong.problems
     states, in_force, conflicts = _without_conflicts(candidates, previous)
-    snapshot = dataclasses.replace(_snapshot(in_force), files=states, refused=refused)
+    snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
     return model.LoadResult(snapshot, (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot)))
-
-
-def _printable(file: str) -> str:
-    """Return a file name fit for a message, whatever bytes it is made of."""
-    return "".join(c if c.isprintable() else "?" for c in file.encode(errors="replace").decode())
 
 
 def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Candidate | None, model.Refused | None]:
     """Return what a file gives, and what is wrong with it, if anything is."""
     old = previous.files.get(file) if previous else None
     before = previous.refused.get(file) if previous else None
-    report = field.Report(_printable(file))
+    report = field.Report(content.printable(file))
     parsed: list[objects.Parsed] = []
     is_known, digest = False, ""
     try:
@@ -103,7 +99,7 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
         parsed = objects.read_documents(nodes, report)
         if failure is not None:
             report.add("", str(failure), failure.line)
-        _no_duplicates(parsed, report)
+        claims.report_twice((p.obj for p in parsed), report)
         if not report.count:
             given = tuple(p.obj for p in parsed if p.obj is not None)
             return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True), None
@@ -122,47 +118,14 @@ def _meanwhile(
     if old is None and not is_first:
         return None, NOTHING
     denies: tuple[model.Object, ...]
-    denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(_printable(file)),)
+    denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(content.printable(file)),)
     unread = not is_known or any(p.obj is None and p.stand_in is None for p in parsed)
     effects = [CLOSES_ALL if not is_known else CLOSES if denies else "", UNKNOWN if unread else ""]
     # Whom the denies are to close must be known: Workloads and Namespaces count that can be read, or could be before.
     read = (*(p.obj for p in parsed), *(old.objects if old else ()))
-    subjects = _claim((obj for obj in read if isinstance(obj, model.Workload | model.Namespace)), {})
+    subjects = claims.take((obj for obj in read if isinstance(obj, model.Workload | model.Namespace)), {})
     effect = "; ".join(filter(None, effects)) or NOTHING
     return _Candidate(file, model.FileState("", (*denies, *subjects), good=False), changed=True), effect
-
-
-def _claims(obj: model.Object) -> Iterator[tuple[str, str]]:
-    """Yield what no other object may have too: (what it is called in a message, the key)."""
-    match obj:
-        case model.Workload():
-            yield "Workload", str(obj)
-            for ip in obj.ips:
-                yield "address", ip
-            where = f" of node {obj.node}" if obj.node else ""
-            if obj.interface:
-                yield "interface", obj.interface + where
-            if obj.netns:
-                yield "network namespace", obj.netns + where
-        case model.Namespace():
-            yield "Namespace", obj.name
-        case model.Service():
-            yield "Service", f"{obj.namespace}/{obj.name}"
-            for ip in obj.cluster_ips:
-                yield "address", ip
-        case model.Policy():
-            yield obj.kind, f"{obj.namespace}/{obj.name}" if obj.namespace else obj.name
-
-
-def _no_duplicates(parsed: list[objects.Parsed], report: field.Report) -> None:
-    seen: dict[tuple[str, str], model.Object] = {}
-    for obj in (p.obj for p in parsed):
-        for claim in _claims(obj) if obj is not None else ():
-            if claim in seen and obj is not None:
-                line = int(obj.source.rpartition(":")[2]) if ":" in obj.source else 0
-                report.add("", f"{claim[0]} {claim[1]} is given twice ({seen[claim].source}, {obj.source})", line)
-            elif obj is not None:
-                seen[claim] = obj
 
 
 def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]:
@@ -175,22 +138,22 @@ def _without_conflicts(
     """Return what each file gives, and all of it such that no two claim the same: those that did not change have the
     older right.
     """
-    taken: dict[tuple[str, str], model.Object] = {}
+    taken: claims.Taken = {}
     in_force: list[model.Object] = []
     states: dict[str, model.FileState] = {}
     problems: list[model.Problem] = []
     for candidate in sorted(candidates, key=lambda c: (not c.state.good, c.changed, c.file)):
         state = candidate.state
-        clashes = _clashes(state.objects, taken)
+        clashes = claims.clashes(state.objects, taken)
         if clashes and state.digest:
             other, effect = _instead(candidate, previous)
-            problems += (model.Problem(_printable(candidate.file), "", each, effect=effect) for each in clashes)
+            problems += (model.Problem(content.printable(candidate.file), "", each, effect=effect) for each in clashes)
             if other is None:
                 continue
             state = other
         # What is left over from before yields to whoever has claimed its name by now, for as long as that one has it.
         states[candidate.file] = state
-        in_force += _claim(state.objects, taken)
+        in_force += claims.take(state.objects, taken)
     return states, in_force, problems
 
 
@@ -208,34 +171,3 @@ def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> tuple[mo
 def _closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:
     """Return the denies for the policies of a file that cannot be taken though each document of it is right."""
     return tuple(parse.deny(obj) for obj in given if isinstance(obj, model.Policy))
-
-
-def _claim(given: Iterable[model.Object], taken: dict[tuple[str, str], model.Object]) -> list[model.Object]:
-    """Return those whose names are all free, in order; they are taken then."""
-    out = []
-    for obj in given:
-        claims = list(_claims(obj))
-        if not any(claim in taken for claim in claims):
-            taken.update(dict.fromkeys(claims, obj))
-            out.append(obj)
-    return out
-
-
-def _clashes(given: tuple[model.Object, ...], taken: dict[tuple[str, str], model.Object]) -> list[str]:
-    return [
-        f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}"
-        for obj in given
-        for claim in _claims(obj)
-        if claim in taken
-    ]
-
-
-def _snapshot(everything: list[model.Object]) -> model.Snapshot:
-    return model.Snapshot(
-        workloads=tuple(sorted((o for o in everything if isinstance(o, model.Workload)), key=str)),
-        namespaces=tuple(sorted((o for o in everything if isinstance(o, model.Namespace)), key=lambda o: o.name)),
-        services=tuple(
-            sorted((o for o in everything if isinstance(o, model.Service)), key=lambda o: (o.namespace, o.name))
-        ),
-        policies=tuple(sorted((o for o in everything if isinstance(o, model.Policy)), key=lambda o: o.key)),
-    )
