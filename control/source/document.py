@@ -8,6 +8,7 @@ a number with a leading zero stays a string, since half the world reads it as oc
 import contextlib
 import functools
 import gc
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +20,8 @@ from control.source import jsontext
 
 MAX_DEPTH = jsontext.MAX_DEPTH
 MAX_KEY = jsontext.MAX_KEY
-MAX_WORDS = 400_000  # keys and values of a YAML text: what is read in less than a second
+MAX_EVENTS = 500_000  # of a YAML text, one for a key or a scalar and two for what holds others: half a second's work
+MAX_ERRORS = 20  # of one file, where each is behind the one before
 
 _BOOLEANS = {
     word: value
@@ -31,6 +33,7 @@ _NULLS = {"", "~", "null", "Null", "NULL"}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
+_MARK = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")
 _COLLECTION_TAGS = (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
@@ -41,6 +44,10 @@ class DocumentError(Exception):
     def __init__(self, message: str, line: int = 0) -> None:
         super().__init__(message)
         self.line = line
+
+
+class _TooMuch(DocumentError):
+    """There is no reading on behind it."""
 
 
 @contextlib.contextmanager
@@ -60,11 +67,47 @@ def parse(text: str, is_json: bool = False) -> tuple[list[field.Node], DocumentE
 
     Documents before an error are returned too: a policy among them can still be named in a deny.
     """
+    return _parse(text, is_json, itertools.count(1))
+
+
+def parse_all(text: str, is_json: bool = False) -> tuple[list[field.Node], list[DocumentError]]:
+    """Return the documents of text that can be read, those behind a broken one too, and what is wrong with the others.
+
+    Only `---` says where YAML begins anew; JSON never does.
+    """
+    events = itertools.count(1)
+    found, error = _parse(text, is_json, events)
+    errors: list[DocumentError] = []
+    marks = iter(()) if is_json else _marks(text)
+    while error is not None and len(errors) < MAX_ERRORS:
+        if not errors or errors[-1].args != error.args or errors[-1].line != error.line:
+            errors.append(error)
+        # An error may be seen only at the mark that ends its document.
+        behind = next((mark for mark in marks if mark[0] >= error.line), None)
+        if behind is None or isinstance(error, _TooMuch):
+            break
+        line, place = behind
+        more, error = _parse("\n" * (line - 1) + text[place:], is_json, events)
+        found += more
+    return found, errors
+
+
+def _marks(text: str) -> Iterator[tuple[int, int]]:
+    """Yield line and place of each `---`."""
+    line, place = 1, 0
+    for mark in _MARK.finditer(text):
+        line, place = line + text.count("\n", place, mark.start()), mark.start()
+        yield line, place
+
+
+def _parse(text: str, is_json: bool, events: Iterator[int]) -> tuple[list[field.Node], DocumentError | None]:
     found: list[field.Node] = []
     try:
-        for node in jsontext.documents(text) if is_json else _yaml_documents(text):
+        for node in jsontext.documents(text) if is_json else _yaml_documents(text, events):
             found.append(node)
-    except (DocumentError, jsontext.JsonError) as error:
+    except DocumentError as error:
+        return found, error
+    except jsontext.JsonError as error:
         return found, DocumentError(str(error), error.line)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -96,15 +139,15 @@ def scalar(value: str) -> field.Scalar:
 _short_scalar = functools.lru_cache(maxsize=1 << 14)(scalar)  # few words make up a large file
 
 
-def _yaml_documents(text: str) -> Iterator[field.Node]:
+def _yaml_documents(text: str, events: Iterator[int]) -> Iterator[field.Node]:
     loader = _LOADER(text)
     try:
-        yield from _build(loader.get_event)
+        yield from _build(loader.get_event, events)
     finally:
         loader.dispose()
 
 
-def _build(get_event: Callable[[], Any]) -> Iterator[field.Node]:
+def _build(get_event: Callable[[], Any], count: Iterator[int]) -> Iterator[field.Node]:
     """Yield the documents of a stream of events, in one loop: a large file has half a million of them."""
     # Each open collection around the current one.
     stack: list[tuple[int, list[field.Node] | None, dict[str, field.Node] | None, str | None]] = []
@@ -113,16 +156,15 @@ def _build(get_event: Callable[[], Any]) -> Iterator[field.Node]:
     items: list[field.Node] | None = None
     entries: dict[str, field.Node] | None = None
     key: str | None = None
-    words = 0
+    done: field.Node | None = None
     while (event := get_event()) is not None:
         kind = type(event)
         line = event.start_mark.line + 1
+        if next(count) > MAX_EVENTS:
+            raise _TooMuch(f"more keys and values than are read of one file (about {MAX_EVENTS}: split it)", line)
         if kind is yaml.ScalarEvent:
             if event.anchor is not None:
                 raise _no_anchors(line)
-            words += 1
-            if words > MAX_WORDS:
-                raise DocumentError(f"too many keys and values (at most {MAX_WORDS}: split the file)", line)
             if entries is not None and key is None:
                 key = _key(event.value, entries, line)
                 continue
@@ -145,15 +187,18 @@ def _build(get_event: Callable[[], Any]) -> Iterator[field.Node]:
             begun, items, entries, key = stack.pop()
         elif kind is yaml.AliasEvent:
             raise _no_anchors(line)
-        else:
-            continue  # where a stream or a document begins or ends
+        else:  # where a stream or a document begins or ends
+            if done is not None and done.value is not None:  # an empty document is none
+                yield done
+            done = None
+            continue
         if items is not None:
             items.append(node)
         elif entries is not None and key is not None:
             entries[key] = node
             key = None
-        elif node.value is not None:  # an empty document is none
-            yield node
+        else:
+            done = node
 
 
 def _meaning(event: Any, line: int) -> field.Scalar:

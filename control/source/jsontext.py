@@ -16,6 +16,7 @@ MAX_KEY = 512
 
 # What a text may become, so that one of 10 MB takes neither a second nor 500 MB. A pod as kubectl writes it has one
 # collection for each 160 bytes of text, and without its blanks one for each 60.
+MAX_ITEMS = 100_000  # of one list or mapping
 COLLECTIONS = 300_000
 BYTES_PER_COLLECTION = 16
 MAX_MEMORY = 450 << 20
@@ -96,6 +97,7 @@ class _Reader:
             return _node(self._value(0), line)
         pairs: list[tuple[str, Any]] = []
         while not (not pairs and self._takes("}")):
+            self._check_items(len(pairs) + 1)
             if self.text[self.place : self.place + 1] != '"':
                 raise self._error("a key in double quotes was expected")
             key = self._value()
@@ -115,6 +117,7 @@ class _Reader:
         self._takes("[")
         out: list[field.Node] = []
         while not (not out and self._takes("]")):
+            self._check_items(len(out) + 1)
             start = self._line()
             out.append(_node(self._value(2), start))
             if self._takes("]"):
@@ -138,12 +141,12 @@ class _Reader:
         return value
 
     def _check_depth(self, value: Any, above: int) -> None:
-        level = [value]
+        level = [value] if type(value) in _COLLECTION_TYPES else []
         for _ in range(MAX_DEPTH - above):
+            self._check_items(max(map(len, level), default=0))
             level = [
                 child
                 for each in level
-                if type(each) in _COLLECTION_TYPES
                 for child in (each.values() if type(each) is dict else each)
                 if type(child) in _COLLECTION_TYPES
             ]
@@ -152,12 +155,17 @@ class _Reader:
         raise self._too_deep()
 
     def _mapping(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        self._check_items(len(pairs))
         out = dict(pairs)
         if len(out) != len(pairs):
             seen: set[str] = set()
             twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
             raise JsonError(f"key {field.quote(twice)} is given twice", self._start)
         return out
+
+    def _check_items(self, count: int) -> None:
+        if count > MAX_ITEMS:
+            raise JsonError(f"a list or mapping of {count} items (at most {MAX_ITEMS})", self._start)
 
     def _constant(self, word: str) -> Any:
         raise JsonError(f"not JSON: {word}", self._start)

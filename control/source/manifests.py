@@ -20,7 +20,7 @@ ENDINGS = (".yaml", ".yml", ".json")
 MAX_FILES = 10_000
 MAX_YAML = content.MAX_FILE
 MAX_JSON = 128 << 20  # what kubectl prints of ten thousand pods
-BYTES_PER_VALUE = 64  # so that a large file may hold more, and takes no longer for each megabyte of it
+BYTES_PER_VALUE = 80  # so that a large file may hold more, and takes no longer for each megabyte of it
 
 # A service's ports on nodes and the like mean nothing to policy.
 _SERVICE = {
@@ -112,9 +112,9 @@ class _Found:
 
     def _read_text(self, text: str, is_json: bool, report: field.Report) -> None:
         most = max(objects.MAX_VALUES, len(text) // BYTES_PER_VALUE)
-        nodes, failure = document.parse(text, is_json)
+        nodes, failures = document.parse_all(text, is_json)
         parsed = objects.read_documents(nodes, report, READERS, most, skips=True)
-        if failure is not None:
+        for failure in failures:
             report.add("", str(failure), failure.line)
         self.objects += (p.obj for p in parsed if p.obj is not None)
         self.skipped.update(p.skipped for p in parsed if p.skipped)

@@ -13,7 +13,7 @@ from control.policy import field, parse
 from control.source import cluster, kinds, services, workload
 
 # What the values of one file take is time: with all that is read of them, a hundred thousand half a second.
-MAX_VALUES = 150_000
+MAX_VALUES = 120_000
 OF_DOCUMENT = 4  # what a document takes besides, however little is in it
 
 # What is known of an object of Kubernetes is what is read of it; the API server has looked at the rest.
