@@ -57,7 +57,9 @@ def _top(workload: Owned, there: dict[_Key, Owned]) -> Owned | None:
     for _ in range(MOST_OWNERS):
         kind, name = at.owner
         above = there.get((kind, at.namespace, name)) or there.get(_above((kind, name), workload))
-        if above is None or above is workload:
+        if above is workload:
+            return None  # they made each other, as far as they say
+        if above is None:
             break
         found = at = above
     return found
