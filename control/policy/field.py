@@ -65,6 +65,7 @@ class Report:
 
 def _legible(path: str) -> str:
     """Return a path fit for a message, whatever keys are in it."""
+    path = path.removesuffix(".")  # of a document as a whole
     path = path if path.isprintable() else "".join(c if c.isprintable() else "?" for c in path)
     return path if len(path) <= 240 else f"{path[:118]}...{path[-118:]}"
 

@@ -44,6 +44,15 @@ def bytes_of(path: Path, most: int = MAX_FILE) -> bytes:
     return content
 
 
+def text_of(raw: bytes) -> str:
+    """Return the text that a file holds; raises Unreadable."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise Unreadable(f"not UTF-8 at byte {error.start}", line) from None
+
+
 def printable(file: str) -> str:
     """Return a file name fit for a message, whatever bytes it is made of."""
     return "".join(c if c.isprintable() else "?" for c in file.encode(errors="replace").decode())

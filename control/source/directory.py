@@ -88,12 +88,10 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
             return _Candidate(file, old, changed=False), None
         if before is not None and before.digest == digest:
             return _Candidate(file, old, changed=False) if old else None, before
-        text = raw.decode("utf-8-sig")
+        text = content.text_of(raw)
     except content.Unreadable as error:
-        report.add("", str(error))
+        report.add("", str(error), error.line)
         is_known = isinstance(error, content.NoFile)
-    except UnicodeDecodeError as error:
-        report.add("", f"not UTF-8 at byte {error.start}")
     else:
         nodes, failure = document.parse(text, is_json=file.endswith(".json"))
         parsed = objects.read_documents(nodes, report)

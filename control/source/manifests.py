@@ -134,10 +134,7 @@ class _Found:
 def _text(file: str) -> tuple[str, bool]:
     """Return what a file holds, and whether it is JSON; raises Unreadable."""
     raw, is_json = _content(file)
-    try:
-        return raw.decode("utf-8-sig"), is_json
-    except UnicodeDecodeError as error:
-        raise content.Unreadable(f"not UTF-8 at byte {error.start}", raw.count(b"\n", 0, error.start) + 1) from None
+    return content.text_of(raw), is_json
 
 
 def _content(file: str) -> tuple[bytes, bool]:

@@ -56,8 +56,8 @@ EXPECTED: dict[str, list[str]] = {
         "line 1: not JSON: a key in double quotes was expected",
     ],
     "scalar.json": ["line 1: must be a mapping, is a number"],
-    "latin1.yaml": ["not UTF-8 at byte 51"],
-    "utf16.yaml": ["not UTF-8 at byte 0"],
+    "latin1.yaml": ["line 3: not UTF-8 at byte 51"],
+    "utf16.yaml": ["line 1: not UTF-8 at byte 0"],
     "deep.yaml": ["line 1: nested too deeply (at most 48)"],
 }
 

@@ -148,14 +148,14 @@ def test_workloads_of_different_kinds_may_share_a_name(tmp_path: Path) -> None:
         (pod("web", labels={"a": 1}), ["metadata.labels.a: must be a string (in quotes), is a number"]),
         (
             pod("web", labels={"io.cilium.k8s.policy.serviceaccount": "root"}),
-            [": metadata.labels: io.cilium.k8s.policy.serviceaccount is set by sockmesh, not by a workload"],
+            ["items[0]: metadata.labels: io.cilium.k8s.policy.serviceaccount is set by sockmesh, not by a workload"],
         ),
         (
             pod("web", status={"podIPs": [{"ip": "1.2.3"}]}),
             ['status.podIPs[0].ip: invalid "1.2.3" (an IPv4 or IPv6 address)'],
         ),
         (pod("Web"), ['metadata.name: invalid "Web" (at most 253 lower-case letters, digits, dashes and dots)']),
-        ({"apiVersion": "v1", "kind": "Pod"}, [": metadata is missing", ": spec is missing"]),
+        ({"apiVersion": "v1", "kind": "Pod"}, ["items[0]: metadata is missing", "items[0]: spec is missing"]),
         (
             controller("Deployment", "web", {"a b": "c"}),
             [
