@@ -20,7 +20,7 @@ from control.source import jsontext
 
 MAX_DEPTH = jsontext.MAX_DEPTH
 MAX_KEY = jsontext.MAX_KEY
-MAX_EVENTS = 500_000  # of a YAML text, one for a key or a scalar and two for what holds others: half a second's work
+MAX_EVENTS = 450_000  # of a YAML text, one for a key or a scalar and two for what holds others: half a second's work
 MAX_ERRORS = 20  # of one file, where each is behind the one before
 
 _BOOLEANS = {
@@ -148,7 +148,7 @@ def _yaml_documents(text: str, events: Iterator[int]) -> Iterator[field.Node]:
 
 
 def _build(get_event: Callable[[], Any], count: Iterator[int]) -> Iterator[field.Node]:
-    """Yield the documents of a stream of events, in one loop: a large file has half a million of them."""
+    """Yield the documents of a stream of events, in one loop: a large file has hundreds of thousands."""
     # Each open collection around the current one.
     stack: list[tuple[int, list[field.Node] | None, dict[str, field.Node] | None, str | None]] = []
     # The current one: its line, its items or its entries with the key that waits for a value; neither of them outside.

@@ -12,11 +12,11 @@ from control import model
 from control.policy import field, parse
 from control.source import cluster, kinds, services, workload
 
-# What the values of one file take is time: with all that is read of them, a hundred thousand half a second.
+# Values of one file: to read them takes half a second, and what is wrong with each of them a second.
 MAX_VALUES = 120_000
 OF_DOCUMENT = 4  # what a document takes besides, however little is in it
 
-# What is known of an object of Kubernetes is what is read of it; the API server has looked at the rest.
+# The only fields that are read of an object of Kubernetes; the API server has looked at the rest.
 METADATA = {"name": None, "namespace": None, "labels": None}
 OUTLINE = {"apiVersion": None, "kind": None, "metadata": METADATA}
 _PORTS = [{"name": None, "port": None, "protocol": None}]

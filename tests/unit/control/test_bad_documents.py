@@ -156,7 +156,8 @@ def test_a_file_with_a_piece_that_is_other_bytes(folder: Path, right: dict[str, 
 
 def filled(before: str, unit: Callable[[int], str], behind: str, size: int = LARGE) -> str:
     """Return a text of a size, of units between what is before and behind."""
-    out, length = [], len(before) + len(behind)
+    out: list[str] = []
+    length = len(before) + len(behind)
     while length + len(each := unit(len(out)) + ",") <= size:
         out.append(each)
         length += len(each)
