@@ -141,6 +141,19 @@ class Service:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Endpoints:
+    """Addresses behind `service`, as an object of its own lists them; `ports` have the names of the service's."""
+
+    namespace: str
+    name: str
+    service: str
+    ips: tuple[str, ...] = ()
+    ports: tuple[ContainerPort, ...] = ()
+    kind: str = "Endpoints"
+    source: str = ""
+
+
 class Operator(enum.Enum):
     IN = "In"
     NOT_IN = "NotIn"
@@ -335,7 +348,7 @@ class Policy:
         return f"{self.kind}/{self.namespace}/{self.name}"
 
 
-Object = Workload | Namespace | Service | Policy | Node | CidrGroup
+Object = Workload | Namespace | Service | Endpoints | Policy | Node | CidrGroup
 
 
 @dataclasses.dataclass(frozen=True)

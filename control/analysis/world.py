@@ -6,6 +6,7 @@ look-up.
 
 import dataclasses
 import ipaddress
+from collections import Counter
 
 from control import compile as compiler
 from control import evaluate, identity, model, places
@@ -31,7 +32,7 @@ class World:
     """Everything that manifests declare, as policy sees it."""
 
     def __init__(self, snapshot: model.Snapshot) -> None:
-        self.snapshot = refer.written_out(snapshot)
+        self.snapshot = refer.written_out(_apart(snapshot))
         allocation = identity.allocate(identity.Allocation(), self.snapshot)
         self.identities = identity.Identities(self.snapshot, allocation)
         self._known = Meaning(
@@ -122,6 +123,15 @@ class World:
         if not learned:
             raise Unknown(f"nothing is known of the name {name}")
         return End(f"fqdn:{name}", self._at(ipaddress.ip_address(learned[0])))
+
+
+def _apart(snapshot: model.Snapshot) -> model.Snapshot:
+    """Return the snapshot with names that tell all workloads apart: "KIND/NAME" where two kinds share one."""
+    shared = Counter(map(str, snapshot.workloads))
+    if len(shared) == len(snapshot.workloads):
+        return snapshot
+    found = (dataclasses.replace(w, name=f"{w.kind}/{w.name}") if shared[str(w)] > 1 else w for w in snapshot.workloads)
+    return dataclasses.replace(snapshot, workloads=tuple(found))
 
 
 def with_name(snapshot: model.Snapshot, name: str) -> model.Snapshot:

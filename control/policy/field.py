@@ -56,11 +56,23 @@ class Report:
     def add(self, path: str, message: str, line: int = 0) -> None:
         self.count += 1
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(model.Problem(self.file, path, message, line))
+            self.problems.append(model.Problem(self.file, _legible(path), message, line))
 
     def advise(self, path: str, message: str, line: int = 0) -> None:
         if len(self.advice) < MAX_PROBLEMS:
-            self.advice.append(model.Problem(self.file, path, message, line))
+            self.advice.append(model.Problem(self.file, _legible(path), message, line))
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether nobody will read what is found from now on: it only counts."""
+        return len(self.problems) >= MAX_PROBLEMS
+
+
+def _legible(path: str) -> str:
+    """Return a path fit for a message, whatever keys are in it."""
+    path = path.removesuffix(".")  # of a document as a whole
+    path = path if path.isprintable() else "".join(c if c.isprintable() else "?" for c in path)
+    return path if len(path) <= 240 else f"{path[:118]}...{path[-118:]}"
 
 
 def quote(value: object) -> str:
@@ -127,6 +139,8 @@ class Field:
         for key, node in self.node.value.items():
             if key in later and node.value is not None:
                 self.child(key, node).problem("not supported yet")
+            elif key not in allowed and key not in later and self.report.is_full:
+                self.report.count += 1  # to look for what was meant takes long
             elif key not in allowed and key not in later:
                 place = Field(
                     node, f"{self.path}.{_short(key)}" if self.path else _short(key), self.report, self.prefix

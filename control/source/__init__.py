@@ -1,1 +1,1 @@
-"""The standalone source: a directory of YAML and JSON to a `Snapshot`. `directory.load` is the only reader of files."""
+"""YAML and JSON to a `Snapshot`: `directory.load` for the agent, `manifests.load` for answers without a cluster."""

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from control import model
 from control.policy import field
-from control.source import objects
 
 Claim = tuple[str, str]  # what it is called in a message, the key
+Taken = dict[Claim, model.Object]
 _NETNS, _CGROUP = "network namespace", "cgroup"
 _SHARED = (_NETNS, _CGROUP)  # what two can have without one taking the other's place
 
 
-def claims_of(obj: model.Object) -> Iterator[Claim]:
+def of(obj: model.Object) -> Iterator[Claim]:
     """Yield what no other object may have too."""
     match obj:
         case model.Workload():
-            yield "Workload", str(obj)
+            yield "Workload" if obj.kind == "Pod" else obj.kind, str(obj)
             for ip in obj.ips:
                 yield "address", ip
             where = f" of node {obj.node}" if obj.node else ""
@@ -37,6 +37,14 @@ def claims_of(obj: model.Object) -> Iterator[Claim]:
             yield "Service", f"{obj.namespace}/{obj.name}"
             for ip in obj.cluster_ips:
                 yield "address", ip
+        case model.Endpoints():
+            yield obj.kind, f"{obj.namespace}/{obj.name}"
+        case model.Node():
+            yield "Node", obj.name
+            for ip in obj.ips:
+                yield "address", ip
+        case model.CidrGroup():
+            yield "CiliumCIDRGroup", obj.name
         case model.Policy():
             yield obj.kind, f"{obj.namespace}/{obj.name}" if obj.namespace else obj.name
 
@@ -50,11 +58,11 @@ def _line(obj: model.Object) -> int:
     return int(obj.source.rpartition(":")[2]) if ":" in obj.source else 0
 
 
-def no_duplicates(parsed: list[objects.Parsed], report: field.Report) -> None:
-    """Report what is claimed twice in one file."""
-    seen: dict[Claim, model.Object] = {}
-    for obj in (p.obj for p in parsed if p.obj is not None):
-        for claim in claims_of(obj):
+def report_twice(given: Iterable[model.Object | None], report: field.Report) -> None:
+    """Report what two objects of one file claim."""
+    seen: Taken = {}
+    for obj in (each for each in given if each is not None):
+        for claim in of(obj):
             if claim in seen:
                 what = " ".join(claim)
                 report.add("", f"{what} is given twice ({seen[claim].source}, {obj.source})", _line(obj))
@@ -62,11 +70,11 @@ def no_duplicates(parsed: list[objects.Parsed], report: field.Report) -> None:
                 seen[claim] = obj
 
 
-def take(given: Iterable[model.Object], taken: dict[Claim, model.Object]) -> list[model.Object]:
+def take(given: Iterable[model.Object], taken: Taken) -> list[model.Object]:
     """Return those in whose place nothing else is, in order; what they claim is taken then."""
     out = []
     for obj in given:
-        claims = list(claims_of(obj))
+        claims = list(of(obj))
         if not any(claim in taken and claim[0] not in _SHARED for claim in claims):
             for claim in claims:
                 taken.setdefault(claim, obj)
@@ -74,11 +82,11 @@ def take(given: Iterable[model.Object], taken: dict[Claim, model.Object]) -> lis
     return out
 
 
-def clashes(given: tuple[model.Object, ...], taken: Mapping[Claim, model.Object]) -> list[tuple[int, str]]:
+def clashes(given: Iterable[model.Object], taken: Mapping[Claim, model.Object]) -> list[tuple[int, str]]:
     """Return the line of each object whose name is taken, and that in words."""
     return [
         (_line(obj), f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}")
         for obj in given
-        for claim in claims_of(obj)
+        for claim in of(obj)
         if claim in taken
     ]

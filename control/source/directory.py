@@ -16,7 +16,7 @@ from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import backends, claims, content, document, objects
+from control.source import assemble, backends, claims, content, document, objects
 
 MAX_FILES = 10_000
 ENDINGS = (".yaml", ".yml", ".json")
@@ -73,13 +73,14 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     candidates: list[_Candidate] = []
     refused: dict[str, model.Refused] = {}
     for file in files:
-        candidate, wrong = _read(Path(directory) / file, file, previous)
+        with document.uncollected():
+            candidate, wrong = _read(Path(directory) / file, file, previous)
         candidates += [candidate] if candidate else []
         if wrong:
             refused[file] = wrong
             problems += wrong.problems
     states, in_force, conflicts = _without_conflicts(candidates, previous)
-    snapshot = dataclasses.replace(_snapshot(in_force), files=states, refused=refused)
+    snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
     found = (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot))
     return model.LoadResult(snapshot, found, is_whole=not (refused or conflicts))
@@ -91,16 +92,11 @@ def _unread(directory: str | os.PathLike[str], why: str, previous: model.Snapsho
     return model.LoadResult(previous or EMPTY, (problem,), is_read=False, is_whole=False)
 
 
-def _printable(file: str) -> str:
-    """Return a file name fit for a message, whatever bytes it is made of."""
-    return "".join(c if c.isprintable() else "?" for c in file.encode(errors="replace").decode())
-
-
 def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Candidate | None, model.Refused | None]:
     """Return what a file gives, and what is wrong with it, if anything is."""
     old = previous.files.get(file) if previous else None
     before = previous.refused.get(file) if previous else None
-    report = field.Report(_printable(file))
+    report = field.Report(content.printable(file))
     parsed: list[objects.Parsed] = []
     is_known, digest = False, ""
     try:
@@ -110,18 +106,16 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
             return _Candidate(file, old, changed=False), None
         if before is not None and before.digest == digest:
             return _Candidate(file, old, changed=False) if old else None, before
-        text = raw.decode("utf-8-sig")
+        text = content.text_of(raw)
     except content.Unreadable as error:
-        report.add("", str(error))
+        report.add("", str(error), error.line)
         is_known = isinstance(error, content.NoFile)
-    except UnicodeDecodeError as error:
-        report.add("", f"not UTF-8 at byte {error.start}")
     else:
         nodes, failure = document.parse(text, is_json=file.endswith(".json"))
         parsed = objects.read_documents(nodes, report)
         if failure is not None:
             report.add("", str(failure), failure.line)
-        claims.no_duplicates(parsed, report)
+        claims.report_twice((p.obj for p in parsed), report)
         if not nodes and failure is None and old is not None and old.objects:
             report.add("", EMPTIED)
             effect = STAYS if old.good else CLOSES
@@ -145,7 +139,7 @@ def _meanwhile(
     if old is None and not is_first:
         return None, NOTHING
     denies: tuple[model.Object, ...]
-    denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(_printable(file)),)
+    denies = _distinct(p.stand_in for p in parsed) if is_known else (parse.deny_everything(content.printable(file)),)
     unread = not is_known or any(p.obj is None and p.stand_in is None for p in parsed)
     # Subjects count that can be read, or could be before.
     read = (*(p.obj for p in parsed), *(old.objects if old else ()))
@@ -175,7 +169,7 @@ def _without_conflicts(
     """Return what each file gives, and all of it such that no two claim the same: those that did not change have the
     older right.
     """
-    taken: dict[claims.Claim, model.Object] = {}
+    taken: claims.Taken = {}
     in_force: list[model.Object] = []
     states: dict[str, model.FileState] = {}
     problems: list[model.Problem] = []
@@ -216,7 +210,7 @@ def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> model.Fi
 
 
 def _at_odds(file: str, clashes: list[tuple[int, str]], effect: str) -> Iterator[model.Problem]:
-    return (model.Problem(_printable(file), "", each, line, effect=effect) for line, each in clashes)
+    return (model.Problem(content.printable(file), "", each, line, effect=effect) for line, each in clashes)
 
 
 def _closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:
@@ -225,14 +219,3 @@ def _closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:
     """
     denies = (parse.deny(obj) for obj in given if isinstance(obj, model.Policy))
     return (*denies, *(obj for obj in given if isinstance(obj, _SUBJECTS)))
-
-
-def _snapshot(everything: list[model.Object]) -> model.Snapshot:
-    return model.Snapshot(
-        workloads=tuple(sorted((o for o in everything if isinstance(o, model.Workload)), key=str)),
-        namespaces=tuple(sorted((o for o in everything if isinstance(o, model.Namespace)), key=lambda o: o.name)),
-        services=tuple(
-            sorted((o for o in everything if isinstance(o, model.Service)), key=lambda o: (o.namespace, o.name))
-        ),
-        policies=tuple(sorted((o for o in everything if isinstance(o, model.Policy)), key=lambda o: o.key)),
-    )

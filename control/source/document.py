@@ -5,17 +5,23 @@ refused, so a few lines cannot stand for gigabytes. Scalars mean what they mean 
 a number with a leading zero stays a string, since half the world reads it as octal.
 """
 
-import json
+import contextlib
+import functools
+import gc
+import itertools
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
 
 from control.policy import field
+from control.source import jsontext
 
-MAX_DEPTH = 48
-MAX_NODES = 2_000_000
-MAX_KEY = 512
+MAX_DEPTH = jsontext.MAX_DEPTH
+MAX_KEY = jsontext.MAX_KEY
+MAX_EVENTS = 450_000  # of a YAML text, one for a key or a scalar and two for what holds others: half a second's work
+MAX_ERRORS = 20  # of one file, where each is behind the one before
 
 _BOOLEANS = {
     word: value
@@ -27,6 +33,9 @@ _NULLS = {"", "~", "null", "Null", "NULL"}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
+_MARK = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
+_STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")
+_COLLECTION_TAGS = (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class DocumentError(Exception):
@@ -37,31 +46,81 @@ class DocumentError(Exception):
         self.line = line
 
 
+class _TooMuch(DocumentError):
+    """There is no reading on behind it."""
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the collector of cycles away: what is read has none, and to look for them takes longer than to read."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def parse(text: str, is_json: bool = False) -> tuple[list[field.Node], DocumentError | None]:
     """Return the documents of text in order, and what stopped the reading, if anything did.
 
-    Documents before a syntax error are returned too: a policy among them can still be named in a deny.
+    Documents before an error are returned too: a policy among them can still be named in a deny.
     """
-    if is_json:
-        try:
-            return ([_from_json(text)] if text.strip() else []), None
-        except DocumentError as error:
-            return [], error
-    documents: list[field.Node] = []
+    return _parse(text, is_json, itertools.count(1))
+
+
+def parse_all(text: str, is_json: bool = False) -> tuple[list[field.Node], list[DocumentError]]:
+    """Return the documents of text that can be read, those behind a broken one too, and what is wrong with the others.
+
+    Only `---` says where YAML begins anew; JSON never does.
+    """
+    events = itertools.count(1)
+    found, error = _parse(text, is_json, events)
+    errors: list[DocumentError] = []
+    marks = iter(()) if is_json else _marks(text)
+    while error is not None and len(errors) < MAX_ERRORS:
+        if not errors or errors[-1].args != error.args or errors[-1].line != error.line:
+            errors.append(error)
+        # An error may be seen only at the mark that ends its document.
+        behind = next((mark for mark in marks if mark[0] >= error.line), None)
+        if behind is None or isinstance(error, _TooMuch):
+            break
+        line, place = behind
+        more, error = _parse("\n" * (line - 1) + text[place:], is_json, events)
+        found += more
+    return found, errors
+
+
+def _marks(text: str) -> Iterator[tuple[int, int]]:
+    """Yield line and place of each `---`."""
+    line, place = 1, 0
+    for mark in _MARK.finditer(text):
+        line, place = line + text.count("\n", place, mark.start()), mark.start()
+        yield line, place
+
+
+def _parse(text: str, is_json: bool, events: Iterator[int]) -> tuple[list[field.Node], DocumentError | None]:
+    found: list[field.Node] = []
     try:
-        for node in _Builder().documents(text):
-            documents.append(node)
+        for node in jsontext.documents(text) if is_json else _yaml_documents(text, events):
+            found.append(node)
     except DocumentError as error:
-        return documents, error
+        return found, error
+    except jsontext.JsonError as error:
+        return found, DocumentError(str(error), error.line)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        return documents, DocumentError(f"not YAML: {error.problem or error.context}", line)
+        return found, DocumentError(f"not YAML: {error.problem or error.context}", line)
+    except yaml.reader.ReaderError as error:
+        line = text.encode(errors="replace").count(b"\n", 0, error.position) + 1
+        return found, DocumentError(f"not YAML: {str(error).splitlines()[0]}", line)
     except yaml.YAMLError as error:
-        return documents, DocumentError(f"not YAML: {str(error).splitlines()[0]}")
+        return found, DocumentError(f"not YAML: {str(error).splitlines()[0]}")
     except (ValueError, UnicodeError) as error:  # libyaml's wrapper lets a few through
-        return documents, DocumentError(f"not YAML: {error}")
-    return documents, None
+        return found, DocumentError(f"not YAML: {error}")
+    return found, None
 
 
 def scalar(value: str) -> field.Scalar:
@@ -77,96 +136,88 @@ def scalar(value: str) -> field.Scalar:
     return value
 
 
-class _Builder:
-    """One pass over the events of a text."""
-
-    def __init__(self) -> None:
-        # Each open collection: its line, and the children so far (keys and values in turn for a mapping).
-        self.stack: list[tuple[bool, int, list[field.Node], dict[str, field.Node], list[str]]] = []
-        self.nodes = 0
-        self.done: field.Node | None = None
-
-    def documents(self, text: str) -> Any:
-        for event in yaml.parse(text, Loader=_LOADER):
-            line = event.start_mark.line + 1 if event.start_mark else 0
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise DocumentError("anchors and aliases are not allowed (write the value out)", line)
-            if isinstance(event, yaml.ScalarEvent):
-                self.add(_scalar_node(event, line), event)
-            elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-                if len(self.stack) >= MAX_DEPTH:
-                    raise DocumentError(f"nested too deeply (at most {MAX_DEPTH})", line)
-                self.stack.append((isinstance(event, yaml.MappingStartEvent), line, [], {}, []))
-            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-                is_mapping, start, items, entries, _ = self.stack.pop()
-                self.add(field.Node(entries if is_mapping else tuple(items), start), None)
-            elif isinstance(event, yaml.DocumentEndEvent):
-                if self.done is not None and self.done.value is not None:
-                    yield self.done
-                self.done = None
-
-    def add(self, node: field.Node, event: Any) -> None:
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise DocumentError(f"too many values (at most {MAX_NODES})", node.line)
-        if not self.stack:
-            self.done = node
-            return
-        is_mapping, _, items, entries, key = self.stack[-1]
-        if not is_mapping:
-            items.append(node)
-        elif key:
-            entries[key.pop()] = node
-        else:
-            if event is None:
-                raise DocumentError("a key must be a plain word", node.line)
-            # Keys are words whatever they look like: `on` and `8080` are names here, as they are in JSON.
-            text = event.value
-            if len(text) > MAX_KEY:
-                raise DocumentError(f"key of {len(text)} characters (at most {MAX_KEY})", node.line)
-            if text in entries:
-                raise DocumentError(f"key {field.quote(text)} is given twice", node.line)
-            key.append(text)
+_short_scalar = functools.lru_cache(maxsize=1 << 14)(scalar)  # few words make up a large file
 
 
-def _scalar_node(event: Any, line: int) -> field.Node:
-    if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-        raise DocumentError(f"tag {field.quote(event.tag)} is not allowed", line)
-    plain = event.implicit[0] and event.tag is None
-    return field.Node(scalar(event.value) if plain else event.value, line)
-
-
-def _from_json(text: str) -> field.Node:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(pairs)
-        if len(out) != len(pairs):
-            seen: set[str] = set()
-            twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
-            raise DocumentError(f"key {field.quote(twice)} is given twice")
-        return out
-
-    def no_constant(word: str) -> Any:
-        raise DocumentError(f"not JSON: {word}")
-
+def _yaml_documents(text: str, events: Iterator[int]) -> Iterator[field.Node]:
+    loader = _LOADER(text)
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
-    except json.JSONDecodeError as error:
-        raise DocumentError(f"not JSON: {error.msg}", error.lineno) from None
-    except RecursionError:
-        raise DocumentError(f"nested too deeply (at most {MAX_DEPTH})") from None
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise DocumentError(f"not JSON: {error}") from None
-    if _depth(value) > MAX_DEPTH:
-        raise DocumentError(f"nested too deeply (at most {MAX_DEPTH})")
-    return field.Node.of(value)
+        yield from _build(loader.get_event, events)
+    finally:
+        loader.dispose()
 
 
-def _depth(value: Any) -> int:
-    """Return how deep value nests, without recursing."""
-    deepest, todo = 0, [(value, 1)]
-    while todo:
-        item, depth = todo.pop()
-        deepest = max(deepest, depth)
-        children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-        todo += [(child, depth + 1) for child in children]
-    return deepest
+def _build(get_event: Callable[[], Any], count: Iterator[int]) -> Iterator[field.Node]:
+    """Yield the documents of a stream of events, in one loop: a large file has hundreds of thousands."""
+    # Each open collection around the current one.
+    stack: list[tuple[int, list[field.Node] | None, dict[str, field.Node] | None, str | None]] = []
+    # The current one: its line, its items or its entries with the key that waits for a value; neither of them outside.
+    begun = 0
+    items: list[field.Node] | None = None
+    entries: dict[str, field.Node] | None = None
+    key: str | None = None
+    done: field.Node | None = None
+    while (event := get_event()) is not None:
+        kind = type(event)
+        line = event.start_mark.line + 1
+        if next(count) > MAX_EVENTS:
+            raise _TooMuch(f"more keys and values than are read of one file (about {MAX_EVENTS}: split it)", line)
+        if kind is yaml.ScalarEvent:
+            if event.anchor is not None:
+                raise _no_anchors(line)
+            if entries is not None and key is None:
+                key = _key(event.value, entries, line)
+                continue
+            node = field.Node(_meaning(event, line), line)
+        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+            if event.anchor is not None:
+                raise _no_anchors(line)
+            if len(stack) >= MAX_DEPTH:
+                raise DocumentError(f"nested too deeply (at most {MAX_DEPTH})", line)
+            if event.tag not in _COLLECTION_TAGS:
+                raise DocumentError(f"tag {field.quote(event.tag)} is not allowed", line)
+            if entries is not None and key is None:
+                raise DocumentError("a key must be a plain word", line)
+            stack.append((begun, items, entries, key))
+            begun, key = line, None
+            items, entries = (None, {}) if kind is yaml.MappingStartEvent else ([], None)
+            continue
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            node = field.Node(entries if items is None else tuple(items), begun)
+            begun, items, entries, key = stack.pop()
+        elif kind is yaml.AliasEvent:
+            raise _no_anchors(line)
+        else:  # where a stream or a document begins or ends
+            if done is not None and done.value is not None:  # an empty document is none
+                yield done
+            done = None
+            continue
+        if items is not None:
+            items.append(node)
+        elif entries is not None and key is not None:
+            entries[key] = node
+            key = None
+        else:
+            done = node
+
+
+def _meaning(event: Any, line: int) -> field.Scalar:
+    tag, value = event.tag, event.value
+    if tag is None and event.implicit[0]:
+        return _short_scalar(value) if len(value) <= 32 else scalar(value)
+    if tag not in _STRING_TAGS:
+        raise DocumentError(f"tag {field.quote(tag)} is not allowed", line)
+    return str(value)
+
+
+def _key(text: str, entries: dict[str, field.Node], line: int) -> str:
+    # Keys are words whatever they look like: `on` and `8080` are names here, as they are in JSON.
+    if len(text) > MAX_KEY:
+        raise DocumentError(f"key of {len(text)} characters (at most {MAX_KEY})", line)
+    if text in entries:
+        raise DocumentError(f"key {field.quote(text)} is given twice", line)
+    return text
+
+
+def _no_anchors(line: int) -> DocumentError:
+    return DocumentError("anchors and aliases are not allowed (write the value out)", line)

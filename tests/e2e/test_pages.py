@@ -13,7 +13,7 @@ from control import metrics, model
 from control.cli.main import cli
 from control.flow.summary import accel_word
 from control.policy import field
-from control.source import directory, document, objects
+from control.source import directory, document, objects, services
 from loader import abi
 from loader.programs import PROGRAMS
 from loader.selftest import cases
@@ -254,8 +254,8 @@ def test_every_field_of_a_document_is_explained(kind: str) -> None:
     required = {word for word, row in rows_under("Workload").items() if "| required |" in row}
     assert {f"{word} is missing" for word in required} == {p.message for p in report.problems}
     types = re.findall(r"`(\w+)`", rows_under("Service")["type"].split(" | ")[1])
-    assert types == list(objects.SERVICE_TYPES)
-    assert set(rows_under("Service")) >= set(objects.SERVICE_NOISE)
+    assert types == list(services.SERVICE_TYPES)
+    assert set(rows_under("Service")) >= set(services.SERVICE_NOISE)
 
 
 def test_every_hook_and_map_is_explained() -> None:

@@ -1,15 +1,11 @@
 """Manifests for the commands that read nothing else: what is wrong with them is told before anything is worked out."""
 
-import dataclasses
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import click
 
 from control import model
-from control.source import directory
+from control.source import manifests
 from control.terminal import printable
 
 BAD_INPUT = 2
@@ -17,26 +13,13 @@ BAD_INPUT = 2
 
 def files(command: Callable[..., None]) -> Callable[..., None]:
     """Add -f FILE|DIR, as often as one likes; the command takes it as `files`."""
-    text = "Manifests: a file, or a directory of files. May be given more than once."
+    text = "Manifests: a file, a directory with all below it, or - for standard input. May be given more than once."
     return click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", help=text)(command)
 
 
 def read(paths: Sequence[str]) -> model.LoadResult:
-    """Return what files, and the files of directories, declare together."""
-    with tempfile.TemporaryDirectory() as together:
-        try:
-            for path in map(Path, paths):
-                path.stat()  # raises where there is nothing
-                for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                    os.symlink(file.absolute(), Path(together) / file.name)
-        except OSError as error:
-            problem = model.Problem(str(error.filename), "", f"cannot be read: {error.strerror}")
-            return model.LoadResult(model.Snapshot(), (problem,))
-        found = directory.load(together, None)
-    # What a file does while it is broken is an agent's business, and says which problems are no mere advice.
-    problems = tuple(dataclasses.replace(problem, effect="") for problem in found.problems if problem.effect)
-    advice = tuple(problem for problem in found.problems if not problem.effect)
-    return dataclasses.replace(found, problems=problems, advice=advice)
+    """Return what files, and all files below directories, declare together."""
+    return manifests.load(paths)
 
 
 def load(paths: Sequence[str]) -> model.Snapshot:

@@ -20,8 +20,8 @@ POLICY = (
 )
 
 KINDS = (
-    "(CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, ClusterMeshNetworkPolicy, MeshNetworkPolicy, Namespace, "
-    "NetworkPolicy, Service, Workload)"
+    "(CiliumCIDRGroup, CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, ClusterMeshNetworkPolicy, EndpointSlice, "
+    "Endpoints, MeshNetworkPolicy, Namespace, NetworkPolicy, Node, Service, Workload)"
 )
 LABEL_RULE = "at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit"
 # What each file of the corpus must be answered with, whole lines.
@@ -53,11 +53,11 @@ EXPECTED: dict[str, list[str]] = {
         "(In, NotIn, Exists, DoesNotExist)"
     ],
     "trailing-comma.json": [
-        "line 1: not JSON: Expecting property name enclosed in double quotes",
+        "line 1: not JSON: a key in double quotes was expected",
     ],
-    "scalar.json": ["must be a mapping, is a number"],
-    "latin1.yaml": ["not UTF-8 at byte 51"],
-    "utf16.yaml": ["not UTF-8 at byte 0"],
+    "scalar.json": ["line 1: must be a mapping, is a number"],
+    "latin1.yaml": ["line 3: not UTF-8 at byte 51"],
+    "utf16.yaml": ["line 1: not UTF-8 at byte 0"],
     "deep.yaml": ["line 1: nested too deeply (at most 48)"],
 }
 

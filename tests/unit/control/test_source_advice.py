@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from control import model
-from control.source import directory, objects
+from control.source import directory, services
 
 SERVICE = """\
 apiVersion: v1
@@ -67,7 +67,7 @@ def test_what_a_service_asks_for_in_vain(tmp_path: Path, spec: str, told: list[s
 
 def test_a_service_of_no_known_type_is_refused(tmp_path: Path) -> None:
     snapshot, problems = load(tmp_path, a=SERVICE % "type: nodeport, ports: [{port: 80}]")
-    types = ", ".join(objects.SERVICE_TYPES)
+    types = ", ".join(services.SERVICE_TYPES)
     assert problems == [f'a.yaml: spec.type: unknown "nodeport" ({types})'] and not snapshot.services
 
 

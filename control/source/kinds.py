@@ -1,0 +1,40 @@
+"""Which kinds of documents there are: ours, those that mean nothing here, and those that were meant to be ours."""
+
+from collections.abc import Collection
+
+from control.policy import field
+
+Kind = tuple[str, str]  # apiVersion and kind
+
+_OWN_GROUP = "sockmesh.io"
+_POLICY_GROUPS = ("cilium.io", "networking.k8s.io")  # where a kind that was mistyped must not be taken for another one
+_OLD_GROUPS = ("", "extensions")  # where some kinds were, or are thought to be
+_ALIKE = 0.66  # CiliumNetworkPolcy is meant to be ours, CiliumClusterwideEnvoyConfig is not
+
+
+def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
+    """Return what is wrong with a kind that nobody reads. With `skips`, nothing is if it was not meant to be ours."""
+    api_version, name = kind
+    versions = {ours: version for version, ours in known}
+    group = _group(api_version)
+    if name in versions and (not skips or group in (_group(versions[name]), _OWN_GROUP, *_OLD_GROUPS)):
+        return f"apiVersion: unknown {field.quote(api_version)} of kind {name} ({versions[name]})"
+    near = (_likeness(name, ours) for ours in versions if _group(versions[ours]) == group in _POLICY_GROUPS)
+    if not skips or group == _OWN_GROUP or any(likeness >= _ALIKE for likeness in near):
+        return f"unknown kind {field.quote(f'{api_version} {name}')} {field.one_of(sorted(versions))}"
+    return ""
+
+
+def _group(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
+
+
+def _likeness(one: str, other: str) -> float:
+    """Return the share of pairs of letters that two words have in common, from 0 to 1."""
+    of_one, of_other = _pairs(one[:60]), _pairs(other)
+    return 2 * len(of_one & of_other) / (len(of_one) + len(of_other))
+
+
+def _pairs(word: str) -> set[str]:
+    word = word.lower()
+    return {word[index : index + 2] for index in range(len(word) - 1)}

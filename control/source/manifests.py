@@ -1,0 +1,161 @@
+"""Manifests to a `Snapshot`, for commands that answer without a cluster: what people have in files, or kubectl prints.
+
+Nothing is in force here, so nothing must be kept or closed: every problem of every file is told, and whatever could be
+read is in the snapshot all the same.
+"""
+
+import dataclasses
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from control import model
+from control.policy import field
+from control.source import assemble, claims, content, document, kubernetes, objects, owners, portnames
+
+STDIN = "-"
+ENDINGS = (".yaml", ".yml", ".json")
+MAX_FILES = 10_000
+MAX_YAML = content.MAX_FILE
+MAX_JSON = 128 << 20  # what kubectl prints of ten thousand pods
+BYTES_PER_VALUE = 80  # so that a large file may hold more, and takes no longer for each megabyte of it
+
+# A service's ports on nodes and the like mean nothing to policy.
+_SERVICE = {
+    **objects.OUTLINE,
+    "spec": {
+        **dict.fromkeys(("clusterIP", "clusterIPs", "selector", "endpoints")),
+        "ports": [dict.fromkeys(("name", "port", "targetPort", "protocol"))],
+    },
+}
+READERS = {
+    **objects.READERS,
+    **kubernetes.READERS,
+    ("v1", "Service"): dataclasses.replace(objects.READERS["v1", "Service"], shape=_SERVICE),
+}
+
+
+def load(paths: Iterable[str | os.PathLike[str]]) -> model.LoadResult:
+    """Return what files, and all files below directories, declare; never raises for what is in them.
+
+    "-" is standard input. Of two objects with one name the first counts.
+    """
+    found = _Found()
+    with document.uncollected():
+        for file, wrong in _files(paths):
+            if wrong:
+                found.problems.append(model.Problem(content.printable(file), "", wrong))
+            else:
+                found.read(file)
+        return found.result()
+
+
+def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
+    """Yield each file once, with what is wrong with it if it cannot be read at all."""
+    seen: set[tuple[int, int] | str] = set()
+    for path in (os.fspath(each) for each in paths):
+        below = [path]
+        if os.path.isdir(path):
+            below = _below(path)
+            if not below:
+                yield path, f"has no file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+        for file in below:
+            try:
+                status = os.stat(file)
+                which: tuple[int, int] | str = (status.st_dev, status.st_ino)
+            except (OSError, ValueError):
+                which = file
+            if which in seen:
+                continue
+            if len(seen) >= MAX_FILES:
+                yield path, f"there are more files than can be read (at most {MAX_FILES})"
+                return
+            seen.add(which)
+            yield file, ""
+
+
+def _below(directory: str) -> list[str]:
+    """Return the files of a directory and of those in it, sorted; hidden ones are somebody's own business."""
+    out = []
+    for here, inner, names in os.walk(directory):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        out += [os.path.join(here, n) for n in sorted(names) if n.endswith(ENDINGS) and not n.startswith(".")]
+        if len(out) > MAX_FILES:
+            break
+    return out
+
+
+class _Found:
+    """What has been read so far."""
+
+    def __init__(self) -> None:
+        self.objects: list[model.Object] = []
+        self.problems: list[model.Problem] = []
+        self.advice: list[model.Problem] = []
+        self.skipped: Counter[str] = Counter()
+
+    def read(self, file: str) -> None:
+        report = field.Report(content.printable(file) if file != STDIN else "standard input")
+        try:
+            text, is_json = _text(file)
+        except content.Unreadable as error:
+            report.add("", str(error), error.line)
+        else:
+            self._read_text(text, is_json, report)
+        self.problems += report.problems
+        if report.count > len(report.problems):
+            more = f"{report.count - len(report.problems)} more problems are not told"
+            self.problems.append(model.Problem(report.file, "", more))
+        self.advice += report.advice
+
+    def _read_text(self, text: str, is_json: bool, report: field.Report) -> None:
+        most = max(objects.MAX_VALUES, len(text) // BYTES_PER_VALUE)
+        nodes, failures = document.parse_all(text, is_json)
+        parsed = objects.read_documents(nodes, report, READERS, most, skips=True)
+        for failure in failures:
+            report.add("", str(failure), failure.line)
+        self.objects += (p.obj for p in parsed if p.obj is not None)
+        self.skipped.update(p.skipped for p in parsed if p.skipped)
+
+    def result(self) -> model.LoadResult:
+        taken: claims.Taken = {}
+        kept: list[model.Object] = []
+        for obj in owners.settle(self.objects):
+            clashes = claims.clashes((obj,), taken)
+            self.problems += (portnames.problem_at(obj.source, "", each) for _, each in clashes)
+            if not clashes:
+                kept += claims.take((obj,), taken)
+        skipped = dict(sorted(self.skipped.items()))
+        return model.LoadResult(assemble.snapshot(kept), tuple(self.problems), tuple(self.advice), skipped)
+
+
+def _text(file: str) -> tuple[str, bool]:
+    """Return what a file holds, and whether it is JSON; raises Unreadable."""
+    raw, is_json = _content(file)
+    return content.text_of(raw), is_json
+
+
+def _content(file: str) -> tuple[bytes, bool]:
+    if file == STDIN:
+        try:
+            raw = sys.stdin.buffer.read(MAX_JSON + 1)
+        except (OSError, AttributeError) as error:  # there may be none
+            raise content.Unreadable(f"cannot be read: {error}") from None
+        is_json = raw[:4096].lstrip().startswith(b"{")
+        most = MAX_JSON if is_json else MAX_YAML
+        if len(raw) > most:
+            raise _too_large(most, is_json)
+        return raw, is_json
+    is_json = file.endswith(".json")
+    most = MAX_JSON if is_json else MAX_YAML
+    try:
+        return content.bytes_of(Path(file), most), is_json
+    except content.TooLarge:
+        raise _too_large(most, is_json) from None
+
+
+def _too_large(most: int, is_json: bool) -> content.Unreadable:
+    way = "split it" if is_json else f"split it, or give it as JSON, of which {MAX_JSON} bytes are read"
+    return content.Unreadable(f"is larger than {most} bytes ({way})")

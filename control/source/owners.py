@@ -1,0 +1,82 @@
+"""Each workload once: a pod is left out where the manifests have what made it, which then has its addresses.
+
+Who made a pod is what its ownerReferences say. Between a Deployment and its pods is a ReplicaSet, and between a CronJob
+and its pods a Job; where that one is not in the manifests, it is known by its name: the Deployment's with the hash that
+the pod has as a label behind it, the CronJob's with a number. A pod that has not all labels of the template stays as
+it is: somebody took it out of the set, or it is of an earlier template.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+from control import model
+
+HASH_LABEL = "pod-template-hash"
+MOST_OWNERS = 3  # one above the other
+_OF_CRON_JOB = re.compile(r"(.+)-[0-9]+")
+_FIELDS = tuple(f.name for f in dataclasses.fields(model.Workload))
+
+_Key = tuple[str, str, str]  # kind, namespace, name
+
+
+@dataclasses.dataclass(frozen=True)
+class Owned(model.Workload):
+    """A workload as a document tells of it. `owner`: kind and name of the controller that made it, or nothing."""
+
+    owner: tuple[str, str] = ("", "")
+
+
+def settle(given: Iterable[model.Object]) -> list[model.Object]:
+    """Return the objects without the workloads that another one stands for."""
+    everything = list(given)
+    there = {_key(obj): obj for obj in everything if isinstance(obj, Owned)}
+    ips: dict[_Key, dict[str, None]] = {}
+    out: list[model.Object] = []
+    for obj in everything:
+        top = _top(obj, there) if isinstance(obj, Owned) else None
+        if (
+            isinstance(obj, Owned)
+            and top is not None
+            and (obj.kind != "Pod" or top.labels.items() <= obj.labels.items())
+        ):
+            ips.setdefault(_key(top), {}).update(dict.fromkeys(obj.ips))
+        else:
+            out.append(obj)
+    return [_plain(obj, ips.get(_key(obj), {})) if isinstance(obj, Owned) else obj for obj in out]
+
+
+def _key(workload: Owned) -> _Key:
+    return workload.kind, workload.namespace, workload.name
+
+
+def _top(workload: Owned, there: dict[_Key, Owned]) -> Owned | None:
+    """Return who made it, or who made that one; None if nobody in the manifests did."""
+    found = None
+    at = workload
+    for _ in range(MOST_OWNERS):
+        kind, name = at.owner
+        above = there.get((kind, at.namespace, name)) or there.get(_above((kind, name), workload))
+        if above is workload:
+            return None  # they made each other, as far as they say
+        if above is None:
+            break
+        found = at = above
+    return found
+
+
+def _above(owner: tuple[str, str], pod: Owned) -> _Key:
+    """Return who must have made an owner that is not there."""
+    kind, name = owner
+    mark = "-" + pod.labels.get(HASH_LABEL, "")
+    if kind == "ReplicaSet" and len(mark) > 1 and name.endswith(mark):
+        return "Deployment", pod.namespace, name.removesuffix(mark)
+    if kind == "Job" and (match := _OF_CRON_JOB.fullmatch(name)):
+        return "CronJob", pod.namespace, match[1]
+    return "", "", ""
+
+
+def _plain(workload: Owned, more: Iterable[str]) -> model.Workload:
+    values = {name: getattr(workload, name) for name in _FIELDS}
+    values["ips"] = tuple(dict.fromkeys((*workload.ips, *more)))
+    return model.Workload(**values)

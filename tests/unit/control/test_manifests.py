@@ -1,0 +1,232 @@
+"""Manifests read offline: which files, which kinds, every problem of all of them, and what is used all the same."""
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from control import model
+from control.source import content, directory, manifests
+
+NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n"
+POLICY = (
+    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {}}}\n"
+    "spec: {{endpointSelector: {{}}, ingress: [{{{}}}]}}\n"
+)
+INGRESS = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\nspec: {anything: 1}\n"
+
+
+def names(snapshot: model.Snapshot) -> list[str]:
+    return [n.name for n in snapshot.namespaces]
+
+
+def lines(result: model.LoadResult, path: Path) -> list[str]:
+    return [str(problem).replace(f"{path}/", "") for problem in result.problems]
+
+
+def test_every_problem_of_all_files_and_what_is_good_in_them(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        NAMESPACE.format("a")
+        + "---\n"
+        + POLICY.format("p", "nonsense: 1, fromEndpoints: 1")
+        + "---\n"
+        + POLICY.format("q", "")
+    )
+    (tmp_path / "b.json").write_text(
+        '{"apiVersion": "v1",\n "kind": "List",\n "items": [\n{"kind": 1},\n{"kind": "X"}]}'
+    )
+    (tmp_path / "c.yaml").write_text(
+        NAMESPACE.format("c") + "---\nx: [\n---\n" + NAMESPACE.format("d") + "---\ny: {\n---\n"
+    )
+    result = manifests.load([tmp_path])
+    told = lines(result, tmp_path)
+    assert [line.partition(" (")[0] for line in told] == [
+        "a.yaml:8: documents[1].spec.ingress[0].nonsense: unknown key",
+        "a.yaml:8: documents[1].spec.ingress[0].fromEndpoints: must be a list, is a number",
+        "b.json:4: items[0].kind: must be a string",
+        "b.json:5: items[1]: apiVersion and kind are required",
+        "c.yaml:6: not YAML: did not find expected node content",
+        "c.yaml:12: not YAML: did not find expected node content",
+    ]
+    assert names(result.snapshot) == ["a", "c", "d"]
+    assert [(p.name, p.invalid, p.source) for p in result.snapshot.policies] == [("q", False, f"{tmp_path}/a.yaml:10")]
+
+
+def test_files_and_directories(tmp_path: Path) -> None:
+    deep = tmp_path / "d" / "e"
+    deep.mkdir(parents=True)
+    (tmp_path / "d" / ".git").mkdir()
+    for place, name in (
+        ("d/z.yml", "z"),
+        ("d/e/a.json", "json"),
+        ("d/.git/x.yaml", "x"),
+        ("d/.y.yaml", "y"),
+        ("f", "f"),
+    ):
+        text = NAMESPACE.format(name)
+        if place.endswith("json"):
+            text = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        (tmp_path / place).write_text(text)
+    (tmp_path / "d" / "notes.txt").write_text("[")
+    (tmp_path / "d" / "linked.yaml").symlink_to(tmp_path / "f")
+    found = manifests.load([tmp_path / "d", str(tmp_path / "f"), tmp_path / "d/z.yml"])  # each file once
+    assert found.problems == ()
+    assert [(n.name, n.source.removeprefix(f"{tmp_path}/")) for n in found.snapshot.namespaces] == [
+        ("f", "d/linked.yaml:1"), ("json", "d/e/a.json:1"), ("z", "d/z.yml:1"),
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "fifo.yaml")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (content.MAX_FILE + 1))
+    (tmp_path / "latin.yaml").write_bytes(b"a: b\nc: \xe9\n")
+    (tmp_path / "nul.yaml").write_bytes(b"a: b\nc: \0\n")
+    (tmp_path / os.fsdecode(b"odd\xff\n.yaml")).write_text("[")
+    result = manifests.load([tmp_path, tmp_path / "empty", tmp_path / "gone.yaml"])
+    assert lines(result, tmp_path) == [
+        "fifo.yaml: is not a regular file",
+        "large.yaml: is larger than 4194304 bytes (split it, or give it as JSON, of which 134217728 bytes are read)",
+        "latin.yaml:2: not UTF-8 at byte 8",
+        "nul.yaml:2: not YAML: unacceptable character #x0000: control characters are not allowed",
+        "odd??.yaml:2: not YAML: did not find expected node content",
+        "empty: has no file that ends in .yaml, .yml or .json",
+        "gone.yaml: cannot be read: No such file or directory",
+    ]
+    assert result.snapshot == model.Snapshot()
+
+
+@pytest.mark.parametrize(
+    "text", ['\n {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a\\u0061"}}', NAMESPACE.format("aa")]
+)
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+    assert names(manifests.load(["-"]).snapshot) == ["aa"]
+    monkeypatch.setattr(sys, "stdin", None)
+    (problem,) = manifests.load(["-"]).problems
+    assert str(problem).startswith("standard input: cannot be read")
+
+
+@pytest.mark.parametrize("item", [POLICY.format("p", "nonsense: 1"), "a: [\n", NAMESPACE.format("Not-fine")])
+def test_one_broken_document_of_many_is_the_only_one_left_out(tmp_path: Path, item: str) -> None:
+    (tmp_path / "a.yaml").write_text("---\n".join([NAMESPACE.format("a"), item, NAMESPACE.format("b")]))
+    result = manifests.load([tmp_path])
+    assert (len(result.problems), names(result.snapshot)) == (1, ["a", "b"])
+
+
+def test_the_first_of_two_with_one_name_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(POLICY.format("p", "") + "---\n" + POLICY.format("p", ""))
+    (tmp_path / "b.yaml").write_text("\n" + POLICY.format("p", ""))
+    result = manifests.load([tmp_path])
+    assert lines(result, tmp_path) == [
+        "a.yaml:6: CiliumNetworkPolicy default/p is already declared in a.yaml:1",
+        "b.yaml:2: CiliumNetworkPolicy default/p is already declared in a.yaml:1",
+    ]
+    assert [p.source for p in result.snapshot.policies] == [f"{tmp_path}/a.yaml:1"]
+
+
+@pytest.mark.parametrize("item", ['"apiVersion": "v1", "kind": "Pod", ', ""])
+@pytest.mark.parametrize("order", [0, 1])
+def test_lists(tmp_path: Path, item: str, order: int) -> None:
+    """As kubectl prints them, with the kind behind the items, and as the API gives them, with items of no kind."""
+    items = f'"items": [\n{{{item}"metadata": {{"name": "a"}}, "spec": {{}}}}]'
+    parts = ['"apiVersion": "v1"', f'"kind": "{"List" if item else "PodList"}"', items, '"metadata": {"continue": ""}']
+    parts = [parts[0], parts[2], parts[1], parts[3]] if order else parts
+    text = "{" + ", ".join(parts) + "}"
+    (tmp_path / "a.json").write_text(text)
+    (tmp_path / "b.yaml").write_text(text.replace('"a"', '"b"'))
+    result = manifests.load([tmp_path])
+    assert result.problems == ()
+    assert [(w.name, w.source.rpartition("/")[2]) for w in result.snapshot.workloads] == [
+        ("a", "a.json:2"),
+        ("b", "b.yaml:2"),
+    ]
+
+
+def test_json_documents_one_behind_the_other(tmp_path: Path) -> None:
+    one = '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "%s"}}\n'
+    (tmp_path / "a.json").write_text(one % "a" + one % "b")
+    result = manifests.load([tmp_path])
+    assert result.problems == ()
+    assert [n.source.rpartition("/")[2] for n in result.snapshot.namespaces] == ["a.json:1", "a.json:2"]
+
+
+def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
+    others = [
+        "networking.k8s.io/v1 IngressClass", "v1 ConfigMap", "v1 ConfigMap", "cilium.io/v2 CiliumEndpoint",
+        "cilium.io/v2 CiliumClusterwideEnvoyConfig", "cilium.io/v2alpha1 CiliumBGPPeeringPolicy",
+        "projectcalico.org/v3 NetworkPolicy", "serving.knative.dev/v1 Service", "example.com/v1 Deployment",
+    ]  # fmt: skip
+    text = "---\n".join("apiVersion: {}\nkind: {}\nanything: [1]\n".format(*kind.split()) for kind in others)
+    (tmp_path / "a.yaml").write_text(text + "---\n" + INGRESS)
+    result = manifests.load([tmp_path])
+    assert (result.problems, result.snapshot) == ((), model.Snapshot())
+    assert result.skipped["v1 ConfigMap"] == 2
+    assert result.skipped.keys() == {*others, "networking.k8s.io/v1 Ingress"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("cilium.io/v2 CiliumNetworkPolcy", 'unknown kind "cilium.io/v2 CiliumNetworkPolcy" ('),
+        ("cilium.io/v2 CiliumClusterWideNetworkPolicy", 'unknown kind "cilium.io/v2 CiliumClusterWideNetworkPolicy" ('),
+        ("cilium.io/v2 NetworkPolicy", 'unknown kind "cilium.io/v2 NetworkPolicy" ('),
+        ("cilium.io/v2 CiliumCidrGroup", 'unknown kind "cilium.io/v2 CiliumCidrGroup" ('),
+        ("networking.k8s.io/v1 NetworkPolicies", 'unknown kind "networking.k8s.io/v1 NetworkPolicies" ('),
+        ("sockmesh.io/v1 Anything", 'unknown kind "sockmesh.io/v1 Anything" ('),
+        (
+            "networking.k8s.io/v1beta1 NetworkPolicy",
+            'apiVersion: unknown "networking.k8s.io/v1beta1" of kind NetworkPolicy (networking.k8s.io/v1)',
+        ),
+        (
+            "extensions/v1beta1 NetworkPolicy",
+            'apiVersion: unknown "extensions/v1beta1" of kind NetworkPolicy (networking.k8s.io/v1)',
+        ),
+        ("v1 Deployment", 'apiVersion: unknown "v1" of kind Deployment (apps/v1)'),
+        ("sockmesh.io/v2 MeshNetworkPolicy", 'apiVersion: unknown "sockmesh.io/v2" of kind MeshNetworkPolicy ('),
+        ("sockmesh.io/v1 NetworkPolicy", 'apiVersion: unknown "sockmesh.io/v1" of kind NetworkPolicy ('),
+    ],
+)
+def test_kinds_that_were_meant_to_be_ours(tmp_path: Path, kind: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text("apiVersion: {}\nkind: {}\nmetadata: {{name: a}}\n".format(*kind.split()))
+    (problem,) = manifests.load([tmp_path]).problems
+    assert problem.message.startswith(message)
+
+
+def test_more_problems_than_anybody_reads_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("---\n".join("kind: 1\n" for _ in range(500)))
+    problems = manifests.load([tmp_path]).problems
+    assert (len(problems), problems[-1].message) == (101, "400 more problems are not told")
+
+
+def test_what_is_taken_but_does_not_do_all_that_it_says_is_no_problem(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: sockmesh.io/v1\nkind: Workload\nmetadata: {name: a}\nspec: {ips: [10.0.0.1], netns: x}\n"
+    )
+    result = manifests.load([tmp_path])
+    assert result.problems == ()
+    assert [problem.path for problem in result.advice] == ["spec"]
+
+
+def test_the_agent_reads_nodes_and_endpoints_but_no_pods(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: v1\nkind: Node\nmetadata: {name: n1, uid: x}\n"
+        "status: {addresses: [{type: InternalIP, address: 10.1.0.1}]}\n"
+        "---\napiVersion: v1\nkind: Service\nmetadata: {name: db}\nspec: {ports: [{port: 80}]}\n"
+        "---\napiVersion: v1\nkind: Endpoints\nmetadata: {name: db}\n"
+        "subsets: [{addresses: [{ip: 192.0.2.1}], ports: [{port: 81}]}]\n"
+        "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a, annotations: {sockmesh.io/audit: 'true'}}\n"
+    )
+    first = directory.load(tmp_path, None)
+    assert first.problems == ()
+    assert [node.ips for node in first.snapshot.nodes] == [("10.1.0.1",)]
+    assert [(s.endpoints, s.ports[0].target_port) for s in first.snapshot.services] == [(("192.0.2.1",), 81)]
+    assert [n.audit for n in first.snapshot.namespaces] == [True]
+    (tmp_path / "b.yaml").write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n")
+    second = directory.load(tmp_path, first.snapshot)
+    assert second.problems[0].message.startswith('unknown kind "v1 Pod" (')
+    assert second.snapshot.nodes == first.snapshot.nodes
