@@ -55,8 +55,9 @@ def kept(pods: int) -> engine.Engine:
     numbers: dict[engine.Labels, int] = {}
     out = engine.Engine(lambda labels: numbers.setdefault(labels, 256 + len(numbers)))
     snapshot = cluster.snapshot(pods)
-    for obj in (*snapshot.namespaces, *snapshot.workloads, *snapshot.policies):
-        out.put(obj)
+    for group in (snapshot.namespaces, snapshot.workloads, snapshot.policies):
+        for obj in group:
+            out.put(obj)
     for number in out.identities():
         out.policy(number)
     return out

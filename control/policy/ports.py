@@ -145,6 +145,13 @@ def read_icmps(place: field.Field) -> tuple[model.PortSpec, ...]:
     return tuple(dict.fromkeys(out))
 
 
+def icmp_type(proto: abi.Proto, text: str) -> int | None:
+    """Return the ICMP type that a number from 0 to 255 or a name stands for; None: none."""
+    if text.isascii() and text.isdigit():
+        return int(text) if len(text) <= 3 and int(text) <= 255 else None
+    return (_ICMP4 if proto == abi.Proto.ICMP else _ICMP6).get(text)
+
+
 def split(first: int, last: int) -> Iterator[tuple[int, int]]:
     """Yield the fewest (port, prefix length) pairs that together are the ports first to last.
 

@@ -4,7 +4,7 @@ import re
 
 import click
 
-from control.policy import ports, request
+from control.policy import dnsnames, ports, request
 from loader import abi
 
 PROTOCOLS = {"TCP": abi.Proto.TCP, "UDP": abi.Proto.UDP, "SCTP": abi.Proto.SCTP}
@@ -27,6 +27,14 @@ def port(text: str) -> tuple[abi.Proto, int]:
     if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535:
         raise click.UsageError(f"--port {text}: {number or 'nothing'} is no port (a number from 1 to 65535)")
     return PROTOCOLS[name], int(number)
+
+
+def dns_name(text: str) -> str:
+    """Read "fqdn:NAME"; raises click.UsageError."""
+    name = dnsnames.canonical(text.removeprefix("fqdn:"))
+    if len(name) > 253 or not re.fullmatch(r"[-a-z0-9_]{1,63}(\.[-a-z0-9_]{1,63})*", name):
+        raise click.UsageError(f"{text}: no DNS name (letters, digits, - and _ with single dots between them)")
+    return name
 
 
 def http(method: str, path: str, host: str, headers: tuple[str, ...]) -> request.Request | None:

@@ -9,6 +9,7 @@ from control.analysis import trace as analysis
 from control.analysis import world
 from control.cli import place, show
 from control.cli.policy import ends, source
+from loader import abi
 
 EXIT = {analysis.ALLOWED: 0, analysis.DENIED: 1}
 LACKS = {"peer": "is for other peers", "port": "is for other ports", "request": "is for other requests"}
@@ -42,10 +43,11 @@ def trace(
         if text.startswith("fqdn:"):
             snapshot = world.with_name(snapshot, ends.dns_name(text))
     known = world.World(snapshot)
+    request = ends.http(method, path, host, headers)
+    if request and proto != abi.Proto.TCP:
+        raise click.UsageError(f"--port {port}: requests are made over TCP")
     try:
-        call = analysis.Call(
-            known.end(origin), known.end(to), proto, number, ends.http(method, path, host, headers)
-        )  # fmt: skip
+        call = analysis.Call(known.end(_canonical(origin)), known.end(_canonical(to)), proto, number, request)
     except world.Unknown as error:
         raise click.UsageError(str(error)) from None
     found = analysis.trace(known, call)
@@ -54,6 +56,10 @@ def trace(
     else:
         _print(found, call)
     sys.exit(EXIT[found.verdict])
+
+
+def _canonical(text: str) -> str:
+    return f"fqdn:{ends.dns_name(text)}" if text.startswith("fqdn:") else text
 
 
 def _json(found: analysis.Trace) -> dict[str, Any]:

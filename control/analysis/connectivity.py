@@ -1,0 +1,229 @@
+"""Everything that a snapshot allows, as pairs: who may open connections to whom, and on which ports.
+
+A pair may talk on the ports that the sender's egress and the receiver's ingress both allow. Workloads with one label
+set are judged once, and so are those that no policy tells apart: they are one class, and a class is spelled out as
+workloads only where pairs are asked for, one sender at a time. So memory grows with classes, not with pairs.
+
+Left out: pairs that may not talk at all, a workload and itself, the outside and itself, and workloads on the network of
+their node (`hostNetwork`), whose traffic is the node's: no policy of a pod is theirs.
+"""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from control import identity, model
+from control.analysis import outside, portset, sides, spans
+from control.analysis.portset import PortSet
+from control.policy import resolve
+from loader import abi
+
+Progress = Callable[[int, int], None]  # senders done, of how many
+
+_BATCH = 1024
+_KEPT_ROWS = 64  # the workloads of one class, and of one namespace, follow each other
+
+
+class End(NamedTuple):
+    """A workload, or addresses outside: of the kind IPBlock, with nothing but `cidrs`."""
+
+    kind: str
+    namespace: str = ""
+    name: str = ""
+    cidrs: tuple[str, ...] = ()
+
+    @property
+    def is_outside(self) -> bool:
+        return bool(self.cidrs)
+
+    def __str__(self) -> str:
+        if self.is_outside:
+            return outside.words(self.cidrs)
+        return f"{self.namespace}/{self.name}" + (f" ({self.kind})" if self.kind != "Pod" else "")
+
+    def jsonable(self) -> dict[str, Any]:
+        if self.is_outside:
+            return {"kind": self.kind, "cidrs": list(self.cidrs)}
+        return {"kind": self.kind, "namespace": self.namespace, "name": self.name}
+
+
+class Connection(NamedTuple):
+    source: End
+    destination: End
+    allowed: PortSet
+
+
+@dataclasses.dataclass(frozen=True)
+class _Classes:
+    """Who is alike. `blocks` are the classes that are addresses outside, with these; all others are workloads'."""
+
+    of_workloads: tuple[int, ...]  # the class of each workload
+    egress: Mapping[int, sides.Parts]
+    ingress: Mapping[sides.Parts, int]  # what receivers let in, and the classes of the receivers that do
+    blocks: Mapping[int, spans.Spans]
+
+
+class Connectivity:
+    """What a snapshot allows. Built once, then only asked.
+
+    `ends` are sorted, workloads by namespace, name and kind, then the outside by address; the numbers of ends are their
+    places there.
+    """
+
+    def __init__(self, workloads: Iterable[End], classes: _Classes) -> None:
+        blocks = sorted((held, number) for number, held in classes.blocks.items())
+        self.addresses = tuple(held for held, _ in blocks)
+        self.blocks = tuple(number for _, number in blocks)  # the class of each of these
+        self.workloads = tuple(workloads)
+        self.ends = (*self.workloads, *(End("IPBlock", cidrs=outside.cidrs(held)) for held, _ in blocks))
+        self.class_of = (*classes.of_workloads, *self.blocks)
+        self._members: dict[int, list[int]] = {}
+        for end, number in enumerate(self.class_of):
+            self._members.setdefault(number, []).append(end)
+        self._egress = classes.egress
+        self._ingress = classes.ingress
+        self._outside = sum(1 << number for number in classes.blocks)
+        self._rows = functools.lru_cache(_KEPT_ROWS)(self.row)
+        self._receivers = functools.lru_cache(_KEPT_ROWS)(self._receivers_of)
+
+    def row(self, sender: int) -> dict[int, PortSet]:
+        """Return what a class may open, by the class of the receiver."""
+        is_block = self._outside >> sender & 1 == 1
+        egress = ((portset.ALL, ~self._outside),) if is_block else self._egress[sender]
+        out: dict[int, PortSet] = {}
+        for let_in, receivers in self._ingress.items():
+            entering = next((ports for ports, senders in let_in if senders >> sender & 1), portset.NONE)
+            if entering:
+                self._add(out, egress, receivers, entering)
+        self._add(out, egress, self._outside, portset.ALL)
+        return out
+
+    @staticmethod
+    def _add(out: dict[int, PortSet], egress: Iterable[tuple[PortSet, int]], receivers: int, entering: PortSet) -> None:
+        for leaving, reached in egress:
+            if (both := reached & receivers) and (ports := leaving & entering):
+                out.update((number, ports) for number in _bits(both))
+
+    def allowed(self, sender: int, receiver: int) -> PortSet:
+        """Return what one end may open to another one, given as numbers of ends."""
+        return self._rows(self.class_of[sender]).get(self.class_of[receiver], portset.NONE)
+
+    def receivers(self, sender: int) -> list[tuple[int, PortSet]]:
+        """Return the ends that one end may open connections to, in order; itself is among them where its class is."""
+        return self._receivers(self.class_of[sender])
+
+    def _receivers_of(self, sender: int) -> list[tuple[int, PortSet]]:
+        row = self._rows(sender)
+        return sorted(((end, ports) for number, ports in row.items() for end in self._members[number]), key=_end)
+
+    def pairs(self, progress: Progress | None = None) -> Iterator[tuple[int, int, PortSet]]:
+        """Yield every pair that may talk, as numbers of ends, in order."""
+        for sender in range(len(self.ends)):
+            for receiver, ports in self.receivers(sender):
+                if receiver != sender:
+                    yield sender, receiver, ports
+            if progress is not None:
+                progress(sender + 1, len(self.ends))
+
+    def connections(self, progress: Progress | None = None) -> Iterator[Connection]:
+        """Yield every pair that may talk, in order."""
+        for sender, receiver, ports in self.pairs(progress):
+            yield Connection(self.ends[sender], self.ends[receiver], ports)
+
+
+def _end(item: tuple[int, PortSet]) -> int:
+    return item[0]
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
+
+
+def analyse(snapshot: model.Snapshot) -> Connectivity:
+    """Work out what a snapshot allows."""
+    wanted = sorted((w for w in snapshot.workloads if not w.host_network), key=lambda w: (w.namespace, w.name, w.kind))
+    snapshot = dataclasses.replace(snapshot, workloads=tuple(map(_unique, snapshot.workloads)))
+    identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
+    subjects = [resolve.Subject(identities.of_workload[str(_unique(w))], w.ports) for w in wanted]
+    contents = _contents(snapshot, identities, list(dict.fromkeys(subjects)))
+    ends = [End(w.kind, w.namespace, w.name) for w in wanted]
+    return Connectivity(ends, _classes(subjects, contents, outside.regions(identities.prefixes)))
+
+
+def _contents(
+    snapshot: model.Snapshot, identities: identity.Identities, subjects: list[resolve.Subject]
+) -> dict[resolve.Subject, Mapping[abi.Direction, sides.Content]]:
+    """Return what each subject's policy says. Resolved policies are large, so few of them are there at a time."""
+    known: dict[sides.Content, sides.Content] = {}
+    out: dict[resolve.Subject, Mapping[abi.Direction, sides.Content]] = {}
+    for start in range(0, len(subjects), _BATCH):
+        for subject, policy in resolve.resolve(snapshot, identities, subjects[start : start + _BATCH]).items():
+            both = sides.contents(policy)
+            out[subject] = {direction: known.setdefault(content, content) for direction, content in both.items()}
+    return out
+
+
+def _unique(workload: model.Workload) -> model.Workload:
+    """Return a workload under a name that no one of another kind has; a name has no slash."""
+    if workload.kind == "Pod":
+        return workload
+    return dataclasses.replace(workload, name=f"{workload.kind}/{workload.name}")
+
+
+def _classes(
+    subjects: Iterable[resolve.Subject],
+    contents: Mapping[resolve.Subject, Mapping[abi.Direction, sides.Content]],
+    regions: Mapping[int, spans.Spans],
+) -> _Classes:
+    said = dict.fromkeys(content for both in contents.values() for content in both.values())
+    seen = _seen(said)
+    numbers: dict[object, int] = {}
+    bits: dict[int, int] = {}  # identity -> its classes
+    of_subject: dict[resolve.Subject, int] = {}
+    for subject, both in contents.items():
+        alike = (seen.get(subject.identity, ()), both[abi.Direction.EGRESS], both[abi.Direction.INGRESS])
+        of_subject[subject] = number = numbers.setdefault(alike, len(numbers))
+        bits[subject.identity] = bits.get(subject.identity, 0) | 1 << number
+    blocks: dict[int, list[tuple[int, int]]] = {}
+    for known, addresses in regions.items():
+        number = numbers.setdefault(seen.get(known, ()), len(numbers))
+        bits[known] = 1 << number
+        blocks.setdefault(number, []).extend(addresses)
+    masks: dict[sides.Identities, int] = {None: (1 << len(numbers)) - 1}
+    for peers in {peers for content in said for _, peers in (*content.allows, *content.denies)} - {None}:
+        masks[peers] = functools.reduce(operator.or_, (bits.get(known, 0) for known in peers or ()), 0)
+    parts = {content: sides.parts(content, masks) for content in said}
+    egress: dict[int, sides.Parts] = {}
+    ingress: dict[sides.Parts, int] = {}
+    for subject, number in of_subject.items():
+        egress[number] = parts[contents[subject][abi.Direction.EGRESS]]
+        let_in = parts[contents[subject][abi.Direction.INGRESS]]
+        ingress[let_in] = ingress.get(let_in, 0) | 1 << number
+    merged = _blocks({number: spans.merged(each) for number, each in blocks.items()}, parts.values())
+    return _Classes(tuple(of_subject[subject] for subject in subjects), egress, ingress, merged)
+
+
+def _seen(said: Iterable[sides.Content]) -> dict[int, tuple[int, ...]]:
+    """Return the sets of peers that each identity is in, by number; identities in the same sets are seen alike."""
+    sets = dict.fromkeys(peers for content in said for _, peers in (*content.allows, *content.denies))
+    found: dict[int, list[int]] = {}
+    for number, peers in enumerate(sets):
+        for known in peers or ():
+            found.setdefault(known, []).append(number)
+    return {known: tuple(each) for known, each in found.items()}
+
+
+def _blocks(blocks: Mapping[int, spans.Spans], parts: Iterable[sides.Parts]) -> dict[int, spans.Spans]:
+    """Return the classes of addresses with those joined that all policies together treat alike in the end."""
+    different = list(dict.fromkeys(parts))
+    joined: dict[tuple[PortSet, ...], int] = {}
+    out: dict[int, list[tuple[int, int]]] = {}
+    for number, held in blocks.items():
+        treated = tuple(next((ports for ports, mask in each if mask >> number & 1), portset.NONE) for each in different)
+        out.setdefault(joined.setdefault(treated, number), []).extend(held)
+    return {number: spans.merged(each) for number, each in out.items()}

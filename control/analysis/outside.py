@@ -1,0 +1,91 @@
+"""The addresses outside the cluster: which of them one identity stands for, and how they are written.
+
+Both families lie on one line, IPv6 far behind IPv4, so that a set of addresses is its spans on that line.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+
+from control import identity, model
+from control.analysis import spans
+from control.policy import peers
+from loader import abi
+
+_BASE = {4: 0, 6: 1 << 40}  # further apart than one, so that the families never touch
+_BITS = {4: 32, 6: 128}
+EVERYTHING: spans.Spans = tuple((base, base + (1 << _BITS[version]) - 1) for version, base in _BASE.items())
+
+
+def regions(known: Iterable[tuple[model.Prefix, int]]) -> dict[int, spans.Spans]:
+    """Return the addresses of each identity: those of its ranges that are in no longer range of another one.
+
+    An address that no range holds has the identity of the world.
+    """
+    numbers = {identity.ANY_IPV4: int(abi.ReservedIdentity.WORLD_IPV4)}
+    numbers[identity.ANY_IPV6] = int(abi.ReservedIdentity.WORLD_IPV6)
+    numbers.update(known)
+    found: dict[int, list[tuple[int, int]]] = {}
+    around: list[tuple[model.Prefix, int]] = []  # the ranges that hold the next address, the longest last
+    position = 0
+
+    def give(last: int) -> None:
+        """Give the addresses from the position to last to the longest range around them."""
+        nonlocal position
+        if position <= last:
+            found.setdefault(around[-1][1], []).append((position, last))
+            position = last + 1
+
+    for prefix, number in [*sorted(numbers.items()), (None, 0)]:
+        while around and (prefix is None or not around[-1][0].contains(prefix)):
+            give(_span(around[-1][0])[1])
+            around.pop()
+        if prefix is not None:
+            if around:
+                give(_span(prefix)[0] - 1)
+            position = _span(prefix)[0]
+            around.append((prefix, number))
+    return {number: spans.merged(each) for number, each in found.items()}
+
+
+def _span(prefix: model.Prefix) -> tuple[int, int]:
+    base = _BASE[prefix.version]
+    return base + prefix.address, base + prefix.last
+
+
+def cidrs(of: spans.Spans) -> tuple[str, ...]:
+    """Return the fewest ranges that are together these addresses, in order, IPv4 first."""
+    return tuple(peers.show_prefix(prefix) for span in of for prefix in _blocks(*span))
+
+
+def _blocks(first: int, last: int) -> Iterator[model.Prefix]:
+    version = 6 if first >= _BASE[6] else 4
+    first, last = first - _BASE[version], last - _BASE[version]
+    while first <= last:
+        # The largest block that begins here is bounded by the alignment of its start and by the end of the span.
+        size = (first & -first) or 1 << _BITS[version]
+        while size > last - first + 1:
+            size //= 2
+        yield model.Prefix(version, first, _BITS[version] + 1 - size.bit_length())
+        first += size
+
+
+@functools.lru_cache(4096)
+def words(written: tuple[str, ...]) -> str:
+    """Return what people call a set of ranges: its ranges, or what it lacks where that is said sooner.
+
+    >>> words(("0.0.0.0/0", "::/0")), words(("10.0.0.0/8",)), words(("0.0.0.0/1", "::/0"))
+    ('the outside', '10.0.0.0/8', 'the outside except 128.0.0.0/1')
+    """
+    held = spans.merged(_span(peers.parse_prefix(cidr)) for cidr in written)
+    parts = []
+    for family in (EVERYTHING, EVERYTHING[:1], EVERYTHING[1:]):  # as one, or else each on its own
+        own = spans.common(held, family)
+        lacking = cidrs(spans.without(family, own))
+        named = "the outside" if family is EVERYTHING else cidrs(family)[0]
+        if len(lacking) < len(cidrs(own)):
+            parts.append(f"{named} except {', '.join(lacking)}" if lacking else named)
+        elif family is not EVERYTHING and own:
+            parts += cidrs(own)
+        if family is EVERYTHING and parts:
+            break
+    return ", ".join(parts)

@@ -1,0 +1,93 @@
+"""Connections as text, piece by piece: JSON for programs, lines for people. Nothing is held that is already written."""
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from control.analysis.connectivity import Connectivity, End, Progress
+from control.analysis.diff import Change, Difference
+from control.analysis.portset import PortSet
+
+_WIDEST = 60  # of a column; what is longer moves its own line only
+
+
+def jsonable(ports: PortSet) -> list[dict[str, Any]]:
+    """Return ports as JSON has them: for each protocol its ranges."""
+    return [
+        {"protocol": proto.name, "ports": [[first, last] for first, last in ranges]}
+        for proto, ranges in ports.by_protocol()
+    ]
+
+
+@functools.lru_cache(1 << 16)
+def ports_json(ports: PortSet) -> str:
+    return json.dumps(jsonable(ports))
+
+
+def items_json(items: Iterable[str]) -> Iterator[str]:
+    """Yield a list of what is JSON already, an item a line."""
+    separator = "[\n"
+    for item in items:
+        yield f"{separator}    {item}"
+        separator = ",\n"
+    yield "[]" if separator == "[\n" else "\n  ]"
+
+
+def connections_json(found: Connectivity, progress: Progress | None = None) -> Iterator[str]:
+    """Yield `{"connections": [...]}`, a pair a line."""
+    written = [json.dumps(end.jsonable()) for end in found.ends]
+    yield '{\n  "connections": '
+    yield from items_json(
+        f'{{"from": {written[source]}, "to": {written[destination]}, "allowed": {ports_json(ports)}}}'
+        for source, destination, ports in found.pairs(progress)
+    )
+    yield "\n}\n"
+
+
+def connections_table(
+    found: Connectivity, printable: Callable[[str], str], progress: Progress | None = None
+) -> Iterator[str]:
+    """Yield a heading and a line a pair, nothing where nobody may talk to anybody."""
+    written = [printable(str(end)) for end in found.ends]
+    width = min(max(map(len, written), default=0), _WIDEST)
+    heading = f"{'FROM':<{width}}  {'TO':<{width}}  ALLOWED\n"
+    for source, destination, ports in found.pairs(progress):
+        yield f"{heading}{written[source]:<{width}}  {written[destination]:<{width}}  {ports}\n"
+        heading = ""
+
+
+def difference_json(found: Difference) -> Iterator[str]:
+    """Yield `{"opened": [...], "closed": [...]}`, a pair a line; `note` says that an end is in one snapshot only."""
+    yield '{\n  "opened": '
+    yield from items_json(_change_json(change, change.opened) for change in found.changes() if change.opened)
+    yield ',\n  "closed": '
+    yield from items_json(_change_json(change, change.closed) for change in found.changes() if change.closed)
+    yield "\n}\n"
+
+
+def _change_json(change: Change, ports: PortSet) -> str:
+    pair = {"from": change.source.jsonable(), "to": change.destination.jsonable(), "allowed": jsonable(ports)}
+    return json.dumps(pair | ({"note": change.note} if change.note else {}))
+
+
+def difference_table(found: Difference, printable: Callable[[str], str]) -> Iterator[str]:
+    """Yield a heading and a line for all that is opened (+) or closed (-), nothing where nothing is."""
+    width = min(max((len(printable(str(end))) for end in found.ends), default=0), _WIDEST)
+    heading = f"   {'FROM':<{width}}  {'TO':<{width}}  PORTS\n"
+    for change in found.changes():
+        source, destination = printable(str(change.source)), printable(str(change.destination))
+        note = f"  ({change.note})" if change.note else ""
+        for sign, ports in (("-", change.closed), ("+", change.opened)):
+            if ports:
+                yield f"{heading}{sign}  {source:<{width}}  {destination:<{width}}  {ports}{note}\n"
+                heading = ""
+
+
+def in_namespaces(ends: Iterable[End]) -> dict[str, list[End]]:
+    """Return the workloads of each namespace, both in order."""
+    out: dict[str, list[End]] = {}
+    for end in ends:
+        if not end.is_outside:
+            out.setdefault(end.namespace, []).append(end)
+    return out

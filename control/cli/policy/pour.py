@@ -1,0 +1,45 @@
+"""Long answers to standard output, and how far they are to a terminal."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+_BLOCK = 1 << 16
+
+
+def pour(pieces: Iterable[str]) -> bool:
+    """Write pieces as they come, and tell whether there were any. Whoever reads and has enough ends it silently."""
+    is_any = False
+    block: list[str] = []
+    size = 0
+    try:
+        for piece in pieces:
+            is_any = True
+            block.append(piece)
+            size += len(piece)
+            if size >= _BLOCK:
+                sys.stdout.write("".join(block))
+                block, size = [], 0
+        sys.stdout.write("".join(block))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would flush again at exit and complain: give it somewhere to write.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return is_any
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Give a function that moves a bar on standard error: (done, of how many); None where no one would see it."""
+    if not sys.stderr.isatty() or sys.stdout.isatty():  # lines of the answer would tear the bar
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,56 @@
+"""Ranges of addresses: whose they are, and how they are written."""
+
+import ipaddress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control import model
+from control.analysis import outside, spans
+from control.policy import peers
+
+TREE = (
+    "10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.64.0.0/10", "10.64.0.1/32", "192.0.2.0/24", "255.255.255.255/32",
+    "0.0.0.0/1", "0.0.0.0/32", "fd00::/8", "fd00::1/128", "::/1", "::/128", "ffff::/16",
+)  # fmt: skip
+ADDRESSES = ("0.0.0.0", "10.0.0.1", "10.64.0.1", "10.64.0.2", "10.200.0.1", "192.0.2.9", "200.0.0.1",
+             "255.255.255.255", "::", "1::", "fd00::", "fd00::1", "fe00::", "ffff::1")  # fmt: skip
+
+
+def longest(address: str, known: dict[str, int]) -> int:
+    ip = ipaddress.ip_address(address)
+    inside = [ipaddress.ip_network(p) for p in known if ip in ipaddress.ip_network(p)]
+    if not inside:
+        return 9 if ip.version == 4 else 10
+    return known[str(max(inside, key=lambda network: network.prefixlen))]
+
+
+@given(st.dictionaries(st.sampled_from(TREE), st.integers(300, 303)))
+def test_each_address_has_the_identity_of_the_longest_range_that_it_is_in(known: dict[str, int]) -> None:
+    found = outside.regions((peers.parse_prefix(text), number) for text, number in known.items())
+    written = {number: [ipaddress.ip_network(c) for c in outside.cidrs(held)] for number, held in found.items()}
+    for address in ADDRESSES:
+        holders = [number for number, cidrs in written.items() for c in cidrs if ipaddress.ip_address(address) in c]
+        assert holders == [longest(address, known)]
+    everything = sorted(span for held in found.values() for span in held)
+    assert spans.merged(everything) == outside.EVERYTHING
+
+
+@given(st.sets(st.sampled_from(TREE)))
+def test_the_written_ranges_are_the_fewest(chosen: set[str]) -> None:
+    known = ((peers.parse_prefix(text), 300) for text in chosen)
+    written = outside.cidrs(outside.regions(known).get(300, ()))
+    for version, kind in ((4, ipaddress.IPv4Network), (6, ipaddress.IPv6Network)):
+        networks = [kind(text) for text in chosen if ipaddress.ip_network(text).version == version]
+        fewest = [str(network) for network in ipaddress.collapse_addresses(networks)]  # type: ignore[type-var]
+        assert [text for text in written if ipaddress.ip_network(text).version == version] == fewest
+    assert list(written) == sorted(written, key=lambda text: peers.parse_prefix(text))
+
+
+def test_words() -> None:
+    assert outside.words(("0.0.0.0/0", "::/0")) == "the outside"
+    assert outside.words(("10.0.0.0/8", "fd00::/8")) == "10.0.0.0/8, fd00::/8"
+    without_ten = outside.regions([(model.Prefix(4, 10 << 24, 8), 300)])
+    assert outside.cidrs(without_ten[9])[:3] == ("0.0.0.0/5", "8.0.0.0/7", "11.0.0.0/8")
+    both = outside.cidrs(spans.merged((*without_ten[9], *without_ten[10])))
+    assert outside.words(both) == "the outside except 10.0.0.0/8"

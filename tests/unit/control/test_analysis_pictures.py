@@ -1,0 +1,150 @@
+"""Pictures: every connection is in them, wires lie apart, and the text is one that can be read."""
+
+import itertools
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from control import model
+from control.analysis import arrange, bundle, connectivity, dot, route, svg
+from control.analysis.bundle import Bundle, Item
+from control.analysis.portset import PortSet
+from tests.unit.control import test_compile_random as world
+from tests.unit.control.test_analysis_connectivity import Doc, snapshot, workload
+
+DB_ONLY = {"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress", "Egress"],
+           "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 5432}]}]}  # fmt: skip
+
+
+def shop(*names: str) -> connectivity.Connectivity:
+    return connectivity.analyse(snapshot([workload(name, "Deployment") for name in names], DB_ONLY))
+
+
+def test_the_graph_has_a_box_a_namespace_and_one_arrow_for_both_directions() -> None:
+    assert "".join(dot.graph(shop("web", "api", "db"))).splitlines() == [
+        "digraph connectivity {",
+        "  rankdir=LR;",
+        "  node [shape=box, style=rounded];",
+        "  compound=true;",
+        "  subgraph cluster_0 {",
+        '    label="shop";',
+        '    "Deployment shop/api" [label="api\\nDeployment"];',
+        '    "Deployment shop/db" [label="db\\nDeployment"];',
+        '    "Deployment shop/web" [label="web\\nDeployment"];',
+        "  }",
+        '  "Deployment shop/api" -> "Deployment shop/db" [label="TCP 5432"];',
+        '  "Deployment shop/api" -> "Deployment shop/web" [label="all", dir=both];',
+        '  "Deployment shop/api" -> "0.0.0.0/0 ::/0" [label="all", dir=both];',
+        '  "Deployment shop/web" -> "Deployment shop/db" [label="TCP 5432"];',
+        '  "Deployment shop/web" -> "0.0.0.0/0 ::/0" [label="all", dir=both];',
+        '  "0.0.0.0/0 ::/0" [label="the outside", shape=ellipse];',
+        "}",
+    ]
+
+
+def test_names_cannot_steer_a_picture() -> None:
+    found = connectivity.analyse(model.Snapshot((model.Workload('n<&"', 'a"\\N<script>', {}, "default"),)))
+    assert '[label="a\\"\\\\N<script>"]' in "".join(dot.graph(found))
+    drawn = svg.picture(found)
+    assert "<script>" not in drawn
+    assert "".join(ET.fromstring(drawn).itertext()).count("script") == 3  # the node's name, its title and its wire's
+
+
+def test_replicas_are_one_node_and_arrows_that_say_the_same_one_net() -> None:
+    pods = [model.Workload("shop", f"web-{i}", {"app": "web"}, "default") for i in range(3)]
+    shown = bundle.bundle(connectivity.analyse(snapshot([*pods, workload("api"), workload("db")], DB_ONLY)))
+    assert [[str(end) for end in node.ends] for node in shown.nodes] == [
+        ["shop/api"], ["shop/db"], ["shop/web-0", "shop/web-1", "shop/web-2"], ["the outside"],
+    ]  # fmt: skip
+    assert [(net.senders, net.receivers, str(net.ports), net.is_mutual) for net in shown.nets] == [
+        ((Item(0), Item(2)), (Item(1),), "TCP 5432", False),
+        ((Item(0), Item(2), Item(3)), (Item(0), Item(2), Item(3)), "all", True),
+    ]
+
+
+def spelled_out(shown: Bundle) -> dict[tuple[int, int], PortSet]:
+    """Return what nets say, pair by pair; each pair must be said once."""
+
+    def nodes(item: Item) -> list[int]:
+        return [item.node] if item.node >= 0 else [n for n, node in enumerate(shown.nodes) if node.box == item.box]
+
+    out: dict[tuple[int, int], PortSet] = {}
+    for box, ports in shown.among.items():
+        out.update((pair, ports) for pair in itertools.permutations(nodes(Item(-1, box)), 2))
+    for net in shown.nets:
+        ways = [(net.senders, net.receivers)]
+        if net.is_mutual and net.senders != net.receivers:
+            ways.append((net.receivers, net.senders))
+        for senders, receivers in ways:
+            for a, b in itertools.product(senders, receivers):
+                for pair in itertools.product(nodes(a), nodes(b)) if a != b else ():
+                    assert pair not in out
+                    out[pair] = net.ports
+    return out
+
+
+def check(found: connectivity.Connectivity) -> None:
+    shown = bundle.bundle(found)
+    assert spelled_out(shown) == shown.pairs
+    grid = arrange.arrange(shown)
+    cells = [(area.row, area.column) for area in grid.cells]
+    assert len(set(cells)) == len(cells) == len(shown.nodes)
+    for number, node in enumerate(shown.nodes):
+        box = grid.boxes[node.box] if node.box is not None else arrange.Area(0, 0, 1, grid.columns)
+        assert (
+            box.row <= cells[number][0] < box.row + box.rows
+            and box.column <= cells[number][1] < box.column + box.columns
+        )
+    routes = route.route(shown, grid)
+    for runs in ([each.rows for each in routes.routes], [each.columns for each in routes.routes]):
+        for one, other in itertools.combinations(itertools.chain(*runs), 2):
+            is_apart = one.last < other.first or other.last < one.first
+            assert is_apart or (one.channel, one.track) != (other.channel, other.track)
+    for each in routes.routes:
+        assert {pin.item for pin in each.pins} == {*each.net.senders, *each.net.receivers}
+        assert {pin.item for pin in each.pins if pin.head} >= set(each.net.receivers)
+    drawn = svg.picture(found)
+    ET.fromstring(drawn)
+    assert drawn == svg.picture(found)
+
+
+@pytest.mark.timeout(600)
+@settings(max_examples=60, deadline=None)
+@given(st.lists(world.policies(), max_size=4))
+def test_random_pictures_say_what_is_allowed_and_wires_lie_apart(docs: list[Doc]) -> None:
+    docs = [{**doc, "metadata": {**doc["metadata"], "name": f"p{i}"}} for i, doc in enumerate(docs)]
+    check(connectivity.analyse(world.read(docs)))
+
+
+def test_small_worlds() -> None:
+    check(shop())
+    check(shop("web"))
+    check(shop("web", "db"))
+    check(shop(*(f"w{i}" for i in range(40)), "db"))
+
+
+def test_many_workloads_are_shown_by_namespace_and_very_many_as_squares() -> None:
+    def namespaces(count: int) -> connectivity.Connectivity:
+        names = [(f"n{n:03}", f"w{i}") for n in range(count) for i in range(3)]
+        workloads = [model.Workload(n, w, {"app": w, "in": n}, "default", kind="Deployment") for n, w in names]
+        policies = tuple(
+            policy
+            for n in range(count)
+            for policy in snapshot(
+                [],
+                *({"podSelector": {"matchLabels": {"app": f"w{i}"}}, "policyTypes": ["Ingress"],
+                   "ingress": [{"ports": [{"port": i + 1}]}]} for i in range(3)),
+                namespace=f"n{n:03}",
+            ).policies
+        )  # fmt: skip
+        return connectivity.analyse(model.Snapshot(tuple(workloads), policies=policies))
+
+    by_namespace = bundle.bundle(namespaces(21))
+    assert by_namespace.is_by_namespace
+    assert {str(node.among) for node in by_namespace.nodes[:-1]} == {"TCP 1-3"}
+    assert len(by_namespace.nodes) == 22
+    assert {str(ports) for ports in by_namespace.pairs.values()} == {"TCP 1-3", "all"}
+    assert not bundle.bundle(namespaces(70)).nets
+    assert "Rows may open to columns" in svg.picture(namespaces(70))

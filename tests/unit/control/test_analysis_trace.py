@@ -1,0 +1,171 @@
+"""One call held against policies: who decides at each end, what would have allowed it, and what a request meets."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from control.analysis import explain, trace, world
+from control.policy import request
+from control.source import directory
+from loader import abi
+
+TCP, UDP = abi.Proto.TCP, abi.Proto.UDP
+PODS = """
+apiVersion: sockmesh.io/v1
+kind: Workload
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {ips: [10.0.0.1], node: n, ports: [{name: http, port: 8080}]}
+---
+apiVersion: sockmesh.io/v1
+kind: Workload
+metadata: {name: db, namespace: shop, labels: {app: db}}
+spec: {ips: [10.0.0.2], node: n}
+---
+apiVersion: sockmesh.io/v1
+kind: Workload
+metadata: {name: guest, namespace: other, labels: {app: guest}}
+spec: {ips: [10.0.0.3], node: n}
+"""
+
+
+def policy(name: str, spec: str, kind: str = "CiliumNetworkPolicy", version: str = "cilium.io/v2") -> str:
+    head = f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n"
+    return head + textwrap.indent(textwrap.dedent(spec).strip(), "  ") + "\n"
+
+
+def known(tmp_path: Path, *policies: str) -> world.World:
+    (tmp_path / "a-pods.yaml").write_text(PODS)
+    for number, text in enumerate(policies):
+        (tmp_path / f"p{number}.yaml").write_text(text)
+    found = directory.load(tmp_path, None)
+    assert found.problems == ()
+    return world.World(found.snapshot)
+
+
+def ask(there: world.World, source: str, to: str, port: int, http: request.Request | None = None) -> trace.Trace:
+    return trace.trace(there, trace.Call(there.end(source), there.end(to), TCP, port, http))
+
+
+def test_nobody_is_asked_where_nothing_selects_or_nobody_is_a_pod(tmp_path: Path) -> None:
+    there = known(tmp_path)
+    found = ask(there, "192.0.2.1", "shop/web", 80)
+    assert (found.verdict, found.egress, found.ingress) == (
+        "allowed", trace.Side("unenforced"), trace.Side("unenforced"),
+    )  # fmt: skip
+
+
+def test_both_ends_say_who_decides(tmp_path: Path) -> None:
+    spec = """
+    endpointSelector: {matchLabels: {app: db}}
+    ingress:
+    - fromEndpoints: [{matchLabels: {app: web}}]
+      toPorts: [{ports: [{port: "5432"}]}]
+    """
+    there = known(tmp_path, policy("db", spec))
+    assert ask(there, "shop/web", "shop/db", 5432) == trace.Trace(
+        trace.Side("unenforced"),
+        trace.Side("allowed", trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", "p0.yaml:7")),
+    )
+    nearest = trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", "p0.yaml:7")
+    selecting = trace.Author("CiliumNetworkPolicy", "shop", "db", "", "p0.yaml:5")
+    other = ask(there, "other/guest", "shop/db", 5432)
+    assert other.verdict == "denied"
+    assert other.ingress == trace.Side("denied", selecting, nearest=trace.Nearest(nearest, ("peer",)))
+    assert ask(there, "shop/web", "shop/db", 80).ingress.nearest == trace.Nearest(nearest, ("port",))
+    assert ask(there, "10.0.0.3", "10.0.0.2", 5432) == other  # addresses of pods are those pods
+
+
+def test_a_deny_names_itself_and_the_rule_that_it_comes_before(tmp_path: Path) -> None:
+    spec = """
+    endpointSelector: {}
+    ingress: [{fromEntities: [all]}]
+    ingressDeny: [{fromEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: other}}]}]
+    """
+    found = ask(known(tmp_path, policy("all", spec)), "other/guest", "shop/web", 80).ingress
+    assert found.author and found.author.rule == "spec.ingressDeny[0]"
+    assert found.nearest and (found.nearest.author.rule, found.nearest.lacks) == ("spec.ingress[0]", ())
+
+
+HTTP = """
+endpointSelector: {matchLabels: {app: web}}
+ingress:
+- fromEndpoints: [{matchLabels: {app: db}}]
+  toPorts:
+  - ports: [{port: "8080", protocol: TCP}]
+    rules: {http: [{method: GET, path: "/public/.*"}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "verdict"), [("/public/a", "allowed"), ("/public", "denied"), ("/private/public/a", "denied")]
+)
+def test_rules_for_requests_decide_of_requests_only(tmp_path: Path, path: str, verdict: str) -> None:
+    there = known(tmp_path, policy("web", HTTP))
+    assert ask(there, "shop/db", "shop/web", 8080).ingress.http is None
+    assert ask(there, "shop/db", "shop/web", 8080).verdict == "allowed"
+    found = ask(there, "shop/db", "shop/web", 8080, request.Request("GET", path))
+    assert (found.verdict, found.ingress.verdict, found.ingress.http) == (verdict, verdict, verdict)
+    if verdict == "denied":
+        assert found.ingress.nearest and found.ingress.nearest.lacks == ("request",)
+
+
+def test_a_plain_rule_for_the_same_peer_and_port_lets_every_request_through(tmp_path: Path) -> None:
+    plain = """
+    endpointSelector: {matchLabels: {app: web}}
+    ingress:
+    - fromEndpoints: [{matchLabels: {app: db}}]
+      toPorts: [{ports: [{port: "8080", protocol: TCP}]}]
+    """
+    there = known(tmp_path, policy("web", HTTP), policy("plain", plain))
+    found = ask(there, "shop/db", "shop/web", 8080, request.Request("POST", "/private"))
+    assert (found.verdict, found.ingress.http) == ("allowed", None)
+
+
+def test_an_audit_is_told_of_and_does_not_refuse(tmp_path: Path) -> None:
+    spec = "endpointSelector: {}\naudit: true\ningress: [{}]"
+    there = known(tmp_path, policy("watch", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))
+    found = ask(there, "other/guest", "shop/web", 80)
+    assert (found.verdict, found.ingress) == ("allowed", trace.Side("unenforced", audit=True))
+
+
+def test_names_are_met_outside_every_range(tmp_path: Path) -> None:
+    spec = """
+    endpointSelector: {matchLabels: {app: web}}
+    egress:
+    - toFQDNs: [{matchPattern: "*.example.com"}]
+      toPorts: [{ports: [{port: "443", protocol: TCP}]}]
+    """
+    plain = known(tmp_path, policy("out", spec))
+    for name, verdict in (("api.example.com", "allowed"), ("a.b.example.com", "denied"), ("example.com", "denied")):
+        there = world.World(world.with_name(plain.snapshot, name))
+        assert ask(there, "shop/web", f"fqdn:{name}", 443).verdict == verdict
+
+
+def test_who_is_not_there_is_named_with_who_is(tmp_path: Path) -> None:
+    there = known(tmp_path)
+    with pytest.raises(world.Unknown, match=r"no workload is called shop/wbe \(other/guest, shop/db, shop/web\)"):
+        there.end("shop/wbe")
+    with pytest.raises(world.Unknown, match=r"no workload is called web \(shop/web\)"):
+        there.end("web")
+
+
+def test_every_stage_is_explained(tmp_path: Path) -> None:
+    there = known(tmp_path, policy("web", HTTP))
+    workload = there.end("shop/web").workload
+    assert workload is not None
+    found = explain.explain(there, workload)
+    assert [(str(s.author), s.closes, s.audit) for s in found.selecting] == [
+        ("CiliumNetworkPolicy shop/web spec", ("ingress",), False)
+    ]
+    rule, localhost = found.rules
+    assert (rule.verdict, rule.who, rule.ports, rule.bytes, rule.meant) == (
+        "proxy", "app=db namespace=shop", "8080/TCP", "HTTP GET /public/.*", ("shop/db",),
+    )  # fmt: skip
+    assert (localhost.who, str(localhost.author)) == ("entity host", "Reserved allow-localhost")
+    assert [(row.direction, row.verdict, row.ports) for row in found.entries] == [
+        ("ingress", "proxy", "8080"),
+        ("ingress", "allow", "any"),
+        ("ingress", "deny", "any"),
+        ("egress", "allow", "any"),
+    ]

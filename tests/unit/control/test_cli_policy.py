@@ -1,0 +1,119 @@
+"""`sockmesh policy`: files in, answers and exit statuses out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click import testing
+
+from control.cli.main import cli
+from tests.unit.control.test_analysis_connectivity import pod, tcp
+
+WORKLOADS = """
+apiVersion: sockmesh.io/v1
+kind: Workload
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {ips: [10.0.0.1], node: elsewhere}
+---
+apiVersion: sockmesh.io/v1
+kind: Workload
+metadata: {name: db, namespace: shop, labels: {app: db}}
+spec: {ips: [10.0.0.2], node: elsewhere}
+"""
+POLICY = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: all, namespace: shop}
+spec:
+  podSelector: {}
+  policyTypes: [Ingress, Egress]
+  egress: [{to: [{podSelector: {}}]}]
+  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: PORT}]}]
+"""
+OPEN_80 = [{"from": pod("web"), "to": pod("db"), "allowed": tcp(80)}]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    return manifests(tmp_path / "old", "80")
+
+
+def manifests(directory: Path, port: str) -> Path:
+    directory.mkdir()
+    (directory / "workloads.yaml").write_text(WORKLOADS)
+    (directory / "policy.yaml").write_text(POLICY.replace("PORT", port))
+    return directory
+
+
+def run(*args: object) -> testing.Result:
+    return testing.CliRunner().invoke(cli, ["policy", *map(str, args)])
+
+
+def test_connectivity_in_every_form(old: Path) -> None:
+    as_json = run("connectivity", "-f", old, "-o", "json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (0, {"connections": OPEN_80})
+    table = run("connectivity", "-f", old).stdout.splitlines()
+    assert [line.split() for line in table] == [["FROM", "TO", "ALLOWED"], ["shop/web", "shop/db", "TCP", "80"]]
+    assert run("connectivity", "-f", old, "-o", "dot").stdout.startswith("digraph")
+    assert run("connectivity", "-f", old, "-o", "svg").stdout.startswith("<svg")
+    files = run("connectivity", "-f", old / "workloads.yaml", "-f", old / "policy.yaml", "-o", "json")
+    assert files.stdout == as_json.stdout
+
+
+def test_nobody_may_talk_to_anybody(old: Path) -> None:
+    (old / "workloads.yaml").unlink()
+    assert run("connectivity", "-f", old).stdout == "nobody may talk to anybody\n"
+    assert json.loads(run("connectivity", "-f", old, "-o", "json").stdout) == {"connections": []}
+
+
+def test_a_file_that_is_wrong_ends_it_before_anything_is_said(old: Path) -> None:
+    (old / "wrong.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: 7}\n")
+    for args in (("connectivity", "-f", old), ("diff", old, old)):
+        result = run(*args)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "wrong.yaml:3: metadata.name: must be a string" in result.stderr
+    missing = run("connectivity", "-f", old / "nowhere")
+    assert missing.exit_code == 2
+    assert "nowhere" in missing.stderr
+
+
+def test_advice_does_not_end_it(old: Path) -> None:
+    (old / "workloads.yaml").write_text(WORKLOADS.replace(", node: elsewhere", ""))
+    result = run("connectivity", "-f", old, "-o", "json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"connections": OPEN_80})
+    assert "netns and interface are missing" in result.stderr
+
+
+def test_diff_and_its_exit_status(old: Path, tmp_path: Path) -> None:
+    new = manifests(tmp_path / "new", "81")
+    result = run("diff", old, new, "-o", "json")
+    opened = [{"from": pod("web"), "to": pod("db"), "allowed": tcp(81)}]
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"opened": opened, "closed": OPEN_80})
+    refused = run("diff", old, new, "--no-new-access")
+    assert refused.exit_code == 1
+    assert [line.split() for line in refused.stdout.splitlines()[1:]] == [
+        ["-", "shop/web", "shop/db", "TCP", "80"],
+        ["+", "shop/web", "shop/db", "TCP", "81"],
+    ]
+    assert refused.stderr == "sockmesh: the change opens what was closed before\n"
+    same = run("diff", old, old, "--no-new-access")
+    assert (same.exit_code, same.stdout) == (0, "nothing is opened, nothing is closed\n")
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "many.yaml").write_text(
+        "\n---\n".join(
+            f"apiVersion: sockmesh.io/v1\nkind: Workload\nmetadata: {{name: w{i}, namespace: n}}\n"
+            f"spec: {{ips: [10.0.{i // 250}.{i % 250 + 1}], node: elsewhere}}"
+            for i in range(300)
+        )
+    )
+    command = [sys.executable, "-m", "control.cli.main", "policy", "connectivity", "-f", str(tmp_path), "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "{\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 0
