@@ -1,7 +1,5 @@
 """Every conformance case against the Python evaluator, over compiled entries."""
 
-import dataclasses
-
 import pytest
 
 from control import compile as compiler
@@ -40,9 +38,14 @@ def test_case(one: case.Case) -> None:
             wrong.append(f"{check}: audited is {audited}")
         if check.requests:
             sets = policy_sets(one, allocation)
-            looking = [found for found in (pair.egress, pair.ingress) if found and found.verdict == abi.Verdict.PROXY]
+            ends = ((pair.egress, pair.destination_identity), (pair.ingress, pair.source_identity))
+            looking = [
+                policy_set.rules_at(sets[found.key.set_id].l7, found.key.direction, peer, check.proto, check.port)
+                for found, peer in ends
+                if found and found.key and found.verdict == abi.Verdict.PROXY
+            ]
             for asked in check.requests:
-                passes = all(lets_through(rules_of(sets, found), asked) for found in looking)
+                passes = all(lets_through(rules, asked) for rules in looking)
                 if not looking or passes != asked.allowed:
                     wrong.append(f"{check}: {asked} passes: {passes}, with {len(looking)} looking")
     assert not wrong
@@ -58,12 +61,6 @@ def policy_sets(one: case.Case, allocation: identity.Allocation) -> dict[int, po
         policy_set.compile_set(resolved[identities.of_workload[str(w)]], w.ports, known) for w in snapshot.workloads
     ]
     return {allocation.sets[each.digest]: each for each in sets}
-
-
-def rules_of(sets: dict[int, policy_set.PolicySet], found: evaluate.Decision) -> policy_set.L7:
-    """Return what the bytes must say where a decision asks the proxy."""
-    assert found.key is not None
-    return sets[found.key.set_id].l7[dataclasses.replace(found.key, set_id=0)]
 
 
 def lets_through(rules: policy_set.L7, asked: case.Asked) -> bool:
