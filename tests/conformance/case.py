@@ -7,7 +7,7 @@ A case is one document of cases/*.yaml:
     labels: {shop/web: {...}}   # optional: more labels for workloads ("namespace/name") and namespaces of the base
     documents: [...]            # workloads, namespaces, nodes, services, CIDR groups, policies
     learned: {name: [ips]}      # optional: what DNS answers said
-    node: {ips: [10.78.0.254]}  # optional
+    node: {ips: [10.78.0.254], cidr: [10.78.0.0/16]}  # optional: its addresses, and the range of its pods
     problems: [...]             # optional: the exact problems that loading must report
     kubernetes: ...             # optional: the end-to-end case of Kubernetes that it stands for
     semantics: 5                # optional: the numbered points (one, or a list) of test_coverage.py that it shows
@@ -16,12 +16,12 @@ A case is one document of cases/*.yaml:
     - {from: shop/web, to: [shop/api, shop/db], port: 80, protocol: TCP, egress: allowed, ingress: denied,
        rule: "NetworkPolicy shop/api spec.ingress"}
 
-Ends are "namespace/name" (patterns as in a shell: "shop/*", "*"), IP addresses or lists of these; a pod never talks to
-itself. `family: 6` takes the pods' IPv6 addresses. For ICMP, port is the type. An end says allowed, denied or proxy:
-allowed as far as the bytes go that the proxy finds in `rules` of the policy. Of several checks for the same call, what a
-later one says counts, so a table can start from "everything" and name the exceptions. An end that is not checked is
-left out. `rule` names what decided: the end that denies, egress first, else the ingress rule. `audited: true`: it passes
-only because a policy is in audit mode.
+Ends are "namespace/name" (patterns as in a shell: "shop/*", "*"), IP addresses or lists of these; a pod never talks
+to itself. `family: 6` takes the pods' IPv6 addresses. For ICMP, port is the type. An end says allowed, denied or
+proxy: the proxy is to look into the bytes. Of several checks for the same call, what a later one says counts, so a
+table can start from "everything" and name the exceptions. An end that is not checked is left out. `rule` names what
+decided: the end that denies, egress first, else the ingress rule. `audited: true`: it passes only because a policy is
+in audit mode.
 
 `requests` says what the proxy lets through, each `allowed` or `denied`: {method, path, host, headers, http: allowed},
 {query: "a.example.com", dns: denied} or {server: "a.example.com", tls: allowed}.
@@ -32,7 +32,7 @@ import fnmatch
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,6 @@ ANSWERS = {"allowed": abi.Verdict.ALLOW, "denied": abi.Verdict.DENY, "proxy": ab
 KEYS = {
     "name", "base", "labels", "documents", "learned", "node", "problems", "kubernetes", "semantics", "kernel", "checks",
 }  # fmt: skip
-# Why a case cannot be had on the real kernel, and what such a case must have.
-KERNEL_LACKS = {
-    "no names are learned": lambda snapshot: bool(snapshot.learned),
-    "files cannot declare it yet": lambda snapshot: bool(snapshot.nodes or snapshot.cidr_groups),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +85,7 @@ class Case:
     problems: tuple[str, ...]
     expected_problems: tuple[str, ...]
     node_ips: tuple[str, ...]
+    node_cidr: tuple[str, ...]
     checks: tuple[Check, ...]
     kubernetes: str = ""
     semantics: tuple[int, ...] = ()
@@ -97,6 +93,16 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
+
+
+# Why a case cannot be had on the real kernel, and what such a case has.
+KERNEL_LACKS: dict[str, Callable[[Case], bool]] = {
+    "no names are learned": lambda one: bool(one.snapshot.learned),
+    "files cannot declare it yet": lambda one: bool(
+        one.snapshot.nodes or one.snapshot.cidr_groups or any(service.labels for service in one.snapshot.services)
+    ),
+    "its node has no range of pods": lambda one: bool(one.node_cidr),
+}
 
 
 def cases() -> list[Case]:
@@ -134,6 +140,7 @@ def read_case(raw: dict[str, Any], file: str) -> Case:
         tuple(map(without_line, map(str, result.problems))),
         tuple(raw.get("problems", ())),
         tuple(raw.get("node", {}).get("ips", ())),
+        tuple(raw.get("node", {}).get("cidr", ())),
         tuple(checks.values()),
         raw.get("kubernetes", ""),
         tuple(points if isinstance(points, list) else [points]),

@@ -4,7 +4,7 @@ import pytest
 
 from control import compile as compiler
 from control import evaluate, identity, policy_set
-from control.policy import meaning, refer, request, resolve
+from control.policy import meaning, peers, refer, request, resolve
 from loader import abi
 from tests.conformance import case
 
@@ -18,7 +18,7 @@ def test_case(one: case.Case) -> None:
         (w.namespace, w.name): compiler.EndpointFacts(1000 + i, 2000 + i, 3000 + i, True)
         for i, w in enumerate(one.snapshot.workloads)
     }
-    node = compiler.NodeInfo("node", one.node_ips)
+    node = compiler.NodeInfo("node", one.node_ips, one.node_cidr)
     desired, names, allocation = compiler.compile_state(one.snapshot, identity.Allocation(), facts, node)
     view = evaluate.View(desired)
     wrong = []
@@ -40,8 +40,8 @@ def test_case(one: case.Case) -> None:
             sets = policy_sets(one, allocation)
             ends = ((pair.egress, pair.destination_identity), (pair.ingress, pair.source_identity))
             looking = [
-                policy_set.rules_at(sets[found.key.set_id].l7, found.key.direction, peer, check.proto, check.port)
-                for found, peer in ends
+                policy_set.rules_at(sets[found.key.set_id].l7, found.key.direction, peer_id, check.proto, check.port)
+                for found, peer_id in ends
                 if found and found.key and found.verdict == abi.Verdict.PROXY
             ]
             for asked in check.requests:
@@ -54,7 +54,8 @@ def test_case(one: case.Case) -> None:
 def policy_sets(one: case.Case, allocation: identity.Allocation) -> dict[int, policy_set.PolicySet]:
     """Return the policy sets of a case by their numbers."""
     snapshot = refer.written_out(one.snapshot)
-    identities = identity.Identities(snapshot, allocation)
+    cluster = tuple(map(peers.parse_prefix, one.node_cidr))
+    identities = identity.Identities(snapshot, allocation, cluster)
     known = policy_set.Meaning(identities, meaning.named_ports(snapshot, identities), allocation.rules)
     resolved = resolve.resolve(snapshot, identities, identities.of_workload.values())
     sets = [

@@ -17,7 +17,7 @@ def test_case(one: case.Case) -> None:
         (w.namespace, w.name): compiler.EndpointFacts(1000 + i, 2000 + i, 3000 + i, True)
         for i, w in enumerate(one.snapshot.workloads)
     }
-    node = compiler.NodeInfo("node", one.node_ips)
+    node = compiler.NodeInfo("node", one.node_ips, one.node_cidr)
     desired, names, _ = compiler.compile_state(one.snapshot, identity.Allocation(), facts, node)
     kernel = native.Kernel.of(desired)
     wrong = []
