@@ -101,9 +101,9 @@ def town() -> Iterator[Town]:
 
 def apply_case(town: Town, one: case.Case, raw: dict[str, Any]) -> dict[str, Puppet]:
     """Put a case in force; return who plays each of its addresses."""
-    documents = case.base_documents(raw)
+    of_base = case.base_documents(raw)
     players: dict[str, Puppet] = {}
-    for number, document in enumerate(d for d in documents if d["kind"] == "Workload"):
+    for number, document in enumerate(d for d in of_base if d["kind"] == "Workload"):
         pod = town.pods[number]
         document["spec"] |= {"netns": pod.netns, "interface": pod.interface, "cgroup": pod.cgroup}
         players |= dict.fromkeys(document["spec"]["ips"], town.puppets[number])
@@ -111,13 +111,16 @@ def apply_case(town: Town, one: case.Case, raw: dict[str, Any]) -> dict[str, Pup
     if town.base[0] != base[0]:
         withdraw(town, "case", "base")
     if town.base != base:
-        town.mesh.apply("base", *documents)
+        town.mesh.apply("base", *of_base)
         town.base = base
     if one.expected_problems:  # what a broken file closes, it closes at the first start
         town.mesh.stop()
         place = ["--run-dir", str(town.mesh.run_dir), "--pin-dir", str(town.mesh.node.pins)]
         town.mesh.node.run([sys.executable, "-m", "control.cli.main", "uninstall", "--pins", *place])
-    town.mesh.apply("case", *raw.get("documents", []))
+    if documents := raw.get("documents"):
+        town.mesh.apply("case", *documents)
+    else:
+        withdraw(town, "case")
     if one.expected_problems:
         town.mesh.start()
     answer = town.mesh.call("reconcile")
