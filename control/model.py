@@ -378,3 +378,5 @@ class LoadResult:
 
     snapshot: Snapshot
     problems: tuple[Problem, ...] = ()
+    advice: tuple[Problem, ...] = ()  # of what was taken and does not do all that it says, where it is told apart
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)  # kind -> how many that mean nothing here

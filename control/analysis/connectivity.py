@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 from control import identity, model
 from control.analysis import outside, portset, sides, spans
 from control.analysis.portset import PortSet
-from control.policy import resolve
+from control.policy import meaning, refer, resolve
 from loader import abi
 
 Progress = Callable[[int, int], None]  # senders done, of how many
 
-_BATCH = 1024
 _KEPT_ROWS = 64  # the workloads of one class, and of one namespace, follow each other
 
 
@@ -53,6 +52,17 @@ class Connection(NamedTuple):
     source: End
     destination: End
     allowed: PortSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Whose policy is asked: an identity, and what its container ports are called."""
+
+    identity: int
+    ports: tuple[model.ContainerPort, ...] = ()
+
+
+_Contents = dict[Subject, Mapping[abi.Direction, sides.Content]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,24 +157,28 @@ def _bits(mask: int) -> Iterator[int]:
 def analyse(snapshot: model.Snapshot) -> Connectivity:
     """Work out what a snapshot allows."""
     wanted = sorted((w for w in snapshot.workloads if not w.host_network), key=lambda w: (w.namespace, w.name, w.kind))
-    snapshot = dataclasses.replace(snapshot, workloads=tuple(map(_unique, snapshot.workloads)))
+    snapshot = refer.written_out(dataclasses.replace(snapshot, workloads=tuple(map(_unique, snapshot.workloads))))
     identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
-    subjects = [resolve.Subject(identities.of_workload[str(_unique(w))], w.ports) for w in wanted]
-    contents = _contents(snapshot, identities, list(dict.fromkeys(subjects)))
+    subjects = [Subject(identities.of_workload[str(_unique(w))], w.ports) for w in wanted]
+    contents = _contents(snapshot, identities, dict.fromkeys(subjects))
     ends = [End(w.kind, w.namespace, w.name) for w in wanted]
-    return Connectivity(ends, _classes(subjects, contents, outside.regions(identities.prefixes)))
+    return Connectivity(ends, _classes(subjects, contents, outside.regions(identities.addresses.items())))
 
 
-def _contents(
-    snapshot: model.Snapshot, identities: identity.Identities, subjects: list[resolve.Subject]
-) -> dict[resolve.Subject, Mapping[abi.Direction, sides.Content]]:
-    """Return what each subject's policy says. Resolved policies are large, so few of them are there at a time."""
-    known: dict[sides.Content, sides.Content] = {}
-    out: dict[resolve.Subject, Mapping[abi.Direction, sides.Content]] = {}
-    for start in range(0, len(subjects), _BATCH):
-        for subject, policy in resolve.resolve(snapshot, identities, subjects[start : start + _BATCH]).items():
-            both = sides.contents(policy)
-            out[subject] = {direction: known.setdefault(content, content) for direction, content in both.items()}
+def _contents(snapshot: model.Snapshot, identities: identity.Identities, subjects: Iterable[Subject]) -> _Contents:
+    """Return what each subject's policy says; those that the same policies select and whose ports have the same names
+    are read once.
+    """
+    named = meaning.named_ports(snapshot, identities)
+    resolved = resolve.resolve(snapshot, identities, dict.fromkeys(subject.identity for subject in subjects))
+    read: dict[tuple[int, tuple[model.ContainerPort, ...]], Mapping[abi.Direction, sides.Content]] = {}
+    out: _Contents = {}
+    for subject in subjects:
+        policy = resolved[subject.identity]
+        key = id(policy), subject.ports
+        if key not in read:
+            read[key] = sides.contents(policy, lambda rule: meaning.meant(rule, subject.ports, identities, named))  # noqa: B023
+        out[subject] = read[key]
     return out
 
 
@@ -175,16 +189,12 @@ def _unique(workload: model.Workload) -> model.Workload:
     return dataclasses.replace(workload, name=f"{workload.kind}/{workload.name}")
 
 
-def _classes(
-    subjects: Iterable[resolve.Subject],
-    contents: Mapping[resolve.Subject, Mapping[abi.Direction, sides.Content]],
-    regions: Mapping[int, spans.Spans],
-) -> _Classes:
+def _classes(subjects: Iterable[Subject], contents: _Contents, regions: Mapping[int, spans.Spans]) -> _Classes:
     said = dict.fromkeys(content for both in contents.values() for content in both.values())
     seen = _seen(said)
     numbers: dict[object, int] = {}
     bits: dict[int, int] = {}  # identity -> its classes
-    of_subject: dict[resolve.Subject, int] = {}
+    of_subject: dict[Subject, int] = {}
     for subject, both in contents.items():
         alike = (seen.get(subject.identity, ()), both[abi.Direction.EGRESS], both[abi.Direction.INGRESS])
         of_subject[subject] = number = numbers.setdefault(alike, len(numbers))

@@ -6,7 +6,7 @@ Both families lie on one line, IPv6 far behind IPv4, so that a set of addresses 
 import functools
 from collections.abc import Iterable, Iterator
 
-from control import identity, model
+from control import model, places
 from control.analysis import spans
 from control.policy import peers
 from loader import abi
@@ -21,8 +21,8 @@ def regions(known: Iterable[tuple[model.Prefix, int]]) -> dict[int, spans.Spans]
 
     An address that no range holds has the identity of the world.
     """
-    numbers = {identity.ANY_IPV4: int(abi.ReservedIdentity.WORLD_IPV4)}
-    numbers[identity.ANY_IPV6] = int(abi.ReservedIdentity.WORLD_IPV6)
+    numbers = {places.ANY_IPV4: int(abi.ReservedIdentity.WORLD_IPV4)}
+    numbers[places.ANY_IPV6] = int(abi.ReservedIdentity.WORLD_IPV6)
     numbers.update(known)
     found: dict[int, list[tuple[int, int]]] = {}
     around: list[tuple[model.Prefix, int]] = []  # the ranges that hold the next address, the longest last
@@ -78,7 +78,9 @@ def words(written: tuple[str, ...]) -> str:
     """
     held = spans.merged(_span(peers.parse_prefix(cidr)) for cidr in written)
     parts = []
-    for family in (EVERYTHING, EVERYTHING[:1], EVERYTHING[1:]):  # as one, or else each on its own
+    families = EVERYTHING[:1], EVERYTHING[1:]
+    both = (EVERYTHING,) if all(spans.common(held, family) for family in families) else ()
+    for family in (*both, *families):  # as one, or else each on its own
         own = spans.common(held, family)
         lacking = cidrs(spans.without(family, own))
         named = "the outside" if family is EVERYTHING else cidrs(family)[0]

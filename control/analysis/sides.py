@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from control.analysis import portset
 from control.analysis.portset import PortSet
-from control.policy import resolve
+from control.policy import meaning, resolve
 from loader import abi
 
 Identities = frozenset[int] | None  # None: any
@@ -25,14 +25,16 @@ class Content:
     denies: frozenset[tuple[PortSet, Identities]]
 
 
-def contents(policy: resolve.ResolvedPolicy) -> dict[abi.Direction, Content]:
-    """Return what each direction of a policy enforces."""
+def contents(
+    policy: resolve.ResolvedPolicy, meant: Callable[[resolve.ResolvedRule], list[meaning.Meant]]
+) -> dict[abi.Direction, Content]:  # fmt: skip
+    """Return what each direction of a policy enforces; `meant` says whom and which ports a rule means."""
     found: dict[tuple[abi.Direction, bool], dict[PortSet, list[Identities]]] = {}
     for rule in policy.rules:
-        ports = portset.of_specs(rule.ports)
-        if not rule.audit and ports:
-            is_deny = rule.verdict == abi.Verdict.DENY
-            found.setdefault((rule.direction, is_deny), {}).setdefault(ports, []).append(rule.peers)
+        for peers, specs in meant(rule) if not rule.audit else ():
+            if ports := portset.of_specs(specs):
+                which = rule.direction, rule.verdict == abi.Verdict.DENY
+                found.setdefault(which, {}).setdefault(ports, []).append(peers)
     out = {}
     for direction in abi.Direction:
         is_open = policy.defaults[direction].verdict != abi.Verdict.DENY

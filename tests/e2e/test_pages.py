@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import pytest
 
-from control import metrics
+from control import metrics, model
 from control.cli.main import cli
 from control.flow.summary import accel_word
-from control.policy import cilium, field, peers, ports
+from control.policy import field
 from control.source import directory, document, objects
 from loader import abi
 from loader.programs import PROGRAMS
@@ -57,13 +57,16 @@ def test_every_command_and_option_exists() -> None:
     used = list(commands())
     assert len(used) > 40
     assert [wrong for wrong in map(problem, used) if wrong] == []
-    known = {flag for word in ("agent", "observe") for flag in flags_of(word)}
+    known = {flag for words in ("agent", "observe", "policy trace", "policy diff") for flag in flags_of(words)}
     assert words_of(r"--[a-z-]+") - known - {"--help", "--system-site-packages"} == set()
 
 
-def flags_of(name: str) -> set[str]:
+def flags_of(words: str) -> set[str]:
+    command: click.Command | None = cli
     with click.Context(cli) as context:
-        command = cli.get_command(context, name)
+        for word in words.split():
+            assert isinstance(command, click.Group)
+            command = command.get_command(context, word)
         assert command is not None
         return {flag for p in command.params for flag in p.opts}
 
@@ -74,12 +77,14 @@ def test_a_wrong_command_would_be_noticed() -> None:
 
 
 def test_every_command_is_shown() -> None:
-    used = {" ".join(words[:2] if words[:1] == ["bpf"] else words[:1]) for words in commands()}
+    groups = ("bpf", "policy")
+    used = {" ".join(words[:2] if words[0] in groups else words[:1]) for words in commands() if words}
     with click.Context(cli) as context:
-        bpf = cli.get_command(context, "bpf")
-        assert isinstance(bpf, click.Group)
-        every = {name for name in cli.list_commands(context) if name != "bpf"}
-        every |= {f"bpf {name}" for name in bpf.list_commands(context)}
+        every = {name for name in cli.list_commands(context) if name not in groups}
+        for name in groups:
+            group = cli.get_command(context, name)
+            assert isinstance(group, click.Group)
+            every |= {f"{name} {inner}" for inner in group.list_commands(context)}
     assert every - used == set()
 
 
@@ -170,40 +175,38 @@ def test_every_event_is_explained() -> None:
     assert set(rows_under("Flow records")) - {"event"} == {e.name.lower() for e in abi.EventType if e}
 
 
-def policy_words() -> tuple[list[list[str]], list[list[str]]]:
-    """Return the rows of the table under "Policies": the words that are taken, and those that are refused."""
+def policy_words() -> list[list[str]]:
+    """Return the rows of the table under "Policies", each as the words in it."""
     section = PROSES[README].partition("\n## Policies\n")[2].partition("\n## ")[0]
-    cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
-    taken, refused = ([re.findall(r"`([^`]+)`", row[side]) for row in cells] for side in (0, 1))
-    return taken, refused
+    return [re.findall(r"`([^`]+)`", line) for line in section.splitlines() if line.startswith("| `")]
 
 
 def test_every_entity_is_listed() -> None:
-    taken, refused = policy_words()
-    (row,) = [number for number, words in enumerate(taken) if "fromEntities" in words]
-    assert taken[row] == ["fromEntities", "toEntities", *peers.ENTITIES]
-    assert set(refused[row]) - {"reserved:..."} == set(peers.LATER_ENTITIES)
+    (row,) = [words for words in policy_words() if "fromEntities" in words]
+    assert row[:2] == ["fromEntities", "toEntities"]
+    assert set(row[2:]) == {entity.value for entity in model.Entity} and len(row) == 2 + len(model.Entity)
 
 
-def test_what_policies_take_and_refuse_is_told() -> None:
-    taken, refused = ({word for row in rows for word in row} for rows in policy_words())
-    inner = {"cidr", "except", "ports", "port", "endPort", "protocol", "mode: disabled"}
-    whose = {way + kind for way in ("from", "to") for kind in peers.KINDS}
-    rule = {"toPorts", "icmps", "authentication"}
-    assert taken == {*cilium.SPEC_KEYS, *whose, *rule, *inner, *ports.PROTOCOLS, *peers.ENTITIES}
-    source = "".join(path.read_text() for path in (ROOT / "control" / "policy").glob("*.py"))
-    later = {word for found in re.findall(r"later=\(([^)]+)\)", source) for word in re.findall(r'"(\w+)"', found)}
-    assert later == {"nodeSelector", "cidrGroupRef", "cidrGroupSelector"}
-    later |= {*peers.LATER_FROM, *peers.LATER_TO, *peers.LATER_ENTITIES, *ports.LATER_PORT_RULE}
-    words = {"ICMP", "ICMPV6", "icmps", "toPorts", "fromRequires", "toRequires"}
-    assert refused == {*later, *words, "reserved:...", "fqdn:...", "cidrgroup:..."}
+def test_every_field_of_a_policy_is_told_of() -> None:
+    told = {word for row in policy_words() for word in row} | {"audit", "specs"}
+    base = "endpointSelector: {}"
+    for place, spec in {
+        "spec.zzz": f"{{{base}, ingress: [{{}}], zzz: 1}}",
+        "spec.ingress[0].zzz": f"{{{base}, ingress: [{{zzz: 1}}]}}",
+        "spec.egress[0].zzz": f"{{{base}, egress: [{{zzz: 1}}]}}",
+        "spec.egressDeny[0].zzz": f"{{{base}, egressDeny: [{{zzz: 1}}]}}",
+        "spec.egress[0].toPorts[0].zzz": f"{{{base}, egress: [{{toPorts: [{{ports: [{{port: '1'}}], zzz: 1}}]}}]}}",
+        "spec.ingress[0].fromCIDRSet[0].zzz": f"{{{base}, ingress: [{{fromCIDRSet: [{{cidr: 1.0.0.0/8, zzz: 1}}]}}]}}",
+    }.items():
+        # Gone from the language, and refused where anybody is named.
+        assert fields_taken("MeshNetworkPolicy", place, spec) - {"fromRequires", "toRequires"} <= told, place
 
 
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("{endpointSelector: {}, ingress: [{}], nodeSelector: {}}", "not supported yet"),
-        ("{endpointSelector: {}, egress: [{toFQDNs: []}]}", "not supported yet"),
+        ("{endpointSelector: {}, ingress: [{}], nodeSelector: {}}", "cluster-wide kinds only"),
+        ("{endpointSelector: {}, egressDeny: [{toFQDNs: [{matchName: a.b}]}]}", "MeshNetworkPolicy"),
         ("{endpointSelector: {}, egress: [{toEndpoints: [{}], toCIDR: [10.0.0.0/8]}]}", "use two rules"),
         ("{endpointSelector: {}, ingress: [{}], audit: true}", "unknown key"),
     ],
@@ -223,7 +226,7 @@ def test_one_field_that_is_not_taken_sets_its_file_aside(tmp_path: Path, spec: s
 
 def fields_taken(kind: str, place: str, spec: str) -> set[str]:
     """Return the fields that the reader of files names when one is wrong at a place of a document."""
-    versions = {"Workload": "sockmesh.io/v1", "Service": "v1"}
+    versions = {"Workload": "sockmesh.io/v1", "MeshNetworkPolicy": "sockmesh.io/v1", "Service": "v1"}
     report = field.Report("x.yaml")
     text = f"apiVersion: {versions[kind]}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n"
     nodes, failure = document.parse(text)

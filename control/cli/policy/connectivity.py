@@ -1,29 +1,27 @@
 """`sockmesh policy connectivity`: who may talk to whom, as pairs or as a picture."""
 
-from pathlib import Path
-
 import click
 
-from control.cli.place import PATH
 from control.cli.policy import source
 from control.cli.policy.pour import pour, progress
 from control.terminal import printable
 
 
 @click.command()
-@click.option("-f", "--file", "files", type=PATH, multiple=True, required=True, metavar="FILE|DIR",
-              help="Manifests: a file, or a directory of files. May be given more than once.")  # fmt: skip
+@source.files
 @click.option("-o", "--output", type=click.Choice(["table", "json", "dot", "svg"]), default="table", show_default=True,
               help="For people, for programs, for Graphviz, or a picture.")  # fmt: skip
-def connectivity(files: tuple[Path, ...], output: str) -> None:
+def connectivity(files: tuple[str, ...], output: str) -> None:
     """Show everything that manifests allow: each pair of workloads, or of a workload and addresses outside, that may
     talk, and on which ports.
 
     Both ends must allow it: the sender's egress and the receiver's ingress. The outside is split into the address
     ranges that policies tell apart. Not shown: a workload with itself, and pods on their node's network.
     """
-    snapshot = source.snapshot(files)
-    from control.analysis import connectivity, dot, svg, write
+    snapshot = source.load(files)
+    from control.analysis import connectivity, dnsrules, dot, svg, write
+
+    source.tell_of_names(dnsrules.names(snapshot))
 
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)

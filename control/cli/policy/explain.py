@@ -7,7 +7,7 @@ from control.analysis import world
 from control.cli import place, show
 from control.cli.bpf import policy as entries
 from control.cli.policy import source
-from control.inspect import policies
+from control.inspect import policies, words
 
 _SELECTING = (
     show.Column[analysis.Selecting]("POLICY", lambda r: str(r.author)),
@@ -31,7 +31,9 @@ _RULES = (
     show.Column[analysis.RuleLine]("PORTS", lambda r: r.ports),
     show.Column[analysis.RuleLine]("BYTES", lambda r: r.bytes or "any"),
     show.Column[analysis.RuleLine]("THAT IS NOW", _meant),
-    show.Column[analysis.RuleLine]("BY", lambda r: f"{r.author} ({r.author.source})" if r.author else ""),
+    show.Column[analysis.RuleLine](
+        "BY", lambda r: words.with_source(str(r.author or ""), r.author.source if r.author else "")
+    ),
 )
 
 

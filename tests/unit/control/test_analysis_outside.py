@@ -54,3 +54,4 @@ def test_words() -> None:
     assert outside.cidrs(without_ten[9])[:3] == ("0.0.0.0/5", "8.0.0.0/7", "11.0.0.0/8")
     both = outside.cidrs(spans.merged((*without_ten[9], *without_ten[10])))
     assert outside.words(both) == "the outside except 10.0.0.0/8"
+    assert outside.words(outside.cidrs(without_ten[9])) == "0.0.0.0/0 except 10.0.0.0/8"

@@ -91,12 +91,11 @@ def check(found: connectivity.Connectivity) -> None:
     grid = arrange.arrange(shown)
     cells = [(area.row, area.column) for area in grid.cells]
     assert len(set(cells)) == len(cells) == len(shown.nodes)
-    for number, node in enumerate(shown.nodes):
-        box = grid.boxes[node.box] if node.box is not None else arrange.Area(0, 0, 1, grid.columns)
-        assert (
-            box.row <= cells[number][0] < box.row + box.rows
-            and box.column <= cells[number][1] < box.column + box.columns
-        )
+    top = min((area.row for area in grid.boxes.values()), default=grid.rows)
+    for (row, column), node in zip(cells, shown.nodes, strict=True):
+        box = grid.boxes[node.box] if node.box is not None else arrange.Area(0, 0, top, grid.columns)
+        assert box.row <= row < box.row + box.rows
+        assert box.column <= column < box.column + box.columns
     routes = route.route(shown, grid)
     for runs in ([each.rows for each in routes.routes], [each.columns for each in routes.routes]):
         for one, other in itertools.combinations(itertools.chain(*runs), 2):

@@ -102,6 +102,30 @@ def test_diff_and_its_exit_status(old: Path, tmp_path: Path) -> None:
     assert (same.exit_code, same.stdout) == (0, "nothing is opened, nothing is closed\n")
 
 
+NAMES = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: names, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  egress: [{toFQDNs: [{matchName: api.example.com}], toPorts: [{ports: [{port: "443", protocol: TCP}]}]}]
+"""
+
+
+def test_names_are_in_no_pair_but_are_told_of_and_checked(old: Path, tmp_path: Path) -> None:
+    new = manifests(tmp_path / "new", "80")
+    (new / "names.yaml").write_text(NAMES)
+    found = run("connectivity", "-f", new, "-o", "json")
+    assert (found.exit_code, json.loads(found.stdout)) == (0, {"connections": OPEN_80})
+    assert "not among these: what rules for DNS names open (api.example.com)" in found.stderr
+    assert run("diff", old, new).exit_code == 0
+    refused = run("diff", old, new, "--no-new-access")
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1] == "sockmesh: the change may open DNS names: api.example.com"
+    assert run("diff", new, old, "--no-new-access").exit_code == 0
+    assert run("diff", new, new, "--no-new-access").exit_code == 0
+
+
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "many.yaml").write_text(
         "\n---\n".join(
