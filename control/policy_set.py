@@ -22,8 +22,8 @@ L7 = tuple[model.L7Rules, ...]
 class PolicySet:
     """The entries of one endpoint's policy, under set id 0 until it has a number.
 
-    `l7`: for each entry with the verdict PROXY, what the bytes must say; any one of them is enough. `audit_l7`: the
-    same, were audits enforced.
+    `l7`: for each entry with the verdict PROXY, what its own rules say of the bytes; `rules_at` has what counts for a
+    connection. `audit_l7`: the same, were audits enforced.
     """
 
     entries: Mapping[abi.PolicyKey, abi.PolicyValue]
@@ -87,6 +87,20 @@ def compile_set(
                     for half in halves:
                         half.offer((int(rule.direction), peer, proto, port, plen), slot, rule.l7)
     return _policy_set(enforced, audited if policy.has_audit else None)
+
+
+def rules_at(rules: Mapping[abi.PolicyKey, L7], direction: int, peer: int, proto: int, port: int) -> L7:
+    """Return what the bytes of a connection must say that the proxy is asked about, any one of these.
+
+    The most specific entry decides that the proxy is asked; what it lets through is what any rule does for this peer
+    and port: an entry for one port takes nothing from what another says of a range around it, or of any peer.
+    """
+    keys = (
+        abi.PolicyKey(0, who, port >> (16 - plen) << (16 - plen), proto, int(direction), plen)
+        for plen in range(16, -1, -1)
+        for who in dict.fromkeys((peer, 0))
+    )
+    return tuple(dict.fromkeys(each for key in keys for each in rules.get(key, ())))
 
 
 def _slot(rule: resolve.ResolvedRule, rules: identity.Numbers) -> Slot:

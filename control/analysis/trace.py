@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from control import evaluate, identity, model
+from control import evaluate, identity, model, policy_set
 from control.analysis import world
 from control.policy import request, resolve
 from loader import abi
@@ -89,28 +89,34 @@ def _side(
         return Side(UNENFORCED)
     decision = known.decide(workload, direction, peer.identity, call.proto, call.port)
     key = known.rule(decision.rule_id)
-    audit = _audited(known, workload, decision, call)
+    audit = _audited(known, workload, decision, peer.identity, call)
     if not key and decision.verdict == abi.Verdict.ALLOW:
         return Side(UNENFORCED, audit=audit)
-    http = _http(known, workload, decision.key, call)
+    http = _http(known, workload, decision, peer.identity, call)
     refused = decision.verdict == abi.Verdict.DENY or http == DENIED
     nearest = _nearest(known, workload, direction, peer.identity, call) if refused else None
     return Side(DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest)
 
 
-def _http(known: world.World, workload: model.Workload, key: abi.PolicyKey | None, call: Call) -> str | None:
-    rules = known.policy_set(workload).l7.get(key, ()) if key else ()
+def _http(
+    known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call
+) -> str | None:
+    if decision.verdict != abi.Verdict.PROXY or decision.key is None:
+        return None
+    rules = policy_set.rules_at(known.policy_set(workload).l7, decision.key.direction, peer, call.proto, call.port)
     if call.http is None or not any(each.http is not None for each in rules):
         return None
     return ALLOWED if request.http_allowed(rules, call.http) else DENIED
 
 
-def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, call: Call) -> bool:
+def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call) -> bool:
     if not known.policy(workload).has_audit or not decision.audit_found:
         return False
-    if decision.audit_verdict != abi.Verdict.PROXY:
+    if decision.audit_verdict != abi.Verdict.PROXY or decision.audit_key is None:
         return decision.audit_verdict == abi.Verdict.DENY
-    rules = known.policy_set(workload).audit_l7.get(decision.audit_key, ()) if decision.audit_key else ()
+    rules = policy_set.rules_at(
+        known.policy_set(workload).audit_l7, decision.audit_key.direction, peer, call.proto, call.port
+    )
     is_http = call.http is not None and any(each.http is not None for each in rules)
     return is_http and call.http is not None and not request.http_allowed(rules, call.http)
 
