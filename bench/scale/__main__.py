@@ -19,13 +19,14 @@ LIMIT_RATIO, LIMIT_GB = 1.5, 2.0
 
 
 @click.group(invoke_without_command=True)
-@click.option("--quick", is_flag=True, help="A tenth of everything: does it still work?")
+@click.option("--quick", is_flag=True, help="Few of everything: does it still work?")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, help="Where scale.json goes.")
 @click.pass_context
-def main(context: click.Context, quick: bool) -> None:
+def main(context: click.Context, quick: bool, out: Path) -> None:
     """Measure a full resolve, one pod that changes, and all pairs; what is not reached does not change the status."""
     if context.invoked_subcommand is not None:
         return
-    pods, policies, rounds = (1_000, 100, 1) if quick else (measure.LARGE, 1_000, 5)
+    pods, policies, rounds = (2_000, 200, 1) if quick else (measure.LARGE, 1_000, 5)
     result: dict[str, Any] = {"quick": quick, "pods": pods, "namespaces": 200, "policies": policies}
     click.echo("full resolve, and the entries of every distinct policy", err=True)
     sizes = (pods // 10, 0.1), (pods, 0.1), (pods // 10, 0.0), (pods, 0.0)
@@ -36,8 +37,8 @@ def main(context: click.Context, quick: bool) -> None:
     argv = [sys.executable, "-m", "bench.scale", "pairs", str(pods), str(policies)]
     result["pairs"] = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
     _print(result)
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "scale.json").write_text(json.dumps(result, indent=1) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "scale.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 @main.command("pairs", hidden=True)

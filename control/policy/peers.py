@@ -103,7 +103,7 @@ def _read_peer(item: field.Field, kind: str, context: Context) -> model.Peer | N
         case "Nodes":
             return model.NodePeer(selectors.read_selector(item, selectors.sourced_key))
         case "Services":
-            return _read_service(item, context)
+            return _read_service(item)
         case "FQDNs":
             return fqdn.read_name_peer(item)
     _check_group(item, context)
@@ -137,7 +137,7 @@ def _read_cidr_rule(item: field.Field) -> model.Peer | None:
     return model.CidrGroupPeer(name or "", selector, excepts) if name or selector else None
 
 
-def _read_service(item: field.Field, context: Context) -> model.ServicePeer | None:
+def _read_service(item: field.Field) -> model.ServicePeer | None:
     entries = item.fields(("k8sService", "k8sServiceSelector"))
     if len(entries) != 1:
         if isinstance(item.node.value, dict):
@@ -146,11 +146,9 @@ def _read_service(item: field.Field, context: Context) -> model.ServicePeer | No
     ((key, place),) = entries.items()
     what = "serviceName" if key == "k8sService" else "selector"
     parts = place.fields((what, "namespace"), required=(what,))
-    namespace: str | None = context.namespace
+    namespace: str | None = ""  # left out: in every namespace, whichever the policy's is
     if "namespace" in parts:
         namespace = parts["namespace"].text(objectnames.DNS_LABEL, objectnames.DNS_LABEL_RULE)
-    elif context.cluster_wide and key == "k8sService" and parts:
-        place.problem("namespace is missing (a cluster-wide policy has none of its own)")
     if what not in parts or namespace is None:
         return None
     if what == "selector":

@@ -39,7 +39,7 @@ from typing import Any
 import yaml
 
 from control import model
-from control.policy import peers, request
+from control.policy import request
 from control.source import directory
 from loader import abi
 
@@ -98,9 +98,6 @@ class Case:
 # Why a case cannot be had on the real kernel, and what such a case has.
 KERNEL_LACKS: dict[str, Callable[[Case], bool]] = {
     "no names are learned": lambda one: bool(one.snapshot.learned),
-    "files cannot declare it yet": lambda one: bool(
-        one.snapshot.nodes or one.snapshot.cidr_groups or any(service.labels for service in one.snapshot.services)
-    ),
     "its node has no range of pods": lambda one: bool(one.node_cidr),
 }
 
@@ -123,10 +120,9 @@ def read_case(raw: dict[str, Any], file: str) -> Case:
     with tempfile.TemporaryDirectory() as scratch:
         if "base" in raw:
             (Path(scratch) / "base.yaml").write_text(yaml.safe_dump_all(base_documents(raw), sort_keys=False))
-        taken = [document for document in documents if document["kind"] not in NOT_TAKEN]
-        (Path(scratch) / "case.yaml").write_text(yaml.safe_dump_all(taken, sort_keys=False))
+        (Path(scratch) / "case.yaml").write_text(yaml.safe_dump_all(documents, sort_keys=False))
         result = directory.load(scratch, None)
-    snapshot = dataclasses.replace(_completed(result.snapshot, documents), learned=raw.get("learned", {}))
+    snapshot = dataclasses.replace(result.snapshot, learned=raw.get("learned", {}))
     checks: dict[tuple[str, str, abi.Proto, int], Check] = {}
     for check in raw["checks"]:
         for one in _expand(check, snapshot, file):
@@ -159,34 +155,6 @@ def base_documents(raw: dict[str, Any]) -> list[dict[str, Any]]:
     if labels:
         raise ValueError(f"{raw['name']}: the base has no {sorted(labels)}")
     return documents
-
-
-# --- what files cannot declare yet -----------------------------------------------------------------------------------
-
-NOT_TAKEN = ("Node", "CiliumCIDRGroup")
-
-
-def _completed(snapshot: model.Snapshot, documents: list[dict[str, Any]]) -> model.Snapshot:
-    """Return the snapshot with what the loader does not take: nodes, CIDR groups and the labels of services."""
-    nodes, groups = [], []
-    labels = {}
-    for document in documents:
-        metadata = document["metadata"]
-        of_object = metadata.get("labels", {})
-        match document["kind"]:
-            case "Node":
-                ips = tuple(each["address"] for each in document["status"]["addresses"])
-                nodes.append(model.Node(metadata["name"], of_object, ips))
-            case "CiliumCIDRGroup":
-                prefixes = tuple(map(peers.parse_prefix, document["spec"]["externalCIDRs"]))
-                groups.append(model.CidrGroup(metadata["name"], of_object, prefixes))
-            case "Service":
-                labels[metadata.get("namespace", "default"), metadata["name"]] = of_object
-    services = tuple(
-        dataclasses.replace(service, labels=labels.get((service.namespace, service.name), {}))
-        for service in snapshot.services
-    )
-    return dataclasses.replace(snapshot, nodes=tuple(nodes), cidr_groups=tuple(groups), services=services)
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

@@ -95,3 +95,17 @@ def test_unknown_row_is_refused() -> None:
     done = bench("--only", "no-such-row")
     assert done.returncode == 2
     assert "no-such-row" in done.stderr and "rr-one-core" in done.stderr
+
+
+def test_the_policy_engines_bench_still_runs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.scale", "--quick", "--out", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads((tmp_path / "scale.json").read_text())
+    assert [row["pods"] for row in written["full"]] == [200, 2000, 200, 2000]
+    by_size = {row["pods"]: row for row in written["full"][2:]}
+    assert by_size[2000]["identities"] == by_size[2000]["pods"] and by_size[2000]["entries"] > 0
+    assert all(row["ratio"] > 0 for row in written["events"].values()) and len(written["events"]) == 4
+    assert written["pairs"]["pairs"] > 0 and math.isfinite(written["pairs"]["peak_gb"])

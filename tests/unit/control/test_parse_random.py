@@ -61,7 +61,7 @@ PEERS: dict[str, st.SearchStrategy[Drawn]] = {
     "Entities": pairs(st.sampled_from([e.value for e in model.Entity]), model.Entity),
     "Services": pairs(
         names.map(lambda n: {"k8sService": {"serviceName": n}}),
-        lambda w: model.ServicePeer("n", w["k8sService"]["serviceName"]),
+        lambda w: model.ServicePeer("", w["k8sService"]["serviceName"]),
     ),
     "FQDNs": fqdns,
 }

@@ -129,7 +129,7 @@ def test_point_9_icmps_and_ports_are_not_combined_and_services_and_ports_are() -
     spec = (
         "{egress: [{toServices: [{k8sService: {serviceName: a}}], toPorts: [{ports: [{port: '80', protocol: TCP}]}]}]}"
     )
-    assert rules(spec) == [(OUT, ALLOW, (model.ServicePeer("n", "a"),), HTTP_80, None)]
+    assert rules(spec) == [(OUT, ALLOW, (model.ServicePeer("", "a"),), HTTP_80, None)]
 
 
 @pytest.mark.parametrize(
@@ -275,10 +275,10 @@ TEAM = model.Selector((label("k8s", "team", "a"),))
 @pytest.mark.parametrize(
     ("item", "kind", "peer"),
     [
-        ("{k8sService: {serviceName: db}}", CNP, model.ServicePeer("n", "db")),
+        ("{k8sService: {serviceName: db}}", CNP, model.ServicePeer("", "db")),
         ("{k8sService: {serviceName: db, namespace: m}}", CNP, model.ServicePeer("m", "db")),
         ("{k8sService: {serviceName: db, namespace: m}}", CCNP, model.ServicePeer("m", "db")),
-        ("{k8sServiceSelector: {selector: {matchLabels: {team: a}}}}", CNP, model.ServicePeer("n", "", TEAM)),
+        ("{k8sServiceSelector: {selector: {matchLabels: {team: a}}}}", CNP, model.ServicePeer("", "", TEAM)),
         ("{k8sServiceSelector: {selector: {matchLabels: {team: a}}}}", CCNP, model.ServicePeer("", "", TEAM)),
         ("{k8sServiceSelector: {selector: {}, namespace: m}}", CCNP, model.ServicePeer("m", "", model.Selector())),
     ],
@@ -294,8 +294,6 @@ def test_point_20_services(item: str, kind: str, peer: model.ServicePeer) -> Non
         ("{k8sService: {serviceName: a}, k8sServiceSelector: {selector: {}}}", CNP,
          ": must have one of k8sService, k8sServiceSelector"),
         ("{k8sService: {namespace: m}}", CNP, ".k8sService: serviceName is missing"),
-        ("{k8sService: {serviceName: a}}", CCNP,
-         ".k8sService: namespace is missing (a cluster-wide policy has none of its own)"),
         ("{k8sServiceSelector: {namespace: m}}", CNP, ".k8sServiceSelector: selector is missing"),
     ],
 )  # fmt: skip
