@@ -26,7 +26,7 @@ def main(context: click.Context, quick: bool, out: Path) -> None:
     """Measure a full resolve, one pod that changes, and all pairs; what is not reached does not change the status."""
     if context.invoked_subcommand is not None:
         return
-    pods, policies, rounds = (2_000, 200, 1) if quick else (measure.LARGE, 1_000, 5)
+    pods, policies, rounds = (2_000, 1_000, 1) if quick else (measure.LARGE, 1_000, 5)
     result: dict[str, Any] = {"quick": quick, "pods": pods, "namespaces": 200, "policies": policies}
     click.echo("full resolve, and the entries of every distinct policy", err=True)
     sizes = (pods // 10, 0.1), (pods, 0.1), (pods // 10, 0.0), (pods, 0.0)
