@@ -19,7 +19,8 @@ def connectivity(files: tuple[str, ...], output: str) -> None:
     ranges that policies tell apart. Not shown: a workload with itself, and pods on their node's network.
     """
     snapshot = source.load(files)
-    from control.analysis import connectivity, dnsrules, dot, svg, write
+    from control.analysis import connectivity, dnsrules, dot, write
+    from control.analysis.picture import svg
 
     source.tell_of_names(dnsrules.names(snapshot))
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import model
-from control.analysis import arrange, bundle, connectivity, dot, route, svg
-from control.analysis.bundle import Bundle, Item
+from control.analysis import connectivity, dot
+from control.analysis.picture import arrange, bundle, route, svg
+from control.analysis.picture.bundle import Bundle, Item
 from control.analysis.portset import PortSet
 from tests.unit.control import test_compile_random as world
 from tests.unit.control.test_analysis_connectivity import Doc, snapshot, workload

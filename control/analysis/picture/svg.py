@@ -8,11 +8,12 @@ could follow, the picture is a table of squares instead.
 from collections.abc import Iterator
 from html import escape
 
-from control.analysis import arrange, bundle, matrix, outside, route, wires
-from control.analysis.arrange import Grid
-from control.analysis.bundle import Bundle, Item, Node
+from control.analysis import outside
 from control.analysis.connectivity import Connectivity
-from control.analysis.wires import COLOURS, MARGIN, NODE_H, NODE_W, Scale, cut
+from control.analysis.picture import arrange, bundle, matrix, route, wires
+from control.analysis.picture.arrange import Grid
+from control.analysis.picture.bundle import Bundle, Item, Node
+from control.analysis.picture.wires import COLOURS, MARGIN, NODE_H, NODE_W, Scale, cut
 
 MAX_NETS = 120
 _LETTERS = 27  # of a node's second line, about

@@ -10,8 +10,8 @@ import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
-from control.analysis.arrange import Area, Grid
-from control.analysis.bundle import Bundle, Item, Net
+from control.analysis.picture.arrange import Area, Grid
+from control.analysis.picture.bundle import Bundle, Item, Net
 
 # (row channel, place along it): an even place is where column channel place/2 meets, an odd one is a column's middle.
 Point = tuple[int, int]

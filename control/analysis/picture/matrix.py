@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from control.analysis import portset
-from control.analysis.bundle import Bundle
-from control.analysis.wires import MARGIN, cut
+from control.analysis.picture.bundle import Bundle
+from control.analysis.picture.wires import MARGIN, cut
 
 _CELL = 13
 _LETTER = 6.2

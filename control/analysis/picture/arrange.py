@@ -8,7 +8,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from control.analysis.bundle import Bundle, Item
+from control.analysis.picture.bundle import Bundle, Item
 
 T = TypeVar("T", bound=Hashable)
 _WIDE = 1.5  # columns for each row, about

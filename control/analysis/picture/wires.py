@@ -5,10 +5,10 @@ import itertools
 from collections.abc import Iterator
 from html import escape
 
-from control.analysis import route
-from control.analysis.arrange import Grid
-from control.analysis.bundle import Bundle, Item, Net
-from control.analysis.route import Pin, Point, Route, Routes
+from control.analysis.picture import route
+from control.analysis.picture.arrange import Grid
+from control.analysis.picture.bundle import Bundle, Item, Net
+from control.analysis.picture.route import Pin, Point, Route, Routes
 
 NODE_W, NODE_H = 164, 44
 PAD, HEADER = 14, 26  # inside a box: at its sides and below, above
