@@ -19,6 +19,10 @@ CLUSTER_NAME = "default"
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"  # Kubernetes puts it on every namespace
 
 
+class TooMuch(ValueError):
+    """Documents that are right, but ask for more than there is room for, or than could be worked out."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """Something that its author must mend; `str()` is the line that people read."""

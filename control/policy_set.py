@@ -13,6 +13,10 @@ from control import identity, model
 from control.policy import meaning, ports, resolve
 from loader import abi
 
+# A few rules can name so many ranges that each means all the others: more entries than these nobody could load.
+MAX_ENTRIES = 4 * abi.MAP_BY_NAME["policy"].max_entries
+
+
 Slot = tuple[int, int, int]  # rank, verdict, rule id
 Entry = tuple[int, int, int, int, int]  # direction, peer, proto, port, plen
 L7 = tuple[model.L7Rules, ...]
@@ -75,13 +79,18 @@ def _order(slot: Slot) -> tuple[int, bool, int]:
 def compile_set(
     policy: resolve.ResolvedPolicy, ports: tuple[model.ContainerPort, ...], known: Meaning
 ) -> PolicySet:  # fmt: skip
-    """Return the entries of one resolved policy for a subject with these container ports."""
+    """Return the entries of one resolved policy for a subject with these container ports; raises model.TooMuch."""
+    offered = 0
     enforced, audited = _Half(policy.defaults, known.rules), _Half(policy.audits, known.rules)
     for rule in policy.rules:
         slot = _slot(rule, known.rules)
         halves = (audited,) if rule.audit else (enforced, audited)
         for peers, specs in meaning.meant(rule, ports, known.identities, known.named):
             where = list(_port_entries(specs))
+            offered += len(where) * (1 if peers is None else len(peers))
+            if offered > MAX_ENTRIES:
+                policies = f"{rule.rule.partition('#')[0]} and what else selects the same pods"
+                raise model.TooMuch(f"{policies}: more than {MAX_ENTRIES:,} entries are needed (fewer or wider rules)")
             for peer in peers if peers is not None else (0,):
                 for proto, port, plen in where:
                     for half in halves:

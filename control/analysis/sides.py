@@ -7,10 +7,15 @@ audited is not enforced, so it does not count; what a proxy decides on is open a
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
+from control import model
 from control.analysis import portset
 from control.analysis.portset import PortSet
 from control.policy import meaning, resolve
 from loader import abi
+
+# What policies tell apart multiplies: a thousand ranges, each left out of one rule with ports of its own.
+MAX_SPANS = 500_000
+
 
 Identities = frozenset[int] | None  # None: any
 Parts = tuple[tuple[PortSet, int], ...]  # ports, and the classes that have exactly these; no class is in two of them
@@ -80,4 +85,6 @@ def _split(
                 if part:
                     after[result] = after.get(result, 0) | part
         now = after
+        if sum(len(part.spans) for part in now) > MAX_SPANS:
+            raise model.TooMuch("a policy gives so many peers ports of their own that no list could show them")
     return now

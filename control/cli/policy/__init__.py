@@ -1,7 +1,10 @@
 """`sockmesh policy`: what manifests mean, asked of files alone: no cluster, no agent, no root."""
 
+from typing import Any
+
 import click
 
+from control import model
 from control.cli.lazy import Commands, LazyGroup
 
 VERBS: Commands = {
@@ -13,6 +16,20 @@ VERBS: Commands = {
 }
 
 
-@click.command(cls=LazyGroup, commands_table=VERBS)
+class BadInput(click.ClickException):
+    exit_code = 2
+
+
+class Asking(LazyGroup):
+    """What cannot be worked out is bad input: status 2, and a line that says why."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except model.TooMuch as error:
+            raise BadInput(str(error)) from None
+
+
+@click.command(cls=Asking, commands_table=VERBS)
 def policy() -> None:
     """Say what policies mean before they are applied. Files are all that is read."""
