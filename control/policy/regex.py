@@ -1,44 +1,87 @@
 """Regular expressions of HTTP rules, in the syntax of RE2 and Go: no back-references, nothing that looks around.
 
-An expression is read here character by character and written anew for Python, so that nothing gets through whose
-meaning differs there. It is for ASCII only, as methods, paths and hosts are.
+An expression is read here character by character into a tree, from which `automaton` makes what matches: what it means
+does not depend on Python's expressions, and no text takes long. It is for ASCII only, as methods, paths and hosts are.
 """
 
+import dataclasses
 import functools
 import re
+
+from control.policy.automaton import SYMBOLS, Assertion, Automaton, Chars, Choice, Empty, Node, Repeat, Sequence
 
 MAX_LENGTH = 1024
 MAX_REPEAT = 1000  # as RE2 has it, also of repetitions within each other
 MAX_DEPTH = 50
+MAX_STATES = 4_000  # with more, a text of some thousand characters could take many seconds
 
 _REPEAT = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
-_GROUP = re.compile(r"\((\?(:|P?<[A-Za-z_][A-Za-z0-9_]*>|[ims]+:))?")
-_FLAGS = re.compile(r"\(\?[ims]+\)")
+_GROUP = re.compile(r"\((?:\?(?::|P?<([A-Za-z_][A-Za-z0-9_]*)>|([ims]+):)|(?!\?))")
+_FLAGS = re.compile(r"\(\?([ims]+)\)")
 _HEX = re.compile(r"x(?:([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]{1,6})\})")
-_CLASSES = {
-    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "ascii": r"\x00-\x7f", "blank": r"\t\ ", "cntrl": r"\x00-\x1f\x7f",
-    "digit": "0-9", "graph": "!-~", "lower": "a-z", "print": r"\ -~", "punct": r"!-/:-@\[-`{-~", "space": r"\t-\r\ ",
-    "upper": "A-Z", "word": "0-9A-Za-z_", "xdigit": "0-9A-Fa-f",
-}  # fmt: skip
 _SIMPLE = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
-_LOOKS = {"(?=": "lookahead", "(?!": "lookahead", "(?<=": "lookbehind", "(?<!": "lookbehind"}
+_REFUSED = {
+    "(?=": "lookahead is", "(?!": "lookahead is", "(?<=": "lookbehind is", "(?<!": "lookbehind is",
+    "(?>": "atomic groups are", "(?(": "conditionals are", "(?P=": "back-references are",
+}  # fmt: skip
+_ANY = (1 << SYMBOLS) - 1
 
 
-@functools.lru_cache(maxsize=4096)
-def compile(text: str) -> re.Pattern[str]:
-    """Return the pattern for `fullmatch`; raises ValueError, which says what is wrong.
+def _set(text: str) -> int:
+    """Return the characters of text as a set; "a-z" in it are all from a to z.
 
-    >>> bool(compile("/v[[:digit:]]+/.*").fullmatch("/v1/users"))
+    >>> _set("0-2a") == _set("210a")
+    True
+    """
+    out = 0
+    for single, low, high in re.findall(r"(?s)(.)(?!-.)|(.)-(.)", text):
+        out |= 1 << ord(single) if single else (2 << ord(high)) - (1 << ord(low))
+    return out
+
+
+_CLASSES = {
+    "alnum": _set("0-9A-Za-z"), "alpha": _set("A-Za-z"), "ascii": _set("\x00-\x7f"), "blank": _set("\t "),
+    "cntrl": _set("\x00-\x1f\x7f"), "digit": _set("0-9"), "graph": _set("!-~"), "lower": _set("a-z"),
+    "print": _set(" -~"), "punct": _set("!-/:-@[-`{-~"), "space": _set("\t-\r "), "upper": _set("A-Z"),
+    "word": _set("0-9A-Za-z_"), "xdigit": _set("0-9A-Fa-f"),
+}  # fmt: skip
+_PERL = {"d": _CLASSES["digit"], "w": _CLASSES["word"], "s": _set("\t\n\f\r ")}  # no \v in \s, unlike in Python
+_PERL |= {letter.upper(): _ANY ^ members for letter, members in _PERL.items()}
+
+
+@functools.lru_cache(maxsize=1024)
+def compile(text: str) -> Automaton:
+    """Return the automaton for `fullmatch`; raises ValueError, which says what is wrong.
+
+    >>> compile("/v[[:digit:]]+/.*").fullmatch("/v1/users")
     True
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"is {len(text)} characters long (at most {MAX_LENGTH})")
     if not (text.isascii() and text.isprintable()):
         raise ValueError("must be of printable ASCII (what is sent is percent-encoded)")
-    try:
-        return re.compile(_Reader(text).read(), re.ASCII)
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error.msg}") from None
+    tree = _Reader(text).read()
+    if tree.size > MAX_STATES:
+        raise ValueError(f"needs {tree.size} states (at most {MAX_STATES}; what is repeated counts each time)")
+    return Automaton(tree)
+
+
+@dataclasses.dataclass
+class _Group:
+    """A group that is open, or the whole."""
+
+    flags: str
+    count: int = 1  # how often what is in it is repeated at most
+    choices: list[Node] = dataclasses.field(default_factory=list)  # the finished ones
+    items: list[Node] = dataclasses.field(default_factory=list)
+
+    def end_choice(self) -> None:
+        self.choices.append(self.items[0] if len(self.items) == 1 else Sequence(tuple(self.items) or (Empty(),)))
+        self.items = []
+
+    def end(self) -> Node:
+        self.end_choice()
+        return self.choices[0] if len(self.choices) == 1 else Choice(tuple(self.choices))
 
 
 class _Reader:
@@ -46,96 +89,115 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0
-        self.counts = [1]  # how often what is in each open group is repeated at most
-        self.last = 1  # the same of what stands before
+        flags = _FLAGS.match(text)
+        self.at = flags.end() if flags else 0
+        self.groups = [_Group(flags[1] if flags else "")]
+        self.names: set[str] = set()
+        self.last = 1  # how often what stands before is repeated at most
         self.repeatable = False  # whether something stands before that can be repeated
 
-    def read(self) -> str:
-        out = []
-        if flags := _FLAGS.match(self.text):
-            out.append(flags[0])
-            self.at = flags.end()
+    def read(self) -> Node:
         while self.at < len(self.text):
-            out.append(self._next())
-        if len(self.counts) > 1:
+            self._next()
+        if len(self.groups) > 1:
             raise ValueError('is no regular expression: ")" is missing')
-        return "".join(out)
+        return self.groups[0].end()
 
-    def _next(self) -> str:
+    def _next(self) -> None:
         char = self.text[self.at]
         if char in "*+?" or (char == "{" and _REPEAT.match(self.text, self.at)):
-            return self._repeat()
-        self.repeatable, self.last = char not in "(|^", 1
-        match char:
-            case "(":
-                return self._group()
-            case "[":
-                return self._class()
-            case "\\":
-                return self._escape()
-            case ")":
-                if len(self.counts) == 1:
-                    raise ValueError('is no regular expression: "(" is missing')
-                self.last = self.counts.pop()
-                self.counts[-1] = max(self.counts[-1], self.last)
-            case "{" | "}" | "]":
-                char = "\\" + char  # "{,5}" would be a repetition for Python
+            self._repeat()
+            return
+        self.repeatable, self.last = char not in "(|^$", 1
+        if char in "([\\":
+            {"(": self._open, "[": self._class, "\\": self._escape}[char]()
+            return
         self.at += 1
-        return char
+        group = self.groups[-1]
+        match char:
+            case ")":
+                self._close()
+            case "|":
+                group.end_choice()
+            case "^":
+                group.items.append(Assertion("^" if "m" in group.flags else "A"))
+            case "$":
+                group.items.append(Assertion("$" if "m" in group.flags else "z"))
+            case ".":
+                group.items.append(Chars(_ANY if "s" in group.flags else _ANY ^ 1 << ord("\n")))
+            case _:
+                self._add(1 << ord(char))
 
-    def _repeat(self) -> str:
+    def _add(self, members: int, negated: bool = False) -> None:
+        if "i" in self.groups[-1].flags:
+            members |= (members & _CLASSES["upper"]) << 32 | (members & _CLASSES["lower"]) >> 32
+        self.groups[-1].items.append(Chars(_ANY ^ members if negated else members))
+
+    def _repeat(self) -> None:
         counted = _REPEAT.match(self.text, self.at)
         if not self.repeatable:
             raise ValueError("is no regular expression: nothing to repeat, or repeated twice")
+        group = self.groups[-1]
+        low, high = {"*": (0, None), "+": (1, None), "?": (0, 1), "{": (0, 0)}[self.text[self.at]]
         if counted:
-            self.last *= max(int(n) for n in (counted[1], counted[3], "1") if n)
+            low = int(counted[1])
+            high = low if counted[2] is None else int(counted[3]) if counted[3] else None
+            self.last *= max(low, high or 1, 1)
             if self.last > MAX_REPEAT:
                 raise ValueError(f"repeats more than {MAX_REPEAT} times")
-            self.counts[-1] = max(self.counts[-1], self.last)
+            if high is not None and high < low:
+                raise ValueError("is no regular expression: min repeat greater than max repeat")
+            group.count = max(group.count, self.last)
         end = counted.end() if counted else self.at + 1
         if self.text[end : end + 1] == "+":
             raise ValueError("possessive quantifiers are not allowed")
         if self.text[end : end + 1] == "?":
-            end += 1
-        out = self.text[self.at : end]
+            end += 1  # as few as possible: of the whole text, it is the same
+        group.items[-1] = Empty() if high == 0 else Repeat(group.items[-1], low, high)
         self.at, self.repeatable = end, False
-        return out
 
-    def _group(self) -> str:
+    def _open(self) -> None:
         rest = self.text[self.at : self.at + 4]
-        for start, name in _LOOKS.items():
+        for start, name in _REFUSED.items():
             if rest.startswith(start):
-                raise ValueError(f"{name} is not allowed")
-        if rest.startswith("(?>"):
-            raise ValueError("atomic groups are not allowed")
-        if rest.startswith("(?("):
-            raise ValueError("conditionals are not allowed")
-        if rest.startswith("(?P="):
-            raise ValueError("back-references are not allowed")
+                raise ValueError(f"{name} not allowed")
         opening = _GROUP.match(self.text, self.at)
-        if opening is None or (rest.startswith("(?") and opening[1] is None):
+        if opening is None:
             raise ValueError(f"{rest} is not allowed (groups are (...), (?:...), (?i:...), (?P<name>...))")
-        self.counts.append(1)
-        if len(self.counts) > MAX_DEPTH + 1:
+        if opening[1] in self.names:
+            raise ValueError(f"is no regular expression: two groups are named {opening[1]}")
+        if opening[1]:
+            self.names.add(opening[1])
+        self.groups.append(_Group(self.groups[-1].flags + (opening[2] or "")))
+        if len(self.groups) > MAX_DEPTH + 1:
             raise ValueError(f"is nested too deeply (at most {MAX_DEPTH})")
         self.at = opening.end()
-        return opening[0].replace("(?<", "(?P<")
 
-    def _escape(self) -> str:
+    def _close(self) -> None:
+        if len(self.groups) == 1:
+            raise ValueError('is no regular expression: "(" is missing')
+        group = self.groups.pop()
+        self.last = group.count
+        self.groups[-1].count = max(self.groups[-1].count, self.last)
+        self.groups[-1].items.append(group.end())
+
+    def _escape(self) -> None:
         rest = self.text[self.at + 1 :]
         if rest[:1] == "Q":
-            literal, _, _ = rest[1:].partition("\\E")
-            self.at += 2 + len(literal) + (2 if "\\E" in rest[1:] else 0)
+            literal, end, _ = rest[1:].partition("\\E")
+            self.at += 2 + len(literal) + len(end)
             self.repeatable = bool(literal)
-            return re.escape(literal)
-        if rest[:1] and rest[0] in "dDwWsSbBA":
+            for char in literal:
+                self._add(1 << ord(char))
+        elif rest[:1] in _PERL:
             self.at += 2
-            return "\\" + rest[0]
-        if rest[:1] == "z":
+            self.groups[-1].items.append(Chars(_PERL[rest[0]]))
+        elif rest[:1] and rest[0] in "bBAz":
             self.at += 2
-            return r"\Z"
-        return re.escape(self._character())
+            self.repeatable = False
+            self.groups[-1].items.append(Assertion(rest[0]))
+        else:
+            self._add(1 << ord(self._character()))
 
     def _character(self) -> str:
         """Read an escape that stands for one character."""
@@ -156,22 +218,20 @@ class _Reader:
         self.at += 2
         return rest[0]
 
-    def _class(self) -> str:
+    def _class(self) -> None:
         self.at += 1
-        out = ["["]
-        if self.text.startswith("^", self.at):
-            out.append("^")
-            self.at += 1
-        first = True
+        negated = self.text.startswith("^", self.at)
+        self.at += negated
+        members, first = 0, True
         while first or not self.text.startswith("]", self.at):
             if self.at >= len(self.text):
                 raise ValueError('is no regular expression: "]" is missing')
-            out.append(self._member())
+            members |= self._member()
             first = False
         self.at += 1
-        return "".join(out) + "]"
+        self._add(members, negated)
 
-    def _member(self) -> str:
+    def _member(self) -> int:
         """Read one character, range or named class within brackets."""
         if self.text.startswith("[:", self.at):
             name, end, _ = self.text[self.at + 2 :].partition(":]")
@@ -179,19 +239,19 @@ class _Reader:
                 raise ValueError(f"[:{name[:20]}:] is unknown ({', '.join(_CLASSES)})")
             self.at += len(name) + 4
             return _CLASSES[name]
-        if self.text[self.at] == "\\" and self.text[self.at + 1 : self.at + 2] in tuple("dDwWsS"):
+        if self.text[self.at] == "\\" and self.text[self.at + 1 : self.at + 2] in _PERL:
             self.at += 2
-            return self.text[self.at - 2 : self.at]
+            return _PERL[self.text[self.at - 1]]
         low = self._one()
         if self.text[self.at : self.at + 1] != "-" or self.text[self.at + 1 : self.at + 2] in ("]", ""):
-            return re.escape(low)
+            return 1 << ord(low)
         self.at += 1
         if self.text.startswith("[:", self.at) or re.match(r"\\[dDwWsS]", self.text[self.at :]):
             raise ValueError("a range cannot end at a class")
         high = self._one()
         if high < low:
             raise ValueError("a range ends before it begins")
-        return f"{re.escape(low)}-{re.escape(high)}"
+        return (2 << ord(high)) - (1 << ord(low))
 
     def _one(self) -> str:
         if self.text[self.at] == "\\":

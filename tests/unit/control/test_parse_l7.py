@@ -120,6 +120,8 @@ HEADER = '("Name" for a header with any value, or "Name: Value")'
          ['.rules.http[0].method: "(?=a)" lookahead is not allowed']),
         (f"{WEB}, rules: {{http: [{{host: '(a)\\1'}}]}}",
          ['.rules.http[0].host: "(a)\\\\1" back-references are not allowed']),
+        (f"{WEB}, rules: {{http: [{{path: '.{{1000}}'}}, {{path: '(abcde){{999}}'}}]}}",
+         ['.rules.http[1].path: "(abcde){999}" needs 4995 states (at most 4000; what is repeated counts each time)']),
         (f"{WEB}, rules: {{http: [{{Path: a}}]}}",
          [".rules.http[0].Path: unknown key: did you mean path? (headerMatches, headers, host, method, path)"]),
         (f"{WEB}, rules: {{http: [{{headers: ['A b', 'A:', ': b', '']}}]}}",

@@ -1,12 +1,10 @@
 """Expressions mean what they mean in RE2, or are refused."""
 
-import re
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from control.policy import regex
+from control.policy import automaton, regex
 
 
 @pytest.mark.parametrize(
@@ -33,6 +31,14 @@ from control.policy import regex
         ("a{,2}", ["a{,2}"], ["", "aa"]),
         ("a{x}{", ["a{x}{"], []),
         ("(a|)(b*)*", ["", "abb"], ["c"]),
+        ("(?i)[^[:upper:]]", ["1", "é"], ["A", "a", ""]),
+        ("(?s:.)(?i:(b.)).", ["\nBxy", "abxy"], ["\nb\ny", "abx\n"]),
+        (r"\s|[[:space:]]x", [" ", "\n", "\vx"], ["\v"]),
+        ("a$\\n", [], ["a\n", "a"]),
+        ("(?m)a$\\n^b", ["a\nb"], ["ab", "a\n"]),
+        (r"\B", [""], ["a"]),
+        (r"a\b.\B.", ["a-/"], ["a-b", "ab-"]),
+        ("a{0}b", ["b"], ["ab"]),
     ],
 )  # fmt: skip
 def test_what_they_match(text: str, matching: list[str], other: list[str]) -> None:
@@ -61,6 +67,11 @@ def test_what_they_match(text: str, matching: list[str], other: list[str]) -> No
         ("a{1001}", "repeats more than 1000 times"),
         ("(a{100}){11}", "repeats more than 1000 times"),
         ("((a{9}b){9}){99999999999}", "repeats more than 1000 times"),
+        ("(a|b){999}" * 3, "needs 5994 states (at most 4000; what is repeated counts each time)"),
+        (r"(\b|){999}" * 3, "needs 5994 states (at most 4000; what is repeated counts each time)"),
+        (r"\b*", "is no regular expression: nothing to repeat, or repeated twice"),
+        ("$?", "is no regular expression: nothing to repeat, or repeated twice"),
+        ("(?P<a>b)(?<a>c)", "is no regular expression: two groups are named a"),
         ("a{3,2}", "is no regular expression: min repeat greater than max repeat"),
         ("(a", 'is no regular expression: ")" is missing'),
         ("a)", 'is no regular expression: "(" is missing'),
@@ -98,7 +109,7 @@ def test_any_text_is_an_expression_or_refused(text: str) -> None:
     except ValueError as error:
         assert str(error)
     else:
-        assert isinstance(found, re.Pattern)
+        assert isinstance(found, automaton.Automaton)
         found.fullmatch("ab01")
 
 
