@@ -96,12 +96,14 @@ def _print(found: analysis.Trace, call: analysis.Call) -> None:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
     click.echo(f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}")
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
-        click.echo(f"  {name:8}{_words(side, end)}")
+        click.echo(f"  {name:8}{_words(side, end, call.is_within_a_pod)}")
         if side.nearest:
             click.echo(f"  {'':8}{_near(side.nearest)}")
 
 
-def _words(side: analysis.Side, end: world.End) -> str:
+def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
+    if is_itself:
+        return f"unenforced: {end.name}: a pod always reaches itself"
     if side.verdict == analysis.UNENFORCED:
         why = "no policy selects it" if end.workload else "it is no pod"
         return f"unenforced: {end.name}: {why}" + (", but one in audit mode would refuse it" if side.audit else "")

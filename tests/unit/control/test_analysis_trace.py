@@ -4,8 +4,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from click import testing
 
 from control.analysis import explain, trace, world
+from control.cli.main import cli
 from control.policy import request
 from control.source import directory
 from loader import abi
@@ -45,6 +47,11 @@ def known(tmp_path: Path, *policies: str) -> world.World:
 
 def ask(there: world.World, source: str, to: str, port: int, http: request.Request | None = None) -> trace.Trace:
     return trace.trace(there, trace.Call(there.end(source), there.end(to), TCP, port, http))
+
+
+def tell(tmp_path: Path, *args: str) -> testing.Result:
+    """Run `sockmesh policy trace` on what `known` wrote there."""
+    return testing.CliRunner().invoke(cli, ["policy", "trace", "-f", str(tmp_path), *args])
 
 
 def test_nobody_is_asked_where_nothing_selects_or_nobody_is_a_pod(tmp_path: Path) -> None:
@@ -169,3 +176,24 @@ def test_every_stage_is_explained(tmp_path: Path) -> None:
         ("ingress", "deny", "any"),
         ("egress", "allow", "any"),
     ]
+
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: api, namespace: shop}
+spec:
+  selector: {matchLabels: {app: api}}
+  template: {metadata: {labels: {app: api}}, spec: {containers: [{name: c}]}}
+"""
+
+
+def test_only_a_pod_is_itself(tmp_path: Path) -> None:
+    there = known(tmp_path, policy("closed", "endpointSelector: {}\ningress: [{}]"))
+    (tmp_path / "deployment.yaml").write_text(DEPLOYMENT)
+    assert ask(there, "shop/web", "shop/web", 80).verdict == "allowed"
+    itself = tell(tmp_path, "--from", "shop/web", "--to", "shop/web", "--port", "80")
+    assert itself.exit_code == 0
+    assert "ingress unenforced: shop/web: a pod always reaches itself" in itself.stdout
+    replicas = tell(tmp_path, "--from", "shop/api", "--to", "shop/api", "--port", "80")
+    assert (replicas.exit_code, "selects it, and no rule allows this" in replicas.stdout) == (1, True)
