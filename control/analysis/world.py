@@ -6,6 +6,7 @@ look-up.
 
 import dataclasses
 import ipaddress
+import re
 from collections import Counter
 
 from control import compile as compiler
@@ -13,6 +14,9 @@ from control import evaluate, identity, model, places
 from control.policy import meaning, refer, resolve
 from control.policy_set import Meaning, PolicySet, compile_set
 from loader import abi
+
+# The name of a service, or of one of the pods behind it.
+_IN_CLUSTER = re.compile(r"(?:.+\.)?([^.]+\.[^.]+)\.svc(?:\.cluster\.local)?")
 
 
 class Unknown(ValueError):
@@ -46,6 +50,8 @@ class World:
         for workload in self.snapshot.workloads:
             self._workloads.setdefault(str(workload), []).append(workload)
             self._by_ip.update(dict.fromkeys(workload.ips if not workload.host_network else (), workload))
+        self._services = {ip: service for service in self.snapshot.services for ip in service.cluster_ips}
+        self._service_names = {f"{service.name}.{service.namespace}": service for service in self.snapshot.services}
         self._rules = {allocation.rules[identity.LOCALHOST_RULE]: identity.LOCALHOST_RULE}
         self.sources: dict[str, tuple[model.Policy | None, str, str]] = {identity.LOCALHOST_RULE: (None, "", "")}
         for policy in self.snapshot.policies:
@@ -61,6 +67,10 @@ class World:
             address = ipaddress.ip_address(text)
         except ValueError:
             return self.of(self._find(text))
+        if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped is not None or address.scope_id):
+            raise Unknown(f"{text} is neither plain IPv4 nor plain IPv6 (no IPv4-mapped address, and no scope)")
+        if str(address) in self._services:
+            raise _is_service(text, self._services[str(address)])
         workload = self._by_ip.get(str(address))
         return self.of(workload) if workload else End(str(address), self._at(address))
 
@@ -119,10 +129,19 @@ class World:
 
     def _named(self, name: str) -> End:
         """Return whoever has that DNS name: its learned address, or else one in no range that any rule names."""
+        inside = _IN_CLUSTER.fullmatch(name)
+        if inside and inside[1] in self._service_names:
+            raise _is_service(name, self._service_names[inside[1]])
         learned = self.snapshot.learned.get(name)
         if not learned:
             raise Unknown(f"nothing is known of the name {name}")
         return End(f"fqdn:{name}", self._at(ipaddress.ip_address(learned[0])))
+
+
+def _is_service(text: str, service: model.Service) -> Unknown:
+    """Return why a service is nobody's peer: a call to it has arrived at a pod when policy is asked."""
+    behind = "pods" if service.selector else "addresses"
+    return Unknown(f"{text} is service {service.namespace}/{service.name}: ask for the {behind} behind it")
 
 
 def _apart(snapshot: model.Snapshot) -> model.Snapshot:

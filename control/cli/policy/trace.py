@@ -38,16 +38,17 @@ def trace(
 ) -> None:
     """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input."""
     proto, number = ends.port(port)
+    if origin.startswith("fqdn:"):
+        raise click.UsageError(f"--from {origin}: nobody calls by a name (an address, or a workload)")
     snapshot = source.load(files)
-    for text in (origin, to):
-        if text.startswith("fqdn:"):
-            snapshot = world.with_name(snapshot, ends.dns_name(text))
+    if to.startswith("fqdn:"):
+        snapshot = world.with_name(snapshot, ends.dns_name(to))
     known = world.World(snapshot)
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
         raise click.UsageError(f"--port {port}: requests are made over TCP")
     try:
-        call = analysis.Call(known.end(_canonical(origin)), known.end(_canonical(to)), proto, number, request)
+        call = analysis.Call(known.end(origin), known.end(_canonical(to)), proto, number, request)
     except world.Unknown as error:
         raise click.UsageError(str(error)) from None
     found = analysis.trace(known, call)

@@ -197,3 +197,42 @@ def test_only_a_pod_is_itself(tmp_path: Path) -> None:
     assert "ingress unenforced: shop/web: a pod always reaches itself" in itself.stdout
     replicas = tell(tmp_path, "--from", "shop/api", "--to", "shop/api", "--port", "80")
     assert (replicas.exit_code, "selects it, and no rule allows this" in replicas.stdout) == (1, True)
+
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: 10.96.0.5, selector: {app: db}, ports: [{port: 80}]}
+"""
+
+
+@pytest.mark.parametrize(
+    "to", ["10.96.0.5", "fqdn:db.shop.svc", "fqdn:db.shop.svc.cluster.local.", "fqdn:db-0.db.shop.svc.cluster.local"]
+)
+def test_a_service_is_nobody_policy_ever_sees(tmp_path: Path, to: str) -> None:
+    known(tmp_path)
+    (tmp_path / "service.yaml").write_text(SERVICE)
+    found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert (
+        f"{to.removeprefix('fqdn:').removesuffix('.')} is service shop/db: ask for the pods behind it" in found.stderr
+    )
+
+
+def test_names_that_are_no_service_are_asked_about(tmp_path: Path) -> None:
+    known(tmp_path)
+    (tmp_path / "service.yaml").write_text(SERVICE)
+    for name in ("db.shop", "db.shop.svc.example.com", "db.other.svc.cluster.local", "db.shop.cluster.local"):
+        assert tell(tmp_path, "--from", "shop/web", "--to", f"fqdn:{name}", "--port", "80").exit_code == 0
+    caller = tell(tmp_path, "--from", "fqdn:example.com", "--to", "shop/web", "--port", "80")
+    assert caller.exit_code == 2
+    assert "nobody calls by a name" in caller.stderr
+
+
+@pytest.mark.parametrize("address", ["::ffff:10.0.0.2", "::ffff:a00:2", "fe80::1%eth0"])
+def test_addresses_that_no_policy_may_name_are_not_taken_for_strangers(tmp_path: Path, address: str) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", address, "--to", "shop/web", "--port", "80")
+    assert found.exit_code == 2
+    assert f"{address} is neither plain IPv4 nor plain IPv6" in found.stderr
