@@ -109,7 +109,9 @@ def _http(
 ) -> str | None:
     if decision.verdict != abi.Verdict.PROXY or decision.key is None:
         return None
-    rules = policy_set.rules_at(known.policy_set(workload).l7, decision.key.direction, peer, call.proto, call.port)
+    rules = policy_set.rules_at(
+        known.policy_set(workload, peer).l7, decision.key.direction, peer, call.proto, call.port
+    )
     if call.http is None or not any(each.http is not None for each in rules):
         return None
     return ALLOWED if request.http_allowed(rules, call.http) else DENIED
@@ -121,7 +123,7 @@ def _audited(known: world.World, workload: model.Workload, decision: evaluate.De
     if decision.audit_verdict != abi.Verdict.PROXY or decision.audit_key is None:
         return decision.audit_verdict == abi.Verdict.DENY
     rules = policy_set.rules_at(
-        known.policy_set(workload).audit_l7, decision.audit_key.direction, peer, call.proto, call.port
+        known.policy_set(workload, peer).audit_l7, decision.audit_key.direction, peer, call.proto, call.port
     )
     is_http = call.http is not None and any(each.http is not None for each in rules)
     return is_http and call.http is not None and not request.http_allowed(rules, call.http)

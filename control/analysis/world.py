@@ -44,7 +44,7 @@ class World:
         )  # fmt: skip
         self.names = compiler.names_of(self.snapshot, allocation, self.identities, compiler.NodeInfo(), {})
         self._policies: dict[int, resolve.ResolvedPolicy] = {}
-        self._sets: dict[tuple[int, tuple[model.ContainerPort, ...]], PolicySet] = {}
+        self._sets: dict[tuple[int, tuple[model.ContainerPort, ...], int | None], PolicySet] = {}
         self._workloads: dict[str, list[model.Workload]] = {}
         self._by_ip: dict[str, model.Workload] = {}
         for workload in self.snapshot.workloads:
@@ -86,18 +86,22 @@ class World:
             self._policies.update(resolve.resolve(self.snapshot, self.identities, [number]))
         return self._policies[number]
 
-    def policy_set(self, workload: model.Workload) -> PolicySet:
-        """Return the entries of a workload's policy; workloads of one identity and the same ports share them."""
-        key = self.identities.of_workload[str(workload)], workload.ports
+    def policy_set(self, workload: model.Workload, peer: int | None = None) -> PolicySet:
+        """Return the entries of a workload's policy; workloads of one identity and the same ports share them.
+
+        `peer`: only those that a call of this identity, or to it, is looked up in.
+        """
+        key = self.identities.of_workload[str(workload)], workload.ports, peer
         if key not in self._sets:
-            self._sets[key] = compile_set(self.policy(workload), workload.ports, self._known)
+            only = None if peer is None else frozenset((peer,))
+            self._sets[key] = compile_set(self.policy(workload), workload.ports, self._known, only)
         return self._sets[key]
 
     def decide(
         self, workload: model.Workload, direction: abi.Direction, peer: int, proto: abi.Proto, port: int
     ) -> evaluate.Decision:
         """Return what a workload's policy says of a call; for ICMP, port is the type."""
-        found = self.policy_set(workload)
+        found = self.policy_set(workload, peer)
         plens = found.egress_plens if direction == abi.Direction.EGRESS else found.ingress_plens
         return evaluate.lookup(found.entries, 0, plens, int(direction), peer, int(proto), port)
 

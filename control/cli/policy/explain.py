@@ -61,6 +61,8 @@ def explain(workload: str, files: tuple[str, ...], output: str) -> None:
     show.show(found.rules, _RULES, output, "none")
     _stage("3. the entries that a call is looked up in: deny before proxy, proxy before allow, allow before default")
     show.show(policies.ranges(found.entries), entries.COLUMNS, output, "none")
+    if more := found.entries_count - len(found.entries):
+        click.echo(f"and {more} more")
 
 
 def _stage(title: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click import testing
 
+from control import policy_set
 from control.analysis import explain, trace, world
 from control.cli.main import cli
 from control.policy import request
@@ -236,3 +237,48 @@ def test_addresses_that_no_policy_may_name_are_not_taken_for_strangers(tmp_path:
     found = tell(tmp_path, "--from", address, "--to", "shop/web", "--port", "80")
     assert found.exit_code == 2
     assert f"{address} is neither plain IPv4 nor plain IPv6" in found.stderr
+
+
+RANGES = """
+endpointSelector: {matchLabels: {app: web}}
+egress:
+- toCIDRSet: [{cidr: 192.0.2.0/24, except: [192.0.2.7/32]}]
+  toPorts: [{ports: [{port: "1", endPort: 1000, protocol: TCP}]}]
+- toCIDR: [192.0.2.9/32, 198.51.100.0/24]
+- toEntities: [all]
+  toPorts: [{ports: [{port: "5000", protocol: TCP}]}]
+egressDeny:
+- toCIDR: [192.0.2.8/32]
+"""
+
+
+def test_a_call_is_decided_by_the_entries_of_its_peer_alone(tmp_path: Path) -> None:
+    there = known(tmp_path, policy("ranges", RANGES), policy("web", HTTP))
+    web = there.end("shop/web").workload
+    assert web is not None
+    whole = there.policy_set(web)
+    for text in ("192.0.2.1", "192.0.2.7", "192.0.2.8", "192.0.2.9", "198.51.100.1", "203.0.113.1", "shop/db"):
+        peer = there.end(text).identity
+        part = there.policy_set(web, peer)
+        assert part.entries == {k: v for k, v in whole.entries.items() if k.peer_id in (0, peer)}
+        assert part.l7 == {k: v for k, v in whole.l7.items() if k.peer_id in (0, peer)}
+        assert there.policy_set(web, peer) is part
+
+
+def test_what_no_agent_could_load_is_refused_for_one_peer_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known(tmp_path, policy("ranges", RANGES))
+    monkeypatch.setattr(policy_set, "MAX_ENTRIES", 10)
+    found = tell(tmp_path, "--from", "shop/web", "--to", "192.0.2.1", "--port", "80")
+    assert (found.exit_code, "more than 10 entries are needed" in found.stderr) == (2, True)
+
+
+def test_so_many_entries_are_explained_and_the_rest_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = known(tmp_path, policy("ranges", RANGES))
+    web = there.end("shop/web").workload
+    assert web is not None
+    whole = explain.explain(there, web)
+    assert whole.entries_count == len(whole.entries) > 5
+    monkeypatch.setattr(explain, "MOST_ENTRIES", 5)
+    assert explain.explain(there, web).entries == whole.entries[:5]
+    shown = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path)])
+    assert shown.stdout.splitlines()[-1] == f"and {whole.entries_count - 5} more"
