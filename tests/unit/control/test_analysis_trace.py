@@ -1,6 +1,8 @@
 """One call held against policies: who decides at each end, what would have allowed it, and what a request meets."""
 
+import ipaddress
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -282,3 +284,36 @@ def test_so_many_entries_are_explained_and_the_rest_counted(tmp_path: Path, monk
     assert explain.explain(there, web).entries == whole.entries[:5]
     shown = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path)])
     assert shown.stdout.splitlines()[-1] == f"and {whole.entries_count - 5} more"
+
+
+NAME_AND_RANGES = """
+endpointSelector: {matchLabels: {app: web}}
+egress:
+- toFQDNs: [{matchName: api.example.com}]
+- toCIDR: [RANGES]
+"""
+
+
+@pytest.mark.parametrize(
+    ("ranges", "address"),
+    [
+        ("192.0.2.0/24", "240.0.0.1"),
+        ("240.0.0.0/4, 224.0.0.0/4", "223.255.255.255"),
+        ("128.0.0.0/1, 0.0.0.0/2, 64.0.0.0/3, 96.0.0.0/4, 112.0.0.0/5, 120.0.0.0/7", "127.255.255.255"),
+        ("0.0.0.0/1, 128.0.0.0/1, 240.0.0.0/8", "239.255.255.255"),  # there is none: the fewest ranges
+    ],
+)
+def test_a_name_is_met_in_no_range_where_there_is_such_an_address(tmp_path: Path, ranges: str, address: str) -> None:
+    there = known(tmp_path, policy("out", NAME_AND_RANGES.replace("RANGES", ranges)))
+    assert world.with_name(there.snapshot, "example.com").learned == {"example.com": (address,)}
+
+
+def test_a_name_is_met_outside_thousands_of_ranges_at_once(tmp_path: Path) -> None:
+    one = ipaddress.IPv4Network("203.0.113.9/32")
+    all_but_one = ", ".join(map(str, ipaddress.IPv4Network("0.0.0.0/0").address_exclude(one)))
+    many = ", ".join(f"10.{i // 250}.{i % 250}.0/24" for i in range(3000))
+    there = known(tmp_path, policy("out", NAME_AND_RANGES.replace("RANGES", f"{all_but_one}, {many}")))
+    before = time.process_time()
+    learned = world.with_name(there.snapshot, "example.com").learned
+    assert time.process_time() - before < 5  # it was minutes
+    assert learned == {"example.com": ("203.0.113.9",)}
