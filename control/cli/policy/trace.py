@@ -99,7 +99,7 @@ def _print(found: analysis.Trace, call: analysis.Call) -> None:
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
         click.echo(f"  {name:8}{_words(side, end, call.is_within_a_pod)}")
         if side.nearest:
-            click.echo(f"  {'':8}{_near(side.nearest)}")
+            click.echo(f"  {'':8}{_near(side.nearest, side.http == analysis.DENIED)}")
 
 
 def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
@@ -117,6 +117,7 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     return f"{side.verdict}{by}{where}{request}{audit}"
 
 
-def _near(nearest: analysis.Nearest) -> str:
-    lacks = " and ".join(LACKS[each] for each in nearest.lacks) or "would allow it, but a deny comes first"
+def _near(nearest: analysis.Nearest, by_request: bool) -> str:
+    first = "rules for requests come" if by_request else "a deny comes"
+    lacks = " and ".join(LACKS[each] for each in nearest.lacks) or f"would allow it, but {first} first"
     return f"nearest: {nearest.author} ({nearest.author.source}) {lacks}"
