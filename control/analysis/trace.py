@@ -1,7 +1,6 @@
 """One call held against all policies: what both ends say, who decides, and what would have allowed it."""
 
 import dataclasses
-from collections.abc import Iterator
 
 from control import evaluate, identity, model, policy_set
 from control.analysis import world
@@ -153,21 +152,20 @@ def _nearest(
         who = author(known, rule.rule)
         if who is None or rule.rule == identity.LOCALHOST_RULE:
             continue
-        lacks = min(_lacks(known, workload, rule, peer, call), key=len)
+        lacks = _lacks(known, workload, rule, peer, call)
         found.append((len(lacks), len(found), Nearest(who, lacks)))
     return min(found)[2] if found else None
 
 
 def _lacks(
     known: world.World, workload: model.Workload, rule: resolve.ResolvedRule, peer: int, call: Call
-) -> Iterator[tuple[str, ...]]:
-    """Yield what each reading of the rule does not allow; nothing: a deny comes before it."""
-    for peers, specs in known.meant(rule, workload) or [(frozenset(), ())]:
-        lacks = []
-        if peers is not None and peer not in peers:
-            lacks.append("peer")
-        if specs is not None and not any(s.proto == call.proto and s.first <= call.port <= s.last for s in specs):
-            lacks.append("port")
-        if rule.l7 is not None and call.http is not None and not request.http_allowed((rule.l7,), call.http):
-            lacks.append("request")
-        yield tuple(lacks)
+) -> tuple[str, ...]:
+    """Return what the rule does not allow, each judged apart; nothing: something comes before it."""
+    lacks = []
+    if not known.is_peer(rule, peer):
+        lacks.append("peer")
+    if not known.is_port(rule, workload, peer, call.proto, call.port):
+        lacks.append("port")
+    if rule.l7 is not None and call.http is not None and not request.http_allowed((rule.l7,), call.http):
+        lacks.append("request")
+    return tuple(lacks)

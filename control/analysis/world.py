@@ -119,6 +119,26 @@ class World:
         """Return whom and which ports a rule of a workload's policy means."""
         return meaning.meant(rule, workload.ports, self._known.identities, self._known.named)
 
+    def is_peer(self, rule: resolve.ResolvedRule, peer: int) -> bool:
+        """Tell whether a rule means a peer, at whatever port."""
+        found = meaning.peers_of(rule.peers, self.identities)
+        return found is None or peer in found
+
+    def is_port(
+        self, rule: resolve.ResolvedRule, workload: model.Workload, peer: int, proto: abi.Proto, port: int
+    ) -> bool:
+        """Tell whether a rule of a workload's policy means a port, were it for the peer."""
+        if rule.ports is None:
+            return True
+        if rule.direction == abi.Direction.INGRESS:
+            is_named = {p.name for p in workload.ports if (p.protocol, p.port) == (proto, port)}
+        else:
+            is_named = {name for name, at in self._known.named.items() if (proto, port) in at.get(peer, ())}
+        return any(
+            spec.proto == proto and (spec.name in is_named if spec.name else spec.first <= port <= spec.last)
+            for spec in rule.ports
+        )
+
     def _find(self, text: str) -> model.Workload:
         namespace, slash, name = text.partition("/")
         found = self._workloads.get(text if slash else f"default/{namespace}", [])

@@ -12,7 +12,7 @@ from control import policy_set
 from control.analysis import explain, trace, world
 from control.cli.main import cli
 from control.policy import request
-from control.source import directory
+from control.source import manifests
 from loader import abi
 
 TCP, UDP = abi.Proto.TCP, abi.Proto.UDP
@@ -43,7 +43,7 @@ def known(tmp_path: Path, *policies: str) -> world.World:
     (tmp_path / "a-pods.yaml").write_text(PODS)
     for number, text in enumerate(policies):
         (tmp_path / f"p{number}.yaml").write_text(text)
-    found = directory.load(tmp_path, None)
+    found = manifests.load([str(tmp_path)])
     assert found.problems == ()
     return world.World(found.snapshot)
 
@@ -72,13 +72,13 @@ def test_both_ends_say_who_decides(tmp_path: Path) -> None:
     - fromEndpoints: [{matchLabels: {app: web}}]
       toPorts: [{ports: [{port: "5432"}]}]
     """
-    there = known(tmp_path, policy("db", spec))
+    there, file = known(tmp_path, policy("db", spec)), tmp_path / "p0.yaml"
     assert ask(there, "shop/web", "shop/db", 5432) == trace.Trace(
         trace.Side("unenforced"),
-        trace.Side("allowed", trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", "p0.yaml:7")),
+        trace.Side("allowed", trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", f"{file}:7")),
     )
-    nearest = trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", "p0.yaml:7")
-    selecting = trace.Author("CiliumNetworkPolicy", "shop", "db", "", "p0.yaml:5")
+    nearest = trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", f"{file}:7")
+    selecting = trace.Author("CiliumNetworkPolicy", "shop", "db", "", f"{file}:5")
     other = ask(there, "other/guest", "shop/db", 5432)
     assert other.verdict == "denied"
     assert other.ingress == trace.Side("denied", selecting, nearest=trace.Nearest(nearest, ("peer",)))
@@ -335,3 +335,46 @@ def test_what_comes_before_the_nearest_rule_is_called_what_it_is(tmp_path: Path)
     deny = ANYBODY + "ingressDeny: [{fromEndpoints: [{matchLabels: {app: db}}]}]\n"
     known(tmp_path, policy("anybody", deny))
     assert tell(tmp_path, *asked).stdout.endswith("would allow it, but a deny comes first\n")
+
+
+def nearest(there: world.World, source: str, to: str, port: int) -> tuple[str, ...]:
+    found = ask(there, source, to, port)
+    side = found.egress.nearest or found.ingress.nearest
+    assert side is not None
+    return side.lacks
+
+
+def test_only_what_is_wrong_is_lacking(tmp_path: Path) -> None:
+    by_name = """
+    endpointSelector: {matchLabels: {app: db}}
+    ingress:
+    - fromEndpoints: [{matchLabels: {app: web}}]
+      toPorts: [{ports: [{port: sql, protocol: TCP}]}]
+    """
+    there = known(tmp_path, policy("db", by_name))  # nobody has a port of that name
+    assert nearest(there, "shop/web", "shop/db", 5432) == ("port",)
+    assert nearest(there, "other/guest", "shop/db", 5432) == ("peer", "port")
+    nobody = """
+    endpointSelector: {matchLabels: {app: db}}
+    ingress:
+    - fromEndpoints: [{matchLabels: {app: gone}}]
+      toPorts: [{ports: [{port: "5432", protocol: TCP}]}]
+    """
+    there = known(tmp_path, policy("db", nobody))
+    assert nearest(there, "shop/web", "shop/db", 5432) == ("peer",)
+    assert nearest(there, "shop/web", "shop/db", 80) == ("peer", "port")
+
+
+def test_at_egress_a_port_name_is_the_one_that_is_called(tmp_path: Path) -> None:
+    spec = """
+    endpointSelector: {matchLabels: {app: db}}
+    egress:
+    - toEndpoints: [{matchLabels: {app: PEER}}]
+      toPorts: [{ports: [{port: http, protocol: TCP}]}]
+    """
+    there = known(tmp_path, policy("db", spec.replace("PEER", "guest")))
+    assert nearest(there, "shop/db", "shop/web", 8080) == ("peer",)
+    assert nearest(there, "shop/db", "shop/web", 80) == ("peer", "port")
+    there = known(tmp_path, policy("db", spec.replace("PEER", "web")))
+    assert ask(there, "shop/db", "shop/web", 8080).verdict == "allowed"
+    assert nearest(there, "shop/db", "shop/web", 80) == ("port",)
