@@ -53,7 +53,7 @@ class Nearest:
 @dataclasses.dataclass(frozen=True)
 class Side:
     """What one end says. `http`: what rules for requests say of this one. `audit`: it passes only because the policy
-    that would refuse it is in audit mode.
+    that would refuse it is in audit mode. `some_requests`: rules for requests count, and no request was asked about.
     """
 
     verdict: str
@@ -61,6 +61,7 @@ class Side:
     http: str | None = None
     audit: bool = False
     nearest: Nearest | None = None
+    some_requests: bool = False
 
     @property
     def denied(self) -> bool:
@@ -97,23 +98,26 @@ def _side(
     audit = _audited(known, workload, decision, peer.identity, call)
     if not key and decision.verdict == abi.Verdict.ALLOW:
         return Side(UNENFORCED, audit=audit)
-    http = _http(known, workload, decision, peer.identity, call)
+    rules = _requests(known, workload, decision, peer.identity, call)
+    http = None
+    if rules and call.http is not None:
+        http = ALLOWED if request.http_allowed(rules, call.http) else DENIED
     refused = decision.verdict == abi.Verdict.DENY or http == DENIED
     nearest = _nearest(known, workload, direction, peer.identity, call) if refused else None
-    return Side(DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest)
+    some = bool(rules) and call.http is None
+    return Side(DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest, some)
 
 
-def _http(
+def _requests(
     known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call
-) -> str | None:
+) -> policy_set.L7:
+    """Return the rules that decide of a call's requests; none where it carries no requests to them."""
     if decision.verdict != abi.Verdict.PROXY or decision.key is None:
-        return None
+        return ()
     rules = policy_set.rules_at(
         known.policy_set(workload, peer).l7, decision.key.direction, peer, call.proto, call.port
     )
-    if call.http is None or not any(each.http is not None for each in rules):
-        return None
-    return ALLOWED if request.http_allowed(rules, call.http) else DENIED
+    return rules if any(each.http is not None for each in rules) else ()
 
 
 def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call) -> bool:

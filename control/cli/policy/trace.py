@@ -14,6 +14,8 @@ from loader import abi
 EXIT = {analysis.ALLOWED: 0, analysis.DENIED: 1}
 LACKS = {"peer": "is for other peers", "port": "is for other ports", "request": "is for other requests"}
 
+_SOME = ", for some requests"
+
 
 @click.command()
 @source.files
@@ -74,6 +76,7 @@ def _side(side: analysis.Side) -> dict[str, Any]:
         "rule": None,
         "source": None,
         "http": side.http,
+        "some_requests": side.some_requests,
         "audit": side.audit,
     }
     if side.author:
@@ -95,7 +98,9 @@ def _print(found: analysis.Trace, call: analysis.Call) -> None:
     what = f"{call.port}/{call.proto.name}"
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
-    click.echo(f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}")
+    is_some = found.verdict == analysis.ALLOWED and (found.egress.some_requests or found.ingress.some_requests)
+    more = f"{_SOME} (give --method, --path ...)" if is_some else ""
+    click.echo(f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}{more}")
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
         click.echo(f"  {name:8}{_words(side, end, call.is_within_a_pod)}")
         if side.nearest:
@@ -113,6 +118,8 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     if side.denied and side.author and not side.author.rule:
         by = f": {side.author} selects it, and no rule allows this"
     request = {None: "", analysis.ALLOWED: ", the request too", analysis.DENIED: ", because of the request"}[side.http]
+    if side.some_requests:
+        request = _SOME
     audit = "; a policy in audit mode would refuse it" if side.audit else ""
     return f"{side.verdict}{by}{where}{request}{audit}"
 

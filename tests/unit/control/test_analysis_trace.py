@@ -1,6 +1,7 @@
 """One call held against policies: who decides at each end, what would have allowed it, and what a request meets."""
 
 import ipaddress
+import json
 import textwrap
 import time
 from pathlib import Path
@@ -113,6 +114,7 @@ ingress:
 def test_rules_for_requests_decide_of_requests_only(tmp_path: Path, path: str, verdict: str) -> None:
     there = known(tmp_path, policy("web", HTTP))
     assert ask(there, "shop/db", "shop/web", 8080).ingress.http is None
+    assert ask(there, "shop/db", "shop/web", 8080).ingress.some_requests
     assert ask(there, "shop/db", "shop/web", 8080).verdict == "allowed"
     found = ask(there, "shop/db", "shop/web", 8080, request.Request("GET", path))
     assert (found.verdict, found.ingress.verdict, found.ingress.http) == (verdict, verdict, verdict)
@@ -378,3 +380,15 @@ def test_at_egress_a_port_name_is_the_one_that_is_called(tmp_path: Path) -> None
     there = known(tmp_path, policy("db", spec.replace("PEER", "web")))
     assert ask(there, "shop/db", "shop/web", 8080).verdict == "allowed"
     assert nearest(there, "shop/db", "shop/web", 80) == ("port",)
+
+
+def test_what_is_allowed_for_some_requests_says_so(tmp_path: Path) -> None:
+    known(tmp_path, policy("web", HTTP))
+    asked = ("--from", "shop/db", "--to", "shop/web", "--port", "8080")
+    found = tell(tmp_path, *asked)
+    assert found.exit_code == 0
+    lines = found.stdout.splitlines()
+    assert lines[0].endswith(": allowed, for some requests (give --method, --path ...)")
+    assert lines[2].endswith(", for some requests")
+    assert json.loads(tell(tmp_path, *asked, "-o", "json").stdout)["ingress"]["some_requests"] is True
+    assert "some requests" not in tell(tmp_path, *asked, "--path", "/public/a").stdout
