@@ -31,11 +31,12 @@ class Unknown(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """One end of a call. `workload` None: it is outside, and no policy is asked there."""
+    """One end of a call. `workload` None: no policy is asked there, for it is outside, or on its node's network."""
 
     name: str
     identity: int
     workload: model.Workload | None = None
+    on_host: bool = False
 
 
 class World:
@@ -83,7 +84,7 @@ class World:
     def of(self, workload: model.Workload) -> End:
         """Return a workload as an end; one with its node's network is its node, where no policy is asked."""
         number = self.identities.of_workload[str(workload)]
-        return End(str(workload), number, None if workload.host_network else workload)
+        return End(str(workload), number, None if workload.host_network else workload, workload.host_network)
 
     def policy(self, workload: model.Workload) -> resolve.ResolvedPolicy:
         """Return the resolved policy of a workload."""

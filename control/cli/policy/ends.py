@@ -7,6 +7,7 @@ import click
 from control.policy import dnsnames, ports, request
 from loader import abi
 
+ON_HOST = "it has its node's network: no policy of pods is asked"
 PROTOCOLS = {"TCP": abi.Proto.TCP, "UDP": abi.Proto.UDP, "SCTP": abi.Proto.SCTP}
 FAMILIES = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
 

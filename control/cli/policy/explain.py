@@ -6,7 +6,7 @@ from control.analysis import explain as analysis
 from control.analysis import world
 from control.cli import place, show
 from control.cli.bpf import policy as entries
-from control.cli.policy import source
+from control.cli.policy import ends, source
 from control.inspect import policies, words
 
 _SELECTING = (
@@ -48,6 +48,8 @@ def explain(workload: str, files: tuple[str, ...], output: str) -> None:
         end = known.end(workload)
     except world.Unknown as error:
         raise click.UsageError(str(error)) from None
+    if end.on_host:
+        raise click.UsageError(f"{workload}: {ends.ON_HOST}")
     if end.workload is None:
         raise click.UsageError(f"{workload} is no pod under policy: policies say nothing of it")
     found = analysis.explain(known, end.workload)

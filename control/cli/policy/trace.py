@@ -111,7 +111,7 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     if is_itself:
         return f"unenforced: {end.name}: a pod always reaches itself"
     if side.verdict == analysis.UNENFORCED:
-        why = "no policy selects it" if end.workload else "it is no pod"
+        why = "no policy selects it" if end.workload else ends.ON_HOST if end.on_host else "it is no pod"
         return f"unenforced: {end.name}: {why}" + (", but one in audit mode would refuse it" if side.audit else "")
     by = f" by {side.author}" if side.author else ""
     where = f" ({side.author.source})" if side.author and side.author.source else ""

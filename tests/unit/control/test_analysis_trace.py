@@ -392,3 +392,24 @@ def test_what_is_allowed_for_some_requests_says_so(tmp_path: Path) -> None:
     assert lines[2].endswith(", for some requests")
     assert json.loads(tell(tmp_path, *asked, "-o", "json").stdout)["ingress"]["some_requests"] is True
     assert "some requests" not in tell(tmp_path, *asked, "--path", "/public/a").stdout
+
+
+AGENT = """
+apiVersion: v1
+kind: Pod
+metadata: {name: agent, namespace: shop, labels: {app: agent}}
+spec: {hostNetwork: true, nodeName: n, containers: []}
+status: {hostIP: 10.1.0.1, podIP: 10.1.0.1, podIPs: [{ip: 10.1.0.1}], phase: Running}
+"""
+
+
+def test_a_pod_on_its_nodes_network_is_called_that(tmp_path: Path) -> None:
+    known(tmp_path, policy("closed", "endpointSelector: {}\ningress: [{}]"))
+    (tmp_path / "agent.yaml").write_text(AGENT)
+    words = "shop/agent: it has its node's network: no policy of pods is asked"
+    found = tell(tmp_path, "--from", "shop/web", "--to", "shop/agent", "--port", "80")
+    assert (found.exit_code, f"unenforced: {words}" in found.stdout) == (0, True)
+    explained = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/agent", "-f", str(tmp_path)])
+    assert (explained.exit_code, words in explained.stderr) == (2, True)
+    stranger = tell(tmp_path, "--from", "192.0.2.1", "--to", "shop/agent", "--port", "80")
+    assert "192.0.2.1: it is no pod" in stranger.stdout
