@@ -1,14 +1,16 @@
 """`sockmesh policy trace`: one call held against manifests."""
 
-import sys
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from control.analysis import trace as analysis
 from control.analysis import world
-from control.cli import place, show
-from control.cli.policy import ends, source
+from control.cli import place
+from control.cli.policy import answer, ends, source
+from control.terminal import printable
 from loader import abi
 
 EXIT = {analysis.ALLOWED: 0, analysis.DENIED: 1}
@@ -27,6 +29,7 @@ _SOME = ", for some requests"
 @click.option("--host", default="", help="The request's host.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
 @place.output_option
+@answer.said()
 def trace(
     files: tuple[str, ...],
     origin: str,
@@ -38,27 +41,26 @@ def trace(
     headers: tuple[str, ...],
     output: str,
 ) -> None:
-    """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input."""
+    """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input, 3: the
+    answer could not be written.
+    """
     proto, number = ends.port(port)
     if origin.startswith("fqdn:"):
-        raise click.UsageError(f"--from {origin}: nobody calls by a name (an address, or a workload)")
+        raise ends.wrong(f"--from {origin}: nobody calls by a name (an address, or a workload)")
     snapshot = source.load(files)
     if to.startswith("fqdn:"):
         snapshot = world.with_name(snapshot, ends.dns_name(to))
     known = world.World(snapshot)
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
-        raise click.UsageError(f"--port {port}: requests are made over TCP")
+        raise ends.wrong(f"--port {port}: requests are made over TCP")
     try:
         call = analysis.Call(known.end(origin), known.end(_canonical(to)), proto, number, request)
     except world.Unknown as error:
-        raise click.UsageError(str(error)) from None
+        raise ends.wrong(str(error)) from None
     found = analysis.trace(known, call)
-    if output == "json":
-        show.print_json(_json(found))
-    else:
-        _print(found, call)
-    sys.exit(EXIT[found.verdict])
+    lines = [json.dumps(_json(found), indent=2)] if output == "json" else map(printable, _lines(found, call))
+    answer.end(EXIT[found.verdict], (f"{line}\n" for line in lines))
 
 
 def _canonical(text: str) -> str:
@@ -94,17 +96,17 @@ def _author(author: analysis.Author) -> dict[str, Any]:
     }
 
 
-def _print(found: analysis.Trace, call: analysis.Call) -> None:
+def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     what = f"{call.port}/{call.proto.name}"
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
     is_some = found.verdict == analysis.ALLOWED and (found.egress.some_requests or found.ingress.some_requests)
     more = f"{_SOME} (give --method, --path ...)" if is_some else ""
-    click.echo(f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}{more}")
+    yield f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}{more}"
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
-        click.echo(f"  {name:8}{_words(side, end, call.is_within_a_pod)}")
+        yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
         if side.nearest:
-            click.echo(f"  {'':8}{_near(side.nearest, side.http == analysis.DENIED)}")
+            yield f"  {'':8}{_near(side.nearest, side.http == analysis.DENIED)}"
 
 
 def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:

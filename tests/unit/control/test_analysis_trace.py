@@ -2,6 +2,9 @@
 
 import ipaddress
 import json
+import os
+import subprocess
+import sys
 import textwrap
 import time
 from pathlib import Path
@@ -413,3 +416,52 @@ def test_a_pod_on_its_nodes_network_is_called_that(tmp_path: Path) -> None:
     assert (explained.exit_code, words in explained.stderr) == (2, True)
     stranger = tell(tmp_path, "--from", "192.0.2.1", "--to", "shop/agent", "--port", "80")
     assert "192.0.2.1: it is no pod" in stranger.stdout
+
+
+DENIED = ("--from", "other/guest", "--to", "shop/web", "--port", "80")
+ALLOWED = ("--from", "shop/web", "--to", "other/guest", "--port", "80")
+
+
+def status(tmp_path: Path, stdout: int, *args: str, verb: str = "trace") -> tuple[int, str]:
+    """Return what a process of its own ends with, and what it says of that."""
+    command = [sys.executable, "-m", "control.cli.main", "policy", verb, "-f", str(tmp_path), *args]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_reader_that_is_gone_changes_no_verdict(tmp_path: Path) -> None:
+    known(tmp_path, policy("closed", "endpointSelector: {}\ningress: [{}]"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        assert status(tmp_path, writing, *ALLOWED) == (0, "")
+        assert status(tmp_path, writing, *DENIED, "-o", "json") == (1, "")
+        assert status(tmp_path, writing, verb="validate") == (0, "")
+    finally:
+        os.close(writing)
+
+
+def test_a_full_disk_is_no_verdict(tmp_path: Path) -> None:
+    known(tmp_path, policy("closed", "endpointSelector: {}\ningress: [{}]"))
+    with open("/dev/full", "wb") as full:
+        for args in (ALLOWED, (*DENIED, "-o", "json")):
+            assert status(tmp_path, full.fileno(), *args) == (
+                3, "sockmesh: the answer could not be written: No space left on device\n",
+            )  # fmt: skip
+        assert status(tmp_path, full.fileno(), verb="validate")[0] == 3
+
+
+def test_options_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    known(tmp_path, policy("web", HTTP))
+    asked = ("--from", "shop/db", "--to", "shop/web", "--port", "8080")
+    found = tell(tmp_path, *asked, "--path", "/\x1b[31m", "--host", "a\nb", "--method", "G\x9b")
+    assert found.exit_code == 1
+    assert "G\\x9b a\\x0ab/\\x1b[31m: denied" in found.stdout
+    for args in (
+        ("--from", "shop/\x1bdb", "--to", "shop/web", "--port", "80"),
+        ("--from", "shop/db", "--to", "fqdn:\x1b", "--port", "80"),
+        ("--from", "shop/db", "--to", "shop/web", "--port", "\x1b"),
+        (*asked, "--header", "\x1b"),
+    ):
+        refused = tell(tmp_path, *args)
+        assert (refused.exit_code, "\x1b" in refused.stderr, "\\x1b" in refused.stderr) == (2, False, True)
