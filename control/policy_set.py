@@ -77,9 +77,15 @@ def _order(slot: Slot) -> tuple[int, bool, int]:
 
 
 def compile_set(
-    policy: resolve.ResolvedPolicy, ports: tuple[model.ContainerPort, ...], known: Meaning
-) -> PolicySet:  # fmt: skip
-    """Return the entries of one resolved policy for a subject with these container ports; raises model.TooMuch."""
+    policy: resolve.ResolvedPolicy,
+    ports: tuple[model.ContainerPort, ...],
+    known: Meaning,
+    only: frozenset[int] | None = None,
+) -> PolicySet:
+    """Return the entries of one resolved policy for a subject with these container ports; raises model.TooMuch.
+
+    `only`: the identities that will be asked about; entries of others are left out, but count as too many like all.
+    """
     offered = 0
     enforced, audited = _Half(policy.defaults, known.rules), _Half(policy.audits, known.rules)
     for rule in policy.rules:
@@ -91,7 +97,7 @@ def compile_set(
             if offered > MAX_ENTRIES:
                 policies = f"{rule.rule.partition('#')[0]} and what else selects the same pods"
                 raise model.TooMuch(f"{policies}: more than {MAX_ENTRIES:,} entries are needed (fewer or wider rules)")
-            for peer in peers if peers is not None else (0,):
+            for peer in (0,) if peers is None else peers if only is None else peers & only:
                 for proto, port, plen in where:
                     for half in halves:
                         half.offer((int(rule.direction), peer, proto, port, plen), slot, rule.l7)

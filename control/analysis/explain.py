@@ -1,6 +1,7 @@
 """How a workload's policy comes about: from the documents that select it, by its rules, to the entries in the end."""
 
 import dataclasses
+import heapq
 from collections.abc import Iterable
 
 from control import model
@@ -11,6 +12,7 @@ from loader import abi
 
 _DIRECTIONS = (abi.Direction.INGRESS, abi.Direction.EGRESS)
 MOST_MEANT = 20  # workloads and ranges named of those that a rule means
+MOST_ENTRIES = 10_000  # shown of those that a call is looked up in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +46,16 @@ class Explanation:
     labels: tuple[str, ...]
     selecting: tuple[Selecting, ...]
     rules: tuple[RuleLine, ...]
-    entries: tuple[policies.PolicyRow, ...]
+    entries: tuple[policies.PolicyRow, ...]  # the first to decide
+    entries_count: int
 
 
 def explain(known: world.World, workload: model.Workload) -> Explanation:
     """Return every stage of a workload's policy, in the order in which they follow from each other."""
     number = known.identities.of_workload[str(workload)]
     policy = known.policy(workload)
-    entries = sorted(known.policy_set(workload).entries.items(), key=lambda e: e[0].pack())
+    entries = known.policy_set(workload).entries
+    first = heapq.nsmallest(MOST_ENTRIES, entries.items(), key=_order)
     return Explanation(
         workload=str(workload),
         identity=number,
@@ -72,8 +76,15 @@ def explain(known: world.World, workload: model.Workload) -> Explanation:
             for rule in policy.rules
             for found in (_meant(known, (m[0] for m in known.meant(rule, workload))),)
         ),
-        entries=policies.rows(entries, known.names, {}),
+        entries=policies.rows(first, known.names, {}),
+        entries_count=len(entries),
     )
+
+
+def _order(entry: tuple[abi.PolicyKey, abi.PolicyValue]) -> tuple[int, ...]:
+    """Return what policies.rows sorts by, within one set."""
+    key, value = entry
+    return key.direction, -value.rank, key.peer_id, key.proto, key.port, -key.plen
 
 
 def _selecting(known: world.World, number: int) -> Iterable[Selecting]:

@@ -1,7 +1,6 @@
 """One call held against all policies: what both ends say, who decides, and what would have allowed it."""
 
 import dataclasses
-from collections.abc import Iterator
 
 from control import evaluate, identity, model, policy_set
 from control.analysis import world
@@ -20,6 +19,12 @@ class Call:
     proto: abi.Proto
     port: int
     http: request.Request | None = None
+
+    @property
+    def is_within_a_pod(self) -> bool:
+        """Tell whether a pod calls itself; what stands for many pods may call another one of them."""
+        workload = self.source.workload
+        return workload is not None and workload is self.destination.workload and workload.kind == "Pod"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Nearest:
 @dataclasses.dataclass(frozen=True)
 class Side:
     """What one end says. `http`: what rules for requests say of this one. `audit`: it passes only because the policy
-    that would refuse it is in audit mode.
+    that would refuse it is in audit mode. `some_requests`: rules for requests count, and no request was asked about.
     """
 
     verdict: str
@@ -56,6 +61,7 @@ class Side:
     http: str | None = None
     audit: bool = False
     nearest: Nearest | None = None
+    some_requests: bool = False
 
     @property
     def denied(self) -> bool:
@@ -74,7 +80,7 @@ class Trace:
 
 def trace(known: world.World, call: Call) -> Trace:
     """Return what both ends' policies say; a pod that calls itself is asked nothing."""
-    if call.source.workload is not None and call.source.workload is call.destination.workload:
+    if call.is_within_a_pod:
         return Trace(Side(UNENFORCED), Side(UNENFORCED))
     return Trace(
         _side(known, call.source.workload, abi.Direction.EGRESS, call.destination, call),
@@ -92,21 +98,26 @@ def _side(
     audit = _audited(known, workload, decision, peer.identity, call)
     if not key and decision.verdict == abi.Verdict.ALLOW:
         return Side(UNENFORCED, audit=audit)
-    http = _http(known, workload, decision, peer.identity, call)
+    rules = _requests(known, workload, decision, peer.identity, call)
+    http = None
+    if rules and call.http is not None:
+        http = ALLOWED if request.http_allowed(rules, call.http) else DENIED
     refused = decision.verdict == abi.Verdict.DENY or http == DENIED
     nearest = _nearest(known, workload, direction, peer.identity, call) if refused else None
-    return Side(DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest)
+    some = bool(rules) and call.http is None
+    return Side(DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest, some)
 
 
-def _http(
+def _requests(
     known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call
-) -> str | None:
+) -> policy_set.L7:
+    """Return the rules that decide of a call's requests; none where it carries no requests to them."""
     if decision.verdict != abi.Verdict.PROXY or decision.key is None:
-        return None
-    rules = policy_set.rules_at(known.policy_set(workload).l7, decision.key.direction, peer, call.proto, call.port)
-    if call.http is None or not any(each.http is not None for each in rules):
-        return None
-    return ALLOWED if request.http_allowed(rules, call.http) else DENIED
+        return ()
+    rules = policy_set.rules_at(
+        known.policy_set(workload, peer).l7, decision.key.direction, peer, call.proto, call.port
+    )
+    return rules if any(each.http is not None for each in rules) else ()
 
 
 def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call) -> bool:
@@ -115,7 +126,7 @@ def _audited(known: world.World, workload: model.Workload, decision: evaluate.De
     if decision.audit_verdict != abi.Verdict.PROXY or decision.audit_key is None:
         return decision.audit_verdict == abi.Verdict.DENY
     rules = policy_set.rules_at(
-        known.policy_set(workload).audit_l7, decision.audit_key.direction, peer, call.proto, call.port
+        known.policy_set(workload, peer).audit_l7, decision.audit_key.direction, peer, call.proto, call.port
     )
     is_http = call.http is not None and any(each.http is not None for each in rules)
     return is_http and call.http is not None and not request.http_allowed(rules, call.http)
@@ -145,21 +156,20 @@ def _nearest(
         who = author(known, rule.rule)
         if who is None or rule.rule == identity.LOCALHOST_RULE:
             continue
-        lacks = min(_lacks(known, workload, rule, peer, call), key=len)
+        lacks = _lacks(known, workload, rule, peer, call)
         found.append((len(lacks), len(found), Nearest(who, lacks)))
     return min(found)[2] if found else None
 
 
 def _lacks(
     known: world.World, workload: model.Workload, rule: resolve.ResolvedRule, peer: int, call: Call
-) -> Iterator[tuple[str, ...]]:
-    """Yield what each reading of the rule does not allow; nothing: a deny comes before it."""
-    for peers, specs in known.meant(rule, workload) or [(frozenset(), ())]:
-        lacks = []
-        if peers is not None and peer not in peers:
-            lacks.append("peer")
-        if specs is not None and not any(s.proto == call.proto and s.first <= call.port <= s.last for s in specs):
-            lacks.append("port")
-        if rule.l7 is not None and call.http is not None and not request.http_allowed((rule.l7,), call.http):
-            lacks.append("request")
-        yield tuple(lacks)
+) -> tuple[str, ...]:
+    """Return what the rule does not allow, each judged apart; nothing: something comes before it."""
+    lacks = []
+    if not known.is_peer(rule, peer):
+        lacks.append("peer")
+    if not known.is_port(rule, workload, peer, call.proto, call.port):
+        lacks.append("port")
+    if rule.l7 is not None and call.http is not None and not request.http_allowed((rule.l7,), call.http):
+        lacks.append("request")
+    return tuple(lacks)

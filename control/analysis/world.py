@@ -6,13 +6,23 @@ look-up.
 
 import dataclasses
 import ipaddress
+import itertools
+import re
 from collections import Counter
+from collections.abc import Iterable
 
 from control import compile as compiler
 from control import evaluate, identity, model, places
 from control.policy import meaning, refer, resolve
 from control.policy_set import Meaning, PolicySet, compile_set
 from loader import abi
+
+# The name of a service, or of one of the pods behind it.
+_IN_CLUSTER = re.compile(r"(?:.+\.)?([^.]+\.[^.]+)\.svc(?:\.cluster\.local)?")
+
+
+# Where names are looked up at: what nobody uses is the highest.
+_LOWEST, _HIGHEST = int(ipaddress.IPv4Address("1.0.0.0")), int(ipaddress.IPv4Address("240.0.0.1"))
 
 
 class Unknown(ValueError):
@@ -21,11 +31,12 @@ class Unknown(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """One end of a call. `workload` None: it is outside, and no policy is asked there."""
+    """One end of a call. `workload` None: no policy is asked there, for it is outside, or on its node's network."""
 
     name: str
     identity: int
     workload: model.Workload | None = None
+    on_host: bool = False
 
 
 class World:
@@ -40,12 +51,14 @@ class World:
         )  # fmt: skip
         self.names = compiler.names_of(self.snapshot, allocation, self.identities, compiler.NodeInfo(), {})
         self._policies: dict[int, resolve.ResolvedPolicy] = {}
-        self._sets: dict[tuple[int, tuple[model.ContainerPort, ...]], PolicySet] = {}
+        self._sets: dict[tuple[int, tuple[model.ContainerPort, ...], int | None], PolicySet] = {}
         self._workloads: dict[str, list[model.Workload]] = {}
         self._by_ip: dict[str, model.Workload] = {}
         for workload in self.snapshot.workloads:
             self._workloads.setdefault(str(workload), []).append(workload)
             self._by_ip.update(dict.fromkeys(workload.ips if not workload.host_network else (), workload))
+        self._services = {ip: service for service in self.snapshot.services for ip in service.cluster_ips}
+        self._service_names = {f"{service.name}.{service.namespace}": service for service in self.snapshot.services}
         self._rules = {allocation.rules[identity.LOCALHOST_RULE]: identity.LOCALHOST_RULE}
         self.sources: dict[str, tuple[model.Policy | None, str, str]] = {identity.LOCALHOST_RULE: (None, "", "")}
         for policy in self.snapshot.policies:
@@ -61,13 +74,17 @@ class World:
             address = ipaddress.ip_address(text)
         except ValueError:
             return self.of(self._find(text))
+        if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped is not None or address.scope_id):
+            raise Unknown(f"{text} is neither plain IPv4 nor plain IPv6 (no IPv4-mapped address, and no scope)")
+        if str(address) in self._services:
+            raise _is_service(text, self._services[str(address)])
         workload = self._by_ip.get(str(address))
         return self.of(workload) if workload else End(str(address), self._at(address))
 
     def of(self, workload: model.Workload) -> End:
         """Return a workload as an end; one with its node's network is its node, where no policy is asked."""
         number = self.identities.of_workload[str(workload)]
-        return End(str(workload), number, None if workload.host_network else workload)
+        return End(str(workload), number, None if workload.host_network else workload, workload.host_network)
 
     def policy(self, workload: model.Workload) -> resolve.ResolvedPolicy:
         """Return the resolved policy of a workload."""
@@ -76,18 +93,22 @@ class World:
             self._policies.update(resolve.resolve(self.snapshot, self.identities, [number]))
         return self._policies[number]
 
-    def policy_set(self, workload: model.Workload) -> PolicySet:
-        """Return the entries of a workload's policy; workloads of one identity and the same ports share them."""
-        key = self.identities.of_workload[str(workload)], workload.ports
+    def policy_set(self, workload: model.Workload, peer: int | None = None) -> PolicySet:
+        """Return the entries of a workload's policy; workloads of one identity and the same ports share them.
+
+        `peer`: only those that a call of this identity, or to it, is looked up in.
+        """
+        key = self.identities.of_workload[str(workload)], workload.ports, peer
         if key not in self._sets:
-            self._sets[key] = compile_set(self.policy(workload), workload.ports, self._known)
+            only = None if peer is None else frozenset((peer,))
+            self._sets[key] = compile_set(self.policy(workload), workload.ports, self._known, only)
         return self._sets[key]
 
     def decide(
         self, workload: model.Workload, direction: abi.Direction, peer: int, proto: abi.Proto, port: int
     ) -> evaluate.Decision:
         """Return what a workload's policy says of a call; for ICMP, port is the type."""
-        found = self.policy_set(workload)
+        found = self.policy_set(workload, peer)
         plens = found.egress_plens if direction == abi.Direction.EGRESS else found.ingress_plens
         return evaluate.lookup(found.entries, 0, plens, int(direction), peer, int(proto), port)
 
@@ -98,6 +119,26 @@ class World:
     def meant(self, rule: resolve.ResolvedRule, workload: model.Workload) -> list[meaning.Meant]:
         """Return whom and which ports a rule of a workload's policy means."""
         return meaning.meant(rule, workload.ports, self._known.identities, self._known.named)
+
+    def is_peer(self, rule: resolve.ResolvedRule, peer: int) -> bool:
+        """Tell whether a rule means a peer, at whatever port."""
+        found = meaning.peers_of(rule.peers, self.identities)
+        return found is None or peer in found
+
+    def is_port(
+        self, rule: resolve.ResolvedRule, workload: model.Workload, peer: int, proto: abi.Proto, port: int
+    ) -> bool:
+        """Tell whether a rule of a workload's policy means a port, were it for the peer."""
+        if rule.ports is None:
+            return True
+        if rule.direction == abi.Direction.INGRESS:
+            is_named = {p.name for p in workload.ports if (p.protocol, p.port) == (proto, port)}
+        else:
+            is_named = {name for name, at in self._known.named.items() if (proto, port) in at.get(peer, ())}
+        return any(
+            spec.proto == proto and (spec.name in is_named if spec.name else spec.first <= port <= spec.last)
+            for spec in rule.ports
+        )
 
     def _find(self, text: str) -> model.Workload:
         namespace, slash, name = text.partition("/")
@@ -119,10 +160,19 @@ class World:
 
     def _named(self, name: str) -> End:
         """Return whoever has that DNS name: its learned address, or else one in no range that any rule names."""
+        inside = _IN_CLUSTER.fullmatch(name)
+        if inside and inside[1] in self._service_names:
+            raise _is_service(name, self._service_names[inside[1]])
         learned = self.snapshot.learned.get(name)
         if not learned:
             raise Unknown(f"nothing is known of the name {name}")
         return End(f"fqdn:{name}", self._at(ipaddress.ip_address(learned[0])))
+
+
+def _is_service(text: str, service: model.Service) -> Unknown:
+    """Return why a service is nobody's peer: a call to it has arrived at a pod when policy is asked."""
+    behind = "pods" if service.selector else "addresses"
+    return Unknown(f"{text} is service {service.namespace}/{service.name}: ask for the {behind} behind it")
 
 
 def _apart(snapshot: model.Snapshot) -> model.Snapshot:
@@ -135,20 +185,31 @@ def _apart(snapshot: model.Snapshot) -> model.Snapshot:
 
 
 def with_name(snapshot: model.Snapshot, name: str) -> model.Snapshot:
-    """Return the snapshot as it is once name has been looked up: at an address that no rule names otherwise."""
+    """Return the snapshot as it is once name has been looked up: at an address that no rule names otherwise.
+
+    Where rules name all of them, at one that the fewest ranges are around.
+    """
     if name in snapshot.learned:
         return snapshot
     ranges = [prefix for prefix in places.places(refer.written_out(snapshot)) if prefix.version == 4]
-    taken = [*ranges, *(places.host(ip) for workload in snapshot.workloads for ip in workload.ips)]
-    free = next(
-        (str(ipaddress.IPv4Address(a)) for a in _spread() if not any(_has(prefix, a) for prefix in taken)), "240.0.0.1"
-    )
-    return dataclasses.replace(snapshot, learned={**snapshot.learned, name: (free,)})
+    used = [ip for workload in snapshot.workloads for ip in workload.ips]
+    used += [ip for node in snapshot.nodes for ip in node.ips]
+    used += [ip for service in snapshot.services for ip in (*service.cluster_ips, *service.endpoints)]
+    used += [ip for addresses in snapshot.learned.values() for ip in addresses]
+    free = _free(ranges, [prefix for prefix in map(places.host, used) if prefix.version == 4])
+    return dataclasses.replace(snapshot, learned={**snapshot.learned, name: (str(ipaddress.IPv4Address(free)),)})
 
 
-def _has(prefix: model.Prefix, address: int) -> bool:
-    return prefix.version == 4 and prefix.address <= address <= prefix.last
-
-
-def _spread() -> range:
-    return range(0xF0000001, 0x00000001, -0x00010003)  # all over the addresses, what nobody uses first
+def _free(ranges: Iterable[model.Prefix], used: Iterable[model.Prefix]) -> int:
+    """Return the highest address that the fewest ranges are around and that nobody has."""
+    edges = Counter({_LOWEST: 0, _HIGHEST + 1: 0})
+    for prefixes, weight in ((ranges, 1), (used, 1 << 32)):
+        for prefix in prefixes:
+            edges[prefix.address] += weight
+            edges[prefix.last + 1] -= weight
+    best, around = (1 << 64, 0), 0
+    for first, following in itertools.pairwise(sorted(edges)):
+        around += edges[first]
+        if _LOWEST <= first <= _HIGHEST:
+            best = min(best, (around, -(following - 1)))
+    return -best[1]

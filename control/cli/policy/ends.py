@@ -5,10 +5,17 @@ import re
 import click
 
 from control.policy import dnsnames, ports, request
+from control.terminal import printable
 from loader import abi
 
+ON_HOST = "it has its node's network: no policy of pods is asked"
 PROTOCOLS = {"TCP": abi.Proto.TCP, "UDP": abi.Proto.UDP, "SCTP": abi.Proto.SCTP}
 FAMILIES = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
+
+
+def wrong(text: str) -> click.UsageError:
+    """Return what is wrong with options, for a terminal: they are text of others where scripts fill them in."""
+    return click.UsageError(printable(text))
 
 
 def port(text: str) -> tuple[abi.Proto, int]:
@@ -18,14 +25,12 @@ def port(text: str) -> tuple[abi.Proto, int]:
     if name in FAMILIES:
         kind = ports.icmp_type(FAMILIES[name], number)
         if kind is None:
-            raise click.UsageError(
-                f"--port {text}: {number} is no ICMP type (a number from 0 to 255, or EchoRequest ...)"
-            )
+            raise wrong(f"--port {text}: {number} is no ICMP type (a number from 0 to 255, or EchoRequest ...)")
         return FAMILIES[name], kind
     if name not in PROTOCOLS:
-        raise click.UsageError(f"--port {text}: unknown protocol {protocol} ({', '.join((*PROTOCOLS, *FAMILIES))})")
+        raise wrong(f"--port {text}: unknown protocol {protocol} ({', '.join((*PROTOCOLS, *FAMILIES))})")
     if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535:
-        raise click.UsageError(f"--port {text}: {number or 'nothing'} is no port (a number from 1 to 65535)")
+        raise wrong(f"--port {text}: {number or 'nothing'} is no port (a number from 1 to 65535)")
     return PROTOCOLS[name], int(number)
 
 
@@ -33,7 +38,7 @@ def dns_name(text: str) -> str:
     """Read "fqdn:NAME"; raises click.UsageError."""
     name = dnsnames.canonical(text.removeprefix("fqdn:"))
     if len(name) > 253 or not re.fullmatch(r"[-a-z0-9_]{1,63}(\.[-a-z0-9_]{1,63})*", name):
-        raise click.UsageError(f"{text}: no DNS name (letters, digits, - and _ with single dots between them)")
+        raise wrong(f"{text}: no DNS name (letters, digits, - and _ with single dots between them)")
     return name
 
 
@@ -45,6 +50,6 @@ def http(method: str, path: str, host: str, headers: tuple[str, ...]) -> request
     for header in headers:
         name, colon, value = header.partition(":")
         if not colon or not name.strip():
-            raise click.UsageError(f"--header {header}: must be 'Name: value'")
+            raise wrong(f"--header {header}: must be 'Name: value'")
         found[name.strip().lower()] = value.strip()
     return request.Request(method or "GET", path or "/", host or found.get("host", ""), found)

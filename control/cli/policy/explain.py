@@ -6,8 +6,9 @@ from control.analysis import explain as analysis
 from control.analysis import world
 from control.cli import place, show
 from control.cli.bpf import policy as entries
-from control.cli.policy import source
+from control.cli.policy import ends, source
 from control.inspect import policies, words
+from control.terminal import printable
 
 _SELECTING = (
     show.Column[analysis.Selecting]("POLICY", lambda r: str(r.author)),
@@ -47,20 +48,24 @@ def explain(workload: str, files: tuple[str, ...], output: str) -> None:
     try:
         end = known.end(workload)
     except world.Unknown as error:
-        raise click.UsageError(str(error)) from None
+        raise ends.wrong(str(error)) from None
+    if end.on_host:
+        raise ends.wrong(f"{workload}: {ends.ON_HOST}")
     if end.workload is None:
-        raise click.UsageError(f"{workload} is no pod under policy: policies say nothing of it")
+        raise ends.wrong(f"{workload} is no pod under policy: policies say nothing of it")
     found = analysis.explain(known, end.workload)
     if output == "json":
         show.print_json(show.jsonable(found))
         return
-    click.echo(f"{found.workload}: identity {found.identity} here ({', '.join(found.labels)})")
+    click.echo(printable(f"{found.workload}: identity {found.identity} here ({', '.join(found.labels)})"))
     _stage("1. what selects it")
     show.show(found.selecting, _SELECTING, output, "no policy: it may call and be called by anybody")
     _stage("2. the rules that count for it")
     show.show(found.rules, _RULES, output, "none")
     _stage("3. the entries that a call is looked up in: deny before proxy, proxy before allow, allow before default")
     show.show(policies.ranges(found.entries), entries.COLUMNS, output, "none")
+    if more := found.entries_count - len(found.entries):
+        click.echo(f"and {more} more")
 
 
 def _stage(title: str) -> None:

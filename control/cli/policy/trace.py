@@ -1,18 +1,22 @@
 """`sockmesh policy trace`: one call held against manifests."""
 
-import sys
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from control.analysis import trace as analysis
 from control.analysis import world
-from control.cli import place, show
-from control.cli.policy import ends, source
+from control.cli import place
+from control.cli.policy import answer, ends, source
+from control.terminal import printable
 from loader import abi
 
 EXIT = {analysis.ALLOWED: 0, analysis.DENIED: 1}
 LACKS = {"peer": "is for other peers", "port": "is for other ports", "request": "is for other requests"}
+
+_SOME = ", for some requests"
 
 
 @click.command()
@@ -25,6 +29,7 @@ LACKS = {"peer": "is for other peers", "port": "is for other ports", "request": 
 @click.option("--host", default="", help="The request's host.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
 @place.output_option
+@answer.said()
 def trace(
     files: tuple[str, ...],
     origin: str,
@@ -36,26 +41,26 @@ def trace(
     headers: tuple[str, ...],
     output: str,
 ) -> None:
-    """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input."""
+    """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input, 3: the
+    answer could not be written.
+    """
     proto, number = ends.port(port)
+    if origin.startswith("fqdn:"):
+        raise ends.wrong(f"--from {origin}: nobody calls by a name (an address, or a workload)")
     snapshot = source.load(files)
-    for text in (origin, to):
-        if text.startswith("fqdn:"):
-            snapshot = world.with_name(snapshot, ends.dns_name(text))
+    if to.startswith("fqdn:"):
+        snapshot = world.with_name(snapshot, ends.dns_name(to))
     known = world.World(snapshot)
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
-        raise click.UsageError(f"--port {port}: requests are made over TCP")
+        raise ends.wrong(f"--port {port}: requests are made over TCP")
     try:
-        call = analysis.Call(known.end(_canonical(origin)), known.end(_canonical(to)), proto, number, request)
+        call = analysis.Call(known.end(origin), known.end(_canonical(to)), proto, number, request)
     except world.Unknown as error:
-        raise click.UsageError(str(error)) from None
+        raise ends.wrong(str(error)) from None
     found = analysis.trace(known, call)
-    if output == "json":
-        show.print_json(_json(found))
-    else:
-        _print(found, call)
-    sys.exit(EXIT[found.verdict])
+    lines = [json.dumps(_json(found), indent=2)] if output == "json" else map(printable, _lines(found, call))
+    answer.end(EXIT[found.verdict], (f"{line}\n" for line in lines))
 
 
 def _canonical(text: str) -> str:
@@ -73,6 +78,7 @@ def _side(side: analysis.Side) -> dict[str, Any]:
         "rule": None,
         "source": None,
         "http": side.http,
+        "some_requests": side.some_requests,
         "audit": side.audit,
     }
     if side.author:
@@ -90,30 +96,37 @@ def _author(author: analysis.Author) -> dict[str, Any]:
     }
 
 
-def _print(found: analysis.Trace, call: analysis.Call) -> None:
+def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     what = f"{call.port}/{call.proto.name}"
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
-    click.echo(f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}")
+    is_some = found.verdict == analysis.ALLOWED and (found.egress.some_requests or found.ingress.some_requests)
+    more = f"{_SOME} (give --method, --path ...)" if is_some else ""
+    yield f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}{more}"
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
-        click.echo(f"  {name:8}{_words(side, end)}")
+        yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
         if side.nearest:
-            click.echo(f"  {'':8}{_near(side.nearest)}")
+            yield f"  {'':8}{_near(side.nearest, side.http == analysis.DENIED)}"
 
 
-def _words(side: analysis.Side, end: world.End) -> str:
+def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
+    if is_itself:
+        return f"unenforced: {end.name}: a pod always reaches itself"
     if side.verdict == analysis.UNENFORCED:
-        why = "no policy selects it" if end.workload else "it is no pod"
+        why = "no policy selects it" if end.workload else ends.ON_HOST if end.on_host else "it is no pod"
         return f"unenforced: {end.name}: {why}" + (", but one in audit mode would refuse it" if side.audit else "")
     by = f" by {side.author}" if side.author else ""
     where = f" ({side.author.source})" if side.author and side.author.source else ""
     if side.denied and side.author and not side.author.rule:
         by = f": {side.author} selects it, and no rule allows this"
     request = {None: "", analysis.ALLOWED: ", the request too", analysis.DENIED: ", because of the request"}[side.http]
+    if side.some_requests:
+        request = _SOME
     audit = "; a policy in audit mode would refuse it" if side.audit else ""
     return f"{side.verdict}{by}{where}{request}{audit}"
 
 
-def _near(nearest: analysis.Nearest) -> str:
-    lacks = " and ".join(LACKS[each] for each in nearest.lacks) or "would allow it, but a deny comes first"
+def _near(nearest: analysis.Nearest, by_request: bool) -> str:
+    first = "rules for requests come" if by_request else "a deny comes"
+    lacks = " and ".join(LACKS[each] for each in nearest.lacks) or f"would allow it, but {first} first"
     return f"nearest: {nearest.author} ({nearest.author.source}) {lacks}"

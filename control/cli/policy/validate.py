@@ -1,39 +1,40 @@
 """`sockmesh policy validate`: every mistake of every file."""
 
-import sys
+import json
 from typing import Any
 
 import click
 
 from control import model
-from control.cli import place, show
-from control.cli.policy import source
+from control.cli import place
+from control.cli.policy import answer, source
+from control.terminal import printable
 
 
 @click.command()
 @source.files
 @place.output_option
+@answer.said()
 def validate(files: tuple[str, ...], output: str) -> None:
-    """Check manifests and show every problem of every file; exit status 1 if there is any."""
+    """Check manifests and show every problem of every file; exit status 1 if there is any, 3 if that could not be
+    written.
+    """
     found = source.read(files)
+    status = 1 if found.problems else 0
     if output == "json":
-        show.print_json(
-            {
-                "valid": not found.problems,
-                "policies": len(found.snapshot.policies),
-                "problems": [_json(problem) for problem in found.problems],
-                "warnings": [_json(problem) for problem in found.advice],
-            }
-        )
-    else:
-        for problem in found.problems:
-            click.echo(str(problem))
-        for problem in found.advice:
-            click.echo(f"warning: {problem}")
-        count = len(found.problems)
-        said = "no problem" if not count else f"{count} problem{'s' if count > 1 else ''}"
-        click.echo(f"{said} in {_count(len(found.snapshot.policies), 'policy', 'policies')}", err=bool(count))
-    sys.exit(1 if found.problems else 0)
+        all_of_it = {
+            "valid": not found.problems,
+            "policies": len(found.snapshot.policies),
+            "problems": [_json(problem) for problem in found.problems],
+            "warnings": [_json(problem) for problem in found.advice],
+        }
+        answer.end(status, [json.dumps(all_of_it, indent=2) + "\n"])
+    lines = [*map(str, found.problems), *(f"warning: {problem}" for problem in found.advice)]
+    said = "no problem" if not found.problems else _count(len(found.problems), "problem", "problems")
+    summary = f"{said} in {_count(len(found.snapshot.policies), 'policy', 'policies')}"
+    if not status:
+        lines.append(summary)
+    answer.end(status, (f"{printable(line)}\n" for line in lines), summary if status else "")
 
 
 def _json(problem: model.Problem) -> dict[str, Any]:

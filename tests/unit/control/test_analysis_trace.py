@@ -1,13 +1,22 @@
 """One call held against policies: who decides at each end, what would have allowed it, and what a request meets."""
 
+import ipaddress
+import json
+import os
+import subprocess
+import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
+from click import testing
 
+from control import policy_set
 from control.analysis import explain, trace, world
+from control.cli.main import cli
 from control.policy import request
-from control.source import directory
+from control.source import manifests
 from loader import abi
 
 TCP, UDP = abi.Proto.TCP, abi.Proto.UDP
@@ -38,13 +47,18 @@ def known(tmp_path: Path, *policies: str) -> world.World:
     (tmp_path / "a-pods.yaml").write_text(PODS)
     for number, text in enumerate(policies):
         (tmp_path / f"p{number}.yaml").write_text(text)
-    found = directory.load(tmp_path, None)
+    found = manifests.load([str(tmp_path)])
     assert found.problems == ()
     return world.World(found.snapshot)
 
 
 def ask(there: world.World, source: str, to: str, port: int, http: request.Request | None = None) -> trace.Trace:
     return trace.trace(there, trace.Call(there.end(source), there.end(to), TCP, port, http))
+
+
+def tell(tmp_path: Path, *args: str) -> testing.Result:
+    """Run `sockmesh policy trace` on what `known` wrote there."""
+    return testing.CliRunner().invoke(cli, ["policy", "trace", "-f", str(tmp_path), *args])
 
 
 def test_nobody_is_asked_where_nothing_selects_or_nobody_is_a_pod(tmp_path: Path) -> None:
@@ -62,13 +76,13 @@ def test_both_ends_say_who_decides(tmp_path: Path) -> None:
     - fromEndpoints: [{matchLabels: {app: web}}]
       toPorts: [{ports: [{port: "5432"}]}]
     """
-    there = known(tmp_path, policy("db", spec))
+    there, file = known(tmp_path, policy("db", spec)), tmp_path / "p0.yaml"
     assert ask(there, "shop/web", "shop/db", 5432) == trace.Trace(
         trace.Side("unenforced"),
-        trace.Side("allowed", trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", "p0.yaml:7")),
+        trace.Side("allowed", trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", f"{file}:7")),
     )
-    nearest = trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", "p0.yaml:7")
-    selecting = trace.Author("CiliumNetworkPolicy", "shop", "db", "", "p0.yaml:5")
+    nearest = trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", f"{file}:7")
+    selecting = trace.Author("CiliumNetworkPolicy", "shop", "db", "", f"{file}:5")
     other = ask(there, "other/guest", "shop/db", 5432)
     assert other.verdict == "denied"
     assert other.ingress == trace.Side("denied", selecting, nearest=trace.Nearest(nearest, ("peer",)))
@@ -103,6 +117,7 @@ ingress:
 def test_rules_for_requests_decide_of_requests_only(tmp_path: Path, path: str, verdict: str) -> None:
     there = known(tmp_path, policy("web", HTTP))
     assert ask(there, "shop/db", "shop/web", 8080).ingress.http is None
+    assert ask(there, "shop/db", "shop/web", 8080).ingress.some_requests
     assert ask(there, "shop/db", "shop/web", 8080).verdict == "allowed"
     found = ask(there, "shop/db", "shop/web", 8080, request.Request("GET", path))
     assert (found.verdict, found.ingress.verdict, found.ingress.http) == (verdict, verdict, verdict)
@@ -169,3 +184,284 @@ def test_every_stage_is_explained(tmp_path: Path) -> None:
         ("ingress", "deny", "any"),
         ("egress", "allow", "any"),
     ]
+
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: api, namespace: shop}
+spec:
+  selector: {matchLabels: {app: api}}
+  template: {metadata: {labels: {app: api}}, spec: {containers: [{name: c}]}}
+"""
+
+
+def test_only_a_pod_is_itself(tmp_path: Path) -> None:
+    there = known(tmp_path, policy("closed", "endpointSelector: {}\ningress: [{}]"))
+    (tmp_path / "deployment.yaml").write_text(DEPLOYMENT)
+    assert ask(there, "shop/web", "shop/web", 80).verdict == "allowed"
+    itself = tell(tmp_path, "--from", "shop/web", "--to", "shop/web", "--port", "80")
+    assert itself.exit_code == 0
+    assert "ingress unenforced: shop/web: a pod always reaches itself" in itself.stdout
+    replicas = tell(tmp_path, "--from", "shop/api", "--to", "shop/api", "--port", "80")
+    assert (replicas.exit_code, "selects it, and no rule allows this" in replicas.stdout) == (1, True)
+
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: 10.96.0.5, selector: {app: db}, ports: [{port: 80}]}
+"""
+
+
+@pytest.mark.parametrize(
+    "to", ["10.96.0.5", "fqdn:db.shop.svc", "fqdn:db.shop.svc.cluster.local.", "fqdn:db-0.db.shop.svc.cluster.local"]
+)
+def test_a_service_is_nobody_policy_ever_sees(tmp_path: Path, to: str) -> None:
+    known(tmp_path)
+    (tmp_path / "service.yaml").write_text(SERVICE)
+    found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert (
+        f"{to.removeprefix('fqdn:').removesuffix('.')} is service shop/db: ask for the pods behind it" in found.stderr
+    )
+
+
+def test_names_that_are_no_service_are_asked_about(tmp_path: Path) -> None:
+    known(tmp_path)
+    (tmp_path / "service.yaml").write_text(SERVICE)
+    for name in ("db.shop", "db.shop.svc.example.com", "db.other.svc.cluster.local", "db.shop.cluster.local"):
+        assert tell(tmp_path, "--from", "shop/web", "--to", f"fqdn:{name}", "--port", "80").exit_code == 0
+    caller = tell(tmp_path, "--from", "fqdn:example.com", "--to", "shop/web", "--port", "80")
+    assert caller.exit_code == 2
+    assert "nobody calls by a name" in caller.stderr
+
+
+@pytest.mark.parametrize("address", ["::ffff:10.0.0.2", "::ffff:a00:2", "fe80::1%eth0"])
+def test_addresses_that_no_policy_may_name_are_not_taken_for_strangers(tmp_path: Path, address: str) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", address, "--to", "shop/web", "--port", "80")
+    assert found.exit_code == 2
+    assert f"{address} is neither plain IPv4 nor plain IPv6" in found.stderr
+
+
+RANGES = """
+endpointSelector: {matchLabels: {app: web}}
+egress:
+- toCIDRSet: [{cidr: 192.0.2.0/24, except: [192.0.2.7/32]}]
+  toPorts: [{ports: [{port: "1", endPort: 1000, protocol: TCP}]}]
+- toCIDR: [192.0.2.9/32, 198.51.100.0/24]
+- toEntities: [all]
+  toPorts: [{ports: [{port: "5000", protocol: TCP}]}]
+egressDeny:
+- toCIDR: [192.0.2.8/32]
+"""
+
+
+def test_a_call_is_decided_by_the_entries_of_its_peer_alone(tmp_path: Path) -> None:
+    there = known(tmp_path, policy("ranges", RANGES), policy("web", HTTP))
+    web = there.end("shop/web").workload
+    assert web is not None
+    whole = there.policy_set(web)
+    for text in ("192.0.2.1", "192.0.2.7", "192.0.2.8", "192.0.2.9", "198.51.100.1", "203.0.113.1", "shop/db"):
+        peer = there.end(text).identity
+        part = there.policy_set(web, peer)
+        assert part.entries == {k: v for k, v in whole.entries.items() if k.peer_id in (0, peer)}
+        assert part.l7 == {k: v for k, v in whole.l7.items() if k.peer_id in (0, peer)}
+        assert there.policy_set(web, peer) is part
+
+
+def test_what_no_agent_could_load_is_refused_for_one_peer_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known(tmp_path, policy("ranges", RANGES))
+    monkeypatch.setattr(policy_set, "MAX_ENTRIES", 10)
+    found = tell(tmp_path, "--from", "shop/web", "--to", "192.0.2.1", "--port", "80")
+    assert (found.exit_code, "more than 10 entries are needed" in found.stderr) == (2, True)
+
+
+def test_so_many_entries_are_explained_and_the_rest_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = known(tmp_path, policy("ranges", RANGES))
+    web = there.end("shop/web").workload
+    assert web is not None
+    whole = explain.explain(there, web)
+    assert whole.entries_count == len(whole.entries) > 5
+    monkeypatch.setattr(explain, "MOST_ENTRIES", 5)
+    assert explain.explain(there, web).entries == whole.entries[:5]
+    shown = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path)])
+    assert shown.stdout.splitlines()[-1] == f"and {whole.entries_count - 5} more"
+
+
+NAME_AND_RANGES = """
+endpointSelector: {matchLabels: {app: web}}
+egress:
+- toFQDNs: [{matchName: api.example.com}]
+- toCIDR: [RANGES]
+"""
+
+
+@pytest.mark.parametrize(
+    ("ranges", "address"),
+    [
+        ("192.0.2.0/24", "240.0.0.1"),
+        ("240.0.0.0/4, 224.0.0.0/4", "223.255.255.255"),
+        ("128.0.0.0/1, 0.0.0.0/2, 64.0.0.0/3, 96.0.0.0/4, 112.0.0.0/5, 120.0.0.0/7", "127.255.255.255"),
+        ("0.0.0.0/1, 128.0.0.0/1, 240.0.0.0/8", "239.255.255.255"),  # there is none: the fewest ranges
+    ],
+)
+def test_a_name_is_met_in_no_range_where_there_is_such_an_address(tmp_path: Path, ranges: str, address: str) -> None:
+    there = known(tmp_path, policy("out", NAME_AND_RANGES.replace("RANGES", ranges)))
+    assert world.with_name(there.snapshot, "example.com").learned == {"example.com": (address,)}
+
+
+def test_a_name_is_met_outside_thousands_of_ranges_at_once(tmp_path: Path) -> None:
+    one = ipaddress.IPv4Network("203.0.113.9/32")
+    all_but_one = ", ".join(map(str, ipaddress.IPv4Network("0.0.0.0/0").address_exclude(one)))
+    many = ", ".join(f"10.{i // 250}.{i % 250}.0/24" for i in range(3000))
+    there = known(tmp_path, policy("out", NAME_AND_RANGES.replace("RANGES", f"{all_but_one}, {many}")))
+    before = time.process_time()
+    learned = world.with_name(there.snapshot, "example.com").learned
+    assert time.process_time() - before < 5  # address by address it was most of a minute
+    assert learned == {"example.com": ("203.0.113.9",)}
+
+
+ANYBODY = """
+endpointSelector: {matchLabels: {app: web}}
+ingress: [{fromEntities: [all]}]
+"""
+
+
+def test_what_comes_before_the_nearest_rule_is_called_what_it_is(tmp_path: Path) -> None:
+    known(tmp_path, policy("anybody", ANYBODY), policy("web", HTTP))
+    asked = ("--from", "shop/db", "--to", "shop/web", "--port", "8080")
+    found = tell(tmp_path, *asked, "--path", "/private")
+    assert found.exit_code == 1
+    assert "nearest: CiliumNetworkPolicy shop/anybody spec.ingress[0]" in found.stdout
+    assert found.stdout.endswith("would allow it, but rules for requests come first\n")
+    deny = ANYBODY + "ingressDeny: [{fromEndpoints: [{matchLabels: {app: db}}]}]\n"
+    known(tmp_path, policy("anybody", deny))
+    assert tell(tmp_path, *asked).stdout.endswith("would allow it, but a deny comes first\n")
+
+
+def nearest(there: world.World, source: str, to: str, port: int) -> tuple[str, ...]:
+    found = ask(there, source, to, port)
+    side = found.egress.nearest or found.ingress.nearest
+    assert side is not None
+    return side.lacks
+
+
+def test_only_what_is_wrong_is_lacking(tmp_path: Path) -> None:
+    by_name = """
+    endpointSelector: {matchLabels: {app: db}}
+    ingress:
+    - fromEndpoints: [{matchLabels: {app: web}}]
+      toPorts: [{ports: [{port: sql, protocol: TCP}]}]
+    """
+    there = known(tmp_path, policy("db", by_name))  # nobody has a port of that name
+    assert nearest(there, "shop/web", "shop/db", 5432) == ("port",)
+    assert nearest(there, "other/guest", "shop/db", 5432) == ("peer", "port")
+    nobody = """
+    endpointSelector: {matchLabels: {app: db}}
+    ingress:
+    - fromEndpoints: [{matchLabels: {app: gone}}]
+      toPorts: [{ports: [{port: "5432", protocol: TCP}]}]
+    """
+    there = known(tmp_path, policy("db", nobody))
+    assert nearest(there, "shop/web", "shop/db", 5432) == ("peer",)
+    assert nearest(there, "shop/web", "shop/db", 80) == ("peer", "port")
+
+
+def test_at_egress_a_port_name_is_the_one_that_is_called(tmp_path: Path) -> None:
+    spec = """
+    endpointSelector: {matchLabels: {app: db}}
+    egress:
+    - toEndpoints: [{matchLabels: {app: PEER}}]
+      toPorts: [{ports: [{port: http, protocol: TCP}]}]
+    """
+    there = known(tmp_path, policy("db", spec.replace("PEER", "guest")))
+    assert nearest(there, "shop/db", "shop/web", 8080) == ("peer",)
+    assert nearest(there, "shop/db", "shop/web", 80) == ("peer", "port")
+    there = known(tmp_path, policy("db", spec.replace("PEER", "web")))
+    assert ask(there, "shop/db", "shop/web", 8080).verdict == "allowed"
+    assert nearest(there, "shop/db", "shop/web", 80) == ("port",)
+
+
+def test_what_is_allowed_for_some_requests_says_so(tmp_path: Path) -> None:
+    known(tmp_path, policy("web", HTTP))
+    asked = ("--from", "shop/db", "--to", "shop/web", "--port", "8080")
+    found = tell(tmp_path, *asked)
+    assert found.exit_code == 0
+    lines = found.stdout.splitlines()
+    assert lines[0].endswith(": allowed, for some requests (give --method, --path ...)")
+    assert lines[2].endswith(", for some requests")
+    assert json.loads(tell(tmp_path, *asked, "-o", "json").stdout)["ingress"]["some_requests"] is True
+    assert "some requests" not in tell(tmp_path, *asked, "--path", "/public/a").stdout
+
+
+AGENT = """
+apiVersion: v1
+kind: Pod
+metadata: {name: agent, namespace: shop, labels: {app: agent}}
+spec: {hostNetwork: true, nodeName: n, containers: []}
+status: {hostIP: 10.1.0.1, podIP: 10.1.0.1, podIPs: [{ip: 10.1.0.1}], phase: Running}
+"""
+
+
+def test_a_pod_on_its_nodes_network_is_called_that(tmp_path: Path) -> None:
+    known(tmp_path, policy("closed", "endpointSelector: {}\ningress: [{}]"))
+    (tmp_path / "agent.yaml").write_text(AGENT)
+    words = "shop/agent: it has its node's network: no policy of pods is asked"
+    found = tell(tmp_path, "--from", "shop/web", "--to", "shop/agent", "--port", "80")
+    assert (found.exit_code, f"unenforced: {words}" in found.stdout) == (0, True)
+    explained = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/agent", "-f", str(tmp_path)])
+    assert (explained.exit_code, words in explained.stderr) == (2, True)
+    stranger = tell(tmp_path, "--from", "192.0.2.1", "--to", "shop/agent", "--port", "80")
+    assert "192.0.2.1: it is no pod" in stranger.stdout
+
+
+DENIED = ("--from", "other/guest", "--to", "shop/web", "--port", "80")
+ALLOWED = ("--from", "shop/web", "--to", "other/guest", "--port", "80")
+
+
+def status(tmp_path: Path, stdout: int, *args: str, verb: str = "trace") -> tuple[int, str]:
+    """Return what a process of its own ends with, and what it says of that."""
+    command = [sys.executable, "-m", "control.cli.main", "policy", verb, "-f", str(tmp_path), *args]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_reader_that_is_gone_changes_no_verdict(tmp_path: Path) -> None:
+    known(tmp_path, policy("closed", "endpointSelector: {}\ningress: [{}]"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        assert status(tmp_path, writing, *ALLOWED) == (0, "")
+        assert status(tmp_path, writing, *DENIED, "-o", "json") == (1, "")
+        assert status(tmp_path, writing, verb="validate") == (0, "")
+    finally:
+        os.close(writing)
+
+
+def test_a_full_disk_is_no_verdict(tmp_path: Path) -> None:
+    known(tmp_path, policy("closed", "endpointSelector: {}\ningress: [{}]"))
+    with open("/dev/full", "wb") as full:
+        for args in (ALLOWED, (*DENIED, "-o", "json")):
+            assert status(tmp_path, full.fileno(), *args) == (
+                3, "sockmesh: the answer could not be written: No space left on device\n",
+            )  # fmt: skip
+        assert status(tmp_path, full.fileno(), verb="validate")[0] == 3
+
+
+def test_options_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    known(tmp_path, policy("web", HTTP))
+    asked = ("--from", "shop/db", "--to", "shop/web", "--port", "8080")
+    found = tell(tmp_path, *asked, "--path", "/\x1b[31m", "--host", "a\nb", "--method", "G\x9b")
+    assert found.exit_code == 1
+    assert "G\\x9b a\\x0ab/\\x1b[31m: denied" in found.stdout
+    for args in (
+        ("--from", "shop/\x1bdb", "--to", "shop/web", "--port", "80"),
+        ("--from", "shop/db", "--to", "fqdn:\x1b", "--port", "80"),
+        ("--from", "shop/db", "--to", "shop/web", "--port", "\x1b"),
+        (*asked, "--header", "\x1b"),
+    ):
+        refused = tell(tmp_path, *args)
+        assert (refused.exit_code, "\x1b" in refused.stderr, "\\x1b" in refused.stderr) == (2, False, True)
