@@ -78,11 +78,12 @@ def _side(side: analysis.Side) -> dict[str, Any]:
         "rule": None,
         "source": None,
         "http": side.http,
-        "some_requests": side.some_requests,
         "audit": side.audit,
     }
     if side.author:
         out |= _author(side.author)
+    if side.some_requests:
+        out["some_requests"] = True
     if side.nearest:
         out["nearest"] = {**_author(side.nearest.author), "lacks": list(side.nearest.lacks)}
     return out
