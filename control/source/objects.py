@@ -14,6 +14,7 @@ from control.source import cluster, kinds, services, workload
 # Values of one file: to read them takes half a second, and what is wrong with each of them a second.
 MAX_VALUES = 120_000
 OF_DOCUMENT = 4  # what a document takes besides, however little is in it
+MAX_LISTS = 4  # one inside the other
 
 # The only fields that are read of an object of Kubernetes; the API server has looked at the rest.
 METADATA = {"name": None, "namespace": None, "labels": None}
@@ -97,21 +98,25 @@ def read_documents(
     return out + [_read_document(document, kind, readers, skips) for document, kind in found]
 
 
-def _flatten(document: field.Field, most: int) -> list[field.Field]:
-    """Return the objects of a List, each with paths of its own, or the document itself."""
+def _flatten(document: field.Field, most: int, above: int = 0) -> list[field.Field]:
+    """Return the objects of a List and of Lists in it, each with paths of its own, or the document itself."""
     value = document.node.value
     kind = value["kind"].value if isinstance(value, dict) and "kind" in value else None
     if not (isinstance(kind, str) and kind.endswith("List") and isinstance(value, dict)):
         return [document]
+    if above == MAX_LISTS:
+        document.problem(f"more Lists one inside the other than are read (at most {MAX_LISTS})")
+        return []
     entries = document.fields(("apiVersion", "kind", "metadata", "items"), required=("items",))
     # Items of a PodList do not say that they are pods.
     of_items = {"kind": field.Node(kind.removesuffix("List")), "apiVersion": value.get("apiVersion", field.Node(None))}
-    out = []
+    out: list[field.Field] = []
     for index, item in enumerate(entries["items"].items(most) if "items" in entries else ()):
         node, given = item.node, item.node.value
         if kind != "List" and isinstance(given, dict) and not ("kind" in given and "apiVersion" in given):
             node = field.Node({**of_items, **given}, node.line)
-        out.append(field.Field(node, "", document.report, f"{document.prefix}items[{index}]."))
+        inner = field.Field(node, "", document.report, f"{document.prefix}items[{index}].")
+        out += _flatten(inner, most, above + 1)
     return out
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from control import model
-from control.source import content, directory, manifests
+from control.source import content, directory, manifests, objects
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n"
 POLICY = (
@@ -145,6 +145,28 @@ def test_lists(tmp_path: Path, item: str, order: int) -> None:
         ("a", "a.json:2"),
         ("b", "b.yaml:2"),
     ]
+
+
+def nested(lists: int) -> str:
+    item = json.loads('{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "d"}}')
+    item["spec"] = {"podSelector": {}}
+    for _ in range(lists):
+        item = {"apiVersion": "v1", "kind": "List", "items": [item]}
+    return json.dumps(item)
+
+
+@pytest.mark.parametrize("is_agent", [False, True])
+def test_a_list_in_a_list_is_read_or_is_a_problem(tmp_path: Path, is_agent: bool) -> None:
+    (tmp_path / "a.yaml").write_text(nested(objects.MAX_LISTS))
+    result = directory.load(tmp_path, None) if is_agent else manifests.load([tmp_path])
+    assert (result.problems, [p.name for p in result.snapshot.policies]) == ((), ["d"])
+    (tmp_path / "a.yaml").write_text(nested(objects.MAX_LISTS + 1))
+    result = directory.load(tmp_path, None) if is_agent else manifests.load([tmp_path])
+    (problem,) = result.problems
+    assert (problem.path, problem.message.partition(" (")[0]) == (
+        ".".join(["items[0]"] * objects.MAX_LISTS),
+        "more Lists one inside the other than are read",
+    )
 
 
 def test_json_documents_one_behind_the_other(tmp_path: Path) -> None:
