@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from control import model
-from control.policy import field
-from control.source import assemble, claims, content, document, kubernetes, objects, owners, portnames
+from control.policy import field, parse
+from control.source import assemble, claims, content, document, kinds, kubernetes, objects, owners, portnames
 
 STDIN = "-"
 ENDINGS = (".yaml", ".yml", ".json")
@@ -94,7 +94,7 @@ class _Found:
         self.objects: list[model.Object] = []
         self.problems: list[model.Problem] = []
         self.advice: list[model.Problem] = []
-        self.skipped: Counter[str] = Counter()
+        self.skipped: list[objects.Skipped] = []
 
     def read(self, file: str) -> None:
         report = field.Report(content.printable(file) if file != STDIN else "standard input")
@@ -117,7 +117,7 @@ class _Found:
         for failure in failures:
             report.add("", str(failure), failure.line)
         self.objects += (p.obj for p in parsed if p.obj is not None)
-        self.skipped.update(p.skipped for p in parsed if p.skipped)
+        self.skipped += (p.skipped for p in parsed if p.skipped)
 
     def result(self) -> model.LoadResult:
         taken: claims.Taken = {}
@@ -127,8 +127,24 @@ class _Found:
             self.problems += (portnames.problem_at(obj.source, "", each) for _, each in clashes)
             if not clashes:
                 kept += claims.take((obj,), taken)
-        skipped = dict(sorted(self.skipped.items()))
-        return model.LoadResult(assemble.snapshot(kept), tuple(self.problems), tuple(self.advice), skipped)
+        skipped = dict(sorted(Counter(" ".join(each.kind) for each in self.skipped).items()))
+        advice = (*self.advice, *_passed_over(self.skipped))
+        return model.LoadResult(assemble.snapshot(kept), tuple(self.problems), advice, skipped)
+
+
+def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
+    """Yield what should be known of objects that nobody reads: policies of other kinds, and what makes pods."""
+    found: dict[tuple[bool, objects.Kind], list[objects.Skipped]] = {}
+    for each in skipped:
+        if each.has_pods or kinds.is_policy(each.kind):
+            found.setdefault((each.has_pods, each.kind), []).append(each)
+    ours = {name for _, name in (*parse.KINDS, *READERS)}
+    for (has_pods, (api_version, name)), those in found.items():
+        what = name if name not in ours else f"{name} of {api_version}"
+        what = what if what.isprintable() and len(what) <= 80 else field.quote(what)
+        not_so = "not read, so it has no pods here" if has_pods else "not evaluated here"
+        many = f"{len(those)} of them {'is' if len(those) == 1 else 'are'} passed over"
+        yield portnames.problem_at(those[0].source, "", f"{what} is {not_so}: {many}")
 
 
 def _text(file: str) -> tuple[str, bool]:

@@ -42,14 +42,24 @@ class Reader:
 
 
 @dataclasses.dataclass(frozen=True)
+class Skipped:
+    """An object that nobody reads. `has_pods`: it makes pods, as far as one can see."""
+
+    kind: Kind
+    source: str
+    has_pods: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Parsed:
     """One document's object. `stand_in`: the deny that takes a policy's place while its file is broken. `is_known`: no
-    policy hangs on what cannot be read of it. `skipped`: the kind, where it means nothing here."""
+    policy hangs on what cannot be read of it. `skipped`: the kind and its place, where it means nothing here.
+    """
 
     obj: model.Object | None
     stand_in: model.Policy | None = None
     is_known: bool = False
-    skipped: str = ""
+    skipped: Skipped | None = None
 
 
 READERS: Mapping[Kind, Reader] = {
@@ -163,11 +173,19 @@ def _read_document(document: field.Field, kind: Kind | None, readers: Mapping[Ki
         wrong = kinds.wrong(kind, {*parse.KINDS, *readers}, skips)
         if wrong:
             document.problem(wrong)
-        return Parsed(None, skipped="" if wrong else " ".join(kind))
+        return Parsed(None, skipped=None if wrong else Skipped(kind, document.source, _has_pods(document.node)))
     before = document.report.count
     obj = reader.read(document)
     is_good = document.report.count == before
     return Parsed(obj if is_good else None, is_known=is_good or reader.is_known)
+
+
+def _has_pods(node: field.Node) -> bool:
+    """Tell whether an object has a template of pods where those that are read have it."""
+    at: field.Node | None = node
+    for key in ("spec", "template", "spec", "containers"):
+        at = at.value.get(key) if at is not None and isinstance(at.value, dict) else None
+    return at is not None and isinstance(at.value, tuple)
 
 
 def _tell_missing_kind(document: field.Field) -> None:

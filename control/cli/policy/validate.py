@@ -1,6 +1,7 @@
 """`sockmesh policy validate`: every mistake of every file."""
 
 import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from control import model
 from control.cli import place, show
 from control.cli.policy import source
+from control.terminal import printable
 
 
 @click.command()
@@ -23,6 +25,7 @@ def validate(files: tuple[str, ...], output: str) -> None:
                 "policies": len(found.snapshot.policies),
                 "problems": [_json(problem) for problem in found.problems],
                 "warnings": [_json(problem) for problem in found.advice],
+                "skipped": dict(found.skipped),
             }
         )
     else:
@@ -30,6 +33,8 @@ def validate(files: tuple[str, ...], output: str) -> None:
             click.echo(str(problem))
         for problem in found.advice:
             click.echo(f"warning: {problem}")
+        if found.skipped:
+            click.echo(f"passed over: {_passed_over(found)}")
         count = len(found.problems)
         said = "no problem" if not count else f"{count} problem{'s' if count > 1 else ''}"
         click.echo(f"{said} in {_count(len(found.snapshot.policies), 'policy', 'policies')}", err=bool(count))
@@ -38,6 +43,14 @@ def validate(files: tuple[str, ...], output: str) -> None:
 
 def _json(problem: model.Problem) -> dict[str, Any]:
     return {"file": problem.file, "line": problem.line, "path": problem.path, "message": problem.message}
+
+
+def _passed_over(found: model.LoadResult) -> str:
+    """Return how many objects of which kind nobody reads, most first."""
+    kinds: Counter[str] = Counter()
+    for kind, number in found.skipped.items():
+        kinds[kind.partition(" ")[2]] += number
+    return printable(", ".join(f"{number} {kind}" for kind, number in kinds.most_common()))
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -252,3 +252,39 @@ def test_the_agent_reads_nodes_and_endpoints_but_no_pods(tmp_path: Path) -> None
     second = directory.load(tmp_path, first.snapshot)
     assert second.problems[0].message.startswith('unknown kind "v1 Pod" (')
     assert second.snapshot.nodes == first.snapshot.nodes
+
+
+ADMIN = "apiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: a}\n"
+ROLLOUT = "apiVersion: {}\nkind: {}\nmetadata: {{name: a}}\nspec: {{template: {{spec: {{containers: [{{}}]}}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (ADMIN + "---\n" + ADMIN, "AdminNetworkPolicy is not evaluated here: 2 of them are passed over"),
+        (
+            "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\n",
+            "NetworkPolicy of projectcalico.org/v3 is not evaluated here: 1 of them is passed over",
+        ),
+        (
+            'apiVersion: x.io/v1\nkind: "A\\e[1mPolicy"\n',
+            '"A\\u001b[1mPolicy" is not evaluated here: 1 of them is passed over',
+        ),
+        (
+            ROLLOUT.format("argoproj.io/v1alpha1", "Rollout"),
+            "Rollout is not read, so it has no pods here: 1 of them is passed over",
+        ),
+        (
+            ROLLOUT.format("x.io/v1", "Deployment"),
+            "Deployment of x.io/v1 is not read, so it has no pods here: 1 of them is passed over",
+        ),
+        ("apiVersion: kyverno.io/v1\nkind: ClusterPolicy\n", ""),
+        ("apiVersion: cilium.io/v2\nkind: CiliumLocalRedirectPolicy\n", ""),
+        ("apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nspec: {template: 1}\n", ""),
+        (INGRESS, ""),
+    ],
+)
+def test_policies_and_pods_that_only_others_know_are_told_of(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    result = manifests.load([tmp_path])
+    assert [str(a) for a in result.advice] == ([f"{tmp_path}/a.yaml:1: {told}"] if told else [])

@@ -6,7 +6,18 @@ from control import model
 from control.policy import field, parse, selectors
 from loader import abi
 from tests.unit.control.documents import (
-    ALLOW, CCNP, CLUSTER_MESH, CNP, DENY, IN, MESH, OUT, PROXY, document, problems, section,
+    ALLOW,
+    CCNP,
+    CLUSTER_MESH,
+    CNP,
+    DENY,
+    IN,
+    MESH,
+    OUT,
+    PROXY,
+    document,
+    problems,
+    section,
 )  # fmt: skip
 
 TCP, UDP, SCTP = abi.Proto.TCP, abi.Proto.UDP, abi.Proto.SCTP
