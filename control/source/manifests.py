@@ -13,7 +13,18 @@ from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import assemble, claims, content, document, kinds, kubernetes, objects, owners, portnames
+from control.source import (
+    assemble,
+    claims,
+    content,
+    document,
+    kinds,
+    kubernetes,
+    objects,
+    owners,
+    portnames,
+    references,
+)
 
 STDIN = "-"
 ENDINGS = (".yaml", ".yml", ".json")
@@ -128,8 +139,15 @@ class _Found:
             if not clashes:
                 kept += claims.take((obj,), taken)
         skipped = dict(sorted(Counter(" ".join(each.kind) for each in self.skipped).items()))
-        advice = (*self.advice, *_passed_over(self.skipped))
-        return model.LoadResult(assemble.snapshot(kept), tuple(self.problems), advice, skipped)
+        snapshot = assemble.snapshot(kept)
+        advice = (
+            *self.advice,
+            *_passed_over(self.skipped),
+            *portnames.unnamed_ports(snapshot),
+            *references.to_nothing(snapshot),
+            *references.never_learned(snapshot),
+        )
+        return model.LoadResult(snapshot, tuple(self.problems), advice, skipped)
 
 
 def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
