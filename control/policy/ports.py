@@ -46,6 +46,9 @@ def port_name(place: field.Field) -> str | None:
     if not _PORT_NAME.fullmatch(text.lower()):
         place.problem(f"invalid {field.quote(text)} ({PORT_NAME_RULE})")
         return None
+    if isinstance(place.node.value, field.Doubtful):
+        place.problem(f'invalid {field.quote(text)} (others take it for a number: write that in decimal, a name in "")')
+        return None
     return text.lower()
 
 
