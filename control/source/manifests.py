@@ -33,6 +33,8 @@ MAX_YAML = content.MAX_FILE
 MAX_JSON = 128 << 20  # what kubectl prints of ten thousand pods
 BYTES_PER_VALUE = 80  # so that a large file may hold more, and takes no longer for each megabyte of it
 
+TEMPLATE = objects.RENDER.replace("part of a chart?", "a template?")
+
 # A service's ports on nodes and the like mean nothing to policy.
 _SERVICE = {
     **objects.OUTLINE,
@@ -115,7 +117,7 @@ class _Found:
             report.add("", str(error), error.line)
         else:
             self._read_text(text, is_json, report)
-        self.problems += report.problems
+        self.problems += _with_remedy(report.problems)
         if report.count > len(report.problems):
             more = f"{report.count - len(report.problems)} more problems are not told"
             self.problems.append(model.Problem(report.file, "", more))
@@ -125,8 +127,10 @@ class _Found:
         most = max(objects.MAX_VALUES, len(text) // BYTES_PER_VALUE)
         nodes, failures = document.parse_all(text, is_json)
         parsed = objects.read_documents(nodes, report, READERS, most, skips=True)
+        remedy = TEMPLATE if "{{" in text else ""
         for failure in failures:
-            report.add("", str(failure), failure.line)
+            report.add("", f"{failure}{remedy}", failure.line)
+            remedy = ""
         self.objects += (p.obj for p in parsed if p.obj is not None)
         self.skipped += (p.skipped for p in parsed if p.skipped)
 
@@ -166,6 +170,16 @@ def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
         yield portnames.problem_at(those[0].source, "", f"{what} is {not_so}: {many}")
 
 
+def _with_remedy(problems: list[model.Problem]) -> list[model.Problem]:
+    """Return the problems of one file, of which the first that quotes a template says what to do."""
+    out = list(problems)
+    quoting = [index for index, problem in enumerate(out) if "{{" in problem.message]
+    if quoting and not any(TEMPLATE in problem.message for problem in out):
+        problem = out[quoting[0]]
+        out[quoting[0]] = dataclasses.replace(problem, message=problem.message + TEMPLATE)
+    return out
+
+
 def _text(file: str) -> tuple[str, bool]:
     """Return what a file holds, and whether it is JSON; raises Unreadable."""
     raw, is_json = _content(file)
@@ -174,9 +188,11 @@ def _text(file: str) -> tuple[str, bool]:
 
 def _content(file: str) -> tuple[bytes, bool]:
     if file == STDIN:
+        if sys.stdin is None:
+            raise content.Unreadable("cannot be read: it is closed (give a file, or pipe manifests in)")
         try:
             raw = sys.stdin.buffer.read(MAX_JSON + 1)
-        except (OSError, AttributeError) as error:  # there may be none
+        except (OSError, ValueError) as error:  # it may have been closed
             raise content.Unreadable(f"cannot be read: {error}") from None
         is_json = raw[:4096].lstrip().startswith(b"{")
         most = MAX_JSON if is_json else MAX_YAML

@@ -29,6 +29,9 @@ _SLICE = {
     "ports": _PORTS,
 }
 
+RENDER = " (part of a chart? render it first: helm template ... | sockmesh policy ... -f -)"
+_OF_OBJECT = ("apiversion", "kind", "metadata", "spec", "specs", "items")
+
 Kind = tuple[str, str]  # apiVersion and kind
 
 
@@ -161,8 +164,11 @@ def _kind(document: field.Field) -> Kind | None:
 
 
 def _read_document(document: field.Field, kind: Kind | None, readers: Mapping[Kind, Reader], skips: bool) -> Parsed:
+    if kind is None and skips and _is_no_object(document):
+        document.advise(f"has neither apiVersion nor kind, so it is passed over{RENDER}")
+        return Parsed(None, is_known=True)
     if kind is None:
-        _tell_missing_kind(document)
+        _tell_missing_kind(document, RENDER if skips else "")
         return Parsed(None)
     if kind in parse.KINDS:
         policy = parse.parse_policy(document, *kind)
@@ -188,11 +194,18 @@ def _has_pods(node: field.Node) -> bool:
     return at is not None and isinstance(at.value, tuple)
 
 
-def _tell_missing_kind(document: field.Field) -> None:
+def _is_no_object(document: field.Field) -> bool:
+    """Tell whether a document looks like no object of Kubernetes at all, not even one with a key mistyped."""
+    value = document.node.value
+    is_item = "items[" in document.prefix
+    return isinstance(value, dict) and not is_item and not any(key.lower() in _OF_OBJECT for key in value)
+
+
+def _tell_missing_kind(document: field.Field, remedy: str) -> None:
     before = document.report.count
     entries = document.mapping() or {}
     for key in ("apiVersion", "kind"):
         if key in entries:
             entries[key].text()
     if document.report.count == before:
-        document.problem("apiVersion and kind are required")
+        document.problem(f"apiVersion and kind are required{remedy}")

@@ -108,7 +108,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert names(manifests.load(["-"]).snapshot) == ["aa"]
     monkeypatch.setattr(sys, "stdin", None)
     (problem,) = manifests.load(["-"]).problems
-    assert str(problem).startswith("standard input: cannot be read")
+    assert str(problem) == "standard input: cannot be read: it is closed (give a file, or pipe manifests in)"
+    closed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=closed))
+    closed.close()
+    (problem,) = manifests.load(["-"]).problems
+    assert str(problem).startswith("standard input: cannot be read: ")
 
 
 @pytest.mark.parametrize("item", [POLICY.format("p", "nonsense: 1"), "a: [\n", NAMESPACE.format("Not-fine")])
@@ -288,3 +293,32 @@ def test_policies_and_pods_that_only_others_know_are_told_of(tmp_path: Path, tex
     (tmp_path / "a.yaml").write_text(text)
     result = manifests.load([tmp_path])
     assert [str(a) for a in result.advice] == ([f"{tmp_path}/a.yaml:1: {told}"] if told else [])
+
+
+def test_parts_of_a_chart_are_passed_over_or_told_how_to_render(tmp_path: Path) -> None:
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: c\n")
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: '{{ .Values.x }}'}\n")
+    (tmp_path / "b.yaml").write_text("kind: Pod\nmetadata:\n  name: {{ .Values.x }}\n{{- if .Values.y }}\n")
+    (tmp_path / "values.yaml").write_text("web: {port: 1}\n")
+    result = manifests.load([tmp_path])
+    told = lines(result, tmp_path)
+    render = "render it first: helm template ... | sockmesh policy ... -f -)"
+    assert [line.partition(":")[0] for line in told] == ["Chart.yaml", "a.yaml", "b.yaml"]
+    assert told[0] == f"Chart.yaml:1: apiVersion and kind are required (part of a chart? {render}"
+    assert all(line.endswith(f" (a template? {render}") for line in told[1:])
+    (warning,) = result.advice
+    assert str(warning) == (
+        f"{tmp_path}/values.yaml:1: has neither apiVersion nor kind, so it is passed over (part of a chart? {render}"
+    )
+
+
+@pytest.mark.parametrize("text", ["Kind: A", "apiversion: A", "metadata: {}", "spec: {}", "a", "[a]"])
+def test_what_may_have_been_meant_as_an_object_is_not_passed_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    assert len(manifests.load([tmp_path]).problems) == 1
+
+
+def test_the_agent_passes_nothing_over(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("web: {port: 1}")
+    (problem,) = directory.load(tmp_path, None).problems
+    assert problem.message == "apiVersion and kind are required"

@@ -32,7 +32,7 @@ def test_known_splits() -> None:
     assert list(ports.split(65535, 65535)) == [(65535, 16)]
 
 
-BASED = 'others take it for a number: write that in decimal, a name in ""'
+BASED = "others take it for a number: write it in decimal, or a name in quotes"
 
 
 def told(port: str, kind: tuple[str, str], rule: str) -> list[str]:
