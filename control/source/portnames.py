@@ -12,6 +12,8 @@ MOST_NAMES = 10  # in a message
 
 def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each port name of a rule that none of the pods has whose port it would be."""
+    if not any(spec.name for p in snapshot.policies for s in p.sections for r in s.rules for spec in r.ports or ()):
+        return
     snapshot = refer.written_out(snapshot)
     naming = [
         (policy, section, rule)
@@ -20,8 +22,6 @@ def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
         for rule in section.rules
         if any(spec.name for spec in rule.ports or ())
     ]
-    if not naming:
-        return
     # Two workloads of different kinds may share a name.
     apart = (dataclasses.replace(w, name=f"{w.kind}/{w.name}") for w in snapshot.workloads)
     snapshot = dataclasses.replace(snapshot, workloads=tuple(apart))

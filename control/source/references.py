@@ -1,22 +1,25 @@
 """What only all files together can tell of a rule's peers: whether there is what it refers to, or names to learn."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 from control import model
 from control.policy import field, refer
 from control.source import portnames
 from loader import abi
 
+Reference = model.CidrGroupPeer | model.ServicePeer
+
 
 def to_nothing(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each reference of a rule to a CIDR group or a service that there is not."""
-    known = refer.Referents.of(snapshot)
+    is_there = _finder(refer.Referents.of(snapshot))
     for policy in snapshot.policies:
         told: dict[tuple[str, str], None] = {}  # a rule whose ports differ in L7 is several
         for section in policy.sections:
             for rule in section.rules:
                 for peer in rule.peers or ():
-                    if isinstance(peer, model.CidrGroupPeer | model.ServicePeer) and not refer.is_there(peer, known):
+                    if isinstance(peer, Reference) and not is_there(peer):
                         only = len(rule.peers or ()) == 1
                         done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
                         effect = f"so this rule {done} nothing" + ("" if only else " there")
@@ -26,12 +29,28 @@ def to_nothing(snapshot: model.Snapshot) -> Iterator[model.Problem]:
             yield portnames.problem_at(source, f"{portnames.shown(policy)} {path}", message)
 
 
-def _called(peer: model.CidrGroupPeer | model.ServicePeer) -> str:
+def _finder(known: refer.Referents) -> Callable[[Reference], bool]:
+    """Return who tells whether there is anything that a peer refers to; a large file asks thousands of times."""
+    groups = {group.name for group in known.groups}
+    services = {where for s in known.services for where in ((s.namespace, s.name), ("", s.name))}
+
+    @functools.cache
+    def is_there(peer: Reference) -> bool:
+        if peer.selector is not None:
+            return refer.is_there(peer, known)
+        return peer.name in groups if isinstance(peer, model.CidrGroupPeer) else (peer.namespace, peer.name) in services
+
+    return is_there
+
+
+def _called(peer: Reference) -> str:
     if isinstance(peer, model.CidrGroupPeer):
         kind, among = "CiliumCIDRGroup", ""
     else:
         kind, among = "Service", f" in namespace {peer.namespace}" if peer.namespace else ""
-    return f"{kind}{among} " + ("has the labels that are asked for" if peer.selector else f"is called {peer.name}")
+    return f"{kind}{among} " + (
+        "has the labels that are asked for" if peer.selector is not None else f"is called {peer.name}"
+    )
 
 
 def never_learned(snapshot: model.Snapshot) -> Iterator[model.Problem]:
