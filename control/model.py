@@ -385,6 +385,7 @@ class Snapshot:
     nodes: tuple[Node, ...] = ()
     cidr_groups: tuple[CidrGroup, ...] = ()
     learned: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # DNS name -> addresses
+    folded: Mapping[str, str] = dataclasses.field(default_factory=dict)  # "namespace/name" -> that of who stands for it
     files: Mapping[str, FileState] = dataclasses.field(default_factory=dict)
     refused: Mapping[str, Refused] = dataclasses.field(default_factory=dict)
 

@@ -142,11 +142,14 @@ class World:
 
     def _find(self, text: str) -> model.Workload:
         namespace, slash, name = text.partition("/")
-        found = self._workloads.get(text if slash else f"default/{namespace}", [])
+        key = text if slash else f"default/{namespace}"
+        found = self._workloads.get(key) or self._workloads.get(self.snapshot.folded.get(key, ""), [])
         if not found:
-            near = [key for key in sorted(self._workloads) if key.endswith(f"/{name or namespace}")]
+            near = [each for each in sorted(self._workloads) if each.endswith(f"/{name or namespace}")]
             there = near or sorted(self._workloads)
             more = "" if len(there) <= 10 else ", ..."
+            if kinds := [each for each in near if each.split("/")[::2] == key.split("/")]:
+                raise Unknown(f"several kinds are called {key} (say which: {', '.join(kinds)})")
             raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more})")
         return found[0]
 

@@ -50,11 +50,11 @@ def read_section(spec: field.Field, context: Context) -> model.Section:
 
 
 def _read_subject(spec: field.Field, entries: dict[str, field.Field], context: Context) -> model.Selector:
-    found = {
-        key: selectors.read_selector(entries[key], selectors.sourced_key)
-        for key in ("endpointSelector", "nodeSelector")
-        if key in entries
-    }
+    found = {}
+    if "endpointSelector" in entries:
+        found["endpointSelector"] = selectors.read_subject(entries["endpointSelector"], context.namespace)
+    if "nodeSelector" in entries:
+        found["nodeSelector"] = selectors.read_selector(entries["nodeSelector"], selectors.sourced_key)
     if "nodeSelector" in entries:
         place = entries["nodeSelector"]
         if not context.cluster_wide:
@@ -68,7 +68,7 @@ def _read_subject(spec: field.Field, entries: dict[str, field.Field], context: C
         spec.problem(f"endpointSelector is missing ({{}} selects every endpoint{or_nodes})")
     if context.of_nodes:
         return found["nodeSelector"]
-    return selectors.scope_subject(found.get("endpointSelector", model.Selector()), context.namespace)
+    return found.get("endpointSelector") or selectors.scope_subject(model.Selector(), context.namespace)
 
 
 def _read_rule(item: field.Field, context: Context) -> tuple[list[model.Rule], list[toports.Item]]:

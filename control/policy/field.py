@@ -21,6 +21,11 @@ MAX_PROBLEMS = 100  # of one file: enough to work on, and a garbage file stays r
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNFIT_PROSE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
+
+class Doubtful(str):
+    """A word without quotes that is a string here and a number to others, Kubernetes among them: 0x50 is 80 there."""
+
+
 Scalar = str | int | float | bool | None
 T = TypeVar("T")
 
@@ -186,6 +191,9 @@ class Field:
 
     def integer(self, low: int, high: int) -> int | None:
         value = self.node.value
+        if isinstance(value, float):
+            self.problem(f"must be a whole number from {low} to {high}, is {value}")
+            return None
         if isinstance(value, bool) or not isinstance(value, int):
             self._wrong_type(f"a number from {low} to {high}")
             return None

@@ -91,6 +91,11 @@ def _read_port(place: field.Field) -> list[model.PortSpec]:
         if "endPort" in parts:
             parts["endPort"].problem("needs a port")
         return [model.PortSpec(proto)] if proto is not None else []
+    given = parts["port"].node.value
+    if isinstance(given, str) and given.isascii() and given.isdigit():
+        # The API server takes a string for a name, and a name has a letter.
+        parts["port"].problem(f"invalid {field.quote(given)} (a number without quotes, or a name)")
+        return []
     port = ports.number_or_name(parts["port"])
     end = parts["endPort"].integer(1, 65535) if "endPort" in parts else None
     if port is None or proto is None:

@@ -46,6 +46,11 @@ def port_name(place: field.Field) -> str | None:
     if not _PORT_NAME.fullmatch(text.lower()):
         place.problem(f"invalid {field.quote(text)} ({PORT_NAME_RULE})")
         return None
+    if isinstance(place.node.value, field.Doubtful):
+        place.problem(
+            f"invalid {field.quote(text)} (others take it for a number: write it in decimal, or a name in quotes)"
+        )
+        return None
     return text.lower()
 
 

@@ -69,6 +69,13 @@ def _meant(peer: model.Peer, known: Referents) -> Iterable[model.Peer]:
         yield peer
 
 
+def is_there(peer: model.CidrGroupPeer | model.ServicePeer, known: Referents) -> bool:
+    """Tell whether there is anything that a peer refers to."""
+    if isinstance(peer, model.CidrGroupPeer):
+        return any(_is_group(group, peer) for group in known.groups)
+    return any(_is_service(service, peer) for service in known.services)
+
+
 def _is_group(group: model.CidrGroup, peer: model.CidrGroupPeer) -> bool:
     if peer.selector is None:
         return group.name == peer.name

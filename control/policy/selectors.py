@@ -79,24 +79,53 @@ def _without_prefix(key: str) -> str:
 
 def read_selector(field_: field.Field, read_key: KeyReader) -> model.Selector:
     """Read matchLabels and matchExpressions; `{}` gives the selector of everything."""
+    labels, expressions = _read_parts(field_, read_key)
+    return model.Selector((*labels, *expressions))
+
+
+def _read_parts(field_: field.Field, read_key: KeyReader) -> tuple[list[model.Requirement], list[model.Requirement]]:
+    """Return what matchLabels and what matchExpressions ask for."""
     entries = field_.fields(("matchLabels", "matchExpressions"))
-    requirements = []
+    asked: list[model.Requirement] = []
+    expressions: list[model.Requirement] = []
     if labels := entries.get("matchLabels"):
         raw = labels.node.value
         for key, node in sorted(raw.items()) if isinstance(raw, dict) else ():
             place = labels.child(key, node)
             value = place.text(_VALUE, VALUE_RULE)
             if found := _key(place, key, read_key):
-                requirements.append(model.Requirement(*found, model.Operator.IN, (value or "",)))
-                _check_source(place, requirements[-1])
+                asked.append(model.Requirement(*found, model.Operator.IN, (value or "",)))
+                _check_source(place, asked[-1])
         if not isinstance(raw, dict):
             labels.mapping()
     for item in entries["matchExpressions"].items() if "matchExpressions" in entries else ():
         requirement = _expression(item, read_key)
         if requirement is not None:
-            requirements.append(requirement)
+            expressions.append(requirement)
             _check_source(item.child("key", item.node), requirement)
-    return model.Selector(tuple(requirements))
+    return asked, expressions
+
+
+def read_subject(field_: field.Field, namespace: str) -> model.Selector:
+    """Read whom a policy of the Cilium language selects: endpoints of its own namespace (empty: of all of them).
+
+    Its namespace takes the place of one in matchLabels. What matchExpressions say of namespaces stays beside it.
+    """
+    labels, expressions = _read_parts(field_, sourced_key)
+    if not namespace:
+        return model.Selector((*labels, *expressions, IS_ENDPOINT))
+    own = values_of([f"k8s:{model.NAMESPACE_KEY}={namespace}"])
+    rule = f"a policy selects in its own namespace: {namespace}"
+    if any(_is_of_namespace(r) and not _fulfils(r, own) for r in labels):
+        field_.advise(f"{rule} (the other one in matchLabels has no effect)")
+    if any(_is_of_namespace(r) and not _fulfils(r, own) for r in expressions):
+        field_.advise(f"{rule}, where nobody fulfils matchExpressions, so this selects nobody")
+    kept = (r for r in labels if not _is_of_namespace(r))
+    return model.Selector((*kept, *expressions, in_namespace(namespace)))
+
+
+def _is_of_namespace(requirement: model.Requirement) -> bool:
+    return requirement.source in ("any", "k8s") and requirement.key == model.NAMESPACE_KEY
 
 
 def _key(place: field.Field, key: str, read_key: KeyReader) -> tuple[str, str] | None:
@@ -189,7 +218,10 @@ def scope_peer(selector: model.Selector, namespace: str) -> model.Selector:
 
 
 def scope_subject(selector: model.Selector, namespace: str) -> model.Selector:
-    """Return whom a policy selects: endpoints of its own namespace only, whatever its selector says of namespaces."""
+    """Return all whom a policy may select: endpoints of its own namespace, whatever its selector says of namespaces.
+
+    `read_subject` may select fewer: this is for what stands in for a policy that cannot be read.
+    """
     if not namespace:
         return selector.with_requirements(IS_ENDPOINT)
     own = tuple(r for r in selector.requirements if r.key != model.NAMESPACE_KEY)

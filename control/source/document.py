@@ -32,6 +32,7 @@ _BOOLEANS = {
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
+_DOUBTFUL = re.compile(r"[-+]?0([xX][0-9a-fA-F_]+|[bB][01_]+|[oO]?[0-7_]+)|[-+]?[1-9][0-9_]*")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 _MARK = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")
@@ -133,7 +134,7 @@ def scalar(value: str) -> field.Scalar:
         return int(value)
     if _FLOAT.fullmatch(value) and not value.isdigit():
         return float(value)
-    return value
+    return field.Doubtful(value) if _DOUBTFUL.fullmatch(value) else value
 
 
 _short_scalar = functools.lru_cache(maxsize=1 << 14)(scalar)  # few words make up a large file

@@ -9,6 +9,11 @@ Kind = tuple[str, str]  # apiVersion and kind
 _OWN_GROUP = "sockmesh.io"
 _POLICY_GROUPS = ("cilium.io", "networking.k8s.io")  # where a kind that was mistyped must not be taken for another one
 _OLD_GROUPS = ("", "extensions")  # where some kinds were, or are thought to be
+# Where a kind that is called a policy decides about something else than who may talk to whom.
+_OTHER_POLICIES = (
+    "admissionregistration.k8s.io", "audit.k8s.io", "kyverno.io", "policies.kyverno.io", "policy", "wgpolicyk8s.io",
+)  # fmt: skip
+_OF_CILIUM = ("CiliumBGPPeeringPolicy", "CiliumEgressGatewayPolicy", "CiliumLocalRedirectPolicy")
 _ALIKE = 0.66  # CiliumNetworkPolcy is meant to be ours, CiliumClusterwideEnvoyConfig is not
 
 
@@ -23,6 +28,12 @@ def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
     if not skips or group == _OWN_GROUP or any(likeness >= _ALIKE for likeness in near):
         return f"unknown kind {field.quote(f'{api_version} {name}')} {field.one_of(sorted(versions))}"
     return ""
+
+
+def is_policy(kind: Kind) -> bool:
+    """Tell whether a kind that nobody reads may decide who may talk to whom, elsewhere."""
+    api_version, name = kind
+    return name.endswith("Policy") and name not in _OF_CILIUM and _group(api_version) not in _OTHER_POLICIES
 
 
 def _group(api_version: str) -> str:

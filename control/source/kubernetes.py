@@ -95,6 +95,7 @@ def _read(
         kind=kind,
         host_network=parts["hostNetwork"].boolean() is True if "hostNetwork" in parts else False,
         owner=_owner(entries.get("metadata")),
+        is_generated=not _has_name(entries.get("metadata")),
     )
 
 
@@ -109,6 +110,11 @@ def _named(entries: dict[str, field.Field]) -> dict[str, field.Field]:
     if "name" not in kept and begun is not None and isinstance(begun.value, str):
         kept["name"] = field.Node(begun.value.rstrip("-."), begun.line)
     return {"metadata": field.Field(field.Node(kept, place.node.line), place.path, place.report, place.prefix)}
+
+
+def _has_name(metadata: field.Field | None) -> bool:
+    given = metadata.node.value if metadata is not None else None
+    return isinstance(given, dict) and "name" in given
 
 
 def _text(place: field.Field | None, rule: str) -> str:

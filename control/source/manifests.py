@@ -12,8 +12,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from control import model
-from control.policy import field
-from control.source import assemble, claims, content, document, kubernetes, objects, owners, portnames
+from control.policy import field, parse
+from control.source import (
+    assemble,
+    claims,
+    content,
+    document,
+    kinds,
+    kubernetes,
+    objects,
+    owners,
+    portnames,
+    references,
+)
 
 STDIN = "-"
 ENDINGS = (".yaml", ".yml", ".json")
@@ -21,6 +32,8 @@ MAX_FILES = 10_000
 MAX_YAML = content.MAX_FILE
 MAX_JSON = 128 << 20  # what kubectl prints of ten thousand pods
 BYTES_PER_VALUE = 80  # so that a large file may hold more, and takes no longer for each megabyte of it
+
+TEMPLATE = objects.RENDER.replace("part of a chart?", "a template?")
 
 # A service's ports on nodes and the like mean nothing to policy.
 _SERVICE = {
@@ -94,7 +107,7 @@ class _Found:
         self.objects: list[model.Object] = []
         self.problems: list[model.Problem] = []
         self.advice: list[model.Problem] = []
-        self.skipped: Counter[str] = Counter()
+        self.skipped: list[objects.Skipped] = []
 
     def read(self, file: str) -> None:
         report = field.Report(content.printable(file) if file != STDIN else "standard input")
@@ -104,7 +117,7 @@ class _Found:
             report.add("", str(error), error.line)
         else:
             self._read_text(text, is_json, report)
-        self.problems += report.problems
+        self.problems += _with_remedy(report.problems)
         if report.count > len(report.problems):
             more = f"{report.count - len(report.problems)} more problems are not told"
             self.problems.append(model.Problem(report.file, "", more))
@@ -114,21 +127,57 @@ class _Found:
         most = max(objects.MAX_VALUES, len(text) // BYTES_PER_VALUE)
         nodes, failures = document.parse_all(text, is_json)
         parsed = objects.read_documents(nodes, report, READERS, most, skips=True)
+        remedy = TEMPLATE if "{{" in text else ""
         for failure in failures:
-            report.add("", str(failure), failure.line)
+            report.add("", f"{failure}{remedy}", failure.line)
+            remedy = ""
         self.objects += (p.obj for p in parsed if p.obj is not None)
-        self.skipped.update(p.skipped for p in parsed if p.skipped)
+        self.skipped += (p.skipped for p in parsed if p.skipped)
 
     def result(self) -> model.LoadResult:
         taken: claims.Taken = {}
         kept: list[model.Object] = []
-        for obj in owners.settle(self.objects):
+        settled, folded = owners.settle(self.objects)
+        for obj in settled:
             clashes = claims.clashes((obj,), taken)
             self.problems += (portnames.problem_at(obj.source, "", each) for _, each in clashes)
             if not clashes:
                 kept += claims.take((obj,), taken)
-        skipped = dict(sorted(self.skipped.items()))
-        return model.LoadResult(assemble.snapshot(kept), tuple(self.problems), tuple(self.advice), skipped)
+        skipped = dict(sorted(Counter(" ".join(each.kind) for each in self.skipped).items()))
+        snapshot = dataclasses.replace(assemble.snapshot(kept), folded=folded)
+        advice = (
+            *self.advice,
+            *_passed_over(self.skipped),
+            *portnames.unnamed_ports(snapshot),
+            *references.to_nothing(snapshot),
+            *references.never_learned(snapshot),
+        )
+        return model.LoadResult(snapshot, tuple(self.problems), advice, skipped)
+
+
+def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
+    """Yield what should be known of objects that nobody reads: policies of other kinds, and what makes pods."""
+    found: dict[tuple[bool, objects.Kind], list[objects.Skipped]] = {}
+    for each in skipped:
+        if each.has_pods or kinds.is_policy(each.kind):
+            found.setdefault((each.has_pods, each.kind), []).append(each)
+    ours = {name for _, name in (*parse.KINDS, *READERS)}
+    for (has_pods, (api_version, name)), those in found.items():
+        what = name if name not in ours else f"{name} of {api_version}"
+        what = what if what.isprintable() and len(what) <= 80 else field.quote(what)
+        not_so = "not read, so it has no pods here" if has_pods else "not evaluated here"
+        many = f"{len(those)} of them {'is' if len(those) == 1 else 'are'} passed over"
+        yield portnames.problem_at(those[0].source, "", f"{what} is {not_so}: {many}")
+
+
+def _with_remedy(problems: list[model.Problem]) -> list[model.Problem]:
+    """Return the problems of one file, of which the first that quotes a template says what to do."""
+    out = list(problems)
+    quoting = [index for index, problem in enumerate(out) if "{{" in problem.message]
+    if quoting and not any(TEMPLATE in problem.message for problem in out):
+        problem = out[quoting[0]]
+        out[quoting[0]] = dataclasses.replace(problem, message=problem.message + TEMPLATE)
+    return out
 
 
 def _text(file: str) -> tuple[str, bool]:
@@ -139,9 +188,11 @@ def _text(file: str) -> tuple[str, bool]:
 
 def _content(file: str) -> tuple[bytes, bool]:
     if file == STDIN:
+        if sys.stdin is None:
+            raise content.Unreadable("cannot be read: it is closed (give a file, or pipe manifests in)")
         try:
             raw = sys.stdin.buffer.read(MAX_JSON + 1)
-        except (OSError, AttributeError) as error:  # there may be none
+        except (OSError, ValueError) as error:  # it may have been closed
             raise content.Unreadable(f"cannot be read: {error}") from None
         is_json = raw[:4096].lstrip().startswith(b"{")
         most = MAX_JSON if is_json else MAX_YAML

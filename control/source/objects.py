@@ -14,6 +14,7 @@ from control.source import cluster, kinds, services, workload
 # Values of one file: to read them takes half a second, and what is wrong with each of them a second.
 MAX_VALUES = 120_000
 OF_DOCUMENT = 4  # what a document takes besides, however little is in it
+MAX_LISTS = 4  # one inside the other
 
 # The only fields that are read of an object of Kubernetes; the API server has looked at the rest.
 METADATA = {"name": None, "namespace": None, "labels": None}
@@ -28,6 +29,9 @@ _SLICE = {
     "ports": _PORTS,
 }
 
+RENDER = " (part of a chart? render it first: helm template ... | sockmesh policy ... -f -)"
+_OF_OBJECT = ("apiversion", "kind", "metadata", "spec", "specs", "items")
+
 Kind = tuple[str, str]  # apiVersion and kind
 
 
@@ -41,14 +45,24 @@ class Reader:
 
 
 @dataclasses.dataclass(frozen=True)
+class Skipped:
+    """An object that nobody reads. `has_pods`: it makes pods, as far as one can see."""
+
+    kind: Kind
+    source: str
+    has_pods: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Parsed:
     """One document's object. `stand_in`: the deny that takes a policy's place while its file is broken. `is_known`: no
-    policy hangs on what cannot be read of it. `skipped`: the kind, where it means nothing here."""
+    policy hangs on what cannot be read of it. `skipped`: the kind and its place, where it means nothing here.
+    """
 
     obj: model.Object | None
     stand_in: model.Policy | None = None
     is_known: bool = False
-    skipped: str = ""
+    skipped: Skipped | None = None
 
 
 READERS: Mapping[Kind, Reader] = {
@@ -97,21 +111,25 @@ def read_documents(
     return out + [_read_document(document, kind, readers, skips) for document, kind in found]
 
 
-def _flatten(document: field.Field, most: int) -> list[field.Field]:
-    """Return the objects of a List, each with paths of its own, or the document itself."""
+def _flatten(document: field.Field, most: int, above: int = 0) -> list[field.Field]:
+    """Return the objects of a List and of Lists in it, each with paths of its own, or the document itself."""
     value = document.node.value
     kind = value["kind"].value if isinstance(value, dict) and "kind" in value else None
     if not (isinstance(kind, str) and kind.endswith("List") and isinstance(value, dict)):
         return [document]
+    if above == MAX_LISTS:
+        document.problem(f"more Lists one inside the other than are read (at most {MAX_LISTS})")
+        return []
     entries = document.fields(("apiVersion", "kind", "metadata", "items"), required=("items",))
     # Items of a PodList do not say that they are pods.
     of_items = {"kind": field.Node(kind.removesuffix("List")), "apiVersion": value.get("apiVersion", field.Node(None))}
-    out = []
+    out: list[field.Field] = []
     for index, item in enumerate(entries["items"].items(most) if "items" in entries else ()):
         node, given = item.node, item.node.value
         if kind != "List" and isinstance(given, dict) and not ("kind" in given and "apiVersion" in given):
             node = field.Node({**of_items, **given}, node.line)
-        out.append(field.Field(node, "", document.report, f"{document.prefix}items[{index}]."))
+        inner = field.Field(node, "", document.report, f"{document.prefix}items[{index}].")
+        out += _flatten(inner, most, above + 1)
     return out
 
 
@@ -146,8 +164,11 @@ def _kind(document: field.Field) -> Kind | None:
 
 
 def _read_document(document: field.Field, kind: Kind | None, readers: Mapping[Kind, Reader], skips: bool) -> Parsed:
+    if kind is None and skips and _is_no_object(document):
+        document.advise(f"has neither apiVersion nor kind, so it is passed over{RENDER}")
+        return Parsed(None, is_known=True)
     if kind is None:
-        _tell_missing_kind(document)
+        _tell_missing_kind(document, RENDER if skips else "")
         return Parsed(None)
     if kind in parse.KINDS:
         policy = parse.parse_policy(document, *kind)
@@ -158,18 +179,33 @@ def _read_document(document: field.Field, kind: Kind | None, readers: Mapping[Ki
         wrong = kinds.wrong(kind, {*parse.KINDS, *readers}, skips)
         if wrong:
             document.problem(wrong)
-        return Parsed(None, skipped="" if wrong else " ".join(kind))
+        return Parsed(None, skipped=None if wrong else Skipped(kind, document.source, _has_pods(document.node)))
     before = document.report.count
     obj = reader.read(document)
     is_good = document.report.count == before
     return Parsed(obj if is_good else None, is_known=is_good or reader.is_known)
 
 
-def _tell_missing_kind(document: field.Field) -> None:
+def _has_pods(node: field.Node) -> bool:
+    """Tell whether an object has a template of pods where those that are read have it."""
+    at: field.Node | None = node
+    for key in ("spec", "template", "spec", "containers"):
+        at = at.value.get(key) if at is not None and isinstance(at.value, dict) else None
+    return at is not None and isinstance(at.value, tuple)
+
+
+def _is_no_object(document: field.Field) -> bool:
+    """Tell whether a document looks like no object of Kubernetes at all, not even one with a key mistyped."""
+    value = document.node.value
+    is_item = "items[" in document.prefix
+    return isinstance(value, dict) and not is_item and not any(key.lower() in _OF_OBJECT for key in value)
+
+
+def _tell_missing_kind(document: field.Field, remedy: str) -> None:
     before = document.report.count
     entries = document.mapping() or {}
     for key in ("apiVersion", "kind"):
         if key in entries:
             entries[key].text()
     if document.report.count == before:
-        document.problem("apiVersion and kind are required")
+        document.problem(f"apiVersion and kind are required{remedy}")

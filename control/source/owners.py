@@ -8,6 +8,7 @@ it is: somebody took it out of the set, or it is of an earlier template.
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from control import model
@@ -25,13 +26,18 @@ class Owned(model.Workload):
     """A workload as a document tells of it. `owner`: kind and name of the controller that made it, or nothing."""
 
     owner: tuple[str, str] = ("", "")
+    is_generated: bool = False  # `name` is only how its names begin: several may be called so
 
 
-def settle(given: Iterable[model.Object]) -> list[model.Object]:
-    """Return the objects without the workloads that another one stands for."""
-    everything = list(given)
+def settle(given: Iterable[model.Object]) -> tuple[list[model.Object], dict[str, str]]:
+    """Return the objects without the workloads that another one stands for, and who does for each "namespace/name".
+
+    Where that one shares its name with another kind, it is "namespace/KIND/name".
+    """
+    everything = _told_apart(given)
     there = {_key(obj): obj for obj in everything if isinstance(obj, Owned)}
     ips: dict[_Key, dict[str, None]] = {}
+    folded: dict[str, Owned] = {}
     out: list[model.Object] = []
     for obj in everything:
         top = _top(obj, there) if isinstance(obj, Owned) else None
@@ -41,9 +47,33 @@ def settle(given: Iterable[model.Object]) -> list[model.Object]:
             and (obj.kind != "Pod" or top.labels.items() <= obj.labels.items())
         ):
             ips.setdefault(_key(top), {}).update(dict.fromkeys(obj.ips))
+            folded[str(obj)] = top
         else:
             out.append(obj)
-    return [_plain(obj, ips.get(_key(obj), {})) if isinstance(obj, Owned) else obj for obj in out]
+    settled = [_plain(obj, ips.get(_key(obj), {})) if isinstance(obj, Owned) else obj for obj in out]
+    called = Counter(str(w) for w in {(w.kind, str(w)): w for w in settled if isinstance(w, model.Workload)}.values())
+    return settled, {
+        name: f"{top.namespace}/{top.kind}/{top.name}" if called[str(top)] > 1 else str(top)
+        for name, top in folded.items()
+    }
+
+
+def _told_apart(given: Iterable[model.Object]) -> list[model.Object]:
+    """Return the objects, where those with only the beginning of a name have numbers behind it if it is taken."""
+    everything = list(given)
+    taken = {_key(obj) for obj in everything if isinstance(obj, Owned) and not obj.is_generated}
+    numbers: Counter[_Key] = Counter()
+    out = []
+    for obj in everything:
+        if isinstance(obj, Owned) and obj.is_generated:
+            key = begun = _key(obj)
+            while key in taken:
+                numbers[begun] += 1
+                key = (*begun[:2], f"{begun[2]}-{numbers[begun] + 1}")
+            taken.add(key)
+            obj = dataclasses.replace(obj, name=key[2])
+        out.append(obj)
+    return out
 
 
 def _key(workload: Owned) -> _Key:

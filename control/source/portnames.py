@@ -1,5 +1,6 @@
 """What only all files together can tell of a port name in a policy: whether any pod that is meant has it."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 from control import identity, model
@@ -11,6 +12,8 @@ MOST_NAMES = 10  # in a message
 
 def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each port name of a rule that none of the pods has whose port it would be."""
+    if not any(spec.name for p in snapshot.policies for s in p.sections for r in s.rules for spec in r.ports or ()):
+        return
     snapshot = refer.written_out(snapshot)
     naming = [
         (policy, section, rule)
@@ -19,12 +22,14 @@ def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
         for rule in section.rules
         if any(spec.name for spec in rule.ports or ())
     ]
-    if not naming:
-        return
+    # Two workloads of different kinds may share a name.
+    apart = (dataclasses.replace(w, name=f"{w.kind}/{w.name}") for w in snapshot.workloads)
+    snapshot = dataclasses.replace(snapshot, workloads=tuple(apart))
     identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
     there: dict[int, list[model.ContainerPort]] = {number: [] for number in identities.pods}
     for workload in snapshot.workloads:
-        there[identities.of_workload[str(workload)]] += workload.ports
+        number = identities.of_workload[str(workload)]
+        there.setdefault(number, []).extend(workload.ports)  # with its node's network it is no pod
     for policy, section, rule in naming:
         subjects = identities.subjects(section.subject)
         is_egress = rule.direction == abi.Direction.EGRESS
@@ -35,10 +40,9 @@ def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
         have = [port for number in pods for port in there[number]]
         whose = "Workload among its peers" if is_egress else "selected Workload"
         effect = f"so it {'denies' if rule.verdict == abi.Verdict.DENY else 'allows'} nothing"
-        owner = f"{policy.namespace}/{policy.name}" if policy.namespace else policy.name
         for wanted in _missing(rule, have):
             message = f"no {whose} has a {wanted}, {effect} {names_of(have) if pods else '(a number)'}"
-            yield problem_at(rule.source, f"{policy.kind} {owner} {rule.path}", message)
+            yield problem_at(rule.source, f"{shown(policy)} {rule.path}", message)
 
 
 def _missing(rule: model.Rule, have: Iterable[model.ContainerPort]) -> Iterator[str]:
@@ -60,6 +64,11 @@ def names_of(found: Iterable[model.ContainerPort]) -> str:
     if not names:
         return "(none of them names a port)"
     return field.one_of([*names[:MOST_NAMES], *(["..."] if len(names) > MOST_NAMES else [])])
+
+
+def shown(policy: model.Policy) -> str:
+    """Return what a policy is called in a message."""
+    return f"{policy.kind} {policy.namespace}/{policy.name}" if policy.namespace else f"{policy.kind} {policy.name}"
 
 
 def problem_at(source: str, path: str, message: str) -> model.Problem:

@@ -1,6 +1,7 @@
 """`sockmesh policy validate`: every mistake of every file."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import click
@@ -27,9 +28,12 @@ def validate(files: tuple[str, ...], output: str) -> None:
             "policies": len(found.snapshot.policies),
             "problems": [_json(problem) for problem in found.problems],
             "warnings": [_json(problem) for problem in found.advice],
+            "skipped": dict(found.skipped),
         }
         answer.end(status, [json.dumps(all_of_it, indent=2) + "\n"])
     lines = [*map(str, found.problems), *(f"warning: {problem}" for problem in found.advice)]
+    if found.skipped:
+        lines.append(f"passed over: {_passed_over(found)}")
     said = "no problem" if not found.problems else _count(len(found.problems), "problem", "problems")
     summary = f"{said} in {_count(len(found.snapshot.policies), 'policy', 'policies')}"
     if not status:
@@ -39,6 +43,14 @@ def validate(files: tuple[str, ...], output: str) -> None:
 
 def _json(problem: model.Problem) -> dict[str, Any]:
     return {"file": problem.file, "line": problem.line, "path": problem.path, "message": problem.message}
+
+
+def _passed_over(found: model.LoadResult) -> str:
+    """Return how many objects of which kind nobody reads, most first."""
+    kinds: Counter[str] = Counter()
+    for kind, number in found.skipped.items():
+        kinds[kind.partition(" ")[2]] += number
+    return printable(", ".join(f"{number} {kind}" for kind, number in kinds.most_common()))
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -141,3 +141,13 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(60) == 0
+
+
+def test_validate_says_what_it_passed_over(tmp_path: Path) -> None:
+    kinds = ["v1 ConfigMap", "networking.k8s.io/v1 Ingress", "networking.k8s.io/v1 Ingress", "x.io/v1 Ingress"]
+    text = "---\n".join("apiVersion: {}\nkind: {}\n".format(*kind.split()) for kind in kinds)
+    (tmp_path / "a.yaml").write_text(text)
+    assert run("validate", "-f", tmp_path).stdout == ("passed over: 3 Ingress, 1 ConfigMap\nno problem in 0 policies\n")
+    assert json.loads(run("validate", "-f", tmp_path, "-o", "json").stdout)["skipped"] == {
+        "networking.k8s.io/v1 Ingress": 2, "v1 ConfigMap": 1, "x.io/v1 Ingress": 1,
+    }  # fmt: skip

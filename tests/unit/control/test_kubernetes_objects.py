@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from control import model
+from control.analysis import world
 from control.source import manifests
 from loader import abi
 
@@ -223,6 +224,30 @@ def test_owners_in_a_circle(tmp_path: Path) -> None:
     second = controller("ReplicaSet", "b", OWN_LABEL, **owned("ReplicaSet", "a"))
     itself = controller("ReplicaSet", "c", OWN_LABEL, **owned("ReplicaSet", "c"))
     assert who(good(tmp_path, first, second, itself)) == [f"ReplicaSet shop/{name}" for name in "abc"]
+
+
+def test_a_folded_pod_is_known_by_its_own_name(tmp_path: Path) -> None:
+    labels = OWN_LABEL | {"pod-template-hash": "7d"}
+    mine = pod("web-7d-x", labels=labels, **owned("ReplicaSet", "web-7d"))
+    snapshot = good(tmp_path, mine, controller("Deployment", "web", OWN_LABEL))
+    assert snapshot.folded == {"shop/web-7d-x": "shop/web"}
+    assert world.World(snapshot).end("shop/web-7d-x").name == "shop/web"
+    snapshot = good(tmp_path, mine, controller("Deployment", "web", OWN_LABEL), controller("Job", "web", OWN_LABEL))
+    assert snapshot.folded == {"shop/web-7d-x": "shop/Deployment/web"}
+    everybody = world.World(snapshot)
+    assert everybody.end("shop/web-7d-x").name == "shop/Deployment/web"
+    with pytest.raises(world.Unknown) as caught:
+        everybody.end("shop/web")
+    assert str(caught.value) == "several kinds are called shop/web (say which: shop/Deployment/web, shop/Job/web)"
+
+
+def test_names_that_are_not_chosen_yet_do_not_clash(tmp_path: Path) -> None:
+    begun = [pod("", generateName="web-") for _ in range(3)]
+    for each in begun:
+        del each["metadata"]["name"]
+    assert who(good(tmp_path, *begun, pod("web"), pod("web-2"))) == [
+        "Pod shop/web", "Pod shop/web-2", "Pod shop/web-3", "Pod shop/web-4", "Pod shop/web-5",
+    ]  # fmt: skip
 
 
 def test_nodes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from control import model
-from control.source import content, directory, manifests
+from control.source import content, directory, manifests, objects
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n"
 POLICY = (
@@ -108,7 +108,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert names(manifests.load(["-"]).snapshot) == ["aa"]
     monkeypatch.setattr(sys, "stdin", None)
     (problem,) = manifests.load(["-"]).problems
-    assert str(problem).startswith("standard input: cannot be read")
+    assert str(problem) == "standard input: cannot be read: it is closed (give a file, or pipe manifests in)"
+    closed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=closed))
+    closed.close()
+    (problem,) = manifests.load(["-"]).problems
+    assert str(problem).startswith("standard input: cannot be read: ")
 
 
 @pytest.mark.parametrize("item", [POLICY.format("p", "nonsense: 1"), "a: [\n", NAMESPACE.format("Not-fine")])
@@ -145,6 +150,28 @@ def test_lists(tmp_path: Path, item: str, order: int) -> None:
         ("a", "a.json:2"),
         ("b", "b.yaml:2"),
     ]
+
+
+def nested(lists: int) -> str:
+    item = json.loads('{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "d"}}')
+    item["spec"] = {"podSelector": {}}
+    for _ in range(lists):
+        item = {"apiVersion": "v1", "kind": "List", "items": [item]}
+    return json.dumps(item)
+
+
+@pytest.mark.parametrize("is_agent", [False, True])
+def test_a_list_in_a_list_is_read_or_is_a_problem(tmp_path: Path, is_agent: bool) -> None:
+    (tmp_path / "a.yaml").write_text(nested(objects.MAX_LISTS))
+    result = directory.load(tmp_path, None) if is_agent else manifests.load([tmp_path])
+    assert (result.problems, [p.name for p in result.snapshot.policies]) == ((), ["d"])
+    (tmp_path / "a.yaml").write_text(nested(objects.MAX_LISTS + 1))
+    result = directory.load(tmp_path, None) if is_agent else manifests.load([tmp_path])
+    (problem,) = result.problems
+    assert (problem.path, problem.message.partition(" (")[0]) == (
+        ".".join(["items[0]"] * objects.MAX_LISTS),
+        "more Lists one inside the other than are read",
+    )
 
 
 def test_json_documents_one_behind_the_other(tmp_path: Path) -> None:
@@ -230,3 +257,68 @@ def test_the_agent_reads_nodes_and_endpoints_but_no_pods(tmp_path: Path) -> None
     second = directory.load(tmp_path, first.snapshot)
     assert second.problems[0].message.startswith('unknown kind "v1 Pod" (')
     assert second.snapshot.nodes == first.snapshot.nodes
+
+
+ADMIN = "apiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: a}\n"
+ROLLOUT = "apiVersion: {}\nkind: {}\nmetadata: {{name: a}}\nspec: {{template: {{spec: {{containers: [{{}}]}}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (ADMIN + "---\n" + ADMIN, "AdminNetworkPolicy is not evaluated here: 2 of them are passed over"),
+        (
+            "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\n",
+            "NetworkPolicy of projectcalico.org/v3 is not evaluated here: 1 of them is passed over",
+        ),
+        (
+            'apiVersion: x.io/v1\nkind: "A\\e[1mPolicy"\n',
+            '"A\\u001b[1mPolicy" is not evaluated here: 1 of them is passed over',
+        ),
+        (
+            ROLLOUT.format("argoproj.io/v1alpha1", "Rollout"),
+            "Rollout is not read, so it has no pods here: 1 of them is passed over",
+        ),
+        (
+            ROLLOUT.format("x.io/v1", "Deployment"),
+            "Deployment of x.io/v1 is not read, so it has no pods here: 1 of them is passed over",
+        ),
+        ("apiVersion: kyverno.io/v1\nkind: ClusterPolicy\n", ""),
+        ("apiVersion: cilium.io/v2\nkind: CiliumLocalRedirectPolicy\n", ""),
+        ("apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nspec: {template: 1}\n", ""),
+        (INGRESS, ""),
+    ],
+)
+def test_policies_and_pods_that_only_others_know_are_told_of(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    result = manifests.load([tmp_path])
+    assert [str(a) for a in result.advice] == ([f"{tmp_path}/a.yaml:1: {told}"] if told else [])
+
+
+def test_parts_of_a_chart_are_passed_over_or_told_how_to_render(tmp_path: Path) -> None:
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: c\n")
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: '{{ .Values.x }}'}\n")
+    (tmp_path / "b.yaml").write_text("kind: Pod\nmetadata:\n  name: {{ .Values.x }}\n{{- if .Values.y }}\n")
+    (tmp_path / "values.yaml").write_text("web: {port: 1}\n")
+    result = manifests.load([tmp_path])
+    told = lines(result, tmp_path)
+    render = "render it first: helm template ... | sockmesh policy ... -f -)"
+    assert [line.partition(":")[0] for line in told] == ["Chart.yaml", "a.yaml", "b.yaml"]
+    assert told[0] == f"Chart.yaml:1: apiVersion and kind are required (part of a chart? {render}"
+    assert all(line.endswith(f" (a template? {render}") for line in told[1:])
+    (warning,) = result.advice
+    assert str(warning) == (
+        f"{tmp_path}/values.yaml:1: has neither apiVersion nor kind, so it is passed over (part of a chart? {render}"
+    )
+
+
+@pytest.mark.parametrize("text", ["Kind: A", "apiversion: A", "metadata: {}", "spec: {}", "a", "[a]"])
+def test_what_may_have_been_meant_as_an_object_is_not_passed_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    assert len(manifests.load([tmp_path]).problems) == 1
+
+
+def test_the_agent_passes_nothing_over(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("web: {port: 1}")
+    (problem,) = directory.load(tmp_path, None).problems
+    assert problem.message == "apiVersion and kind are required"

@@ -3,9 +3,22 @@
 import pytest
 
 from control import model
-from control.policy import selectors
+from control.policy import field, parse, selectors
 from loader import abi
-from tests.unit.control.documents import ALLOW, CCNP, CLUSTER_MESH, CNP, DENY, IN, MESH, OUT, PROXY, problems, section
+from tests.unit.control.documents import (
+    ALLOW,
+    CCNP,
+    CLUSTER_MESH,
+    CNP,
+    DENY,
+    IN,
+    MESH,
+    OUT,
+    PROXY,
+    document,
+    problems,
+    section,
+)  # fmt: skip
 
 TCP, UDP, SCTP = abi.Proto.TCP, abi.Proto.UDP, abi.Proto.SCTP
 HERE = selectors.in_namespace("n")
@@ -335,3 +348,35 @@ def test_point_22_who_must_authenticate_is_told_of_and_allowed_nothing(mode: str
 def test_point_23_audit_is_for_our_own_kinds() -> None:
     assert section("{audit: true, ingress: [{}]}", MESH)[0].audit
     assert problems("{audit: true, ingress: [{}]}")[0].startswith("spec.audit: unknown key")
+
+
+NAMESPACE = "k8s:io.kubernetes.pod.namespace"
+
+
+@pytest.mark.parametrize("source", ["k8s:", "any:", ""])
+@pytest.mark.parametrize("kind", [CNP, MESH])
+def test_a_policys_namespace_takes_the_place_of_one_in_labels_only(source: str, kind: str) -> None:
+    key = f"{source}io.kubernetes.pod.namespace"
+    own, other = [f"{NAMESPACE}=n"], [f"{NAMESPACE}=mon"]
+    found, advice = section(f"{{endpointSelector: {{matchLabels: {{'{key}': mon}}}}, ingress: [{{}}]}}", kind)
+    assert (selectors.holds(found.subject, own), selectors.holds(found.subject, other)) == (True, False)
+    assert advice == [
+        "spec.endpointSelector: a policy selects in its own namespace: n (the other one in matchLabels has no effect)"
+    ]
+    found, advice = section(f"{{endpointSelector: {{matchLabels: {{'{key}': n}}}}, ingress: [{{}}]}}", kind)
+    assert selectors.holds(found.subject, own) and not advice
+    for operator, values, is_met in (
+        ("In", "[mon]", False), ("In", "[n, mon]", True), ("NotIn", "[n]", False), ("NotIn", "[mon]", True),
+        ("Exists", "[]", True), ("DoesNotExist", "[]", False),
+    ):  # fmt: skip
+        asked = f"{{key: '{key}', operator: {operator}, values: {values}}}"
+        found, advice = section(f"{{endpointSelector: {{matchExpressions: [{asked}]}}, ingress: [{{}}]}}", kind)
+        assert (selectors.holds(found.subject, own), selectors.holds(found.subject, other)) == (is_met, False)
+        assert [line.endswith("so this selects nobody") for line in advice] == [True] * (not is_met)
+
+
+def test_what_stands_in_for_a_policy_selects_all_that_it_might() -> None:
+    spec = f"{{endpointSelector: {{matchExpressions: [{{key: '{NAMESPACE}', operator: NotIn, values: [n]}}]}}, x: 1}}"
+    raw = document(spec)
+    found = parse.stand_in(field.Field(field.Node.of(raw), "", field.Report("f")), CNP)
+    assert found is not None and selectors.holds(found.sections[0].subject, [f"{NAMESPACE}=n"])

@@ -1,0 +1,69 @@
+"""What only all files together can tell of a rule's peers: whether there is what it refers to, or names to learn."""
+
+import functools
+from collections.abc import Callable, Iterator
+
+from control import model
+from control.policy import field, refer
+from control.source import portnames
+from loader import abi
+
+Reference = model.CidrGroupPeer | model.ServicePeer
+
+
+def to_nothing(snapshot: model.Snapshot) -> Iterator[model.Problem]:
+    """Yield a problem for each reference of a rule to a CIDR group or a service that there is not."""
+    is_there = _finder(refer.Referents.of(snapshot))
+    for policy in snapshot.policies:
+        told: dict[tuple[str, str], None] = {}  # a rule whose ports differ in L7 is several
+        for section in policy.sections:
+            for rule in section.rules:
+                for peer in rule.peers or ():
+                    if isinstance(peer, Reference) and not is_there(peer):
+                        only = len(rule.peers or ()) == 1
+                        done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
+                        effect = f"so this rule {done} nothing" + ("" if only else " there")
+                        told.setdefault((f"{rule.path}\n{rule.source}", f"no {_called(peer)}, {effect}"))
+        for where, message in told:
+            path, _, source = where.partition("\n")
+            yield portnames.problem_at(source, f"{portnames.shown(policy)} {path}", message)
+
+
+def _finder(known: refer.Referents) -> Callable[[Reference], bool]:
+    """Return who tells whether there is anything that a peer refers to; a large file asks thousands of times."""
+    groups = {group.name for group in known.groups}
+    services = {where for s in known.services for where in ((s.namespace, s.name), ("", s.name))}
+
+    @functools.cache
+    def is_there(peer: Reference) -> bool:
+        if peer.selector is not None:
+            return refer.is_there(peer, known)
+        return peer.name in groups if isinstance(peer, model.CidrGroupPeer) else (peer.namespace, peer.name) in services
+
+    return is_there
+
+
+def _called(peer: Reference) -> str:
+    if isinstance(peer, model.CidrGroupPeer):
+        kind, among = "CiliumCIDRGroup", ""
+    else:
+        kind, among = "Service", f" in namespace {peer.namespace}" if peer.namespace else ""
+    return f"{kind}{among} " + (
+        "has the labels that are asked for" if peer.selector is not None else f"is called {peer.name}"
+    )
+
+
+def never_learned(snapshot: model.Snapshot) -> Iterator[model.Problem]:
+    """Yield a problem for each policy with names of addresses, where no rule looks at DNS to learn them from."""
+    rules = [(policy, rule) for policy in snapshot.policies for section in policy.sections for rule in section.rules]
+    if any(rule.l7 is not None and rule.l7.dns for _, rule in rules):
+        return
+    told: set[str] = set()
+    for policy, rule in rules:
+        names = [peer for peer in rule.peers or () if isinstance(peer, model.NamePeer)]
+        if names and policy.key not in told:
+            told.add(policy.key)
+            done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
+            name = field.quote(names[0].name or names[0].pattern)
+            message = f"no rule has rules.dns, so no address of {name} is ever learned and this rule {done} nothing"
+            yield portnames.problem_at(rule.source, f"{portnames.shown(policy)} {rule.path}", message)

@@ -1,0 +1,92 @@
+"""What is told offline of names in rules that mean nobody."""
+
+from pathlib import Path
+
+import pytest
+
+from control.source import manifests
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {containers: [{ports: [{name: http, containerPort: 80}]}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec: {template: {metadata: {labels: {app: other}}, spec: {containers: [{ports: [{name: smtp, containerPort: 25}]}]}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: node, namespace: shop}
+spec: {hostNetwork: true, containers: [{ports: [{name: httpp, containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop, labels: {a: b}}
+spec: {ports: [{port: 1}]}
+---
+apiVersion: cilium.io/v2
+kind: CiliumCIDRGroup
+metadata: {name: g, labels: {a: b}}
+spec: {externalCIDRs: [192.0.2.0/24]}
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: p, namespace: shop}
+spec: {endpointSelector: {matchLabels: {app: web}}, %s}
+"""
+RULE = "CiliumNetworkPolicy shop/p spec."
+
+
+def advice(path: Path, rules: str) -> list[str]:
+    (path / "a.yaml").write_text(POD % rules)
+    result = manifests.load([path])
+    assert result.problems == ()
+    assert {(a.file, a.line) for a in result.advice} <= {(f"{path}/a.yaml", 30)}
+    return [f"{a.path}: {a.message}" for a in result.advice]
+
+
+def test_a_port_name_that_nobody_has(tmp_path: Path) -> None:
+    rules = "ingressDeny: [{fromEntities: [all], toPorts: [{ports: [{port: %s, protocol: TCP}]}]}]"
+    why = "no selected Workload has a TCP port named"
+    for name in ("httpp", "smtp"):
+        assert advice(tmp_path, rules % name) == [
+            f'{RULE}ingressDeny[0]: {why} "{name}", so it denies nothing (http/TCP)'
+        ]
+    assert advice(tmp_path, rules % "http") == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "told"),
+    [
+        ("toCIDRSet: [{cidrGroupRef: x}]", "no CiliumCIDRGroup is called x, so this rule denies nothing"),
+        ("toCIDRSet: [{cidrGroupRef: g}]", ""),
+        (
+            "toCIDRSet: [{cidrGroupRef: g}, {cidrGroupRef: x}]",
+            "no CiliumCIDRGroup is called x, so this rule denies nothing there",
+        ),
+        (
+            "toCIDRSet: [{cidrGroupSelector: {matchLabels: {a: c}}}]",
+            "no CiliumCIDRGroup has the labels that are asked for, so this rule denies nothing",
+        ),
+        ("toServices: [{k8sService: {serviceName: x}}]", "no Service is called x, so this rule denies nothing"),
+        (
+            "toServices: [{k8sService: {serviceName: db, namespace: n}}]",
+            "no Service in namespace n is called db, so this rule denies nothing",
+        ),
+        ("toServices: [{k8sService: {serviceName: db, namespace: shop}}]", ""),
+        ("toServices: [{k8sServiceSelector: {selector: {matchLabels: {a: b}}}}]", ""),
+    ],
+)
+def test_a_reference_to_what_there_is_not(tmp_path: Path, peer: str, told: str) -> None:
+    assert advice(tmp_path, f"egressDeny: [{{{peer}}}]") == ([f"{RULE}egressDeny[0]: {told}"] if told else [])
+
+
+def test_names_that_nobody_learns(tmp_path: Path) -> None:
+    rules = "egress: [{toFQDNs: [{matchName: a.example}]}, {toFQDNs: [{matchPattern: b.*}]}%s]"
+    why = 'no rule has rules.dns, so no address of "a.example" is ever learned and this rule allows nothing'
+    assert advice(tmp_path, rules % "") == [f"{RULE}egress[0]: {why}"]
+    dns = ", {toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchPattern: '*'}]}}]}"
+    assert advice(tmp_path, rules % dns) == []
