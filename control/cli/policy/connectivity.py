@@ -19,10 +19,11 @@ def connectivity(files: tuple[str, ...], output: str) -> None:
     ranges that policies tell apart. Not shown: a workload with itself, and pods on their node's network.
     """
     snapshot = source.load(files)
-    from control.analysis import connectivity, dnsrules, dot, write
+    from control.analysis import beside, connectivity, dot, write
     from control.analysis.picture import svg
 
-    source.tell_of_names(dnsrules.names(snapshot))
+    source.tell_of_names(beside.names(snapshot))
+    source.tell_of_kinds(beside.kinds(snapshot))
 
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)

@@ -90,7 +90,7 @@ def test_diff_and_its_exit_status(old: Path, tmp_path: Path) -> None:
     new = manifests(tmp_path / "new", "81")
     result = run("diff", old, new, "-o", "json")
     opened = [{"from": pod("web"), "to": pod("db"), "allowed": tcp(81)}]
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"opened": opened, "closed": OPEN_80})
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"opened": opened, "closed": OPEN_80, "beside": []})
     refused = run("diff", old, new, "--no-new-access")
     assert refused.exit_code == 1
     assert [line.split() for line in refused.stdout.splitlines()[1:]] == [
@@ -121,9 +121,16 @@ def test_names_are_in_no_pair_but_are_told_of_and_checked(old: Path, tmp_path: P
     assert run("diff", old, new).exit_code == 0
     refused = run("diff", old, new, "--no-new-access")
     assert refused.exit_code == 1
-    assert refused.stderr.splitlines()[-1] == "sockmesh: the change may open DNS names: api.example.com"
+    assert refused.stderr.splitlines()[-1] == "sockmesh: the change may open what no pair shows"
+    assert "may open, seen in no pair: egress, DNS name api.example.com, TCP 443" in refused.stdout
     assert run("diff", new, old, "--no-new-access").exit_code == 0
     assert run("diff", new, new, "--no-new-access").exit_code == 0
+
+
+def test_standard_input_cannot_be_both_sides() -> None:
+    refused = run("diff", "-", "-")
+    assert refused.exit_code == 2
+    assert "standard input can be read once only" in refused.stderr
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
