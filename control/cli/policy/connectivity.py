@@ -28,10 +28,10 @@ def connectivity(files: tuple[str, ...], output: str) -> None:
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
         if output == "json":
-            pour(write.connections_json(found, moved))
+            pour(write.connections_json(found, moved), is_file=True)
         elif output == "dot":
-            pour(dot.graph(found, moved))
+            pour(dot.graph(found, moved), is_file=True)
         elif output == "svg":
-            pour([svg.picture(found)])
+            pour([svg.picture(found)], is_file=True)
         elif not pour(write.connections_table(found, printable, moved)):
             click.echo("nobody may talk to anybody")

@@ -33,7 +33,7 @@ def diff(old: str, new: str, no_new_access: bool, output: str) -> None:
     found = changes.Difference(*map(connectivity.analyse, snapshots))
     may_open = beside.opened(*snapshots)
     if output == "json":
-        pour(write.difference_json(found, may_open))
+        pour(write.difference_json(found, may_open), is_file=True)
     elif not pour(write.difference_table(found, printable, may_open)):
         click.echo("nothing is opened, nothing is closed")
     if not no_new_access:

@@ -1,6 +1,7 @@
 """`sockmesh policy`: files in, answers and exit statuses out."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,23 @@ def test_names_are_in_no_pair_but_are_told_of_and_checked(old: Path, tmp_path: P
     assert "may open, seen in no pair: egress, DNS name api.example.com, TCP 443" in refused.stdout
     assert run("diff", new, old, "--no-new-access").exit_code == 0
     assert run("diff", new, new, "--no-new-access").exit_code == 0
+
+
+def test_a_picture_is_utf_8_whatever_the_terminal_is(old: Path) -> None:
+    for i in range(30):  # so many that a picture has an ellipsis
+        name = f"web-{i:03}-{'x' * 30}"
+        (old / f"{i}.yaml").write_text(
+            WORKLOADS.split("---")[0].replace("web", name).replace("10.0.0.1", f"10.1.0.{i}")
+        )
+    command = [sys.executable, "-m", "control.cli.main", "policy", "connectivity", "-f", str(old), "-o"]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    found = subprocess.run([*command, "svg"], capture_output=True, env=ascii_only, check=True)
+    assert "…" in found.stdout.decode()
+    with Path("/dev/full").open("wb") as full:
+        for form in ("svg", "table", "json", "dot"):
+            refused = subprocess.run([*command, form], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            assert refused.returncode == 3
+            assert refused.stderr.startswith("sockmesh: cannot write the answer: No space left")
 
 
 def test_standard_input_cannot_be_both_sides() -> None:
