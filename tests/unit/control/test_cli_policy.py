@@ -151,6 +151,18 @@ def test_standard_input_cannot_be_both_sides() -> None:
     assert "standard input can be read once only" in refused.stderr
 
 
+def test_what_pairs_do_not_show_is_told_and_checked(old: Path, tmp_path: Path) -> None:
+    new = manifests(tmp_path / "new", "80")
+    ping = NAMES.replace("egress: [", "egress: [{toEntities: [world], icmps: [{fields: [{type: 8}]}]}, ")
+    (old / "names.yaml").write_text(NAMES)
+    (new / "names.yaml").write_text(ping)
+    assert "the pairs do not show what rules say of ICMP" in run("connectivity", "-f", new).stderr
+    changed = run("diff", old, new, "--no-new-access", "-o", "json")
+    assert changed.exit_code == 1
+    assert [each["what"] for each in json.loads(changed.stdout)["beside"]] == ["egress, ICMP type 8"]
+    assert run("diff", new, old, "--no-new-access").exit_code == 0
+
+
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "many.yaml").write_text(
         "\n---\n".join(
