@@ -75,19 +75,25 @@ def words(written: tuple[str, ...]) -> str:
 
     >>> words(("0.0.0.0/0", "::/0")), words(("10.0.0.0/8",)), words(("0.0.0.0/1", "::/0"))
     ('the outside', '10.0.0.0/8', 'the outside except 128.0.0.0/1')
+    >>> words(("10.0.0.0/16", "10.2.0.0/15", "10.4.0.0/14"))
+    '10.0.0.0/13 except 10.1.0.0/16'
     """
     held = spans.merged(_span(peers.parse_prefix(cidr)) for cidr in written)
-    parts = []
-    families = EVERYTHING[:1], EVERYTHING[1:]
-    both = (EVERYTHING,) if all(spans.common(held, family) for family in families) else ()
-    for family in (*both, *families):  # as one, or else each on its own
-        own = spans.common(held, family)
-        lacking = cidrs(spans.without(family, own))
-        named = "the outside" if family is EVERYTHING else cidrs(family)[0]
-        if len(lacking) < len(cidrs(own)):
-            parts.append(f"{named} except {', '.join(lacking)}" if lacking else named)
-        elif family is not EVERYTHING and own:
-            parts += cidrs(own)
-        if family is EVERYTHING and parts:
-            break
-    return ", ".join(parts)
+    families = tuple(own for family in (EVERYTHING[:1], EVERYTHING[1:]) if (own := spans.common(held, family)))
+    lacking = cidrs(spans.without(EVERYTHING, held))
+    if len(families) > 1 and len(lacking) < len(written):
+        return f"the outside except {', '.join(lacking)}" if lacking else "the outside"
+    parts = [_family(own) for own in families]
+    return ("; " if any(" except " in part for part in parts) else ", ").join(parts)
+
+
+def _family(own: spans.Spans) -> str:
+    """Return addresses of one family as their ranges, or as the smallest range around them and what that lacks."""
+    version = 6 if own[0][0] >= _BASE[6] else 4
+    first, last = own[0][0] - _BASE[version], own[-1][1] - _BASE[version]
+    bits = (first ^ last).bit_length()
+    around = model.Prefix(version, first >> bits << bits, _BITS[version] - bits)
+    listed, lacking = cidrs(own), cidrs(spans.without((_span(around),), own))
+    if len(lacking) + 1 < len(listed):
+        return f"{peers.show_prefix(around)} except {', '.join(lacking)}"
+    return ", ".join(listed)

@@ -5,7 +5,7 @@ audited is not enforced, so it does not count; what a proxy decides on is open a
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from control import model
 from control.analysis import portset
@@ -15,9 +15,11 @@ from loader import abi
 
 # What policies tell apart multiplies: a thousand ranges, each left out of one rule with ports of its own.
 MAX_SPANS = 500_000
-
+MAX_PEERS = 4_000_000  # of all rules of one policy together, each an identity
+_TOO_MUCH = "a policy gives so many peers ports of their own that no list could show them"
 
 Identities = frozenset[int] | None  # None: any
+Rules = frozenset[tuple[PortSet, Identities]]
 Parts = tuple[tuple[PortSet, int], ...]  # ports, and the classes that have exactly these; no class is in two of them
 
 
@@ -26,8 +28,8 @@ class Content:
     """What one direction says, whoever says it: policies with equal contents are one. Peers None: any."""
 
     is_open: bool
-    allows: frozenset[tuple[PortSet, Identities]]
-    denies: frozenset[tuple[PortSet, Identities]]
+    allows: Rules
+    denies: Rules
 
 
 def contents(
@@ -35,8 +37,12 @@ def contents(
 ) -> dict[abi.Direction, Content]:  # fmt: skip
     """Return what each direction of a policy enforces; `meant` says whom and which ports a rule means."""
     found: dict[tuple[abi.Direction, bool], dict[PortSet, list[Identities]]] = {}
+    count = 0
     for rule in policy.rules:
         for peers, specs in meant(rule) if not rule.audit else ():
+            count += len(peers or ())
+            if count > MAX_PEERS:
+                raise model.TooMuch(_TOO_MUCH)
             if ports := portset.of_specs(specs):
                 which = rule.direction, rule.verdict == abi.Verdict.DENY
                 found.setdefault(which, {}).setdefault(ports, []).append(peers)
@@ -50,7 +56,7 @@ def contents(
     return out
 
 
-def _joined(rules: Mapping[PortSet, list[Identities]]) -> frozenset[tuple[PortSet, Identities]]:
+def _joined(rules: Mapping[PortSet, list[Identities]]) -> Rules:
     """Return one rule for each set of ports: a named port is as many rules as there are identities that have it."""
     return frozenset((ports, _everyone(each)) for ports, each in rules.items())
 
@@ -64,27 +70,47 @@ def _everyone(each: list[Identities]) -> Identities:
 
 def parts(content: Content, masks: Mapping[Identities, int]) -> Parts:
     """Return the ports of each class that has any; `masks` gives the classes of a set of identities."""
-    start = portset.ALL if content.is_open else portset.NONE
-    allowed = _split({start: masks[None]}, content.allows, masks, PortSet.__or__)
-    allowed = _split(allowed, content.denies, masks, PortSet.__sub__)
-    return tuple(sorted(((p, mask) for p, mask in allowed.items() if p), key=lambda part: part[0].spans))
+    found: dict[PortSet, int] = {}
+    for classes, allows, denies in _cut(content, masks):
+        allowed = portset.ALL if content.is_open else portset.union(_listed(allows))
+        ports = allowed - portset.union(_listed(denies)) if denies else allowed
+        if ports:
+            found[ports] = found.get(ports, 0) | classes
+    return tuple(sorted(found.items(), key=lambda part: part[0].spans))
 
 
-def _split(
-    before: Mapping[PortSet, int],
-    rules: Iterable[tuple[PortSet, Identities]],
-    masks: Mapping[Identities, int],
-    change: Callable[[PortSet, PortSet], PortSet],
-) -> dict[PortSet, int]:
-    now = dict(before)
-    for ports, peers in rules:
-        mask = masks[peers]
-        after: dict[PortSet, int] = {}
-        for old, classes in now.items():
-            for part, result in ((classes & mask, change(old, ports)), (classes & ~mask, old)):
-                if part:
-                    after[result] = after.get(result, 0) | part
-        now = after
-        if sum(len(part.spans) for part in now) > MAX_SPANS:
-            raise model.TooMuch("a policy gives so many peers ports of their own that no list could show them")
+# The ports of the rules that hold for a class, the last one first; classes share what they have in common.
+_Held = tuple[PortSet, "_Held"] | tuple[()]
+
+
+def _cut(content: Content, masks: Mapping[Identities, int]) -> list[tuple[int, _Held, _Held]]:
+    """Return classes that the same rules hold for, and the ports of these, allowed and denied. Nothing is joined here:
+    that is done once for each, when all its rules are known.
+    """
+    now: list[tuple[int, _Held, _Held]] = [(masks[None], (), ())]
+    held = 0  # spans, of all
+    for is_deny, rules in ((False, content.allows), (True, content.denies)):
+        # Backwards, so that they are in order in the end, last one first.
+        for ports, peers in sorted(rules, key=lambda rule: rule[0].spans, reverse=True):
+            mask = masks[peers]
+            after: list[tuple[int, _Held, _Held]] = []
+            for part in now:
+                classes, allows, denies = part
+                if not (inside := classes & mask):
+                    after.append(part)
+                    continue
+                if inside != classes:
+                    after.append((classes ^ inside, allows, denies))
+                after.append((inside, allows, (ports, denies)) if is_deny else (inside, (ports, allows), denies))
+                held += len(ports.spans)
+            now = after
+            # Classes that are cut apart later take what they hold with them, so this counts too little, never too much.
+            if held > MAX_SPANS:
+                raise model.TooMuch(_TOO_MUCH)
     return now
+
+
+def _listed(held: _Held) -> Iterator[PortSet]:
+    while held:
+        ports, held = held
+        yield ports

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from control.analysis.beside import Beside
 from control.analysis.connectivity import Connectivity, End, Progress
 from control.analysis.diff import Change, Difference
 from control.analysis.portset import PortSet
@@ -57,12 +58,16 @@ def connections_table(
         heading = ""
 
 
-def difference_json(found: Difference) -> Iterator[str]:
-    """Yield `{"opened": [...], "closed": [...]}`, a pair a line; `note` says that an end is in one snapshot only."""
+def difference_json(found: Difference, may_open: Iterable[Beside] = ()) -> Iterator[str]:
+    """Yield `{"opened": [...], "closed": [...], "beside": [...]}`, an item a line; `note` says that an end is in one
+    snapshot only, `beside` is what may be opened and is in no pair.
+    """
     yield '{\n  "opened": '
     yield from items_json(_change_json(change, change.opened) for change in found.changes() if change.opened)
     yield ',\n  "closed": '
     yield from items_json(_change_json(change, change.closed) for change in found.changes() if change.closed)
+    yield ',\n  "beside": '
+    yield from items_json(json.dumps(each.jsonable()) for each in may_open)
     yield "\n}\n"
 
 
@@ -71,8 +76,12 @@ def _change_json(change: Change, ports: PortSet) -> str:
     return json.dumps(pair | ({"note": change.note} if change.note else {}))
 
 
-def difference_table(found: Difference, printable: Callable[[str], str]) -> Iterator[str]:
-    """Yield a heading and a line for all that is opened (+) or closed (-), nothing where nothing is."""
+def difference_table(
+    found: Difference, printable: Callable[[str], str], may_open: Iterable[Beside] = ()
+) -> Iterator[str]:
+    """Yield a heading and a line for all that is opened (+) or closed (-), nothing where nothing is; then a line for
+    all that may be opened and is in no pair.
+    """
     width = min(max((len(printable(str(end))) for end in found.ends), default=0), _WIDEST)
     heading = f"   {'FROM':<{width}}  {'TO':<{width}}  PORTS\n"
     for change in found.changes():
@@ -82,6 +91,9 @@ def difference_table(found: Difference, printable: Callable[[str], str]) -> Iter
             if ports:
                 yield f"{heading}{sign}  {source:<{width}}  {destination:<{width}}  {ports}{note}\n"
                 heading = ""
+    for each in may_open:
+        source = f", {each.source}" if each.source else ""
+        yield f"may open, seen in no pair: {printable(f'{each.what} ({each.where}{source})')}\n"
 
 
 def in_namespaces(ends: Iterable[End]) -> dict[str, list[End]]:

@@ -93,7 +93,7 @@ def _boxes(shown: Bundle, grid: Grid, scale: Scale) -> Iterator[str]:
         size = f'width="{right - left}" height="{lower - upper}"'
         yield f'<rect class="box" x="{left}" y="{upper}" {size} rx="10"/>'
         room = (right - left - 24) // 8
-        yield f'<text class="ns" x="{left + 12}" y="{upper + 17}">{cut(name, room)}</text>'
+        yield f'<text class="ns" x="{left + 12}" y="{upper + 17}"><title>{escape(name)}</title>{cut(name, room)}</text>'
         among = f"each other: {shown.among[name]}" if name in shown.among else ""
         if among and room - len(name) - 3 > 4:
             words = cut(among, room - len(name) - 3)

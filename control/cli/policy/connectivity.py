@@ -19,18 +19,19 @@ def connectivity(files: tuple[str, ...], output: str) -> None:
     ranges that policies tell apart. Not shown: a workload with itself, and pods on their node's network.
     """
     snapshot = source.load(files)
-    from control.analysis import connectivity, dnsrules, dot, write
+    from control.analysis import beside, connectivity, dot, write
     from control.analysis.picture import svg
 
-    source.tell_of_names(dnsrules.names(snapshot))
+    source.tell_of_names(beside.names(snapshot))
+    source.tell_of_kinds(beside.kinds(snapshot))
 
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
         if output == "json":
-            pour(write.connections_json(found, moved))
+            pour(write.connections_json(found, moved), is_file=True)
         elif output == "dot":
-            pour(dot.graph(found, moved))
+            pour(dot.graph(found, moved), is_file=True)
         elif output == "svg":
-            pour([svg.picture(found)])
+            pour([svg.picture(found)], is_file=True)
         elif not pour(write.connections_table(found, printable, moved)):
             click.echo("nobody may talk to anybody")

@@ -19,23 +19,28 @@ def diff(old: str, new: str, no_new_access: bool, output: str) -> None:
     """Show which ports between whom are open in NEW and were not in OLD (+), and the reverse (-). Both are a file or
     a directory of files.
 
-    A workload that only one of them has is told as such; what it may do counts as opened or closed.
+    A workload that only one of them has is told as such; what it may do counts as opened or closed. What no pair of
+    workloads can show (requests, DNS names, ICMP, protocols without ports, nodes) is compared rule by rule as it is
+    written; where a change of it may open something, it counts as opened.
     """
+    if old == new == "-":
+        raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
     snapshots = source.load([old]), source.load([new])
-    from control.analysis import connectivity, dnsrules, write
+    from control.analysis import beside, connectivity, write
     from control.analysis import diff as changes
 
-    source.tell_of_names(sorted({name for snapshot in snapshots for name in dnsrules.names(snapshot)}))
+    source.tell_of_names(sorted({name for snapshot in snapshots for name in beside.names(snapshot)}))
     found = changes.Difference(*map(connectivity.analyse, snapshots))
+    may_open = beside.opened(*snapshots)
     if output == "json":
-        pour(write.difference_json(found))
-    elif not pour(write.difference_table(found, printable)):
+        pour(write.difference_json(found, may_open), is_file=True)
+    elif not pour(write.difference_table(found, printable, may_open)):
         click.echo("nothing is opened, nothing is closed")
     if not no_new_access:
         return
     if found.opens:
         click.echo("sockmesh: the change opens what was closed before", err=True)
         raise click.exceptions.Exit(OPENS)
-    if names := dnsrules.opened(*snapshots):
-        click.echo(f"sockmesh: the change may open DNS names: {printable(', '.join(names))}", err=True)
+    if may_open:
+        click.echo("sockmesh: the change may open what no pair shows", err=True)
         raise click.exceptions.Exit(OPENS)

@@ -5,28 +5,45 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
+import click
+
+NOT_WRITTEN = 3
 _BLOCK = 1 << 16
 
 
-def pour(pieces: Iterable[str]) -> bool:
-    """Write pieces as they come, and tell whether there were any. Whoever reads and has enough ends it silently."""
+def pour(pieces: Iterable[str], is_file: bool = False) -> bool:
+    """Write pieces as they come, and tell whether there were any. Whoever reads and has enough ends it silently; an
+    answer that cannot be written ends the command with 3.
+
+    `is_file`: for programs, in UTF-8 whatever the terminal's encoding is; else what that lacks is spelled out.
+    """
+    out = sys.stdout.buffer
+    encoding = "utf-8" if is_file else sys.stdout.encoding or "utf-8"
     is_any = False
     block: list[str] = []
     size = 0
+
+    def write() -> None:
+        out.write("".join(block).encode(encoding, "backslashreplace"))
+
     try:
+        sys.stdout.flush()
         for piece in pieces:
             is_any = True
             block.append(piece)
             size += len(piece)
             if size >= _BLOCK:
-                sys.stdout.write("".join(block))
+                write()
                 block, size = [], 0
-        sys.stdout.write("".join(block))
-        sys.stdout.flush()
-    except BrokenPipeError:
+        write()
+        out.flush()
+    except OSError as error:
         # Python would flush again at exit and complain: give it somewhere to write.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"sockmesh: cannot write the answer: {error.strerror}", err=True)
+            raise click.exceptions.Exit(NOT_WRITTEN) from None
     return is_any
 
 

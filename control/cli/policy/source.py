@@ -39,6 +39,11 @@ def tell_of_names(names: Sequence[str]) -> None:
         _tell([f"warning: not among these: what rules for DNS names open ({shown}); their addresses are learned later"])
 
 
+def tell_of_kinds(kinds: Sequence[str]) -> None:
+    """Say what else pairs do not show."""
+    _tell(f"warning: the pairs do not show {kind}" for kind in kinds)
+
+
 def _tell(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(f"sockmesh: {printable(line)}", err=True)

@@ -20,6 +20,7 @@ def difference(old: model.Snapshot, new: model.Snapshot) -> Difference:
 
 def as_json(old: model.Snapshot, new: model.Snapshot) -> Doc:
     out: Doc = json.loads("".join(write.difference_json(difference(old, new))))
+    assert out.pop("beside") == []
     return out
 
 

@@ -55,3 +55,31 @@ def test_words() -> None:
     both = outside.cidrs(spans.merged((*without_ten[9], *without_ten[10])))
     assert outside.words(both) == "the outside except 10.0.0.0/8"
     assert outside.words(outside.cidrs(without_ten[9])) == "0.0.0.0/0 except 10.0.0.0/8"
+
+
+def test_the_smallest_range_around_where_that_is_said_sooner() -> None:
+    def held(*known: str) -> tuple[str, ...]:
+        numbered = [(peers.parse_prefix(text), 300 + (index > 0)) for index, text in enumerate(known)]
+        return outside.cidrs(outside.regions(numbered)[300])
+
+    ten = held("10.0.0.0/8", "10.1.0.0/16")
+    assert len(ten) == 8
+    assert outside.words(ten) == "10.0.0.0/8 except 10.1.0.0/16"
+    assert outside.words((*ten, "fd00::/8")) == "10.0.0.0/8 except 10.1.0.0/16; fd00::/8"
+    assert outside.words(held("fd00::/8", "fd00::1/128")) == "fd00::/8 except fd00::1/128"
+    assert outside.words(("10.0.0.0/9", "10.128.0.0/10")) == "10.0.0.0/9, 10.128.0.0/10"
+
+
+@given(st.sets(st.sampled_from(TREE), min_size=1))
+def test_words_mean_what_is_written(chosen: set[str]) -> None:
+    def addresses(text: str) -> spans.Spans:
+        listed = filter(None, text.split(", "))
+        return spans.merged(s for cidr in listed for s in outside.regions([(peers.parse_prefix(cidr), 300)])[300])
+
+    held = addresses(", ".join(chosen))
+    meant: list[tuple[int, int]] = []
+    for part in outside.words(outside.cidrs(held)).split("; "):
+        named, _, lacking = part.partition(" except ")
+        inside = outside.EVERYTHING if named == "the outside" else addresses(named)
+        meant += spans.without(inside, addresses(lacking))
+    assert spans.merged(meant) == held

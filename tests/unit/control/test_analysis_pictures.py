@@ -53,6 +53,17 @@ def test_names_cannot_steer_a_picture() -> None:
     assert "".join(ET.fromstring(drawn).itertext()).count("script") == 3  # the node's name, its title and its wire's
 
 
+def test_what_is_cut_is_whole_in_a_title() -> None:
+    namespace = "a-namespace-with-a-name-that-is-longer-than-its-box"
+    spec = {"podSelector": {}, "policyTypes": ["Egress"],
+            "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}]}  # fmt: skip
+    one = snapshot([workload("web", namespace=namespace)], spec, namespace=namespace)
+    titles = {
+        title.text for title in ET.fromstring(svg.picture(connectivity.analyse(one))).iter() if "title" in title.tag
+    }
+    assert {namespace, "10.0.0.0/8 except 10.1.0.0/16"} <= titles
+
+
 def test_replicas_are_one_node_and_arrows_that_say_the_same_one_net() -> None:
     pods = [model.Workload("shop", f"web-{i}", {"app": "web"}, "default") for i in range(3)]
     shown = bundle.bundle(connectivity.analyse(snapshot([*pods, workload("api"), workload("db")], DB_ONLY)))

@@ -1,6 +1,7 @@
 """`sockmesh policy`: files in, answers and exit statuses out."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_diff_and_its_exit_status(old: Path, tmp_path: Path) -> None:
     new = manifests(tmp_path / "new", "81")
     result = run("diff", old, new, "-o", "json")
     opened = [{"from": pod("web"), "to": pod("db"), "allowed": tcp(81)}]
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"opened": opened, "closed": OPEN_80})
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"opened": opened, "closed": OPEN_80, "beside": []})
     refused = run("diff", old, new, "--no-new-access")
     assert refused.exit_code == 1
     assert [line.split() for line in refused.stdout.splitlines()[1:]] == [
@@ -121,9 +122,45 @@ def test_names_are_in_no_pair_but_are_told_of_and_checked(old: Path, tmp_path: P
     assert run("diff", old, new).exit_code == 0
     refused = run("diff", old, new, "--no-new-access")
     assert refused.exit_code == 1
-    assert refused.stderr.splitlines()[-1] == "sockmesh: the change may open DNS names: api.example.com"
+    assert refused.stderr.splitlines()[-1] == "sockmesh: the change may open what no pair shows"
+    assert "may open, seen in no pair: egress, DNS name api.example.com, TCP 443" in refused.stdout
     assert run("diff", new, old, "--no-new-access").exit_code == 0
     assert run("diff", new, new, "--no-new-access").exit_code == 0
+
+
+def test_a_picture_is_utf_8_whatever_the_terminal_is(old: Path) -> None:
+    for i in range(30):  # so many that a picture has an ellipsis
+        name = f"web-{i:03}-{'x' * 30}"
+        (old / f"{i}.yaml").write_text(
+            WORKLOADS.split("---")[0].replace("web", name).replace("10.0.0.1", f"10.1.0.{i}")
+        )
+    command = [sys.executable, "-m", "control.cli.main", "policy", "connectivity", "-f", str(old), "-o"]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    found = subprocess.run([*command, "svg"], capture_output=True, env=ascii_only, check=True)
+    assert "…" in found.stdout.decode()
+    with Path("/dev/full").open("wb") as full:
+        for form in ("svg", "table", "json", "dot"):
+            refused = subprocess.run([*command, form], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            assert refused.returncode == 3
+            assert refused.stderr.startswith("sockmesh: cannot write the answer: No space left")
+
+
+def test_standard_input_cannot_be_both_sides() -> None:
+    refused = run("diff", "-", "-")
+    assert refused.exit_code == 2
+    assert "standard input can be read once only" in refused.stderr
+
+
+def test_what_pairs_do_not_show_is_told_and_checked(old: Path, tmp_path: Path) -> None:
+    new = manifests(tmp_path / "new", "80")
+    ping = NAMES.replace("egress: [", "egress: [{toEntities: [world], icmps: [{fields: [{type: 8}]}]}, ")
+    (old / "names.yaml").write_text(NAMES)
+    (new / "names.yaml").write_text(ping)
+    assert "the pairs do not show what rules say of ICMP" in run("connectivity", "-f", new).stderr
+    changed = run("diff", old, new, "--no-new-access", "-o", "json")
+    assert changed.exit_code == 1
+    assert [each["what"] for each in json.loads(changed.stdout)["beside"]] == ["egress, ICMP type 8"]
+    assert run("diff", new, old, "--no-new-access").exit_code == 0
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""What a change may open and no pair shows."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from control import model
+from control.analysis import beside
+from control.policy import field
+from control.source import objects
+from tests.unit.control.test_analysis_connectivity import Doc, workload
+
+WEB = {"fromEndpoints": [{"matchLabels": {"app": "web"}}]}
+PLAIN: Doc = {"ports": [{"port": "80", "protocol": "TCP"}]}
+ALLOWED = {**WEB, "toPorts": [PLAIN]}
+DENIED: Doc = {"ingressDeny": [{"icmps": [{"fields": [{"type": 8}]}]}]}
+GRE: Doc = {"toPorts": [{"ports": [{"port": "0", "protocol": "GRE"}]}]}
+ICMP: Doc = {"fromEntities": ["world"], "icmps": [{"fields": [{"type": 8}]}]}
+
+
+def http(*paths: str) -> Doc:
+    return {**WEB, "toPorts": [PLAIN | {"rules": {"http": [{"method": "GET", "path": path} for path in paths]}}]}
+
+
+def ingress(*items: Doc) -> Doc:
+    return {"ingress": list(items)}
+
+
+def dns(name: str) -> Doc:
+    ports = {"ports": [{"port": "53", "protocol": "UDP"}], "rules": {"dns": [{"matchPattern": name}]}}
+    return {"egress": [{"toPorts": [ports]}]}
+
+
+def names(name: str) -> Doc:
+    return {"egress": [{"toFQDNs": [{"matchName": name}]}]}
+
+
+def snapshot(*specs: Doc, name: str = "p", kind: str = "CiliumNetworkPolicy", **subject: Any) -> model.Snapshot:
+    report = field.Report("t.yaml")
+    metadata = {"name": name} | ({"namespace": "shop"} if kind == "CiliumNetworkPolicy" else {})
+    subject = subject or {"endpointSelector": {"matchLabels": {"app": "api"}}}
+    document = {
+        "apiVersion": "cilium.io/v2", "kind": kind, "metadata": metadata, "specs": [subject | spec for spec in specs]
+    }  # fmt: skip
+    parsed = objects.read_documents([field.Node.of(document)], report)
+    assert not report.problems
+    return model.Snapshot(policies=tuple(p.obj for p in parsed if isinstance(p.obj, model.Policy)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (ingress(http("/a")), ingress(ALLOWED), "any request, ingress, TCP 80"),
+        (ingress(http("/a")), ingress(http("/a"), ALLOWED), "any request, ingress, TCP 80"),
+        (ingress(http("/a")), ingress({"fromEntities": ["all"]}), "any request, ingress, TCP 80"),
+        (ingress(http("/a")), ingress(http("/a", "/b")), "http requests GET /b, ingress, TCP 80"),
+        (ingress(http("/a")), ingress(http("/.*")), "http requests GET /.*, ingress, TCP 80"),
+        (dns("a.com"), dns("*"), "DNS queries for *, egress, UDP 53"),
+        (names("a.com"), names("b.com"), "egress, DNS name b.com, all ports"),
+        (ingress(ALLOWED), ingress(ALLOWED, ICMP), "ingress, ICMP type 8"),
+        (ingress(ALLOWED) | DENIED, ingress(ALLOWED), "no longer denied: ingress, ICMP type 8"),
+        (ingress(ALLOWED), ingress(ALLOWED, GRE), "ingress, GRE"),
+    ],
+)
+def test_what_may_be_opened(old: Doc, new: Doc, what: str) -> None:
+    before, after = snapshot(old), snapshot(new)
+    assert {each.what for each in beside.opened(before, after)} == {what}
+    assert {(each.where, each.source.split(":")[0]) for each in beside.opened(before, after)} == {
+        ("CiliumNetworkPolicy/shop/p", "t.yaml")
+    }
+    # What it is called does not matter.
+    for one, renamed in ((before, snapshot(old, name="other")), (after, snapshot(new, name="other"))):
+        assert beside.opened(one, renamed) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (ingress(ALLOWED), ingress(http("/a"))),
+        (ingress(http("/a", "/b")), ingress(http("/b"))),
+        (ingress(http("/a"), ALLOWED), ingress(ALLOWED, http("/a"))),
+        (ingress(http("/a")), ingress({})),
+        (ingress(ALLOWED, ICMP, GRE), ingress(ALLOWED)),
+        (ingress(ALLOWED), ingress(ALLOWED) | DENIED),
+        (names("a.com"), {"egress": [{}]}),
+    ],
+)
+def test_what_opens_nothing(old: Doc, new: Doc) -> None:
+    assert beside.opened(snapshot(old), snapshot(new)) == ()
+
+
+def test_an_allow_that_opens_nothing_where_nothing_was_refused() -> None:
+    assert beside.opened(model.Snapshot(), snapshot(ingress(ICMP))) == ()
+
+
+def test_a_policy_for_requests_that_goes_or_is_no_longer_enforced() -> None:
+    old = snapshot(ingress(http("/a")))
+    assert [each.what for each in beside.opened(old, model.Snapshot())] == ["any request, ingress, TCP 80"]
+    audited = dataclasses.replace(old, namespaces=(model.Namespace("shop", audit=True),))
+    assert [each.what for each in beside.opened(old, audited)] == ["any request, ingress, TCP 80"]
+    assert beside.opened(audited, old) == ()
+
+
+def test_nodes() -> None:
+    def host(*entities: str) -> model.Snapshot:
+        spec = ingress(*({"fromEntities": [entity]} for entity in entities))
+        return snapshot(spec, kind="CiliumClusterwideNetworkPolicy", nodeSelector={"matchLabels": {"role": "edge"}})
+
+    assert [each.what for each in beside.opened(host("cluster"), host("cluster", "all"))] == [
+        "ingress of nodes, all ports"
+    ]
+    assert beside.opened(host("cluster", "all"), host("cluster")) == ()
+    assert [each.what for each in beside.opened(host("cluster"), model.Snapshot())] == [
+        "ingress of nodes, no longer denied by default"
+    ]
+    assert beside.opened(model.Snapshot(), host("cluster")) == ()
+
+
+def test_a_workload_that_moves_to_the_network_of_its_node() -> None:
+    own, nodes = (model.Snapshot((workload("web", host_network=moved),)) for moved in (False, True))
+    assert [(each.what, each.where) for each in beside.opened(own, nodes)] == [
+        ("on the network of its node, where no policy of pods holds", "Pod shop/web")
+    ]
+    assert beside.opened(nodes, nodes) == beside.opened(nodes, own) == ()
+
+
+def test_what_is_said_of_one_snapshot() -> None:
+    found = snapshot(ingress(http("/a"), ICMP, GRE), names("a.com"))
+    assert beside.names(found) == ("a.com",)
+    assert beside.kinds(found) == (
+        "that 1 of the rules' ports are open for some requests only",
+        "what rules say of GRE, ICMP",
+    )
+    assert beside.kinds(snapshot(ingress(ALLOWED))) == ()
