@@ -42,7 +42,7 @@ def pour(pieces: Iterable[str], is_file: bool = False) -> bool:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            click.echo(f"sockmesh: cannot write the answer: {error.strerror}", err=True)
+            click.echo(f"sockmesh: the answer could not be written: {error.strerror}", err=True)
             raise click.exceptions.Exit(NOT_WRITTEN) from None
     return is_any
 

@@ -142,7 +142,7 @@ def test_a_picture_is_utf_8_whatever_the_terminal_is(old: Path) -> None:
         for form in ("svg", "table", "json", "dot"):
             refused = subprocess.run([*command, form], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
             assert refused.returncode == 3
-            assert refused.stderr.startswith("sockmesh: cannot write the answer: No space left")
+            assert refused.stderr.startswith("sockmesh: the answer could not be written: No space left")
 
 
 def test_standard_input_cannot_be_both_sides() -> None:
