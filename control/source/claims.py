@@ -45,7 +45,7 @@ def of(obj: model.Object) -> Iterator[Claim]:
                 yield "address", ip
         case model.CidrGroup():
             yield "CiliumCIDRGroup", obj.name
-        case model.Policy():
+        case model.Policy() if not obj.invalid:  # what closes beside a policy of its name closes all the same
             yield obj.kind, f"{obj.namespace}/{obj.name}" if obj.namespace else obj.name
 
 

@@ -11,7 +11,7 @@ not do all that it says is told of, too.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from control import model
@@ -152,11 +152,11 @@ def _meanwhile(
     return _Candidate(file, model.FileState("", (*denies, *subjects), good=False), changed=True), effect
 
 
-def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]:
-    """Return one deny for each name; where a name is given twice, on all that any of its policies selects."""
+def _distinct(denies: Iterable[model.Object | None]) -> tuple[model.Policy, ...]:
+    """Return one deny for each key; where a key is given twice, on all that any of its policies selects."""
     out: dict[str, model.Policy] = {}
     for policy in denies:
-        if policy is not None:
+        if isinstance(policy, model.Policy):
             same = out.get(policy.key)
             sections = (*same.sections, *policy.sections) if same else policy.sections
             out[policy.key] = dataclasses.replace(same or policy, sections=sections)
@@ -198,7 +198,10 @@ def _without_conflicts(
         counts = any(isinstance(obj, _SUBJECTS) for obj in free)
         effect = "; ".join(filter(None, (CLOSES if closes else "", KEPT if counts else "")))
         problems += _at_odds(candidate.file, clashes, effect or NOTHING)
-    return states, in_force, problems
+    # Two files can look alike where their names are not printable.
+    denies = [obj for obj in in_force if isinstance(obj, model.Policy) and obj.invalid]
+    others = (obj for obj in in_force if not (isinstance(obj, model.Policy) and obj.invalid))
+    return states, [*others, *_distinct(denies)], problems
 
 
 def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> model.FileState | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control import model
+from control import identity, model
 from control.policy import field
 from control.source import content, directory, objects
 from loader import abi, netns
@@ -227,12 +227,47 @@ def test_the_pods_of_a_broken_file_are_closed_by_its_policies(tmp_path: Path) ->
     assert [p.name for p in second.snapshot.policies] == ["invalid:a.yaml"]
 
 
-def test_a_name_that_is_free_again_goes_back_to_a_broken_file(tmp_path: Path) -> None:
-    write(tmp_path, a=POLICY.format("p", "nonsense: 1"), b=POLICY.format("p", ""))
+def on(app: str, name: str = "p", rules: str = "") -> str:
+    """Return a policy that selects one app."""
+    return POLICY.format(name, rules).replace("{}, ", f"{{matchLabels: {{app: {app}}}}}, ", 1)
+
+
+def closed(snapshot: model.Snapshot) -> list[str]:
+    """Return the apps that denies select which stand in for something."""
+    sections = [section for policy in snapshot.policies if policy.invalid for section in policy.sections]
+    return [section.subject.requirements[0].values[0] for section in sections]
+
+
+@pytest.mark.parametrize("good", ["a", "c"])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_policy_takes_nothing_from_the_deny_that_stands_in_for_one_of_its_name(
+    tmp_path: Path, good: str, later: bool
+) -> None:
+    write(tmp_path, b=on("x", rules="nonsense: 1"))
     first = directory.load(tmp_path, None)
-    assert [p.invalid for p in first.snapshot.policies] == [False]
-    (tmp_path / "b.yaml").unlink()
-    assert [p.invalid for p in directory.load(tmp_path, first.snapshot).snapshot.policies] == [True]
+    write(tmp_path, **{good: on("y")})
+    found = directory.load(tmp_path, first.snapshot if later else None)
+    assert closed(found.snapshot) == ["x"]
+    assert sorted((p.name, p.invalid, p.source) for p in found.snapshot.policies) == [
+        ("p", False, f"{good}.yaml:1"), ("p", True, "b.yaml:1"),
+    ]  # fmt: skip
+    assert [problem.effect for problem in found.problems] == [directory.CLOSES]
+    keys = [key for policy in found.snapshot.policies for key in identity.rule_keys(policy)]
+    assert len(keys) == len(set(keys))
+    assert directory.load(tmp_path, found.snapshot) == found
+
+
+def test_at_the_first_start_the_policy_that_lost_its_name_closes_what_it_selects(tmp_path: Path) -> None:
+    write(tmp_path, a=on("y"), b=on("x"))
+    assert closed(directory.load(tmp_path, None).snapshot) == ["x"]
+
+
+def test_denies_of_files_that_look_alike_close_what_each_of_them_selects(tmp_path: Path) -> None:
+    for index, app in enumerate("xy"):
+        (tmp_path / os.fsdecode(b"odd%c.yaml" % (0xFE + index))).write_text(on(app, rules="nonsense: 1"))
+    found = directory.load(tmp_path, None)
+    assert len({policy.key for policy in found.snapshot.policies}) == len(found.snapshot.policies)
+    assert sorted(closed(found.snapshot)) == ["x", "y"]
 
 
 @pytest.mark.parametrize("text", ["]", POLICY.format("p", "nonsense: 1"), WORKLOAD.format("web", "10.0.0.1")])
@@ -431,8 +466,7 @@ def test_a_netns_by_name_is_where_the_loader_looks_for_it(tmp_path: Path) -> Non
 
 
 def test_a_policy_given_twice_in_a_broken_file_closes_all_that_either_selects(tmp_path: Path) -> None:
-    policies = [POLICY.format("p", "").replace("{}, ", f"{{matchLabels: {{app: {app}}}}}, ") for app in "ab"]
-    write(tmp_path, a="---\n".join(policies))
+    write(tmp_path, a="---\n".join(on(app) for app in "ab"))
     (policy,) = directory.load(tmp_path, None).snapshot.policies
     assert [section.subject.requirements[0].values for section in policy.sections] == [("a",), ("b",)]
 
