@@ -1,10 +1,9 @@
-"""What no two objects may have both: names, addresses, interfaces, network namespaces, cgroups.
+"""What no two objects may have both: names, addresses, interfaces.
 
-A file that claims what another has is refused. Where its objects must count all the same, to close what would be open,
-those that share a network namespace or a cgroup can: agent/workloads.py leaves the sockets there to one of them.
+A file that claims what another has is refused. Two that share a network namespace or a cgroup can both be under policy,
+and would not be if one of them were refused: agent/workloads.py leaves the sockets there to one of them, and tells.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 
 from control import model
@@ -12,8 +11,6 @@ from control.policy import field
 
 Claim = tuple[str, str]  # what it is called in a message, the key
 Taken = dict[Claim, model.Object]
-_NETNS, _CGROUP = "network namespace", "cgroup"
-_SHARED = (_NETNS, _CGROUP)  # what two can have without one taking the other's place
 
 
 def of(obj: model.Object) -> Iterator[Claim]:
@@ -23,14 +20,8 @@ def of(obj: model.Object) -> Iterator[Claim]:
             yield "Workload" if obj.kind == "Pod" else obj.kind, str(obj)
             for ip in obj.ips:
                 yield "address", ip
-            where = f" of node {obj.node}" if obj.node else ""
             if obj.interface:
-                yield "interface", obj.interface + where
-            if obj.netns:
-                # By name or by path, as loader/netns.py has it, which takes long to import.
-                yield _NETNS, _plain(obj.netns if "/" in obj.netns else f"/run/netns/{obj.netns}") + where
-            if obj.cgroup:
-                yield _CGROUP, _plain(obj.cgroup) + where
+                yield "interface", f"{obj.interface} of node {obj.node}" if obj.node else obj.interface
         case model.Namespace():
             yield "Namespace", obj.name
         case model.Service():
@@ -47,11 +38,6 @@ def of(obj: model.Object) -> Iterator[Claim]:
             yield "CiliumCIDRGroup", obj.name
         case model.Policy() if not obj.invalid:  # what closes beside a policy of its name closes all the same
             yield obj.kind, f"{obj.namespace}/{obj.name}" if obj.namespace else obj.name
-
-
-def _plain(path: str) -> str:
-    """Return one spelling for all that differ in slashes and dots. Links are for who looks at the host."""
-    return os.path.normpath("/" + path.lstrip("/")) if path.startswith("/") else os.path.normpath(path)
 
 
 def _line(obj: model.Object) -> int:
@@ -75,7 +61,7 @@ def take(given: Iterable[model.Object], taken: Taken) -> list[model.Object]:
     out = []
     for obj in given:
         claims = list(of(obj))
-        if not any(claim in taken and claim[0] not in _SHARED for claim in claims):
+        if not any(claim in taken for claim in claims):
             for claim in claims:
                 taken.setdefault(claim, obj)
             out.append(obj)

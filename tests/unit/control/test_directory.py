@@ -8,7 +8,7 @@ import pytest
 from control import identity, model
 from control.policy import field
 from control.source import content, directory, objects
-from loader import abi, netns
+from loader import abi
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -433,36 +433,29 @@ def test_what_counts_of_a_file_at_odds_takes_nothing_from_one_that_is_right(tmp_
 
 
 @pytest.mark.parametrize(
-    ("field", "first", "second", "called"),
+    ("field", "first", "second"),
     [
-        ("netns", "web", "/run/netns/web", "network namespace /run/netns/web"),
-        ("netns", "//run/../run/netns//web/", "web", "network namespace /run/netns/web"),
-        ("cgroup", "/sys/fs/cgroup/web", "/sys/fs/cgroup//web/.", "cgroup /sys/fs/cgroup/web"),
+        ("netns", "web", "web"),
+        ("netns", "web", "/run/netns/web"),
+        ("cgroup", "/sys/fs/cgroup/web", "/sys/fs/cgroup/web"),
     ],
 )
-def test_one_netns_or_cgroup_is_one_however_it_is_spelled(
-    tmp_path: Path, field: str, first: str, second: str, called: str
+def test_two_that_share_a_netns_or_cgroup_are_both_under_policy_whenever_they_came(
+    tmp_path: Path, field: str, first: str, second: str
 ) -> None:
+    """The host's side sees to what they share, and tells (agent/workloads.py)."""
     write(tmp_path, a=local("a", 1, **{field: first}))
     before = directory.load(tmp_path, None)
     write(tmp_path, b=local("b", 2, **{field: second}) + POLICY.format("p", ""))
-    found = directory.load(tmp_path, before.snapshot)
-    assert [p.message for p in found.problems if p.effect] == [f"{called} is already declared in a.yaml:1"]
-    assert [w.name for w in found.snapshot.workloads] == ["a"] and not found.snapshot.policies
-    # With nothing before, both count: the host's side sees to what they share (agent/workloads.py).
-    both = directory.load(tmp_path, None)
-    assert [w.name for w in both.snapshot.workloads] == ["a", "b"]
-    assert [p.invalid for p in both.snapshot.policies] == [True]
-    write(tmp_path, c=local("c", 3, **{field: second, "node": "far"}))
-    assert "c.yaml" in directory.load(tmp_path, both.snapshot).snapshot.files
-
-
-def test_a_netns_by_name_is_where_the_loader_looks_for_it(tmp_path: Path) -> None:
-    write(tmp_path, a=local("a", 1, netns="web") + local("b", 2, netns=str(netns.path_of("web"))))
-    assert (
-        "network namespace /run/netns/web is given twice (a.yaml:1, a.yaml:6)"
-        in lines(directory.load(tmp_path, None))[0]
-    )
+    later = directory.load(tmp_path, before.snapshot)
+    assert [w.name for w in later.snapshot.workloads] == ["a", "b"]
+    assert [p.invalid for p in later.snapshot.policies] == [False]
+    assert later.is_whole and not any(p.effect for p in later.problems)
+    assert directory.load(tmp_path, None) == later
+    (tmp_path / "b.yaml").unlink()
+    in_one = local("a", 1, **{field: first}) + local("b", 2, **{field: second}) + POLICY.format("p", "")
+    write(tmp_path, a=in_one)
+    assert directory.load(tmp_path, None).is_whole
 
 
 def test_a_policy_given_twice_in_a_broken_file_closes_all_that_either_selects(tmp_path: Path) -> None:
