@@ -4,7 +4,7 @@ A file that claims what another has is refused. Two that share a network namespa
 and would not be if one of them were refused: agent/workloads.py leaves the sockets there to one of them, and tells.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from control import model
 from control.policy import field
@@ -68,11 +68,74 @@ def take(given: Iterable[model.Object], taken: Taken) -> list[model.Object]:
     return out
 
 
-def clashes(given: Iterable[model.Object], taken: Mapping[Claim, model.Object]) -> list[tuple[int, str]]:
-    """Return the line of each object whose name is taken, and that in words."""
+def clashes(
+    given: Iterable[model.Object], taken: Mapping[Claim, model.Object], own: Collection[Claim] = ()
+) -> list[tuple[int, str]]:
+    """Return the line of each object whose name is taken, by another than who has `own`, and that in words."""
     return [
         (_line(obj), f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}")
         for obj in given
         for claim in of(obj)
-        if claim in taken
+        if claim in taken and claim not in own
     ]
+
+
+def held(files: Mapping[str, model.FileState]) -> dict[Claim, str]:
+    """Return which file has each claim, of files in the order in which they were taken."""
+    taken: Taken = {}
+    return {
+        claim: file for file, state in files.items() for obj in take(state.objects, taken) for claim in of(obj)
+    }  # fmt: skip
+
+
+def refused(
+    new: Mapping[str, Iterable[model.Object]], old: Mapping[str, Iterable[model.Object]], holders: Mapping[Claim, str]
+) -> dict[str, list[tuple[int, str]]]:
+    """Return which of the files in `new` cannot be taken, for what another claims, and that as `clashes` does.
+
+    What a file had before it keeps for as long as it claims it, whatever else changes in it; the order of names decides
+    between two that are both new to it. A file that is refused goes on to claim what it gave before, its `old`.
+    """
+    claimants: dict[Claim, list[str]] = {}
+    for file, given in new.items():
+        for claim in {claim: None for obj in given for claim in of(obj)}:
+            claimants.setdefault(claim, []).append(file)
+    kept: Taken = {}
+    out: dict[str, list[tuple[int, str]]] = {}
+    todo: list[Claim] = []
+
+    def keep(file: str, given: Iterable[model.Object]) -> None:
+        for obj in given:
+            for claim in of(obj):
+                if holders.get(claim) == file:
+                    kept[claim] = obj
+                    todo.append(claim)
+
+    def refuse(file: str, taken: Taken, claim: Claim) -> None:
+        out[file] = clashes(new[file], {claim: taken[claim]})
+        keep(file, old.get(file, ()))
+
+    for file in {**old, **new}:
+        keep(file, new.get(file, old.get(file, ())))
+    taken: Taken = {}
+    while True:
+        while todo:
+            claim = todo.pop()
+            for file in claimants.get(claim, ()):
+                if file != holders[claim] and file not in out:
+                    refuse(file, kept, claim)
+        taken = {}
+        for file in sorted(new.keys() - out.keys()):
+            own = [(claim, obj) for obj in new[file] for claim in of(obj)]
+            clash = next((claim for claim, _ in own if claim in taken), None)
+            if clash is not None:
+                refuse(file, taken, clash)
+            else:
+                taken.update(own)
+        if not todo:
+            break
+    everything = {**taken, **kept}
+    for file, first in out.items():  # all that it is at odds with, now that it is known who is taken
+        ours = {claim for obj in new[file] for claim in of(obj) if holders.get(claim) == file}
+        out[file] = clashes(new[file], everything, ours) or first
+    return out

@@ -166,9 +166,8 @@ def _distinct(denies: Iterable[model.Object | None]) -> tuple[model.Policy, ...]
 def _without_conflicts(
     candidates: list[_Candidate], previous: model.Snapshot | None
 ) -> tuple[dict[str, model.FileState], list[model.Object], list[model.Problem]]:
-    """Return what each file gives, and all of it such that no two claim the same: those that did not change have the
-    older right.
-    """
+    """Return what each file gives, in the order in which it was taken, and all of it so that no two claim the same."""
+    refused = _refused(candidates, previous)
     taken: claims.Taken = {}
     in_force: list[model.Object] = []
     states: dict[str, model.FileState] = {}
@@ -176,32 +175,40 @@ def _without_conflicts(
     last: list[tuple[_Candidate, model.FileState]] = []
     for candidate in sorted(candidates, key=lambda c: (not c.state.good, c.changed, c.file)):
         state = candidate.state
-        clashes = claims.clashes(state.objects, taken)
-        if clashes and state.digest:
+        if candidate.file in refused:
             other = _instead(candidate, previous)
             if other is not None and not other.good:
                 last.append((candidate, other))
                 continue
-            problems += _at_odds(candidate.file, clashes, NOTHING if other is None else STAYS)
+            problems += _at_odds(candidate.file, refused[candidate.file], NOTHING if other is None else STAYS)
             if other is None:
                 continue
             state = other
-        # What is left over from before yields to whoever has claimed its name by now, for as long as that one has it.
         states[candidate.file] = state
-        in_force += claims.take(state.objects, taken)
+        in_force += claims.take(state.objects, taken)  # all of it, if it is good
     for candidate, state in last:  # after all that is right, lest one file that is not drag others along
         states[candidate.file] = state
-        clashes = claims.clashes(candidate.state.objects, taken)
         free = claims.take(state.objects, taken)
         in_force += free
         closes = any(isinstance(obj, model.Policy) for obj in free)
         counts = any(isinstance(obj, _SUBJECTS) for obj in free)
         effect = "; ".join(filter(None, (CLOSES if closes else "", KEPT if counts else "")))
-        problems += _at_odds(candidate.file, clashes, effect or NOTHING)
+        problems += _at_odds(candidate.file, refused[candidate.file], effect or NOTHING)
     # Two files can look alike where their names are not printable.
     denies = [obj for obj in in_force if isinstance(obj, model.Policy) and obj.invalid]
     others = (obj for obj in in_force if not (isinstance(obj, model.Policy) and obj.invalid))
     return states, [*others, *_distinct(denies)], problems
+
+
+def _refused(candidates: list[_Candidate], previous: model.Snapshot | None) -> dict[str, list[tuple[int, str]]]:
+    """Return which files cannot be taken as they are now, and why. Good ones that did not change can be."""
+    if not any(c.changed and c.state.good for c in candidates):
+        return {}
+    files = previous.files if previous else {}
+    given = {c.file: c.state.objects for c in candidates if c.state.digest}
+    here = {c.file for c in candidates}
+    before = {file: state.objects for file, state in files.items() if state.good and file in here}
+    return claims.refused(given, before, claims.held(files))
 
 
 def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> model.FileState | None:

@@ -1,6 +1,7 @@
 """The directory source: broken files of every kind, what they leave in force, and names claimed twice."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,83 @@ def test_the_file_that_claims_a_taken_name_is_the_broken_one(tmp_path: Path) -> 
     assert third.problems == ()
     assert [(w.name, w.ips) for w in third.snapshot.workloads] == [("other", ("10.0.0.1",)), ("web", ("10.0.0.2",))]
     assert [p.invalid for p in third.snapshot.policies] == [False]
+
+
+@pytest.mark.parametrize("newcomer", ["a", "c"])
+@pytest.mark.parametrize("also", [False, True])
+def test_an_edit_of_the_file_that_has_a_name_gives_it_to_nobody(tmp_path: Path, newcomer: str, also: bool) -> None:
+    """Whether the other came before the edit or with it."""
+    write(tmp_path, b=on("x"), w=WORKLOAD.format("web", "10.0.0.1"))
+    result = directory.load(tmp_path, None)
+    write(tmp_path, **{newcomer: on("y") + "---\n" + WORKLOAD.format("web", "10.0.0.2")})
+    if not also:
+        result = directory.load(tmp_path, result.snapshot)
+    write(tmp_path, b="# seen\n" + on("x"), w=WORKLOAD.format("web", "10.0.0.3"))
+    for _ in range(2):
+        result = directory.load(tmp_path, result.snapshot)
+        assert [p.source for p in result.snapshot.policies] == ["b.yaml:2"]
+        assert [w.ips for w in result.snapshot.workloads] == [("10.0.0.3",)]
+        assert {(p.file, p.message, p.effect) for p in result.problems} == {
+            (f"{newcomer}.yaml", "CiliumNetworkPolicy default/p is already declared in b.yaml:2", directory.NOTHING),
+            (f"{newcomer}.yaml", "Workload default/web is already declared in w.yaml:1", directory.NOTHING),
+        }
+    (tmp_path / "b.yaml").unlink()
+    (tmp_path / "w.yaml").unlink()
+    after = directory.load(tmp_path, result.snapshot)
+    assert ([p.source for p in after.snapshot.policies], after.problems) == ([f"{newcomer}.yaml:1"], ())
+
+
+def test_a_file_that_is_refused_keeps_all_that_it_gave(tmp_path: Path) -> None:
+    """Also what its new content lets go of, and another already asks for."""
+    write(tmp_path, b=on("x"), c=on("z", "q"))
+    first = directory.load(tmp_path, None)
+    write(tmp_path, a=on("y"), b=on("x", "q"))  # b lets go of p, which a takes, and wants what c has
+    second = directory.load(tmp_path, first.snapshot)
+    assert second.snapshot.policies == first.snapshot.policies
+    assert {(p.file, p.effect) for p in second.problems} == {
+        ("a.yaml", directory.NOTHING),
+        ("b.yaml", directory.STAYS),
+    }
+    write(tmp_path, c=on("z", "r"))
+    third = directory.load(tmp_path, second.snapshot)
+    assert [(p.name, p.source) for p in third.snapshot.policies] == [
+        ("p", "a.yaml:1"), ("q", "b.yaml:1"), ("r", "c.yaml:1"),
+    ]  # fmt: skip
+    assert third.problems == ()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_is_edited_stays_means_all_of_it_and_no_name_is_lost(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    before = directory.load(tmp_path, None)
+    for _ in range(12):
+        for file in chance.sample("abcde", chance.randint(1, 4)):
+            names = chance.sample("pqrst", chance.randint(1, 3))
+            text = "---\n".join(on("x", name) for name in names)
+            write(tmp_path, **{file: chance.choice((text, text, text, text + "---\n]", "# seen\n" + text))})
+        found = directory.load(tmp_path, before.snapshot)
+        names = [p.key for p in found.snapshot.policies]
+        assert len(names) == len(set(names))
+        files = {policy.source.partition(":")[0] for policy in found.snapshot.policies if not policy.invalid}
+        for problem in found.problems:
+            if problem.effect == directory.STAYS:
+                kept, had = (
+                    {p for p in each.snapshot.policies if p.source.startswith(f"{problem.file}:")}
+                    for each in (found, before)
+                )
+                assert kept == had
+            elif problem.effect == directory.NOTHING:
+                assert problem.file not in files
+        told = {problem.file for problem in found.problems}
+        for policy in before.snapshot.policies:  # who claims what it had has it still
+            file = policy.source.partition(":")[0]
+            if not policy.invalid and file not in told and f"name: {policy.name}}}" in (tmp_path / file).read_text():
+                (now,) = (p for p in found.snapshot.policies if p.key == policy.key)
+                assert now.source.startswith(file)
+        for file, state in found.snapshot.files.items():
+            if state.good:
+                assert set(state.objects) <= set(found.snapshot.policies), file
+        before = found
 
 
 def test_an_object_may_move_to_another_file(tmp_path: Path) -> None:
