@@ -397,7 +397,8 @@ class Snapshot:
 class LoadResult:
     """A snapshot that can be used as it is, and everything that is wrong with what was left out of it.
 
-    `is_read`: the directory could be read, whatever is in it. `is_whole`: so could every file, and no two are at odds.
+    `is_read`: the directory could be read, whatever is in it. `is_whole`: so could every file, none is empty, and
+    no two are at odds.
     """
 
     snapshot: Snapshot

@@ -32,6 +32,7 @@ CLOSES = "until it is mended, its policies deny everything on the pods that they
 CLOSES_ALL = "nobody can tell which pods it selects, so all are closed until it is mended or taken away"
 UNKNOWN = "pods whose Workload in it cannot be read are not under policy"
 EMPTIED = "holds no document any more (delete the file, to take away what it gave)"
+EMPTY_FILE = "holds no document (delete the file, if nothing was meant to be in it)"
 NO_FILES = "holds no configuration any more (a file with a List without items takes away what there was)"
 ADOPTED = "what the agent before left in force stays in force, and nothing else is, until this is mended"
 UNREAD = "nothing is in force until it can be read"
@@ -41,9 +42,13 @@ FIRST = "of Workloads in each other's place the first counts"
 
 @dataclasses.dataclass(frozen=True)
 class _Taken(model.FileState):
-    """A file that was read whole, and what its author should know of it for as long as it stays as it is."""
+    """A file that was read whole, and what its author should know of it for as long as it stays as it is.
+
+    `is_empty`: it has no document, not even one that says that there is nothing.
+    """
 
     advice: tuple[model.Problem, ...] = ()
+    is_empty: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +63,7 @@ class _Candidate:
 def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> model.LoadResult:
     """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
 
-    `previous` is what it declared before, None at the first start.
+    `previous` is what it declared before, None at the first start. `advice` is for who does not know what was before.
     """
     try:
         with os.scandir(directory) as entries:
@@ -83,7 +88,10 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
     found = (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot))
-    return model.LoadResult(snapshot, found, is_whole=not (refused or conflicts))
+    # One that is empty may have held anything before; who has a record of what it held knows better.
+    empty = [file for file, state in states.items() if isinstance(state, _Taken) and state.is_empty]
+    told = tuple(model.Problem(content.printable(file), "", EMPTY_FILE) for file in empty)
+    return model.LoadResult(snapshot, found, told, is_whole=not (refused or conflicts or empty))
 
 
 def _unread(directory: str | os.PathLike[str], why: str, previous: model.Snapshot | None) -> model.LoadResult:
@@ -123,7 +131,8 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
             return _Candidate(file, dataclasses.replace(old, digest=""), changed=False), model.Refused(digest, problems)
         if not report.count:
             given = tuple(p.obj for p in parsed if p.obj is not None)
-            return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True), None
+            state = _Taken(digest, given, good=True, advice=tuple(report.advice), is_empty=not nodes)
+            return _Candidate(file, state, changed=True), None
         is_known = failure is None and all(p.is_known for p in parsed)
     candidate, effect = _meanwhile(file, old, previous is None, parsed, is_known)
     return candidate, model.Refused(digest, tuple(dataclasses.replace(p, effect=effect) for p in report.problems))

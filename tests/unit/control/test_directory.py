@@ -573,6 +573,14 @@ def test_what_could_not_be_read_or_taken_whole_is_told(tmp_path: Path, monkeypat
         for before in (None, first.snapshot):
             found = directory.load(tmp_path, before)
             assert (found.is_read, found.is_whole) == (True, False)
+    for text in ("", "# nothing\n---\n"):
+        write(tmp_path, b=text)
+        for before in (None, first.snapshot, directory.load(tmp_path, None).snapshot):
+            found = directory.load(tmp_path, before)
+            assert (found.is_read, found.is_whole, found.problems) == (True, False, ())
+            assert [str(p) for p in found.advice] == [f"b.yaml: {directory.EMPTY_FILE}"]
+    write(tmp_path, b="{apiVersion: v1, kind: List, items: []}")
+    assert directory.load(tmp_path, None).is_whole
     monkeypatch.setattr(directory, "MAX_FILES", 1)
     for place in (tmp_path, tmp_path / "gone", tmp_path / "a.yaml"):
         for before, effect in ((None, directory.UNREAD), (first.snapshot, directory.ALL_STAYS)):
