@@ -337,7 +337,10 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """A policy object of any kind, in one language. `invalid`: it stands for one that could not be read."""
+    """A policy object of any kind, in one language.
+
+    `invalid`: it stands for one that could not be read, and has no name that it could take from one of another file.
+    """
 
     kind: str
     namespace: str  # empty: cluster-wide
@@ -349,7 +352,8 @@ class Policy:
 
     @property
     def key(self) -> str:
-        return f"{self.kind}/{self.namespace}/{self.name}"
+        key = f"{self.kind}/{self.namespace}/{self.name}"
+        return f"invalid:{self.source.rpartition(':')[0]}:{key}" if self.invalid else key
 
 
 Object = Workload | Namespace | Service | Endpoints | Policy | Node | CidrGroup
@@ -394,7 +398,8 @@ class Snapshot:
 class LoadResult:
     """A snapshot that can be used as it is, and everything that is wrong with what was left out of it.
 
-    `is_read`: the directory could be read, whatever is in it. `is_whole`: so could every file, and no two are at odds.
+    `is_read`: the directory could be read, whatever is in it. `is_whole`: so could every file, none is empty, and
+    no two are at odds.
     """
 
     snapshot: Snapshot

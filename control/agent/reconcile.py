@@ -89,6 +89,7 @@ class Reconciler:
             problems = (model.Problem(str(self._opts.config_dir), "", directory.NO_FILES, effect=directory.ADOPTED),)
         elif self.have["endpoints"]:
             problems = tuple(dataclasses.replace(p, effect=p.effect and directory.ADOPTED) for p in problems)
+            problems += tuple(dataclasses.replace(p, effect=directory.ADOPTED) for p in loaded.advice)
         self._report(problems)
         # What does not change needs no second look.
         self._addresses = self._own_addresses()

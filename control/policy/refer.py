@@ -60,7 +60,9 @@ def _meant(peer: model.Peer, known: Referents) -> Iterable[model.Peer]:
     if isinstance(peer, model.CidrGroupPeer):
         for group in known.groups:
             if _is_group(group, peer):
-                yield from (_without(prefix, peer.excepts) for prefix in group.prefixes)
+                # A range that lies inside an exception as a whole is nobody.
+                within = (p for p in group.prefixes if not any(wide.contains(p) for wide in peer.excepts))
+                yield from (_without(prefix, peer.excepts) for prefix in within)
     elif isinstance(peer, model.ServicePeer):
         for service in known.services:
             if _is_service(service, peer):

@@ -1,19 +1,16 @@
-"""What no two objects may have both: names, addresses, interfaces, network namespaces, cgroups.
+"""What no two objects may have both: names, addresses, interfaces.
 
-A file that claims what another has is refused. Where its objects must count all the same, to close what would be open,
-those that share a network namespace or a cgroup can: agent/workloads.py leaves the sockets there to one of them.
+A file that claims what another has is refused. Two that share a network namespace or a cgroup can both be under policy,
+and would not be if one of them were refused: agent/workloads.py leaves the sockets there to one of them, and tells.
 """
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from control import model
 from control.policy import field
 
 Claim = tuple[str, str]  # what it is called in a message, the key
 Taken = dict[Claim, model.Object]
-_NETNS, _CGROUP = "network namespace", "cgroup"
-_SHARED = (_NETNS, _CGROUP)  # what two can have without one taking the other's place
 
 
 def of(obj: model.Object) -> Iterator[Claim]:
@@ -23,14 +20,8 @@ def of(obj: model.Object) -> Iterator[Claim]:
             yield "Workload" if obj.kind == "Pod" else obj.kind, str(obj)
             for ip in obj.ips:
                 yield "address", ip
-            where = f" of node {obj.node}" if obj.node else ""
             if obj.interface:
-                yield "interface", obj.interface + where
-            if obj.netns:
-                # By name or by path, as loader/netns.py has it, which takes long to import.
-                yield _NETNS, _plain(obj.netns if "/" in obj.netns else f"/run/netns/{obj.netns}") + where
-            if obj.cgroup:
-                yield _CGROUP, _plain(obj.cgroup) + where
+                yield "interface", f"{obj.interface} of node {obj.node}" if obj.node else obj.interface
         case model.Namespace():
             yield "Namespace", obj.name
         case model.Service():
@@ -45,13 +36,8 @@ def of(obj: model.Object) -> Iterator[Claim]:
                 yield "address", ip
         case model.CidrGroup():
             yield "CiliumCIDRGroup", obj.name
-        case model.Policy():
+        case model.Policy() if not obj.invalid:  # what closes beside a policy of its name closes all the same
             yield obj.kind, f"{obj.namespace}/{obj.name}" if obj.namespace else obj.name
-
-
-def _plain(path: str) -> str:
-    """Return one spelling for all that differ in slashes and dots. Links are for who looks at the host."""
-    return os.path.normpath("/" + path.lstrip("/")) if path.startswith("/") else os.path.normpath(path)
 
 
 def _line(obj: model.Object) -> int:
@@ -75,18 +61,81 @@ def take(given: Iterable[model.Object], taken: Taken) -> list[model.Object]:
     out = []
     for obj in given:
         claims = list(of(obj))
-        if not any(claim in taken and claim[0] not in _SHARED for claim in claims):
+        if not any(claim in taken for claim in claims):
             for claim in claims:
                 taken.setdefault(claim, obj)
             out.append(obj)
     return out
 
 
-def clashes(given: Iterable[model.Object], taken: Mapping[Claim, model.Object]) -> list[tuple[int, str]]:
-    """Return the line of each object whose name is taken, and that in words."""
+def clashes(
+    given: Iterable[model.Object], taken: Mapping[Claim, model.Object], own: Collection[Claim] = ()
+) -> list[tuple[int, str]]:
+    """Return the line of each object whose name is taken, by another than who has `own`, and that in words."""
     return [
         (_line(obj), f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}")
         for obj in given
         for claim in of(obj)
-        if claim in taken
+        if claim in taken and claim not in own
     ]
+
+
+def held(files: Mapping[str, model.FileState]) -> dict[Claim, str]:
+    """Return which file has each claim, of files in the order in which they were taken."""
+    taken: Taken = {}
+    return {
+        claim: file for file, state in files.items() for obj in take(state.objects, taken) for claim in of(obj)
+    }  # fmt: skip
+
+
+def refused(
+    new: Mapping[str, Iterable[model.Object]], old: Mapping[str, Iterable[model.Object]], holders: Mapping[Claim, str]
+) -> dict[str, list[tuple[int, str]]]:
+    """Return which of the files in `new` cannot be taken, for what another claims, and that as `clashes` does.
+
+    What a file had before it keeps for as long as it claims it, whatever else changes in it; the order of names decides
+    between two that are both new to it. A file that is refused goes on to claim what it gave before, its `old`.
+    """
+    claimants: dict[Claim, list[str]] = {}
+    for file, given in new.items():
+        for claim in {claim: None for obj in given for claim in of(obj)}:
+            claimants.setdefault(claim, []).append(file)
+    kept: Taken = {}
+    out: dict[str, list[tuple[int, str]]] = {}
+    todo: list[Claim] = []
+
+    def keep(file: str, given: Iterable[model.Object]) -> None:
+        for obj in given:
+            for claim in of(obj):
+                if holders.get(claim) == file:
+                    kept[claim] = obj
+                    todo.append(claim)
+
+    def refuse(file: str, taken: Taken, claim: Claim) -> None:
+        out[file] = clashes(new[file], {claim: taken[claim]})
+        keep(file, old.get(file, ()))
+
+    for file in {**old, **new}:
+        keep(file, new.get(file, old.get(file, ())))
+    taken: Taken = {}
+    while True:
+        while todo:
+            claim = todo.pop()
+            for file in claimants.get(claim, ()):
+                if file != holders[claim] and file not in out:
+                    refuse(file, kept, claim)
+        taken = {}
+        for file in sorted(new.keys() - out.keys()):
+            own = [(claim, obj) for obj in new[file] for claim in of(obj)]
+            clash = next((claim for claim, _ in own if claim in taken), None)
+            if clash is not None:
+                refuse(file, taken, clash)
+            else:
+                taken.update(own)
+        if not todo:
+            break
+    everything = {**taken, **kept}
+    for file, first in out.items():  # all that it is at odds with, now that it is known who is taken
+        ours = {claim for obj in new[file] for claim in of(obj) if holders.get(claim) == file}
+        out[file] = clashes(new[file], everything, ours) or first
+    return out

@@ -11,7 +11,7 @@ not do all that it says is told of, too.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from control import model
@@ -32,6 +32,7 @@ CLOSES = "until it is mended, its policies deny everything on the pods that they
 CLOSES_ALL = "nobody can tell which pods it selects, so all are closed until it is mended or taken away"
 UNKNOWN = "pods whose Workload in it cannot be read are not under policy"
 EMPTIED = "holds no document any more (delete the file, to take away what it gave)"
+EMPTY_FILE = "holds no document (delete the file, if nothing was meant to be in it)"
 NO_FILES = "holds no configuration any more (a file with a List without items takes away what there was)"
 ADOPTED = "what the agent before left in force stays in force, and nothing else is, until this is mended"
 UNREAD = "nothing is in force until it can be read"
@@ -41,9 +42,13 @@ FIRST = "of Workloads in each other's place the first counts"
 
 @dataclasses.dataclass(frozen=True)
 class _Taken(model.FileState):
-    """A file that was read whole, and what its author should know of it for as long as it stays as it is."""
+    """A file that was read whole, and what its author should know of it for as long as it stays as it is.
+
+    `is_empty`: it has no document, not even one that says that there is nothing.
+    """
 
     advice: tuple[model.Problem, ...] = ()
+    is_empty: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +63,7 @@ class _Candidate:
 def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> model.LoadResult:
     """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
 
-    `previous` is what it declared before, None at the first start.
+    `previous` is what it declared before, None at the first start. `advice` is for who does not know what was before.
     """
     try:
         with os.scandir(directory) as entries:
@@ -83,7 +88,10 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
     found = (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot))
-    return model.LoadResult(snapshot, found, is_whole=not (refused or conflicts))
+    # One that is empty may have held anything before; who has a record of what it held knows better.
+    empty = [file for file, state in states.items() if isinstance(state, _Taken) and state.is_empty]
+    told = tuple(model.Problem(content.printable(file), "", EMPTY_FILE) for file in empty)
+    return model.LoadResult(snapshot, found, told, is_whole=not (refused or conflicts or empty))
 
 
 def _unread(directory: str | os.PathLike[str], why: str, previous: model.Snapshot | None) -> model.LoadResult:
@@ -123,7 +131,8 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
             return _Candidate(file, dataclasses.replace(old, digest=""), changed=False), model.Refused(digest, problems)
         if not report.count:
             given = tuple(p.obj for p in parsed if p.obj is not None)
-            return _Candidate(file, _Taken(digest, given, good=True, advice=tuple(report.advice)), changed=True), None
+            state = _Taken(digest, given, good=True, advice=tuple(report.advice), is_empty=not nodes)
+            return _Candidate(file, state, changed=True), None
         is_known = failure is None and all(p.is_known for p in parsed)
     candidate, effect = _meanwhile(file, old, previous is None, parsed, is_known)
     return candidate, model.Refused(digest, tuple(dataclasses.replace(p, effect=effect) for p in report.problems))
@@ -152,11 +161,11 @@ def _meanwhile(
     return _Candidate(file, model.FileState("", (*denies, *subjects), good=False), changed=True), effect
 
 
-def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]:
-    """Return one deny for each name; where a name is given twice, on all that any of its policies selects."""
+def _distinct(denies: Iterable[model.Object | None]) -> tuple[model.Policy, ...]:
+    """Return one deny for each key; where a key is given twice, on all that any of its policies selects."""
     out: dict[str, model.Policy] = {}
     for policy in denies:
-        if policy is not None:
+        if isinstance(policy, model.Policy):
             same = out.get(policy.key)
             sections = (*same.sections, *policy.sections) if same else policy.sections
             out[policy.key] = dataclasses.replace(same or policy, sections=sections)
@@ -166,9 +175,8 @@ def _distinct(denies: Iterator[model.Policy | None]) -> tuple[model.Object, ...]
 def _without_conflicts(
     candidates: list[_Candidate], previous: model.Snapshot | None
 ) -> tuple[dict[str, model.FileState], list[model.Object], list[model.Problem]]:
-    """Return what each file gives, and all of it such that no two claim the same: those that did not change have the
-    older right.
-    """
+    """Return what each file gives, in the order in which it was taken, and all of it so that no two claim the same."""
+    refused = _refused(candidates, previous)
     taken: claims.Taken = {}
     in_force: list[model.Object] = []
     states: dict[str, model.FileState] = {}
@@ -176,29 +184,40 @@ def _without_conflicts(
     last: list[tuple[_Candidate, model.FileState]] = []
     for candidate in sorted(candidates, key=lambda c: (not c.state.good, c.changed, c.file)):
         state = candidate.state
-        clashes = claims.clashes(state.objects, taken)
-        if clashes and state.digest:
+        if candidate.file in refused:
             other = _instead(candidate, previous)
             if other is not None and not other.good:
                 last.append((candidate, other))
                 continue
-            problems += _at_odds(candidate.file, clashes, NOTHING if other is None else STAYS)
+            problems += _at_odds(candidate.file, refused[candidate.file], NOTHING if other is None else STAYS)
             if other is None:
                 continue
             state = other
-        # What is left over from before yields to whoever has claimed its name by now, for as long as that one has it.
         states[candidate.file] = state
-        in_force += claims.take(state.objects, taken)
+        in_force += claims.take(state.objects, taken)  # all of it, if it is good
     for candidate, state in last:  # after all that is right, lest one file that is not drag others along
         states[candidate.file] = state
-        clashes = claims.clashes(candidate.state.objects, taken)
         free = claims.take(state.objects, taken)
         in_force += free
         closes = any(isinstance(obj, model.Policy) for obj in free)
         counts = any(isinstance(obj, _SUBJECTS) for obj in free)
         effect = "; ".join(filter(None, (CLOSES if closes else "", KEPT if counts else "")))
-        problems += _at_odds(candidate.file, clashes, effect or NOTHING)
-    return states, in_force, problems
+        problems += _at_odds(candidate.file, refused[candidate.file], effect or NOTHING)
+    # Two files can look alike where their names are not printable.
+    denies = [obj for obj in in_force if isinstance(obj, model.Policy) and obj.invalid]
+    others = (obj for obj in in_force if not (isinstance(obj, model.Policy) and obj.invalid))
+    return states, [*others, *_distinct(denies)], problems
+
+
+def _refused(candidates: list[_Candidate], previous: model.Snapshot | None) -> dict[str, list[tuple[int, str]]]:
+    """Return which files cannot be taken as they are now, and why. Good ones that did not change can be."""
+    if not any(c.changed and c.state.good for c in candidates):
+        return {}
+    files = previous.files if previous else {}
+    given = {c.file: c.state.objects for c in candidates if c.state.digest}
+    here = {c.file for c in candidates}
+    before = {file: state.objects for file, state in files.items() if state.good and file in here}
+    return claims.refused(given, before, claims.held(files))
 
 
 def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> model.FileState | None:

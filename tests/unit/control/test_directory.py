@@ -1,14 +1,15 @@
 """The directory source: broken files of every kind, what they leave in force, and names claimed twice."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
 
-from control import model
+from control import identity, model
 from control.policy import field
 from control.source import content, directory, objects
-from loader import abi, netns
+from loader import abi
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -227,12 +228,47 @@ def test_the_pods_of_a_broken_file_are_closed_by_its_policies(tmp_path: Path) ->
     assert [p.name for p in second.snapshot.policies] == ["invalid:a.yaml"]
 
 
-def test_a_name_that_is_free_again_goes_back_to_a_broken_file(tmp_path: Path) -> None:
-    write(tmp_path, a=POLICY.format("p", "nonsense: 1"), b=POLICY.format("p", ""))
+def on(app: str, name: str = "p", rules: str = "") -> str:
+    """Return a policy that selects one app."""
+    return POLICY.format(name, rules).replace("{}, ", f"{{matchLabels: {{app: {app}}}}}, ", 1)
+
+
+def closed(snapshot: model.Snapshot) -> list[str]:
+    """Return the apps that denies select which stand in for something."""
+    sections = [section for policy in snapshot.policies if policy.invalid for section in policy.sections]
+    return [section.subject.requirements[0].values[0] for section in sections]
+
+
+@pytest.mark.parametrize("good", ["a", "c"])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_policy_takes_nothing_from_the_deny_that_stands_in_for_one_of_its_name(
+    tmp_path: Path, good: str, later: bool
+) -> None:
+    write(tmp_path, b=on("x", rules="nonsense: 1"))
     first = directory.load(tmp_path, None)
-    assert [p.invalid for p in first.snapshot.policies] == [False]
-    (tmp_path / "b.yaml").unlink()
-    assert [p.invalid for p in directory.load(tmp_path, first.snapshot).snapshot.policies] == [True]
+    write(tmp_path, **{good: on("y")})
+    found = directory.load(tmp_path, first.snapshot if later else None)
+    assert closed(found.snapshot) == ["x"]
+    assert sorted((p.name, p.invalid, p.source) for p in found.snapshot.policies) == [
+        ("p", False, f"{good}.yaml:1"), ("p", True, "b.yaml:1"),
+    ]  # fmt: skip
+    assert [problem.effect for problem in found.problems] == [directory.CLOSES]
+    keys = [key for policy in found.snapshot.policies for key in identity.rule_keys(policy)]
+    assert len(keys) == len(set(keys))
+    assert directory.load(tmp_path, found.snapshot) == found
+
+
+def test_at_the_first_start_the_policy_that_lost_its_name_closes_what_it_selects(tmp_path: Path) -> None:
+    write(tmp_path, a=on("y"), b=on("x"))
+    assert closed(directory.load(tmp_path, None).snapshot) == ["x"]
+
+
+def test_denies_of_files_that_look_alike_close_what_each_of_them_selects(tmp_path: Path) -> None:
+    for index, app in enumerate("xy"):
+        (tmp_path / os.fsdecode(b"odd%c.yaml" % (0xFE + index))).write_text(on(app, rules="nonsense: 1"))
+    found = directory.load(tmp_path, None)
+    assert len({policy.key for policy in found.snapshot.policies}) == len(found.snapshot.policies)
+    assert sorted(closed(found.snapshot)) == ["x", "y"]
 
 
 @pytest.mark.parametrize("text", ["]", POLICY.format("p", "nonsense: 1"), WORKLOAD.format("web", "10.0.0.1")])
@@ -271,6 +307,83 @@ def test_the_file_that_claims_a_taken_name_is_the_broken_one(tmp_path: Path) -> 
     assert third.problems == ()
     assert [(w.name, w.ips) for w in third.snapshot.workloads] == [("other", ("10.0.0.1",)), ("web", ("10.0.0.2",))]
     assert [p.invalid for p in third.snapshot.policies] == [False]
+
+
+@pytest.mark.parametrize("newcomer", ["a", "c"])
+@pytest.mark.parametrize("also", [False, True])
+def test_an_edit_of_the_file_that_has_a_name_gives_it_to_nobody(tmp_path: Path, newcomer: str, also: bool) -> None:
+    """Whether the other came before the edit or with it."""
+    write(tmp_path, b=on("x"), w=WORKLOAD.format("web", "10.0.0.1"))
+    result = directory.load(tmp_path, None)
+    write(tmp_path, **{newcomer: on("y") + "---\n" + WORKLOAD.format("web", "10.0.0.2")})
+    if not also:
+        result = directory.load(tmp_path, result.snapshot)
+    write(tmp_path, b="# seen\n" + on("x"), w=WORKLOAD.format("web", "10.0.0.3"))
+    for _ in range(2):
+        result = directory.load(tmp_path, result.snapshot)
+        assert [p.source for p in result.snapshot.policies] == ["b.yaml:2"]
+        assert [w.ips for w in result.snapshot.workloads] == [("10.0.0.3",)]
+        assert {(p.file, p.message, p.effect) for p in result.problems} == {
+            (f"{newcomer}.yaml", "CiliumNetworkPolicy default/p is already declared in b.yaml:2", directory.NOTHING),
+            (f"{newcomer}.yaml", "Workload default/web is already declared in w.yaml:1", directory.NOTHING),
+        }
+    (tmp_path / "b.yaml").unlink()
+    (tmp_path / "w.yaml").unlink()
+    after = directory.load(tmp_path, result.snapshot)
+    assert ([p.source for p in after.snapshot.policies], after.problems) == ([f"{newcomer}.yaml:1"], ())
+
+
+def test_a_file_that_is_refused_keeps_all_that_it_gave(tmp_path: Path) -> None:
+    """Also what its new content lets go of, and another already asks for."""
+    write(tmp_path, b=on("x"), c=on("z", "q"))
+    first = directory.load(tmp_path, None)
+    write(tmp_path, a=on("y"), b=on("x", "q"))  # b lets go of p, which a takes, and wants what c has
+    second = directory.load(tmp_path, first.snapshot)
+    assert second.snapshot.policies == first.snapshot.policies
+    assert {(p.file, p.effect) for p in second.problems} == {
+        ("a.yaml", directory.NOTHING),
+        ("b.yaml", directory.STAYS),
+    }
+    write(tmp_path, c=on("z", "r"))
+    third = directory.load(tmp_path, second.snapshot)
+    assert [(p.name, p.source) for p in third.snapshot.policies] == [
+        ("p", "a.yaml:1"), ("q", "b.yaml:1"), ("r", "c.yaml:1"),
+    ]  # fmt: skip
+    assert third.problems == ()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_is_edited_stays_means_all_of_it_and_no_name_is_lost(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    before = directory.load(tmp_path, None)
+    for _ in range(12):
+        for file in chance.sample("abcde", chance.randint(1, 4)):
+            names = chance.sample("pqrst", chance.randint(1, 3))
+            text = "---\n".join(on("x", name) for name in names)
+            write(tmp_path, **{file: chance.choice((text, text, text, text + "---\n]", "# seen\n" + text))})
+        found = directory.load(tmp_path, before.snapshot)
+        names = [p.key for p in found.snapshot.policies]
+        assert len(names) == len(set(names))
+        files = {policy.source.partition(":")[0] for policy in found.snapshot.policies if not policy.invalid}
+        for problem in found.problems:
+            if problem.effect == directory.STAYS:
+                kept, had = (
+                    {p for p in each.snapshot.policies if p.source.startswith(f"{problem.file}:")}
+                    for each in (found, before)
+                )
+                assert kept == had
+            elif problem.effect == directory.NOTHING:
+                assert problem.file not in files
+        told = {problem.file for problem in found.problems}
+        for policy in before.snapshot.policies:  # who claims what it had has it still
+            file = policy.source.partition(":")[0]
+            if not policy.invalid and file not in told and f"name: {policy.name}}}" in (tmp_path / file).read_text():
+                (now,) = (p for p in found.snapshot.policies if p.key == policy.key)
+                assert now.source.startswith(file)
+        for file, state in found.snapshot.files.items():
+            if state.good:
+                assert set(state.objects) <= set(found.snapshot.policies), file
+        before = found
 
 
 def test_an_object_may_move_to_another_file(tmp_path: Path) -> None:
@@ -398,41 +511,33 @@ def test_what_counts_of_a_file_at_odds_takes_nothing_from_one_that_is_right(tmp_
 
 
 @pytest.mark.parametrize(
-    ("field", "first", "second", "called"),
+    ("field", "first", "second"),
     [
-        ("netns", "web", "/run/netns/web", "network namespace /run/netns/web"),
-        ("netns", "//run/../run/netns//web/", "web", "network namespace /run/netns/web"),
-        ("cgroup", "/sys/fs/cgroup/web", "/sys/fs/cgroup//web/.", "cgroup /sys/fs/cgroup/web"),
+        ("netns", "web", "web"),
+        ("netns", "web", "/run/netns/web"),
+        ("cgroup", "/sys/fs/cgroup/web", "/sys/fs/cgroup/web"),
     ],
 )
-def test_one_netns_or_cgroup_is_one_however_it_is_spelled(
-    tmp_path: Path, field: str, first: str, second: str, called: str
+def test_two_that_share_a_netns_or_cgroup_are_both_under_policy_whenever_they_came(
+    tmp_path: Path, field: str, first: str, second: str
 ) -> None:
+    """The host's side sees to what they share, and tells (agent/workloads.py)."""
     write(tmp_path, a=local("a", 1, **{field: first}))
     before = directory.load(tmp_path, None)
     write(tmp_path, b=local("b", 2, **{field: second}) + POLICY.format("p", ""))
-    found = directory.load(tmp_path, before.snapshot)
-    assert [p.message for p in found.problems if p.effect] == [f"{called} is already declared in a.yaml:1"]
-    assert [w.name for w in found.snapshot.workloads] == ["a"] and not found.snapshot.policies
-    # With nothing before, both count: the host's side sees to what they share (agent/workloads.py).
-    both = directory.load(tmp_path, None)
-    assert [w.name for w in both.snapshot.workloads] == ["a", "b"]
-    assert [p.invalid for p in both.snapshot.policies] == [True]
-    write(tmp_path, c=local("c", 3, **{field: second, "node": "far"}))
-    assert "c.yaml" in directory.load(tmp_path, both.snapshot).snapshot.files
-
-
-def test_a_netns_by_name_is_where_the_loader_looks_for_it(tmp_path: Path) -> None:
-    write(tmp_path, a=local("a", 1, netns="web") + local("b", 2, netns=str(netns.path_of("web"))))
-    assert (
-        "network namespace /run/netns/web is given twice (a.yaml:1, a.yaml:6)"
-        in lines(directory.load(tmp_path, None))[0]
-    )
+    later = directory.load(tmp_path, before.snapshot)
+    assert [w.name for w in later.snapshot.workloads] == ["a", "b"]
+    assert [p.invalid for p in later.snapshot.policies] == [False]
+    assert later.is_whole and not any(p.effect for p in later.problems)
+    assert directory.load(tmp_path, None) == later
+    (tmp_path / "b.yaml").unlink()
+    in_one = local("a", 1, **{field: first}) + local("b", 2, **{field: second}) + POLICY.format("p", "")
+    write(tmp_path, a=in_one)
+    assert directory.load(tmp_path, None).is_whole
 
 
 def test_a_policy_given_twice_in_a_broken_file_closes_all_that_either_selects(tmp_path: Path) -> None:
-    policies = [POLICY.format("p", "").replace("{}, ", f"{{matchLabels: {{app: {app}}}}}, ") for app in "ab"]
-    write(tmp_path, a="---\n".join(policies))
+    write(tmp_path, a="---\n".join(on(app) for app in "ab"))
     (policy,) = directory.load(tmp_path, None).snapshot.policies
     assert [section.subject.requirements[0].values for section in policy.sections] == [("a",), ("b",)]
 
@@ -468,6 +573,14 @@ def test_what_could_not_be_read_or_taken_whole_is_told(tmp_path: Path, monkeypat
         for before in (None, first.snapshot):
             found = directory.load(tmp_path, before)
             assert (found.is_read, found.is_whole) == (True, False)
+    for text in ("", "# nothing\n---\n"):
+        write(tmp_path, b=text)
+        for before in (None, first.snapshot, directory.load(tmp_path, None).snapshot):
+            found = directory.load(tmp_path, before)
+            assert (found.is_read, found.is_whole, found.problems) == (True, False, ())
+            assert [str(p) for p in found.advice] == [f"b.yaml: {directory.EMPTY_FILE}"]
+    write(tmp_path, b="{apiVersion: v1, kind: List, items: []}")
+    assert directory.load(tmp_path, None).is_whole
     monkeypatch.setattr(directory, "MAX_FILES", 1)
     for place in (tmp_path, tmp_path / "gone", tmp_path / "a.yaml"):
         for before, effect in ((None, directory.UNREAD), (first.snapshot, directory.ALL_STAYS)):

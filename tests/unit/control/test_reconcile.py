@@ -69,7 +69,11 @@ def at_odds(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     write(started.config, b=WORKLOAD.format("web", "10.0.0.1"))
 
 
-@pytest.mark.parametrize("how", [unread, gone, emptied, broken, at_odds])
+def empty(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(started.config, b="# nothing\n")
+
+
+@pytest.mark.parametrize("how", [unread, gone, emptied, broken, at_odds, empty])
 def test_what_is_not_whole_leaves_the_kernel_what_it_has(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: Any
 ) -> None:
@@ -87,6 +91,13 @@ def test_what_is_not_whole_leaves_the_kernel_what_it_has(
     assert started.reconcile() == set()
     (snapshot,) = started.applied
     assert snapshot == directory.load(started.config, None).snapshot
+
+
+def test_an_empty_file_is_harmless_where_nothing_was_in_force(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"), b="")
+    assert started.reconcile() == set()
+    assert started.reconciler.problems == () and len(started.applied) == 1
 
 
 @pytest.mark.parametrize("how", [unread, gone])
