@@ -10,7 +10,7 @@ from pathlib import Path
 from control import compile as compiler
 from control import model, names
 from control.agent import nesting
-from loader import mesh, mounts, netns
+from loader import abi, mesh, mounts, netns
 from loader.errors import AttachFailed, CgroupFailed
 
 Key = tuple[str, str]
@@ -20,16 +20,21 @@ _NO_HOOKS = "(its packets are under policy, but it gets no short cut and no erro
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A workload that is here: where it was found, and the facts. `inode` is the namespace's, 0: not looked at."""
+    """A workload that is here: where it was found, and the facts. `inode` is the namespace's, 0: not entered."""
 
     netns: str
     interface: str
     inode: int
     facts: compiler.EndpointFacts
 
-    def still_there(self) -> bool:
-        inode = _inode(netns.path_of(self.netns))
-        return inode != 0 and self.inode in (0, inode) and _index(self.interface) == self.facts.ifindex
+    def is_unchanged(self) -> bool:
+        """Tell whether a look would find the same."""
+        return self.inode != 0 and _inode(netns.path_of(self.netns)) == self.inode and self.has_interface()
+
+    def has_interface(self) -> bool:
+        """Tell whether the facts hold, even where the namespace can no longer be entered: its file can be unmounted
+        while processes live in it, but the interface of one that is gone is gone, too."""
+        return self.facts.ifindex != 0 and _index(self.interface) == self.facts.ifindex
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,8 +73,8 @@ class Workloads:
     def survey(self, workloads: Iterable[model.Workload]) -> Survey:
         """Look at each workload.
 
-        One that is edited to what does not exist stays as it was for as long as that exists: a mistake in a file does
-        not take the hooks off a running pod.
+        One that is edited to what does not exist, or whose namespace can no longer be entered, stays as it was for as
+        long as its interface is there: neither takes the hooks off a running pod.
         """
         out = Survey({}, {}, [])
         here: list[_Here] = []
@@ -112,6 +117,9 @@ class Workloads:
                 problems.append(_problem(workload, words))
                 here.remove(each)
                 continue
+            if not facts.netns_cookie:  # adopted, and its namespace's sockets were another's
+                each.has_sockets = False
+                continue
             other = spaces.setdefault(facts.netns_cookie, workload)
             if other is not workload:
                 each.has_sockets = False
@@ -135,7 +143,7 @@ class Workloads:
 
     def all_there(self) -> bool:
         """Tell, cheaply, whether every workload of the last survey is what and where it was."""
-        return all(found.still_there() for found in self._found.values()) and all(
+        return all(found.is_unchanged() for found in self._found.values()) and all(
             _inode(path) == inode for path, inode in self._cgroups.items()
         )
 
@@ -154,7 +162,7 @@ class Workloads:
 
     def _look(self, key: Key, where: str, interface: str) -> Found:
         old = self._found.get(key)
-        if old and (old.netns, old.interface) == (where, interface) and old.inode and old.still_there():
+        if old and (old.netns, old.interface) == (where, interface) and old.is_unchanged():
             return old
         inode = _inode(netns.path_of(where))
         pod = netns.facts(where, interface)
@@ -165,7 +173,15 @@ class Workloads:
         if old is None and name and name.netns and name.interface:
             with contextlib.suppress(AttachFailed, OSError, ValueError):
                 old = self._look(key, name.netns, name.interface)
-        return old if old and old.still_there() else None
+            old = old or self._adopted(name)
+        return old if old and old.has_interface() else None
+
+    def _adopted(self, name: names.EndpointName) -> Found | None:
+        """Return a workload as the predecessor put it in force, which needs no way into its namespace."""
+        held = self._mesh.maps.endpoints.get(abi.EndpointKey(name.id))
+        if held is None:
+            return None
+        return Found(name.netns, name.interface, 0, compiler.EndpointFacts(held.netns_cookie, held.ifindex, held.nsid))
 
     def _cgroup(self, path: str) -> tuple[str, str]:
         """Return a cgroup that hooks can hang on, or "" and what is wrong with the one given."""

@@ -8,7 +8,8 @@ import pytest
 
 from control import model, names
 from control.agent import workloads
-from loader import mounts, netns
+from loader import abi, mounts, netns
+from loader.errors import AttachFailed
 
 
 @pytest.fixture
@@ -55,6 +56,7 @@ class Host:
     """Pods by network namespace and interface; cgroup v2 is a directory of its own."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.held: dict[str, int] = {}  # cookies in the maps that are not the namespaces'
         self.root, self.indices = root, {"v-a": 2, "v-b": 3, "v-c": 4}
         self.spaces = {"a": 11, "b": 12, "c": 13, "/elsewhere/a": 11}
         monkeypatch.setattr(mounts, "cgroup2", lambda: root)
@@ -65,10 +67,29 @@ class Host:
         monkeypatch.setattr(workloads, "_inode", lambda path: self.spaces.get(Path(path).name, 1))
         self.looks = workloads.Workloads(cast(Any, None), names.Names())
 
+    def restart(self, *ids: str) -> None:
+        """Start another agent, over maps where each of these has its place in the list, from 1, as its id."""
+        known = {
+            id: names.EndpointName(id, "shop", name, 256, netns=name, interface=f"v-{name}")
+            for id, name in enumerate(ids, 1)
+        }
+        held = {
+            abi.EndpointKey(id): abi.Endpoint.blank(
+                netns_cookie=self.held.get(name.name, self.spaces.get(name.name, 0)),
+                ifindex=self.indices.get(name.interface, 0),
+                nsid=7,
+            )
+            for id, name in known.items()
+        }
+        loaded = SimpleNamespace(maps=SimpleNamespace(endpoints=held))
+        self.looks = workloads.Workloads(cast(Any, loaded), names.Names(endpoints=known))
+
     def facts(self, where: str, interface: str) -> netns.PodFacts:
-        interface.encode()
         if "\0" in where:
             raise ValueError("embedded null byte")
+        if where not in self.spaces:
+            raise AttachFailed(f"network namespace {where}: Invalid argument: is the pod still there?")
+        interface.encode()
         return netns.PodFacts(self.spaces[where], self.indices[interface], 7)
 
     def cgroup(self, name: str) -> str:
@@ -145,7 +166,25 @@ def test_no_cgroups_programs_run_twice(host: Host, a: str, b: str) -> None:
 
 def test_a_name_with_a_zero_byte_is_of_nothing_that_is_there(told: Any) -> None:
     facts: Any = SimpleNamespace(ifindex=2)
-    assert not workloads.Found("/run/netns/web", "vh-x\0y", 0, facts).still_there()
-    assert not workloads.Found("/run/netns/w\0eb", "lo", 0, facts).still_there()
+    assert not workloads.Found("/run/netns/web", "vh-x\0y", 1, facts).has_interface()
+    assert not workloads.Found("/run/netns/w\0eb", "lo", 1, facts).is_unchanged()
     (problem,) = told("/sys/fs/cgroup/a\0b")
     assert problem.message.startswith("spec.cgroup: /sys/fs/cgroup/a\0b: embedded null byte")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_namespace_that_cannot_be_entered_takes_no_hooks_off_a_pod(host: Host, restarted: bool) -> None:
+    before = host.survey(pod("a"), pod("b")).facts
+    if restarted:
+        host.restart("a", "b")
+    del host.spaces["a"]  # unmounted: an ordinary file is where it was
+    assert restarted or not host.looks.all_there()
+    for _ in range(2):
+        found = host.survey(pod("a"), pod("b"))
+        (problem,) = found.problems
+        assert problem.path == "Workload shop/a" and "Invalid argument" in problem.message
+        assert (found.facts, found.workloads["shop", "a"].interface) == (before, "v-a")
+        a = found.facts["shop", "a"]
+        assert (a.netns_cookie, a.ifindex, a.nsid) == (11, 2, 7)
+    host.indices["v-a"] = 9  # another pod's now
+    assert set(host.survey(pod("a"), pod("b")).facts) == {("shop", "b")}
