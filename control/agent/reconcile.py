@@ -38,6 +38,7 @@ class Reconciler:
         self._view: evaluate.View | None = None
         self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
         self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
+        self._unenforced = False  # what is in force changed, and open connections have not heard of it
 
     def _numbers(self, before: identity.Allocation | None) -> identity.Allocation:
         """Return the numbers to go on from. All that a connection remembers is in `before`, if there is one."""
@@ -53,21 +54,22 @@ class Reconciler:
             self._wait(loaded)
             return
         problems = list(loaded.problems)
-        applied = False
         failed: list[model.Problem] = []
+        done = False
         try:
             for _ in range(2):
                 self._survey, self._surveyed = self._look(loaded.snapshot), loaded.snapshot
-                changed, failed, refused = self._apply(loaded.snapshot, self._survey, force)
-                applied |= changed
+                failed, refused = self._apply(loaded.snapshot, self._survey, force)
                 if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
                     break
+            done = True
         except (MeshError, ValueError, OSError) as error:
             failed = [model.Problem(str(self._opts.config_dir), "", str(error))]
         problems += [*self._survey.problems, *failed]
         self._report(tuple(problems))
-        if applied:
+        if self._unenforced and done:
             resets = self._enforce()
+            self._unenforced = False
             LOG.info(
                 "revision %d in force: %s, %s%s", self.revision, counted(len(self.have["endpoints"]), "workload"),
                 counted(len(loaded.snapshot.policies), "policy", "policies"),
@@ -102,8 +104,8 @@ class Reconciler:
 
     def _apply(
         self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
-    ) -> tuple[bool, list[model.Problem], bool]:
-        """Bring maps and hooks to a snapshot; return whether anything changed, what failed, and as `attach` does."""
+    ) -> tuple[list[model.Problem], bool]:
+        """Bring maps and hooks to a snapshot; return what failed, and as `attach` does."""
         self._addresses = self._own_addresses()
         node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
@@ -116,6 +118,7 @@ class Reconciler:
         except (MapFull, OSError):
             self.have = apply.current(self._mesh.maps)  # half of it may be done
             raise
+        self._unenforced |= changed or force
         self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
         apply.forgive(self._mesh.maps, before, want)
         self.snapshot, self._allocation = snapshot, allocation
@@ -137,7 +140,7 @@ class Reconciler:
         except OSError as error:  # it is in force all the same, and open connections must hear of it
             message = f"what is in force cannot be written down for the next start: {error.strerror}"
             failed.append(model.Problem(str(self._opts.run_dir), "", message))
-        return changed or force, failed, refused
+        return failed, refused
 
     def _report(self, problems: tuple[model.Problem, ...]) -> None:
         for problem in problems:
@@ -166,7 +169,7 @@ class Reconciler:
             self.hooks_restored += len(lost)
             LOG.warning("packet filters were taken off %s by somebody else: they are put back", ", ".join(lost))
             return True
-        if self._own_addresses() != self._addresses:
+        if self._unenforced or self._own_addresses() != self._addresses:
             return True
         if not self._survey.problems and self._workloads.all_there():
             return False

@@ -8,10 +8,11 @@ import pytest
 
 from control import compile as compiler
 from control import model, names
-from control.agent import apply, numbering, options, reconcile
+from control.agent import apply, enforce, numbering, options, reconcile
 from control.policy import field
 from control.source import directory, objects
 from loader import abi
+from loader.errors import AttachFailed
 from tests.unit.control.test_directory import NAMESPACE, POLICY, WORKLOAD, write
 
 
@@ -28,6 +29,7 @@ class Started:
         opts = options.Options(config_dir=self.config, run_dir=scratch, node_ips=("10.0.0.254",))
         loaded = cast(Any, SimpleNamespace(maps=None, without_filters=lambda indexes: []))
         self.reconciler = reconcile.Reconciler(opts, "n", loaded, cast(Any, None), names.Names())
+        self.really_apply = self.reconciler._apply
         self.applied: list[model.Snapshot] = []
         self.read: list[str] = []
         real = objects.read_documents
@@ -36,12 +38,36 @@ class Started:
             self.read.append(report.file)
             return real(nodes, report)
 
-        def put(snapshot: model.Snapshot, survey: object, force: bool) -> tuple[bool, list[model.Problem], bool]:
+        def put(snapshot: model.Snapshot, survey: object, force: bool) -> tuple[list[model.Problem], bool]:
             self.applied.append(snapshot)
-            return False, [], False
+            return [], False
 
         monkeypatch.setattr(objects, "read_documents", spy)
         monkeypatch.setattr(self.reconciler, "_apply", put)
+
+    def apply_really(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Return what is done, step by step, by a round that changes the maps if there is another configuration."""
+        steps: list[str] = []
+        in_force: list[object] = []
+
+        def put(maps: object, have: object, want: compiler.Desired) -> bool:
+            steps.append("apply")
+            changed = in_force != [want]
+            in_force[:] = [want]
+            return changed
+
+        def step(name: str, result: Any = None) -> Any:
+            return lambda *_: steps.append(name) or result
+
+        monkeypatch.setattr(self.reconciler, "_apply", self.really_apply)
+        monkeypatch.setattr(apply, "apply", put)
+        monkeypatch.setattr(apply, "forgive", step("forgive"))
+        monkeypatch.setattr(apply, "bump", step("bump"))
+        monkeypatch.setattr(self.reconciler._workloads, "attach", step("attach", ([], False)))
+        monkeypatch.setattr(enforce, "doomed", step("enforce", []))
+        book: Any = SimpleNamespace(rename=lambda known: None, resets=0)
+        monkeypatch.setattr(self.reconciler, "_ledger", book)
+        return steps
 
     def reconcile(self) -> set[str]:
         self.reconciler.reconcile()
@@ -123,3 +149,27 @@ def test_while_the_kernel_keeps_what_it_has_nothing_is_read_twice(
     assert started.reconcile() == set()
     assert started.read[2:] == ["b.yaml"]
     assert started.applied == [directory.load(started.config, None).snapshot]
+
+
+def test_open_connections_hear_of_what_is_in_force_though_hooks_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    steps = started.apply_really(monkeypatch)
+    write(started.config, a=NAMESPACE.format("a"), b=POLICY.format("p", ""))
+
+    def attach(*_: object) -> None:
+        raise AttachFailed("links cannot be removed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(started.reconciler._workloads, "attach", attach)
+        started.reconcile()
+        assert "bump" in steps and "enforce" not in steps
+        assert started.reconciler.has_changed()
+    steps.clear()
+    started.reconcile()
+    assert "bump" not in steps and steps[-1] == "enforce"
+    steps.clear()
+    assert not started.reconciler.has_changed()
+    started.reconcile()
+    assert "enforce" not in steps
