@@ -27,6 +27,11 @@ class Found:
     inode: int
     facts: compiler.EndpointFacts
 
+    @property
+    def has_sockets(self) -> bool:
+        """Whether the namespace's sockets can be its own; not where it was adopted as one that had none."""
+        return self.facts.netns_cookie != 0
+
     def is_unchanged(self) -> bool:
         """Tell whether a look would find the same."""
         return self.inode != 0 and _inode(netns.path_of(self.netns)) == self.inode and self.has_interface()
@@ -62,8 +67,9 @@ class Workloads:
     def __init__(self, loaded: mesh.Mesh, known: names.Names) -> None:
         self._mesh = loaded
         self._found: dict[Key, Found] = {}
-        self._callers: set[Key] = set()  # those that had the sockets of their network namespaces at the last survey
         self._before = {(e.namespace, e.name): e for e in known.endpoints.values()}  # a predecessor's, once
+        # Those that had the sockets of their network namespaces at the last survey, or in the maps of a predecessor.
+        self._callers = {key for key, name in self._before.items() if (old := self._adopted(name)) and old.has_sockets}
         self._attached: dict[int, Where] = {}  # by endpoint id
         # A predecessor may have died between the maps and the hooks: its endpoints by its names, once.
         self._left = {e.id: index for e in known.endpoints.values() if (index := _index(e.interface))}
@@ -109,15 +115,16 @@ class Workloads:
         """
         interfaces: dict[int, model.Workload] = {}
         spaces: dict[int, model.Workload] = {}
-        for each in sorted(here, key=lambda each: (each.stays, _key(each.workload) not in self._callers)):
+        for each in sorted(here, key=lambda each: (each.stays, not self._held(each))):
             workload, facts = each.workload, each.found.facts
             other = interfaces.setdefault(facts.ifindex, workload)
             if other is not workload:
                 words = f"spec.interface: {each.found.interface} is that of Workload {other}, whose policy is in force"
                 problems.append(_problem(workload, words))
                 here.remove(each)
-                continue
-            if not facts.netns_cookie:  # adopted, and its namespace's sockets were another's
+        for each in sorted(here, key=lambda each: (each.stays, _key(each.workload) not in self._callers)):
+            workload, facts = each.workload, each.found.facts
+            if not each.found.has_sockets:
                 each.has_sockets = False
                 continue
             other = spaces.setdefault(facts.netns_cookie, workload)
@@ -126,6 +133,12 @@ class Workloads:
                 words = f"spec.netns: {each.found.netns} is that of Workload {other}, too, for which its calls count"
                 problems.append(_problem(workload, f"{words} {_NO_HOOKS}"))
         self._callers = {_key(workload) for workload in spaces.values()}
+
+    def _held(self, each: "_Here") -> bool:
+        """Tell whether a workload had its interface at the last survey, or when the predecessor ended."""
+        key, interface = _key(each.workload), each.found.interface
+        old, name = self._found.get(key), self._before.get(key)
+        return bool(old and old.interface == interface or name and name.interface == interface)
 
     def _cgroups_of(self, workloads: list[model.Workload], problems: list[model.Problem]) -> dict[Key, str]:
         """Return the cgroups that hooks are to hang on."""

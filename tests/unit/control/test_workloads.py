@@ -188,3 +188,30 @@ def test_a_namespace_that_cannot_be_entered_takes_no_hooks_off_a_pod(host: Host,
         assert (a.netns_cookie, a.ifindex, a.nsid) == (11, 2, 7)
     host.indices["v-a"] = 9  # another pod's now
     assert set(host.survey(pod("a"), pod("b")).facts) == {("shop", "b")}
+
+
+def test_who_holds_what_two_share_is_the_same_after_a_restart(host: Host) -> None:
+    """Not whose name is first."""
+    assert host.survey(pod("b")).problems == []
+    both = pod("a", interface="v-b"), pod("b")
+    before = host.survey(*both)
+    host.restart("b")
+    assert host.survey(*both) == before and set(before.facts) == {("shop", "b")}
+
+    host.spaces["/elsewhere/b"] = host.spaces["b"]
+    both = pod("a", "/elsewhere/b"), pod("b")
+    before = host.survey(*both)
+    host.held["a"] = 0
+    host.restart("a", "b")
+    assert host.survey(*both) == before and before.facts["shop", "a"].netns_cookie == 0
+    third = pod("0", "c", "v-a")  # the interface of one whose calls are another's
+    assert set(host.survey(third, *both).facts) == set(before.facts)
+
+
+def test_one_that_was_adopted_without_sockets_has_none_when_its_namespace_is_gone(host: Host) -> None:
+    host.held.update(a=0, b=0)
+    host.restart("a", "b")
+    del host.spaces["a"], host.spaces["b"]
+    found = host.survey(pod("a"), pod("b"))
+    assert [(facts.netns_cookie, facts.ifindex) for facts in found.facts.values()] == [(0, 2), (0, 3)]
+    assert all("is that of" not in problem.message for problem in found.problems)
