@@ -344,3 +344,22 @@ def test_a_connection_of_a_pod_with_another_name_ends_with_the_pod(stage: Stage,
         ageing.close_ends(stage.maps, {2})
         stage.ledger.age()
         assert len(stage.sink.lines) == 1 and not stage.maps.conns.held
+
+
+def test_many_that_end_at_once_do_not_put_off_the_next_look(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is the walk's share, not that of what the walk found."""
+    clock = [1000 * NS]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: clock[0])
+
+    def walk(*_: object) -> tracked.Found:
+        clock[0] += NS // 10
+        return tracked.Found({}, {}, 0)
+
+    def expire(*_: object) -> Iterator[abi.FlowEvent]:
+        clock[0] += 20 * NS
+        yield from ()
+
+    monkeypatch.setattr(stage.ledger._walker, "walk", walk)
+    monkeypatch.setattr(tracked, "expire", expire)
+    stage.ledger.age()
+    assert stage.ledger._next_expiry == 1010 * NS
