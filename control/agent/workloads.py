@@ -138,7 +138,7 @@ class Workloads:
         """Tell whether a workload had its interface at the last survey, or when the predecessor ended."""
         key, interface = _key(each.workload), each.found.interface
         old, name = self._found.get(key), self._before.get(key)
-        return bool(old and old.interface == interface or name and name.interface == interface)
+        return bool((old and old.interface == interface) or (name and name.interface == interface))
 
     def _cgroups_of(self, workloads: list[model.Workload], problems: list[model.Problem]) -> dict[Key, str]:
         """Return the cgroups that hooks are to hang on."""
