@@ -6,6 +6,7 @@ Called by the agent's one thread; only the config record has other writers, the 
 import dataclasses
 import logging
 import threading
+from collections.abc import Callable
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
@@ -113,10 +114,14 @@ class Reconciler:
         want, known, allocation = compiler.compile_state(really, self._allocation, survey.facts, node)
         apply.check_room(self.have, want)
         before = self.have["endpoints"]
+        # Before it is in force: one that is killed in between must not leave a record that takes it back.
+        unkept = self._write_down(lambda: self._last_good.keep(snapshot))
         try:
             changed = apply.apply(self._mesh.maps, self.have, want)
         except (MapFull, OSError):
             self.have = apply.current(self._mesh.maps)  # half of it may be done
+            if (old := self.snapshot) is not None:
+                self._write_down(lambda: self._last_good.keep(old))
             raise
         self._unenforced |= changed or force
         self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
@@ -132,15 +137,20 @@ class Reconciler:
         now = dataclasses.replace(known, node=self._node, revision=self.revision)
         self._ledger.rename(now)
         failed = [model.Problem("", f"Workload {known.endpoint(id)}", str(error)) for id, error in failures]
-        try:
-            try:
-                self._last_good.keep(snapshot)
-            finally:
-                state.save(self._opts.run_dir, self._allocation, now)
-        except OSError as error:  # it is in force all the same, and open connections must hear of it
-            message = f"what is in force cannot be written down for the next start: {error.strerror}"
-            failed.append(model.Problem(str(self._opts.run_dir), "", message))
+        unkept = self._write_down(lambda: state.save(self._opts.run_dir, self._allocation, now)) or unkept
+        failed += [unkept] if unkept else []
         return failed, refused
+
+    def _write_down(self, write: Callable[[], None]) -> model.Problem | None:
+        """Write what the next start needs; return what is wrong. It is in force all the same, and open connections
+        must hear of it.
+        """
+        try:
+            write()
+        except OSError as error:
+            message = f"what is in force cannot be written down for the next start: {error.strerror}"
+            return model.Problem(str(self._opts.run_dir), "", message)
+        return None
 
     def _report(self, problems: tuple[model.Problem, ...]) -> None:
         for problem in problems:

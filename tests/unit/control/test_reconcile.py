@@ -1,5 +1,6 @@
 """A start without a record of what was in force: what it goes by, and what it leaves as it is."""
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,11 +9,11 @@ import pytest
 
 from control import compile as compiler
 from control import model, names
-from control.agent import apply, enforce, numbering, options, reconcile
+from control.agent import apply, enforce, lastgood, numbering, options, reconcile, state
 from control.policy import field
 from control.source import directory, objects
 from loader import abi
-from loader.errors import AttachFailed
+from loader.errors import AttachFailed, MapFull
 from tests.unit.control.test_directory import NAMESPACE, POLICY, WORKLOAD, write
 
 
@@ -57,7 +58,11 @@ class Started:
             return changed
 
         def step(name: str, result: Any = None) -> Any:
-            return lambda *_: steps.append(name) or result
+            def taken(*_: object) -> Any:
+                steps.append(name)
+                return result
+
+            return taken
 
         monkeypatch.setattr(self.reconciler, "_apply", self.really_apply)
         monkeypatch.setattr(apply, "apply", put)
@@ -173,3 +178,41 @@ def test_open_connections_hear_of_what_is_in_force_though_hooks_failed(
     assert not started.reconciler.has_changed()
     started.reconcile()
     assert "enforce" not in steps
+
+
+def test_what_comes_into_force_is_on_record_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else a kill in between, and a file that is broken at the next start, take a new deny back."""
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    steps = started.apply_really(monkeypatch)
+    recorded: list[model.Snapshot | None] = []
+    put = apply.apply
+
+    def spy(maps: Any, have: Any, want: Any) -> bool:
+        recorded.append(lastgood.LastGood(tmp_path).recall())
+        return put(maps, have, want)
+
+    def full(maps: Any, have: Any, want: Any) -> bool:
+        raise MapFull("map policy")
+
+    monkeypatch.setattr(apply, "apply", spy)
+    write(started.config, a=NAMESPACE.format("a"))
+    started.reconcile()
+    first = directory.load(started.config, None).snapshot
+    write(started.config, b=POLICY.format("p", ""))
+    second = directory.load(started.config, first).snapshot
+    with monkeypatch.context() as patch:
+        patch.setattr(apply, "apply", full)
+        patch.setattr(started.reconciler, "have", started.reconciler.have)
+        started.reconcile()
+        assert started.reconciler.snapshot == lastgood.LastGood(tmp_path).recall() == first
+    with monkeypatch.context() as patch:  # what cannot be written comes into force, and leaves no record of before
+        patch.setattr(state, "write", no_space)
+        started.reconcile()
+        (problem,) = started.reconciler.problems
+        assert "No space left" in problem.message and steps[-1] == "attach"
+    started.reconcile()
+    assert recorded == [first, None, second]
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
