@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import apply, enforce, lastgood, ledger, numbering, options, state, workloads
+from control.agent import apply, enforce, lastgood, ledger, numbering, options, plan, state, workloads
 from control.flow.summary import counted
 from control.source import directory
 from loader import abi, mesh, netns
@@ -34,6 +34,7 @@ class Reconciler:
         self.hooks_restored = 0  # interfaces whose filters somebody took away
         self.have = apply.current(loaded.maps)
         self._workloads = workloads.Workloads(loaded, known)
+        self._known = known  # the predecessor's
         self._allocation = self._numbers(state.load_allocation(opts.run_dir))
         self._unused: model.Snapshot | None = None  # what was read while it could not be put in force
         self._view: evaluate.View | None = None
@@ -86,13 +87,21 @@ class Reconciler:
         return loaded.is_whole and bool(loaded.snapshot.files)
 
     def _wait(self, loaded: model.LoadResult) -> None:
-        """Leave all as it is: the kernel goes on with what nobody can read any more, for the record of it is lost."""
+        """Leave all as it is: the kernel goes on with what nobody can read any more, for the record of it is lost.
+
+        Hooks that somebody took away are put back.
+        """
         problems = loaded.problems
         if loaded.is_whole:
             problems = (model.Problem(str(self._opts.config_dir), "", directory.NO_FILES, effect=directory.ADOPTED),)
         elif self.have["endpoints"]:
             problems = tuple(dataclasses.replace(p, effect=p.effect and directory.ADOPTED) for p in problems)
-        self._report(problems)
+        places = _places(self.have, self._known)
+        failed = (
+            model.Problem("", f"Workload {self._known.endpoint(id)}", str(error))
+            for id, error in self._workloads.put_back(places)
+        )
+        self._report((*problems, *failed))
         # What does not change needs no second look.
         self._addresses = self._own_addresses()
         self._unused = loaded.snapshot if loaded.is_read else self._unused
@@ -186,7 +195,7 @@ class Reconciler:
         return self._look(self._surveyed) != self._survey
 
 
-def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:
+def _places(want: plan.Content | compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:
     """Return where the hooks of each endpoint hang."""
     out: dict[int, workloads.Where] = {}
     for key, value in want["endpoints"].items():

@@ -239,6 +239,21 @@ class Workloads:
         self._detach(wanted, old)
         return failures, refused
 
+    def put_back(self, adopted: Mapping[int, Where]) -> list[tuple[int, AttachFailed]]:
+        """Attach what a predecessor had in force and is not attached; take nothing away. Return what failed."""
+        failures: list[tuple[int, AttachFailed]] = []
+        for id, (interface, ifindex, cgroup) in adopted.items():
+            if id in self._attached or _index(interface) != ifindex:
+                continue
+            try:
+                self._mesh.attach(id, interface, ifindex, cgroup)
+                self._attached[id] = interface, ifindex, cgroup
+            except CgroupFailed:  # its filters hang; of its cgroup the first survey tells
+                self._attached[id] = interface, ifindex, ""
+            except AttachFailed as error:
+                failures.append((id, error))
+        return failures
+
     def _detach(self, wanted: Mapping[int, Where], old: Mapping[int, int]) -> None:
         for id in old:
             if id not in wanted:

@@ -9,7 +9,7 @@ import pytest
 
 from control import compile as compiler
 from control import model, names
-from control.agent import apply, enforce, lastgood, numbering, options, reconcile, state
+from control.agent import apply, enforce, lastgood, numbering, options, reconcile, state, workloads
 from control.policy import field
 from control.source import directory, objects
 from loader import abi
@@ -24,7 +24,9 @@ class Started:
         self.config = scratch / "config"
         self.config.mkdir()
         held: dict[str, dict[Any, Any]] = {name: {} for name in compiler.MAP_NAMES}
-        held["endpoints"] = {abi.EndpointKey(id + 1): SimpleNamespace(identity=256) for id in range(endpoints)}
+        held["endpoints"] = {
+            abi.EndpointKey(id + 1): abi.Endpoint.blank(identity=256, ifindex=5) for id in range(endpoints)
+        }
         monkeypatch.setattr(apply, "current", lambda maps: held)
         monkeypatch.setattr(numbering, "remembered", lambda maps: ())
         opts = options.Options(config_dir=self.config, run_dir=scratch, node_ips=("10.0.0.254",))
@@ -216,3 +218,33 @@ def test_what_comes_into_force_is_on_record_before(monkeypatch: pytest.MonkeyPat
 
 def no_space(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_hooks_that_were_taken_off_are_put_back_while_the_kernel_keeps_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=3)
+    write(started.config, a="]")
+    indices = {"v-web": 5, "v-other": 6}  # another pod's, where the adopted one was
+    monkeypatch.setattr(workloads, "_index", lambda interface: indices.get(interface, 0))
+    attached: list[tuple[Any, ...]] = []
+    held = {key: value for key, value in started.reconciler.have["endpoints"].items()}
+    mesh: Any = SimpleNamespace(
+        maps=SimpleNamespace(endpoints=held),
+        attach=lambda *place: attached.append(place),
+        without_filters=lambda indexes: [5] if list(indexes) else [],
+    )
+    known = names.Names(
+        endpoints={
+            id: names.EndpointName(id, "shop", name, 256, netns=name, interface=f"v-{name}")
+            for id, name in ((1, "web"), (2, "other"))
+        }
+    )
+    started.reconciler._workloads = workloads.Workloads(mesh, known)
+    started.reconciler._known = known
+    assert started.reconcile() == {directory.ADOPTED}
+    assert attached == [(1, "v-web", 5, "")]
+    assert started.reconcile() == {directory.ADOPTED} and len(attached) == 1
+    assert started.reconciler.has_changed()
+    assert started.reconcile() == {directory.ADOPTED}
+    assert attached == [(1, "v-web", 5, "")] * 2
