@@ -67,7 +67,8 @@ class Workloads:
     def __init__(self, loaded: mesh.Mesh, known: names.Names) -> None:
         self._mesh = loaded
         self._found: dict[Key, Found] = {}
-        self._before = {(e.namespace, e.name): e for e in known.endpoints.values()}  # a predecessor's, once
+        # What a predecessor had in force, once. It had a name for one, too, that did not get the interface it named.
+        self._before = {(e.namespace, e.name): e for e in known.endpoints.values() if self._adopted(e)}
         # Those that had the sockets of their network namespaces at the last survey, or in the maps of a predecessor.
         self._callers = {key for key, name in self._before.items() if (old := self._adopted(name)) and old.has_sockets}
         self._attached: dict[int, Where] = {}  # by endpoint id
@@ -89,7 +90,7 @@ class Workloads:
                 here.append(_Here(workload, self._named(_key(workload), workload)))
             except (AttachFailed, OSError, ValueError) as error:  # whatever one is, it never stops the others
                 kept = self._last_good(_key(workload))
-                words = f"{error}; until then the last good values stay" if kept else str(error)
+                words = _until_then(str(error)) if kept else str(error)
                 if kept or _is_placed(workload):  # else the file's own problem says it
                     out.problems.append(_problem(workload, words))
                 if kept:
@@ -115,13 +116,20 @@ class Workloads:
         """
         interfaces: dict[int, model.Workload] = {}
         spaces: dict[int, model.Workload] = {}
+        lost: list[tuple[_Here, str]] = []
         for each in sorted(here, key=lambda each: (each.stays, not self._held(each))):
             workload, facts = each.workload, each.found.facts
             other = interfaces.setdefault(facts.ifindex, workload)
             if other is not workload:
                 words = f"spec.interface: {each.found.interface} is that of Workload {other}, whose policy is in force"
-                problems.append(_problem(workload, words))
+                lost.append((each, words))
                 here.remove(each)
+        for each, words in lost:  # the interface that one had before is nobody's else
+            kept = self._last_good(_key(each.workload))
+            if kept and interfaces.setdefault(kept.facts.ifindex, each.workload) is each.workload:
+                here.append(_Here(each.workload, kept, stays=True))
+                words = _until_then(words)
+            problems.append(_problem(each.workload, words))
         for each in sorted(here, key=lambda each: (each.stays, _key(each.workload) not in self._callers)):
             workload, facts = each.workload, each.found.facts
             if not each.found.has_sockets:
@@ -136,9 +144,11 @@ class Workloads:
 
     def _held(self, each: "_Here") -> bool:
         """Tell whether a workload had its interface at the last survey, or when the predecessor ended."""
-        key, interface = _key(each.workload), each.found.interface
+        key, ifindex = _key(each.workload), each.found.facts.ifindex
         old, name = self._found.get(key), self._before.get(key)
-        return bool((old and old.interface == interface) or (name and name.interface == interface))
+        if old is None and name:
+            old = self._adopted(name)
+        return old is not None and old.facts.ifindex == ifindex
 
     def _cgroups_of(self, workloads: list[model.Workload], problems: list[model.Problem]) -> dict[Key, str]:
         """Return the cgroups that hooks are to hang on."""
@@ -274,6 +284,10 @@ def _is_placed(workload: model.Workload) -> bool:
 def _problem(workload: model.Workload, message: str) -> model.Problem:
     file, _, _ = workload.source.partition(":")
     return model.Problem(file, f"Workload {workload}", message)
+
+
+def _until_then(words: str) -> str:
+    return f"{words}; until then the last good values stay"
 
 
 def _advice(path: str) -> str:

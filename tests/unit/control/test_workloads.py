@@ -67,8 +67,11 @@ class Host:
         monkeypatch.setattr(workloads, "_inode", lambda path: self.spaces.get(Path(path).name, 1))
         self.looks = workloads.Workloads(cast(Any, None), names.Names())
 
-    def restart(self, *ids: str) -> None:
-        """Start another agent, over maps where each of these has its place in the list, from 1, as its id."""
+    def restart(self, *ids: str, unheld: str = "") -> None:
+        """Start another agent, over maps where each of these has its place in the list, from 1, as its id.
+
+        One can have a name and not be in the maps.
+        """
         known = {
             id: names.EndpointName(id, "shop", name, 256, netns=name, interface=f"v-{name}")
             for id, name in enumerate(ids, 1)
@@ -80,6 +83,7 @@ class Host:
                 nsid=7,
             )
             for id, name in known.items()
+            if name.name != unheld
         }
         loaded = SimpleNamespace(maps=SimpleNamespace(endpoints=held))
         self.looks = workloads.Workloads(cast(Any, loaded), names.Names(endpoints=known))
@@ -195,7 +199,7 @@ def test_who_holds_what_two_share_is_the_same_after_a_restart(host: Host) -> Non
     assert host.survey(pod("b")).problems == []
     both = pod("a", interface="v-b"), pod("b")
     before = host.survey(*both)
-    host.restart("b")
+    host.restart("a", "b", unheld="a")
     assert host.survey(*both) == before and set(before.facts) == {("shop", "b")}
 
     host.spaces["/elsewhere/b"] = host.spaces["b"]
@@ -215,3 +219,21 @@ def test_one_that_was_adopted_without_sockets_has_none_when_its_namespace_is_gon
     found = host.survey(pod("a"), pod("b"))
     assert [(facts.netns_cookie, facts.ifindex) for facts in found.facts.values()] == [(0, 2), (0, 3)]
     assert all("is that of" not in problem.message for problem in found.problems)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_one_that_is_edited_to_anothers_interface_keeps_its_own(host: Host, restarted: bool) -> None:
+    before = host.survey(pod("a"), pod("b")).facts
+    if restarted:
+        host.restart("a", "b")
+    for _ in range(2):
+        found = host.survey(pod("a", interface="v-b"), pod("b"))
+        assert (found.facts, found.workloads["shop", "a"].interface) == (before, "v-a")
+        assert [problem.message for problem in found.problems] == [
+            "spec.interface: v-b is that of Workload shop/b, whose policy is in force; "
+            "until then the last good values stay"
+        ]
+    assert set(host.survey(pod("a", interface="v-b"), pod("b"), pod("c", interface="v-a")).workloads) == {
+        ("shop", "b"),
+        ("shop", "c"),
+    }
