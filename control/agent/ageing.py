@@ -69,7 +69,8 @@ class LongLived:
             due[key] = when
         self._due = due
         counts: dict[sockdiag.SocketName, tuple[int, int]] = {}
-        for id in sorted({end.endpoint for _, conn in ripe for end in conn.end if end.endpoint}):
+        owners = _Owners(opened)
+        for id in sorted({owner for key, conn in ripe for owner in owners.of(key, conn) if owner}):
             name = known.endpoint(id)
             if name and name.netns:
                 counts.update(sockdiag.byte_counts(name.netns))
@@ -82,14 +83,20 @@ def close_ends(opened: Maps, endpoints: Container[int]) -> None:
 
     The record ends with the other end's close, or with the next look of `abandoned`.
     """
+    owners = _Owners(opened)
     for key, seen in list(opened.conns.items()):
-        if not any(end.endpoint in endpoints for end in seen.open_ends):
+        theirs = [
+            end.endpoint in endpoints or owner in endpoints
+            for end, owner in zip(seen.end, owners.of(key, seen), strict=True)
+        ]
+        if not any(gone and not end.closed for end, gone in zip(seen.end, theirs, strict=True) if end.cookie):
             continue
         conn = opened.conns.get(key)  # as late as can be: what the other end's hooks write meanwhile is lost
         if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
             continue
         left, right = (
-            dataclasses.replace(e, closed=1) if e.cookie and e.endpoint in endpoints else e for e in conn.end
+            dataclasses.replace(e, closed=1) if e.cookie and gone else e
+            for e, gone in zip(conn.end, theirs, strict=True)
         )
         with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
             opened.conns.put(key, dataclasses.replace(conn, end=(left, right)), bpf.BPF_EXIST)
@@ -101,7 +108,24 @@ def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:
     That is: both ends closed in the same instant, or their pods went, or were withdrawn, while they were open.
     """
     now = time.monotonic_ns()
-    here = {key.id for key, _ in opened.endpoints.items()}
+    owners = _Owners(opened)
     for key, conn in list(opened.conns.items()):
-        if not any(end.endpoint in here for end in conn.open_ends) and opened.conns.delete(key):
+        ends = zip(conn.end, owners.of(key, conn), strict=True)
+        if not any(owner and not end.closed for end, owner in ends) and opened.conns.delete(key):
             yield conn_event(abi.EventType.CLOSE, key, conn, now)
+
+
+class _Owners:
+    """Tells whose the ends of connections are now: the endpoint on record, or else the one that has the address."""
+
+    def __init__(self, opened: Maps) -> None:
+        self._maps = opened
+        self._here = {key.id for key, _ in opened.endpoints.items()}
+
+    def of(self, key: abi.ConnKey, conn: abi.Conn) -> tuple[int, int]:
+        return self._owner(key.addr0, conn.end[0]), self._owner(key.addr1, conn.end[1])
+
+    def _owner(self, addr: bytes, end: abi.End) -> int:
+        if not end.cookie:
+            return 0
+        return end.endpoint if end.endpoint in self._here else enforce.owner(self._maps, addr, 0)

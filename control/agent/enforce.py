@@ -64,7 +64,8 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
         if pair is not None:
             source, target = conn.end[side], conn.end[1 - side]
             cookie = source.cookie or target.cookie
-            out.append(Doomed(saddr, daddr, sport, dport, source.endpoint, target.endpoint, pair, cookie))
+            src, dst = owner(opened, saddr, source.endpoint), owner(opened, daddr, target.endpoint)
+            out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, cookie))
     for entry, value in opened.ct.items():
         tuple_ = (entry.saddr, entry.sport, entry.daddr, entry.dport)
         open_ = value.flags & abi.CtFlag.SEEN_REPLY and not value.flags & abi.CtFlag.CLOSING
@@ -75,15 +76,21 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
             seen.add(tuple_)
             # Each end that is ours has an entry, of which one is enough: the other end is found by its address.
             egress = entry.direction == abi.Direction.EGRESS
-            src = entry.endpoint if egress else _endpoint_at(opened, entry.saddr)
-            dst = _endpoint_at(opened, entry.daddr) if egress else entry.endpoint
+            src = owner(opened, entry.saddr, entry.endpoint if egress else 0)
+            dst = owner(opened, entry.daddr, 0 if egress else entry.endpoint)
             out.append(Doomed(entry.saddr, entry.daddr, entry.sport, entry.dport, src, dst, pair))
     return out
 
 
-def _endpoint_at(opened: Maps, addr: bytes) -> int:
+def owner(opened: Maps, addr: bytes, recorded: int) -> int:
+    """Return the endpoint of one end of a connection, 0 where it is not ours (any more).
+
+    Its record has the endpoint it began with: another name gives the same pod another, and its address has that.
+    """
     ref = opened.endpoint_ips.get(abi.AddrKey(addr))
-    return ref.id if ref else 0
+    if ref:
+        return ref.id
+    return recorded if recorded and opened.endpoints.get(abi.EndpointKey(recorded)) else 0
 
 
 def stuck(opened: Maps) -> list[Doomed]:
@@ -92,7 +99,9 @@ def stuck(opened: Maps) -> list[Doomed]:
     for key, conn in opened.conns.items():
         if conn.stuck and not all(end.closed for end in conn.end):
             side, saddr, sport, daddr, dport = initiator(key, conn)
-            out.append(Doomed(saddr, daddr, sport, dport, conn.end[side].endpoint, conn.end[1 - side].endpoint, None))
+            src = owner(opened, saddr, conn.end[side].endpoint)
+            dst = owner(opened, daddr, conn.end[1 - side].endpoint)
+            out.append(Doomed(saddr, daddr, sport, dport, src, dst, None))
     return out
 
 
@@ -108,6 +117,8 @@ class Outcome(NamedTuple):
 def reset(connections: Sequence[Doomed], known: names.Names) -> Outcome:
     """Reset both ends that live on this node. One pod that cannot be reached keeps no other from being reset."""
     by_netns: Mapping[str, dict[sockdiag.SocketName, tuple[int, str]]] = defaultdict(dict)
+    out = Outcome(set(), {}, {})
+    missed: Mapping[int, set[str]] = defaultdict(set)
     for number, each in enumerate(connections):
         for end, endpoint, local, lport, remote, rport in (
             ("src", each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport),
@@ -116,8 +127,9 @@ def reset(connections: Sequence[Doomed], known: names.Names) -> Outcome:
             name = known.endpoint(endpoint) if endpoint else None
             if name and name.netns:
                 by_netns[name.netns][local, lport, remote, rport, 0] = number, end
-    out = Outcome(set(), {}, {})
-    missed: Mapping[int, set[str]] = defaultdict(set)
+            elif endpoint:
+                missed[number].add(end)
+                out.reasons[str(name or endpoint)] = f"endpoint {name or endpoint}: its network namespace is not known"
     for netns, ends in by_netns.items():
         try:
             found = sockdiag.destroy(netns, list(ends))

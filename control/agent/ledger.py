@@ -120,10 +120,11 @@ class Ledger:
         now = time.monotonic_ns()
         if now >= self._next_expiry:
             found = self._walker.walk(self._maps, self._maps.config.get_at(0), now)
+            # Of what is done with what it found, which can take long and is done once, the next need not wait.
+            self._next_expiry = now + _EXPIRY_SHARE * (time.monotonic_ns() - now)
             ended = self._write(tracked.expire(self._maps, found.dead))
             self._balance.heard(0, ended)
             self._balance.walked(found.reported - ended)
-            self._next_expiry = now + _EXPIRY_SHARE * (time.monotonic_ns() - now)
             self._write(tracked.periodic(self._maps, found.ripe, now))
         self._write(ageing.abandoned(self._maps))
         self._write(self._long_lived.records(self._maps, self._names, now))

@@ -6,10 +6,11 @@ Called by the agent's one thread; only the config record has other writers, the 
 import dataclasses
 import logging
 import threading
+from collections.abc import Callable
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import apply, enforce, lastgood, ledger, numbering, options, state, workloads
+from control.agent import apply, enforce, lastgood, ledger, numbering, options, plan, state, workloads
 from control.flow.summary import counted
 from control.source import directory
 from loader import abi, mesh, netns
@@ -33,11 +34,13 @@ class Reconciler:
         self.hooks_restored = 0  # interfaces whose filters somebody took away
         self.have = apply.current(loaded.maps)
         self._workloads = workloads.Workloads(loaded, known)
+        self._known = known  # the predecessor's
         self._allocation = self._numbers(state.load_allocation(opts.run_dir))
         self._unused: model.Snapshot | None = None  # what was read while it could not be put in force
         self._view: evaluate.View | None = None
         self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
         self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
+        self._unenforced = False  # what is in force changed, and open connections have not heard of it
 
     def _numbers(self, before: identity.Allocation | None) -> identity.Allocation:
         """Return the numbers to go on from. All that a connection remembers is in `before`, if there is one."""
@@ -53,21 +56,22 @@ class Reconciler:
             self._wait(loaded)
             return
         problems = list(loaded.problems)
-        applied = False
         failed: list[model.Problem] = []
+        done = False
         try:
             for _ in range(2):
                 self._survey, self._surveyed = self._look(loaded.snapshot), loaded.snapshot
-                changed, failed, refused = self._apply(loaded.snapshot, self._survey, force)
-                applied |= changed
+                failed, refused = self._apply(loaded.snapshot, self._survey, force)
                 if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
                     break
+            done = True
         except (MeshError, ValueError, OSError) as error:
             failed = [model.Problem(str(self._opts.config_dir), "", str(error))]
         problems += [*self._survey.problems, *failed]
         self._report(tuple(problems))
-        if applied:
+        if self._unenforced and done:
             resets = self._enforce()
+            self._unenforced = False
             LOG.info(
                 "revision %d in force: %s, %s%s", self.revision, counted(len(self.have["endpoints"]), "workload"),
                 counted(len(loaded.snapshot.policies), "policy", "policies"),
@@ -83,14 +87,22 @@ class Reconciler:
         return loaded.is_whole and bool(loaded.snapshot.files)
 
     def _wait(self, loaded: model.LoadResult) -> None:
-        """Leave all as it is: the kernel goes on with what nobody can read any more, for the record of it is lost."""
+        """Leave all as it is: the kernel goes on with what nobody can read any more, for the record of it is lost.
+
+        Hooks that somebody took away are put back.
+        """
         problems = loaded.problems
         if loaded.is_whole:
             problems = (model.Problem(str(self._opts.config_dir), "", directory.NO_FILES, effect=directory.ADOPTED),)
         elif self.have["endpoints"]:
             problems = tuple(dataclasses.replace(p, effect=p.effect and directory.ADOPTED) for p in problems)
             problems += tuple(dataclasses.replace(p, effect=directory.ADOPTED) for p in loaded.advice)
-        self._report(problems)
+        places = _places(self.have, self._known)
+        failed = (
+            model.Problem("", f"Workload {self._known.endpoint(id)}", str(error))
+            for id, error in self._workloads.put_back(places)
+        )
+        self._report((*problems, *failed))
         # What does not change needs no second look.
         self._addresses = self._own_addresses()
         self._unused = loaded.snapshot if loaded.is_read else self._unused
@@ -103,8 +115,8 @@ class Reconciler:
 
     def _apply(
         self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
-    ) -> tuple[bool, list[model.Problem], bool]:
-        """Bring maps and hooks to a snapshot; return whether anything changed, what failed, and as `attach` does."""
+    ) -> tuple[list[model.Problem], bool]:
+        """Bring maps and hooks to a snapshot; return what failed, and as `attach` does."""
         self._addresses = self._own_addresses()
         node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
@@ -112,11 +124,16 @@ class Reconciler:
         want, known, allocation = compiler.compile_state(really, self._allocation, survey.facts, node)
         apply.check_room(self.have, want)
         before = self.have["endpoints"]
+        # Before it is in force: one that is killed in between must not leave a record that takes it back.
+        unkept = self._write_down(lambda: self._last_good.keep(snapshot))
         try:
             changed = apply.apply(self._mesh.maps, self.have, want)
         except (MapFull, OSError):
             self.have = apply.current(self._mesh.maps)  # half of it may be done
+            if (old := self.snapshot) is not None:
+                self._write_down(lambda: self._last_good.keep(old))
             raise
+        self._unenforced |= changed or force
         self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
         apply.forgive(self._mesh.maps, before, want)
         self.snapshot, self._allocation = snapshot, allocation
@@ -130,15 +147,20 @@ class Reconciler:
         now = dataclasses.replace(known, node=self._node, revision=self.revision)
         self._ledger.rename(now)
         failed = [model.Problem("", f"Workload {known.endpoint(id)}", str(error)) for id, error in failures]
+        unkept = self._write_down(lambda: state.save(self._opts.run_dir, self._allocation, now)) or unkept
+        failed += [unkept] if unkept else []
+        return failed, refused
+
+    def _write_down(self, write: Callable[[], None]) -> model.Problem | None:
+        """Write what the next start needs; return what is wrong. It is in force all the same, and open connections
+        must hear of it.
+        """
         try:
-            try:
-                self._last_good.keep(snapshot)
-            finally:
-                state.save(self._opts.run_dir, self._allocation, now)
-        except OSError as error:  # it is in force all the same, and open connections must hear of it
+            write()
+        except OSError as error:
             message = f"what is in force cannot be written down for the next start: {error.strerror}"
-            failed.append(model.Problem(str(self._opts.run_dir), "", message))
-        return changed or force, failed, refused
+            return model.Problem(str(self._opts.run_dir), "", message)
+        return None
 
     def _report(self, problems: tuple[model.Problem, ...]) -> None:
         for problem in problems:
@@ -167,14 +189,14 @@ class Reconciler:
             self.hooks_restored += len(lost)
             LOG.warning("packet filters were taken off %s by somebody else: they are put back", ", ".join(lost))
             return True
-        if self._own_addresses() != self._addresses:
+        if self._unenforced or self._own_addresses() != self._addresses:
             return True
         if not self._survey.problems and self._workloads.all_there():
             return False
         return self._look(self._surveyed) != self._survey
 
 
-def _places(want: compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:
+def _places(want: plan.Content | compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:
     """Return where the hooks of each endpoint hang."""
     out: dict[int, workloads.Where] = {}
     for key, value in want["endpoints"].items():

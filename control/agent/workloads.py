@@ -10,7 +10,7 @@ from pathlib import Path
 from control import compile as compiler
 from control import model, names
 from control.agent import nesting
-from loader import mesh, mounts, netns
+from loader import abi, mesh, mounts, netns
 from loader.errors import AttachFailed, CgroupFailed
 
 Key = tuple[str, str]
@@ -20,16 +20,26 @@ _NO_HOOKS = "(its packets are under policy, but it gets no short cut and no erro
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A workload that is here: where it was found, and the facts. `inode` is the namespace's, 0: not looked at."""
+    """A workload that is here: where it was found, and the facts. `inode` is the namespace's, 0: not entered."""
 
     netns: str
     interface: str
     inode: int
     facts: compiler.EndpointFacts
 
-    def still_there(self) -> bool:
-        inode = _inode(netns.path_of(self.netns))
-        return inode != 0 and self.inode in (0, inode) and _index(self.interface) == self.facts.ifindex
+    @property
+    def has_sockets(self) -> bool:
+        """Whether the namespace's sockets can be its own; not where it was adopted as one that had none."""
+        return self.facts.netns_cookie != 0
+
+    def is_unchanged(self) -> bool:
+        """Tell whether a look would find the same."""
+        return self.inode != 0 and _inode(netns.path_of(self.netns)) == self.inode and self.has_interface()
+
+    def has_interface(self) -> bool:
+        """Tell whether the facts hold, even where the namespace can no longer be entered: its file can be unmounted
+        while processes live in it, but the interface of one that is gone is gone, too."""
+        return self.facts.ifindex != 0 and _index(self.interface) == self.facts.ifindex
 
 
 @dataclasses.dataclass(eq=False)
@@ -57,8 +67,10 @@ class Workloads:
     def __init__(self, loaded: mesh.Mesh, known: names.Names) -> None:
         self._mesh = loaded
         self._found: dict[Key, Found] = {}
-        self._callers: set[Key] = set()  # those that had the sockets of their network namespaces at the last survey
-        self._before = {(e.namespace, e.name): e for e in known.endpoints.values()}  # a predecessor's, once
+        # What a predecessor had in force, once. It had a name for one, too, that did not get the interface it named.
+        self._before = {(e.namespace, e.name): e for e in known.endpoints.values() if self._adopted(e)}
+        # Those that had the sockets of their network namespaces at the last survey, or in the maps of a predecessor.
+        self._callers = {key for key, name in self._before.items() if (old := self._adopted(name)) and old.has_sockets}
         self._attached: dict[int, Where] = {}  # by endpoint id
         # A predecessor may have died between the maps and the hooks: its endpoints by its names, once.
         self._left = {e.id: index for e in known.endpoints.values() if (index := _index(e.interface))}
@@ -68,8 +80,8 @@ class Workloads:
     def survey(self, workloads: Iterable[model.Workload]) -> Survey:
         """Look at each workload.
 
-        One that is edited to what does not exist stays as it was for as long as that exists: a mistake in a file does
-        not take the hooks off a running pod.
+        One that is edited to what does not exist, or whose namespace can no longer be entered, stays as it was for as
+        long as its interface is there: neither takes the hooks off a running pod.
         """
         out = Survey({}, {}, [])
         here: list[_Here] = []
@@ -78,7 +90,7 @@ class Workloads:
                 here.append(_Here(workload, self._named(_key(workload), workload)))
             except (AttachFailed, OSError, ValueError) as error:  # whatever one is, it never stops the others
                 kept = self._last_good(_key(workload))
-                words = f"{error}; until then the last good values stay" if kept else str(error)
+                words = _until_then(str(error)) if kept else str(error)
                 if kept or _is_placed(workload):  # else the file's own problem says it
                     out.problems.append(_problem(workload, words))
                 if kept:
@@ -104,13 +116,24 @@ class Workloads:
         """
         interfaces: dict[int, model.Workload] = {}
         spaces: dict[int, model.Workload] = {}
-        for each in sorted(here, key=lambda each: (each.stays, _key(each.workload) not in self._callers)):
+        lost: list[tuple[_Here, str]] = []
+        for each in sorted(here, key=lambda each: (each.stays, not self._held(each))):
             workload, facts = each.workload, each.found.facts
             other = interfaces.setdefault(facts.ifindex, workload)
             if other is not workload:
                 words = f"spec.interface: {each.found.interface} is that of Workload {other}, whose policy is in force"
-                problems.append(_problem(workload, words))
+                lost.append((each, words))
                 here.remove(each)
+        for each, words in lost:  # the interface that one had before is nobody's else
+            kept = self._last_good(_key(each.workload))
+            if kept and interfaces.setdefault(kept.facts.ifindex, each.workload) is each.workload:
+                here.append(_Here(each.workload, kept, stays=True))
+                words = _until_then(words)
+            problems.append(_problem(each.workload, words))
+        for each in sorted(here, key=lambda each: (each.stays, _key(each.workload) not in self._callers)):
+            workload, facts = each.workload, each.found.facts
+            if not each.found.has_sockets:
+                each.has_sockets = False
                 continue
             other = spaces.setdefault(facts.netns_cookie, workload)
             if other is not workload:
@@ -118,6 +141,14 @@ class Workloads:
                 words = f"spec.netns: {each.found.netns} is that of Workload {other}, too, for which its calls count"
                 problems.append(_problem(workload, f"{words} {_NO_HOOKS}"))
         self._callers = {_key(workload) for workload in spaces.values()}
+
+    def _held(self, each: "_Here") -> bool:
+        """Tell whether a workload had its interface at the last survey, or when the predecessor ended."""
+        key, ifindex = _key(each.workload), each.found.facts.ifindex
+        old, name = self._found.get(key), self._before.get(key)
+        if old is None and name:
+            old = self._adopted(name)
+        return old is not None and old.facts.ifindex == ifindex
 
     def _cgroups_of(self, workloads: list[model.Workload], problems: list[model.Problem]) -> dict[Key, str]:
         """Return the cgroups that hooks are to hang on."""
@@ -135,7 +166,7 @@ class Workloads:
 
     def all_there(self) -> bool:
         """Tell, cheaply, whether every workload of the last survey is what and where it was."""
-        return all(found.still_there() for found in self._found.values()) and all(
+        return all(found.is_unchanged() for found in self._found.values()) and all(
             _inode(path) == inode for path, inode in self._cgroups.items()
         )
 
@@ -154,7 +185,7 @@ class Workloads:
 
     def _look(self, key: Key, where: str, interface: str) -> Found:
         old = self._found.get(key)
-        if old and (old.netns, old.interface) == (where, interface) and old.inode and old.still_there():
+        if old and (old.netns, old.interface) == (where, interface) and old.is_unchanged():
             return old
         inode = _inode(netns.path_of(where))
         pod = netns.facts(where, interface)
@@ -165,7 +196,15 @@ class Workloads:
         if old is None and name and name.netns and name.interface:
             with contextlib.suppress(AttachFailed, OSError, ValueError):
                 old = self._look(key, name.netns, name.interface)
-        return old if old and old.still_there() else None
+            old = old or self._adopted(name)
+        return old if old and old.has_interface() else None
+
+    def _adopted(self, name: names.EndpointName) -> Found | None:
+        """Return a workload as the predecessor put it in force, which needs no way into its namespace."""
+        held = self._mesh.maps.endpoints.get(abi.EndpointKey(name.id))
+        if held is None:
+            return None
+        return Found(name.netns, name.interface, 0, compiler.EndpointFacts(held.netns_cookie, held.ifindex, held.nsid))
 
     def _cgroup(self, path: str) -> tuple[str, str]:
         """Return a cgroup that hooks can hang on, or "" and what is wrong with the one given."""
@@ -210,6 +249,21 @@ class Workloads:
         self._detach(wanted, old)
         return failures, refused
 
+    def put_back(self, adopted: Mapping[int, Where]) -> list[tuple[int, AttachFailed]]:
+        """Attach what a predecessor had in force and is not attached; take nothing away. Return what failed."""
+        failures: list[tuple[int, AttachFailed]] = []
+        for id, (interface, ifindex, cgroup) in adopted.items():
+            if id in self._attached or _index(interface) != ifindex:
+                continue
+            try:
+                self._mesh.attach(id, interface, ifindex, cgroup)
+                self._attached[id] = interface, ifindex, cgroup
+            except CgroupFailed:  # its filters hang; of its cgroup the first survey tells
+                self._attached[id] = interface, ifindex, ""
+            except AttachFailed as error:
+                failures.append((id, error))
+        return failures
+
     def _detach(self, wanted: Mapping[int, Where], old: Mapping[int, int]) -> None:
         for id in old:
             if id not in wanted:
@@ -230,6 +284,10 @@ def _is_placed(workload: model.Workload) -> bool:
 def _problem(workload: model.Workload, message: str) -> model.Problem:
     file, _, _ = workload.source.partition(":")
     return model.Problem(file, f"Workload {workload}", message)
+
+
+def _until_then(words: str) -> str:
+    return f"{words}; until then the last good values stay"
 
 
 def _advice(path: str) -> str:

@@ -55,9 +55,13 @@ except OSError as error:
 """
         said = [puppets[name].do(order) for name in ("other", "server")]
         assert said == ["ConnectionAbortedError"] * 2
-        resets = [flow for flow in mesh.flows() if mesh_part(flow)["event"] == "policy_reset"]
         wait_until(lambda: mesh.call("status")["resets"] == 2, "both count")
-        assert sorted(flow["destination"]["pod_name"] for flow in resets) == ["other", "server"]
+
+        def reset() -> list[str]:
+            resets = [flow for flow in mesh.flows() if mesh_part(flow)["event"] == "policy_reset"]
+            return sorted(flow["destination"]["pod_name"] for flow in resets)
+
+        wait_until(lambda: reset() == ["other", "server"], "both are on record")
         assert len(errors(mesh)) == 1 and "/run/netns/" in errors(mesh)[0], errors(mesh)
 
 
@@ -79,3 +83,24 @@ def test_a_stuck_reader_is_reset_and_the_agent_lives(node: Node) -> None:
         pair.close()
         os.close(inner)
         os.close(outer)
+
+
+def test_a_pod_whose_namespace_is_unmounted_stays_under_policy(node: Node) -> None:
+    """With its agent, and with another that never entered the namespace."""
+    puppets = {name: Puppet(node.pods[name]) for name in ("lost", "server")}
+    ip = node.pods["lost"].ip
+    puppets["lost"].do("l = socket.create_server((ip, port))", ip=ip, port=PORT)
+    with Mesh(node, policies=[nobody("closed", "lost", "ingress")]) as mesh:
+        for restarted in (False, True):
+            if restarted:
+                mesh.kill()
+                mesh.start()
+            else:
+                unmount(node.pods["lost"].netns)
+            wait_until(lambda: mesh.call("status")["problems"], "the loss is told")
+            mesh.settle()
+            (problem,) = mesh.call("reconcile")["problems"]
+            assert "not a network namespace" in problem and "the last good values stay" in problem
+            assert puppets["server"].do("result = connect(ip, port, 1)", ip=ip, port=PORT)[0] != "ok"
+            with mesh.open_maps() as maps:
+                assert len(list(maps.endpoints.items())) == 4

@@ -3,14 +3,17 @@
 import dataclasses
 import errno
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from control import names
+from control import evaluate, names
 from control.agent import enforce, resets
-from loader import sockdiag
+from loader import abi, sockdiag
 from loader.errors import FeatureUnsupported
 from loader.record import pack_addr
+from tests.unit.conns import conn
 
 WEB = names.EndpointName(1, "shop", "web", 256, netns="web")
 DB = names.EndpointName(2, "shop", "db", 257, netns="db")
@@ -31,7 +34,11 @@ def test_a_connection_counts_once_whichever_of_its_ends_are_still_there(monkeypa
     both_ends, one_end, no_end = (dataclasses.replace(CALL, sport=port) for port in (40001, 40002, 40003))
     outside = dataclasses.replace(CALL, sport=40004, src_endpoint=0)
     unknown = dataclasses.replace(CALL, sport=40005, src_endpoint=0, dst_endpoint=9)
-    assert enforce.reset([both_ends, one_end, no_end, outside, unknown], KNOWN) == ({0, 1, 3}, {}, {})
+    assert enforce.reset([both_ends, one_end, no_end, outside, unknown], KNOWN) == (
+        {0, 1, 3},
+        {4: unknown},
+        {"9": "endpoint 9: its network namespace is not known"},
+    )
     callers = [("web", port, 6379) for port in (40001, 40002, 40003)]
     assert sorted(asked) == [*(("db", 6379, port) for port in (40001, 40002, 40003, 40004)), *callers]
 
@@ -132,3 +139,28 @@ def test_a_kernel_that_cannot_reset_is_told_of_once(kernel: Kernel, caplog: pyte
         book.reset([CALL], KNOWN)
     book.again(KNOWN)
     assert (kernel.take(), book.count, len(caplog.records)) == ([], 0, 1)
+
+
+def test_a_pod_with_another_name_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record has the endpoint that an end began with, 1; 2 is the same pod's now. 3 has lost its address, 4 all."""
+    denied = evaluate.Pair(None, None, 1, 2)
+    monkeypatch.setattr(enforce.Judge, "denied", lambda self, *_: denied)
+    ends = CALL.saddr, CALL.daddr, CALL.sport, CALL.dport
+    held: dict[Any, Any] = {}
+    maps: Any = SimpleNamespace(
+        endpoint_ips={abi.AddrKey(CALL.saddr): abi.EndpointRef(2)},
+        endpoints={abi.EndpointKey(id): abi.Endpoint.blank() for id in (2, 3)},
+        conns=held,
+        ct={},
+    )
+    for recorded, dst in ((3, 3), (4, 0)):
+        held[abi.ConnKey(*ends)] = conn(cookie=(7, 8), endpoint=(1, recorded), stuck=(1, 0))
+        found = [*enforce.doomed(maps, cast(Any, None)), *enforce.stuck(maps)]
+        assert [(each.src_endpoint, each.dst_endpoint) for each in found] == [(2, dst)] * 2
+    held.clear()
+    flags = int(abi.CtFlag.SEEN_REPLY)
+    for endpoint, direction in ((1, abi.Direction.EGRESS), (3, abi.Direction.INGRESS)):
+        key = abi.CtKey(ends[0], ends[1], endpoint, ends[2], ends[3], int(abi.Proto.TCP), int(direction))
+        maps.ct = {key: abi.CtEntry.blank(flags=flags)}
+        (only,) = enforce.doomed(maps, cast(Any, None))
+        assert only.src_endpoint == 2 and only.dst_endpoint == (3 if endpoint == 3 else 0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from control import evaluate, names
-from control.agent import enforce, ledger, tracked
+from control.agent import ageing, enforce, ledger, tracked
 from control.flow import log
 from loader import abi, events, selftest
 from loader.record import pack_addr
@@ -326,3 +326,40 @@ def test_age_writes_what_lives_long(stage: Stage) -> None:
     flows = [json.loads(line)["flow"] for line in stage.sink.lines]
     told = {next(iter(flow["l4"])): flow["extensions"]["value"]["sockmesh"]["event"] for flow in flows}
     assert told == {"UDP": "periodic", "TCP": "periodic"}
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_connection_of_a_pod_with_another_name_ends_with_the_pod(stage: Stage, here: bool) -> None:
+    """Its record has the endpoint that it began with, of the pod's old name."""
+    key = abi.ConnKey(pack_addr("10.0.0.1"), pack_addr("10.0.0.2"), 40001, 6379)
+    stage.maps.conns.held[key] = conn(opened=time.monotonic_ns(), cookie=(7, 0), endpoint=(1, 0))
+    if here:
+        stage.maps.endpoints.held[abi.EndpointKey(2)] = abi.Endpoint.blank()
+        stage.maps.endpoint_ips.held[abi.AddrKey(pack_addr("10.0.0.1"))] = abi.EndpointRef(2)
+    stage.ledger.age()
+    assert len(stage.sink.lines) == (not here)
+    assert (key in stage.maps.conns.held) == here
+    if here:  # and made again, with the same address
+        stage.maps.conns.put = lambda key, value, flags: stage.maps.conns.held.update({key: value})
+        ageing.close_ends(stage.maps, {2})
+        stage.ledger.age()
+        assert len(stage.sink.lines) == 1 and not stage.maps.conns.held
+
+
+def test_many_that_end_at_once_do_not_put_off_the_next_look(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is the walk's share, not that of what the walk found."""
+    clock = [1000 * NS]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: clock[0])
+
+    def walk(*_: object) -> tracked.Found:
+        clock[0] += NS // 10
+        return tracked.Found({}, {}, 0)
+
+    def expire(*_: object) -> Iterator[abi.FlowEvent]:
+        clock[0] += 20 * NS
+        yield from ()
+
+    monkeypatch.setattr(stage.ledger._walker, "walk", walk)
+    monkeypatch.setattr(tracked, "expire", expire)
+    stage.ledger.age()
+    assert stage.ledger._next_expiry == 1010 * NS

@@ -1,5 +1,6 @@
 """A start without a record of what was in force: what it goes by, and what it leaves as it is."""
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,10 +9,11 @@ import pytest
 
 from control import compile as compiler
 from control import model, names
-from control.agent import apply, numbering, options, reconcile
+from control.agent import apply, enforce, lastgood, numbering, options, reconcile, state, workloads
 from control.policy import field
 from control.source import directory, objects
 from loader import abi
+from loader.errors import AttachFailed, MapFull
 from tests.unit.control.test_directory import NAMESPACE, POLICY, WORKLOAD, write
 
 
@@ -22,12 +24,15 @@ class Started:
         self.config = scratch / "config"
         self.config.mkdir()
         held: dict[str, dict[Any, Any]] = {name: {} for name in compiler.MAP_NAMES}
-        held["endpoints"] = {abi.EndpointKey(id + 1): SimpleNamespace(identity=256) for id in range(endpoints)}
+        held["endpoints"] = {
+            abi.EndpointKey(id + 1): abi.Endpoint.blank(identity=256, ifindex=5) for id in range(endpoints)
+        }
         monkeypatch.setattr(apply, "current", lambda maps: held)
         monkeypatch.setattr(numbering, "remembered", lambda maps: ())
         opts = options.Options(config_dir=self.config, run_dir=scratch, node_ips=("10.0.0.254",))
         loaded = cast(Any, SimpleNamespace(maps=None, without_filters=lambda indexes: []))
         self.reconciler = reconcile.Reconciler(opts, "n", loaded, cast(Any, None), names.Names())
+        self.really_apply = self.reconciler._apply
         self.applied: list[model.Snapshot] = []
         self.read: list[str] = []
         real = objects.read_documents
@@ -36,12 +41,40 @@ class Started:
             self.read.append(report.file)
             return real(nodes, report)
 
-        def put(snapshot: model.Snapshot, survey: object, force: bool) -> tuple[bool, list[model.Problem], bool]:
+        def put(snapshot: model.Snapshot, survey: object, force: bool) -> tuple[list[model.Problem], bool]:
             self.applied.append(snapshot)
-            return False, [], False
+            return [], False
 
         monkeypatch.setattr(objects, "read_documents", spy)
         monkeypatch.setattr(self.reconciler, "_apply", put)
+
+    def apply_really(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Return what is done, step by step, by a round that changes the maps if there is another configuration."""
+        steps: list[str] = []
+        in_force: list[object] = []
+
+        def put(maps: object, have: object, want: compiler.Desired) -> bool:
+            steps.append("apply")
+            changed = in_force != [want]
+            in_force[:] = [want]
+            return changed
+
+        def step(name: str, result: Any = None) -> Any:
+            def taken(*_: object) -> Any:
+                steps.append(name)
+                return result
+
+            return taken
+
+        monkeypatch.setattr(self.reconciler, "_apply", self.really_apply)
+        monkeypatch.setattr(apply, "apply", put)
+        monkeypatch.setattr(apply, "forgive", step("forgive"))
+        monkeypatch.setattr(apply, "bump", step("bump"))
+        monkeypatch.setattr(self.reconciler._workloads, "attach", step("attach", ([], False)))
+        monkeypatch.setattr(enforce, "doomed", step("enforce", []))
+        book: Any = SimpleNamespace(rename=lambda known: None, resets=0)
+        monkeypatch.setattr(self.reconciler, "_ledger", book)
+        return steps
 
     def reconcile(self) -> set[str]:
         self.reconciler.reconcile()
@@ -134,3 +167,95 @@ def test_while_the_kernel_keeps_what_it_has_nothing_is_read_twice(
     assert started.reconcile() == set()
     assert started.read[2:] == ["b.yaml"]
     assert started.applied == [directory.load(started.config, None).snapshot]
+
+
+def test_open_connections_hear_of_what_is_in_force_though_hooks_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    steps = started.apply_really(monkeypatch)
+    write(started.config, a=NAMESPACE.format("a"), b=POLICY.format("p", ""))
+
+    def attach(*_: object) -> None:
+        raise AttachFailed("links cannot be removed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(started.reconciler._workloads, "attach", attach)
+        started.reconcile()
+        assert "bump" in steps and "enforce" not in steps
+        assert started.reconciler.has_changed()
+    steps.clear()
+    started.reconcile()
+    assert "bump" not in steps and steps[-1] == "enforce"
+    steps.clear()
+    assert not started.reconciler.has_changed()
+    started.reconcile()
+    assert "enforce" not in steps
+
+
+def test_what_comes_into_force_is_on_record_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else a kill in between, and a file that is broken at the next start, take a new deny back."""
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    steps = started.apply_really(monkeypatch)
+    recorded: list[model.Snapshot | None] = []
+    put = apply.apply
+
+    def spy(maps: Any, have: Any, want: Any) -> bool:
+        recorded.append(lastgood.LastGood(tmp_path).recall())
+        return put(maps, have, want)
+
+    def full(maps: Any, have: Any, want: Any) -> bool:
+        raise MapFull("map policy")
+
+    monkeypatch.setattr(apply, "apply", spy)
+    write(started.config, a=NAMESPACE.format("a"))
+    started.reconcile()
+    first = directory.load(started.config, None).snapshot
+    write(started.config, b=POLICY.format("p", ""))
+    second = directory.load(started.config, first).snapshot
+    with monkeypatch.context() as patch:
+        patch.setattr(apply, "apply", full)
+        patch.setattr(started.reconciler, "have", started.reconciler.have)
+        started.reconcile()
+        assert started.reconciler.snapshot == lastgood.LastGood(tmp_path).recall() == first
+    with monkeypatch.context() as patch:  # what cannot be written comes into force, and leaves no record of before
+        patch.setattr(state, "write", no_space)
+        started.reconcile()
+        (problem,) = started.reconciler.problems
+        assert "No space left" in problem.message and steps[-1] == "attach"
+    started.reconcile()
+    assert recorded == [first, None, second]
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_hooks_that_were_taken_off_are_put_back_while_the_kernel_keeps_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=3)
+    write(started.config, a="]")
+    indices = {"v-web": 5, "v-other": 6}  # another pod's, where the adopted one was
+    monkeypatch.setattr(workloads, "_index", lambda interface: indices.get(interface, 0))
+    attached: list[tuple[Any, ...]] = []
+    held = {key: value for key, value in started.reconciler.have["endpoints"].items()}
+    mesh: Any = SimpleNamespace(
+        maps=SimpleNamespace(endpoints=held),
+        attach=lambda *place: attached.append(place),
+        without_filters=lambda indexes: [5] if list(indexes) else [],
+    )
+    known = names.Names(
+        endpoints={
+            id: names.EndpointName(id, "shop", name, 256, netns=name, interface=f"v-{name}")
+            for id, name in ((1, "web"), (2, "other"))
+        }
+    )
+    started.reconciler._workloads = workloads.Workloads(mesh, known)
+    started.reconciler._known = known
+    assert started.reconcile() == {directory.ADOPTED}
+    assert attached == [(1, "v-web", 5, "")]
+    assert started.reconcile() == {directory.ADOPTED} and len(attached) == 1
+    assert started.reconciler.has_changed()
+    assert started.reconcile() == {directory.ADOPTED}
+    assert attached == [(1, "v-web", 5, "")] * 2

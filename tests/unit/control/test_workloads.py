@@ -8,7 +8,8 @@ import pytest
 
 from control import model, names
 from control.agent import workloads
-from loader import mounts, netns
+from loader import abi, mounts, netns
+from loader.errors import AttachFailed
 
 
 @pytest.fixture
@@ -55,6 +56,7 @@ class Host:
     """Pods by network namespace and interface; cgroup v2 is a directory of its own."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.held: dict[str, int] = {}  # cookies in the maps that are not the namespaces'
         self.root, self.indices = root, {"v-a": 2, "v-b": 3, "v-c": 4}
         self.spaces = {"a": 11, "b": 12, "c": 13, "/elsewhere/a": 11}
         monkeypatch.setattr(mounts, "cgroup2", lambda: root)
@@ -65,10 +67,33 @@ class Host:
         monkeypatch.setattr(workloads, "_inode", lambda path: self.spaces.get(Path(path).name, 1))
         self.looks = workloads.Workloads(cast(Any, None), names.Names())
 
+    def restart(self, *ids: str, unheld: str = "") -> None:
+        """Start another agent, over maps where each of these has its place in the list, from 1, as its id.
+
+        One can have a name and not be in the maps.
+        """
+        known = {
+            id: names.EndpointName(id, "shop", name, 256, netns=name, interface=f"v-{name}")
+            for id, name in enumerate(ids, 1)
+        }
+        held = {
+            abi.EndpointKey(id): abi.Endpoint.blank(
+                netns_cookie=self.held.get(name.name, self.spaces.get(name.name, 0)),
+                ifindex=self.indices.get(name.interface, 0),
+                nsid=7,
+            )
+            for id, name in known.items()
+            if name.name != unheld
+        }
+        loaded = SimpleNamespace(maps=SimpleNamespace(endpoints=held))
+        self.looks = workloads.Workloads(cast(Any, loaded), names.Names(endpoints=known))
+
     def facts(self, where: str, interface: str) -> netns.PodFacts:
-        interface.encode()
         if "\0" in where:
             raise ValueError("embedded null byte")
+        if where not in self.spaces:
+            raise AttachFailed(f"network namespace {where}: Invalid argument: is the pod still there?")
+        interface.encode()
         return netns.PodFacts(self.spaces[where], self.indices[interface], 7)
 
     def cgroup(self, name: str) -> str:
@@ -145,7 +170,70 @@ def test_no_cgroups_programs_run_twice(host: Host, a: str, b: str) -> None:
 
 def test_a_name_with_a_zero_byte_is_of_nothing_that_is_there(told: Any) -> None:
     facts: Any = SimpleNamespace(ifindex=2)
-    assert not workloads.Found("/run/netns/web", "vh-x\0y", 0, facts).still_there()
-    assert not workloads.Found("/run/netns/w\0eb", "lo", 0, facts).still_there()
+    assert not workloads.Found("/run/netns/web", "vh-x\0y", 1, facts).has_interface()
+    assert not workloads.Found("/run/netns/w\0eb", "lo", 1, facts).is_unchanged()
     (problem,) = told("/sys/fs/cgroup/a\0b")
     assert problem.message.startswith("spec.cgroup: /sys/fs/cgroup/a\0b: embedded null byte")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_namespace_that_cannot_be_entered_takes_no_hooks_off_a_pod(host: Host, restarted: bool) -> None:
+    before = host.survey(pod("a"), pod("b")).facts
+    if restarted:
+        host.restart("a", "b")
+    del host.spaces["a"]  # unmounted: an ordinary file is where it was
+    assert restarted or not host.looks.all_there()
+    for _ in range(2):
+        found = host.survey(pod("a"), pod("b"))
+        (problem,) = found.problems
+        assert problem.path == "Workload shop/a" and "Invalid argument" in problem.message
+        assert (found.facts, found.workloads["shop", "a"].interface) == (before, "v-a")
+        a = found.facts["shop", "a"]
+        assert (a.netns_cookie, a.ifindex, a.nsid) == (11, 2, 7)
+    host.indices["v-a"] = 9  # another pod's now
+    assert set(host.survey(pod("a"), pod("b")).facts) == {("shop", "b")}
+
+
+def test_who_holds_what_two_share_is_the_same_after_a_restart(host: Host) -> None:
+    """Not whose name is first."""
+    assert host.survey(pod("b")).problems == []
+    both = pod("a", interface="v-b"), pod("b")
+    before = host.survey(*both)
+    host.restart("a", "b", unheld="a")
+    assert host.survey(*both) == before and set(before.facts) == {("shop", "b")}
+
+    host.spaces["/elsewhere/b"] = host.spaces["b"]
+    both = pod("a", "/elsewhere/b"), pod("b")
+    before = host.survey(*both)
+    host.held["a"] = 0
+    host.restart("a", "b")
+    assert host.survey(*both) == before and before.facts["shop", "a"].netns_cookie == 0
+    third = pod("0", "c", "v-a")  # the interface of one whose calls are another's
+    assert set(host.survey(third, *both).facts) == set(before.facts)
+
+
+def test_one_that_was_adopted_without_sockets_has_none_when_its_namespace_is_gone(host: Host) -> None:
+    host.held.update(a=0, b=0)
+    host.restart("a", "b")
+    del host.spaces["a"], host.spaces["b"]
+    found = host.survey(pod("a"), pod("b"))
+    assert [(facts.netns_cookie, facts.ifindex) for facts in found.facts.values()] == [(0, 2), (0, 3)]
+    assert all("is that of" not in problem.message for problem in found.problems)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_one_that_is_edited_to_anothers_interface_keeps_its_own(host: Host, restarted: bool) -> None:
+    before = host.survey(pod("a"), pod("b")).facts
+    if restarted:
+        host.restart("a", "b")
+    for _ in range(2):
+        found = host.survey(pod("a", interface="v-b"), pod("b"))
+        assert (found.facts, found.workloads["shop", "a"].interface) == (before, "v-a")
+        assert [problem.message for problem in found.problems] == [
+            "spec.interface: v-b is that of Workload shop/b, whose policy is in force; "
+            "until then the last good values stay"
+        ]
+    assert set(host.survey(pod("a", interface="v-b"), pod("b"), pod("c", interface="v-a")).workloads) == {
+        ("shop", "b"),
+        ("shop", "c"),
+    }
