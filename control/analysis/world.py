@@ -5,6 +5,7 @@ look-up.
 """
 
 import dataclasses
+import functools
 import ipaddress
 import itertools
 import re
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from control import compile as compiler
-from control import evaluate, identity, model, places
+from control import evaluate, identity, model, names, places
 from control.policy import meaning, refer, resolve
 from control.policy_set import Meaning, PolicySet, compile_set
 from loader import abi
@@ -49,7 +50,7 @@ class World:
         self._known = Meaning(
             self.identities, meaning.named_ports(self.snapshot, self.identities), allocation.rules
         )  # fmt: skip
-        self.names = compiler.names_of(self.snapshot, allocation, self.identities, compiler.NodeInfo(), {})
+        self._allocation = allocation
         self._policies: dict[int, resolve.ResolvedPolicy] = {}
         self._sets: dict[tuple[int, tuple[model.ContainerPort, ...], int | None], PolicySet] = {}
         self._workloads: dict[str, list[model.Workload]] = {}
@@ -65,6 +66,11 @@ class World:
             for key, (path, source) in identity.rule_keys(policy).items():
                 self._rules[allocation.rules[key]] = key
                 self.sources[key] = policy, path, source
+
+    @functools.cached_property
+    def names(self) -> names.Names:
+        """What the numbers in entries are called."""
+        return compiler.names_of(self.snapshot, self._allocation, self.identities, compiler.NodeInfo(), {})
 
     def end(self, text: str) -> End:
         """Return who is meant by "NAMESPACE/NAME", an address, or "fqdn:NAME"; raises Unknown."""

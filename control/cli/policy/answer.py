@@ -1,16 +1,13 @@
 """Ends of commands whose exit status is an answer: a failure to say it must not pass for one."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import click
 
-from control.cli.policy.pour import pour
-
-NOT_SAID = 3
+from control.cli.policy.pour import not_written, pour, silence
 
 
 @contextlib.contextmanager
@@ -19,12 +16,7 @@ def said() -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        with contextlib.suppress(OSError, UnicodeError):
-            click.echo(f"sockmesh: the answer could not be written: {why}", err=True)
-        for stream in (sys.stdout, sys.stderr):
-            _silence(stream)
-        sys.exit(NOT_SAID)
+        not_written(error)
 
 
 def end(status: int, pieces: Iterable[str], aside: str = "") -> NoReturn:
@@ -34,11 +26,5 @@ def end(status: int, pieces: Iterable[str], aside: str = "") -> NoReturn:
         if aside:
             click.echo(aside, err=True)
     except BrokenPipeError:
-        _silence(sys.stderr)
+        silence(sys.stderr)
     sys.exit(status)
-
-
-def _silence(stream: TextIO) -> None:
-    """Give Python somewhere to write what it still holds: it would flush it at exit, and complain with a status."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn, TextIO
 
 import click
 
@@ -38,13 +39,26 @@ def pour(pieces: Iterable[str], is_file: bool = False) -> bool:
         write()
         out.flush()
     except OSError as error:
-        # Python would flush again at exit and complain: give it somewhere to write.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         if not isinstance(error, BrokenPipeError):
-            click.echo(f"sockmesh: the answer could not be written: {error.strerror}", err=True)
-            raise click.exceptions.Exit(NOT_WRITTEN) from None
+            not_written(error)
     return is_any
+
+
+def not_written(error: OSError | UnicodeError) -> NoReturn:
+    """Say that an answer could not be written, as far as that can be, and end the command with 3."""
+    why = error.strerror if isinstance(error, OSError) else error
+    with contextlib.suppress(OSError, UnicodeError):
+        click.echo(f"sockmesh: the answer could not be written: {why}", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        silence(stream)
+    raise click.exceptions.Exit(NOT_WRITTEN) from None
+
+
+def silence(stream: TextIO) -> None:
+    """Give Python somewhere to write what it still holds: it would flush it at exit, and complain with a status."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager
