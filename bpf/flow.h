@@ -5,8 +5,8 @@
 #pragma once
 #include "policy.h"
 
-/* The agent looks every few milliseconds, and the buffer holds far more than comes in between: no wake-up is paid per
- * connection. */
+/* The agent looks twenty times a second, and the buffer holds far more than comes in between: no wake-up is paid per
+ * connection. An urgent event wakes it. */
 #define EVENT_QUIET 1 /* BPF_RB_NO_WAKEUP */
 #define EVENT_URGENT 2 /* BPF_RB_FORCE_WAKEUP */
 

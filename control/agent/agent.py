@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from control.agent import ledger, options, patience, reconcile, state, switches, trial, watch
+from control.agent import bell, ledger, options, patience, reconcile, state, switches, trial, watch
 from control.flow import log as flow_log
 from control.flow import sink
 from loader import abi, mesh, selftest
 from loader.errors import MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
-_TICK_S = 0.02
+_TICK_S = 0.05  # what came meanwhile is done in one go, which is cheaper than piece by piece
 _FULL_BATCH = 4096  # events of one look: fewer wait for the next, because each look has a price of its own
 _AGEING_S = 5.0
 
@@ -47,7 +47,8 @@ class Agent:
         self.accel_off = ""  # why the short cut is off on this node
         self.self_test: dict[str, str] = {}  # case -> "ok" or what went wrong; empty while it is not done
         self.trial = trial.Trial(opts.pin_dir, opts.run_dir)
-        self._patience = patience.Patience()
+        self._bell = bell.Bell(self.mesh.maps.events_fd)
+        self._patience = patience.Patience(self._bell.ring)
         self._reconciled = threading.Condition()
         self._rounds = 0  # reconciliations finished
         self._asked = self._ending = False
@@ -127,10 +128,12 @@ class Agent:
     def request_reconcile(self) -> None:
         """Have the directory read again. For a signal's handler: it takes no lock, for the loop may hold any."""
         self._asked = True
+        self._bell.ring()
 
     def stop(self) -> None:
         """Have `run` end. For a signal's handler, as `request_reconcile`."""
         self._ending = True
+        self._bell.ring()
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -146,7 +149,7 @@ class Agent:
         next_age = time.monotonic()
         while not self._ending:
             if (self._guard(self.ledger.drain) or 0) < _FULL_BATCH:
-                time.sleep(_TICK_S)
+                self._bell.wait(_TICK_S)
             self._guard(self.ledger.reset_again)
             self._guard(self._take_trial)
             if self._asked:

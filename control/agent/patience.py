@@ -10,14 +10,17 @@ _RETRY_S, _RETRY_MAX_S = 1.0, 30.0
 class Patience:
     """`call` may come from any thread; `is_due` is the loop's."""
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+        """`wake`: has the loop ask `is_due` soon."""
         self._called = threading.Event()
+        self._wake = wake
         self._retry_at = self._look_at = 0.0
         self._wait = _RETRY_S
 
     def call(self) -> None:
         """Ask for it: the directory changed, or somebody wants it."""
         self._called.set()
+        self._wake()
 
     def is_due(self, now: float, has_problems: bool, has_changed: Callable[[], bool]) -> bool:
         """Tell whether to reconcile. `has_changed` looks, cheaply, whether what is on the host is not what it was."""

@@ -44,6 +44,7 @@ def test_no_step_of_the_loop_ends_it() -> None:
     book = SimpleNamespace(drain=fails, reset_stuck=fails, reset_again=fails, age=fails)
     whole.ledger, whole._asked, whole._ending = book, False, False
     whole.opts = SimpleNamespace(flow_interval=0.0)
+    whole._bell = SimpleNamespace(wait=lambda seconds: False)
     whole._take_trial = whole._is_due = fails
     cast(agent.Agent, whole)._loop()
     assert len(turns) > 20
