@@ -1,16 +1,16 @@
-"""What no pair shows: requests that a proxy decides on, DNS names, ICMP, protocols without ports, nodes' own traffic.
+"""What no pair shows: requests that a proxy decides on, DNS names, nodes' own traffic.
 
 Rules are compared as they are written, peer by peer and port by port, whatever their policy is called. Whether one
 opens what another one had open in other words is not worked out: a check should rather refuse too much.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from control import model
+from control import identity, model
 from control.analysis.portset import PROTOCOLS
-from control.policy import dnsnames, refer
+from control.policy import dnsnames, refer, selectors
 from loader import abi
 
 _ANYTHING = (*PROTOCOLS, abi.Proto.ANY)
@@ -48,8 +48,7 @@ class _Item(NamedTuple):
     @property
     def is_in_no_pair(self) -> bool:
         place = self.place
-        portless = place.port is not None and place.port.proto not in _ANYTHING
-        return place.of_nodes or portless or self.request is not None or isinstance(place.peer, model.NamePeer)
+        return place.of_nodes or self.request is not None or isinstance(place.peer, model.NamePeer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +109,7 @@ def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
     """Return what new may open beside all pairs. Nothing is where both say the same."""
     before, after = _side(old), _side(new)
     found = [*_allowed(before, after), *_no_longer_bound(before, after), *_no_longer_denied(before, after)]
-    return (*dict.fromkeys(found), *_escaped(old, new))
+    return (*dict.fromkeys(found), *_escaped(old, new), *_relabelled(old, new, {**before.items, **after.items}))
 
 
 def _allowed(before: _Side, after: _Side) -> Iterator[Beside]:
@@ -160,6 +159,29 @@ def _escaped(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
     for w in new.workloads:
         if w.host_network and (w.kind, w.namespace, w.name) in own:
             yield Beside("on the network of its node, where no policy of pods holds", f"{w.kind} {w}", w.source)
+
+
+def _relabelled(old: model.Snapshot, new: model.Snapshot, items: Iterable[_Item]) -> Iterator[Beside]:
+    """Yield the workloads that other rules are about than before, where there are rules for requests: which of these
+    that opens is not worked out."""
+    if all(item.request is None for item in items):
+        return
+    asked = {s for item in items for s in (item.place.subject, item.place.peer) if isinstance(s, model.Selector)}
+    were = {(w.kind, str(w)): labels for w, labels in _labelled(old)}
+    for w, labels in _labelled(new):
+        before = were.get((w.kind, str(w)), labels)
+        if labels != before and _of(asked, labels) != _of(asked, before):
+            yield Beside("requests, because other rules hold for its labels", f"{w.kind} {w}", w.source)
+
+
+def _labelled(snapshot: model.Snapshot) -> Iterator[tuple[model.Workload, tuple[str, ...]]]:
+    namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
+    return ((w, identity.labels_of(w, namespaces)) for w in snapshot.workloads)
+
+
+def _of(asked: Iterable[model.Selector], labels: tuple[str, ...]) -> set[model.Selector]:
+    values = selectors.values_of(labels)
+    return {selector for selector in asked if selectors.fulfils(selector, values)}
 
 
 def _meet(one: _Place, other: _Place) -> bool:

@@ -73,6 +73,7 @@ class _Classes:
     egress: Mapping[int, sides.Parts]
     ingress: Mapping[sides.Parts, int]  # what receivers let in, and the classes of the receivers that do
     blocks: Mapping[int, spans.Spans]
+    whole: PortSet  # what nobody refuses
 
 
 class Connectivity:
@@ -94,6 +95,7 @@ class Connectivity:
             self._members.setdefault(number, []).append(end)
         self._egress = classes.egress
         self._ingress = classes.ingress
+        self._whole = classes.whole
         self._outside = sum(1 << number for number in classes.blocks)
         self._rows = functools.lru_cache(_KEPT_ROWS)(self.row)
         self._receivers = functools.lru_cache(_KEPT_ROWS)(self._receivers_of)
@@ -101,13 +103,13 @@ class Connectivity:
     def row(self, sender: int) -> dict[int, PortSet]:
         """Return what a class may open, by the class of the receiver."""
         is_block = self._outside >> sender & 1 == 1
-        egress = ((portset.ALL, ~self._outside),) if is_block else self._egress[sender]
+        egress = ((self._whole, ~self._outside),) if is_block else self._egress[sender]
         out: dict[int, PortSet] = {}
         for let_in, receivers in self._ingress.items():
             entering = next((ports for ports, senders in let_in if senders >> sender & 1), portset.NONE)
             if entering:
                 self._add(out, egress, receivers, entering)
-        self._add(out, egress, self._outside, portset.ALL)
+        self._add(out, egress, self._outside, self._whole)
         return out
 
     @staticmethod
@@ -154,18 +156,21 @@ def _bits(mask: int) -> Iterator[int]:
         mask ^= lowest
 
 
-def analyse(snapshot: model.Snapshot) -> Connectivity:
-    """Work out what a snapshot allows."""
+def analyse(snapshot: model.Snapshot, view: portset.View = portset.ONLY_PORTS) -> Connectivity:
+    """Work out what a snapshot allows: on ports, or by all protocols."""
     wanted = sorted((w for w in snapshot.workloads if not w.host_network), key=lambda w: (w.namespace, w.name, w.kind))
     snapshot = refer.written_out(dataclasses.replace(snapshot, workloads=tuple(map(_unique, snapshot.workloads))))
     identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
     subjects = [Subject(identities.of_workload[str(_unique(w))], w.ports) for w in wanted]
-    contents = _contents(snapshot, identities, dict.fromkeys(subjects))
+    contents = _contents(snapshot, identities, dict.fromkeys(subjects), view)
     ends = [End(w.kind, w.namespace, w.name) for w in wanted]
-    return Connectivity(ends, _classes(subjects, contents, outside.regions(identities.addresses.items())))
+    regions = outside.regions(identities.addresses.items())
+    return Connectivity(ends, _classes(subjects, contents, regions, view.whole))
 
 
-def _contents(snapshot: model.Snapshot, identities: identity.Identities, subjects: Iterable[Subject]) -> _Contents:
+def _contents(
+    snapshot: model.Snapshot, identities: identity.Identities, subjects: Iterable[Subject], view: portset.View
+) -> _Contents:
     """Return what each subject's policy says; those that the same policies select and whose ports have the same names
     are read once.
     """
@@ -177,7 +182,8 @@ def _contents(snapshot: model.Snapshot, identities: identity.Identities, subject
         policy = resolved[subject.identity]
         key = id(policy), subject.ports
         if key not in read:
-            read[key] = sides.contents(policy, lambda rule: meaning.meant(rule, subject.ports, identities, named))  # noqa: B023
+            meant = functools.partial(meaning.meant, ports=subject.ports, identities=identities, named=named)
+            read[key] = sides.contents(policy, meant, view)
         out[subject] = read[key]
     return out
 
@@ -189,7 +195,9 @@ def _unique(workload: model.Workload) -> model.Workload:
     return dataclasses.replace(workload, name=f"{workload.kind}/{workload.name}")
 
 
-def _classes(subjects: Iterable[Subject], contents: _Contents, regions: Mapping[int, spans.Spans]) -> _Classes:
+def _classes(
+    subjects: Iterable[Subject], contents: _Contents, regions: Mapping[int, spans.Spans], whole: PortSet
+) -> _Classes:
     said = dict.fromkeys(content for both in contents.values() for content in both.values())
     seen = _seen(said)
     numbers: dict[object, int] = {}
@@ -207,7 +215,7 @@ def _classes(subjects: Iterable[Subject], contents: _Contents, regions: Mapping[
     masks: dict[sides.Identities, int] = {None: (1 << len(numbers)) - 1}
     for peers in {peers for content in said for _, peers in (*content.allows, *content.denies)} - {None}:
         masks[peers] = functools.reduce(operator.or_, (bits.get(known, 0) for known in peers or ()), 0)
-    parts = {content: sides.parts(content, masks) for content in said}
+    parts = {content: sides.parts(content, masks, whole) for content in said}
     egress: dict[int, sides.Parts] = {}
     ingress: dict[sides.Parts, int] = {}
     for subject, number in of_subject.items():
@@ -215,7 +223,7 @@ def _classes(subjects: Iterable[Subject], contents: _Contents, regions: Mapping[
         let_in = parts[contents[subject][abi.Direction.INGRESS]]
         ingress[let_in] = ingress.get(let_in, 0) | 1 << number
     merged = _blocks({number: spans.merged(each) for number, each in blocks.items()}, parts.values())
-    return _Classes(tuple(of_subject[subject] for subject in subjects), egress, ingress, merged)
+    return _Classes(tuple(of_subject[subject] for subject in subjects), egress, ingress, merged, whole)
 
 
 def _seen(said: Iterable[sides.Content]) -> dict[int, tuple[int, ...]]:

@@ -1,4 +1,5 @@
-"""Sets of ports, each with its protocol: TCP, UDP and SCTP, ports 1 to 65535.
+"""Sets of ports, each with its protocol: TCP, UDP and SCTP, ports 1 to 65535; and of protocols without ports, ICMP with
+its types, where these are asked for.
 
 All protocols lie on one line, a stretch of 65536 for each, so that a set is its spans on that line and every operation
 is one walk. Port 0, which no connection goes to, is never in a set: it keeps the stretches apart. Equal sets are one
@@ -7,16 +8,20 @@ object, and what was worked out once is remembered, since thousands of pairs sha
 
 import functools
 import weakref
-from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar, NamedTuple
 
 from control import model
 from control.analysis.spans import Spans, common, merged, without
 from loader import abi
 
 PROTOCOLS = (abi.Proto.TCP, abi.Proto.UDP, abi.Proto.SCTP)
+TYPED = (abi.Proto.ICMP, abi.Proto.ICMPV6)  # type 0 is at place 1 of their stretch
+_WITHOUT = (*TYPED, *(each for each in abi.Proto if each not in (*PROTOCOLS, *TYPED, abi.Proto.ANY)))
 LAST_PORT = 65535
+_LAST_TYPE = 255
 _STRETCH = 1 << 16
+_LINE = (*PROTOCOLS, *_WITHOUT)
 _REMEMBERED = 1 << 16
 
 
@@ -61,7 +66,8 @@ class PortSet:
         return self if self is other or not other else _union(self, other)
 
     def __and__(self, other: "PortSet") -> "PortSet":
-        return self if self is other or other is ALL else _intersection(self, other)
+        within = self is other or (other is ALL and self.spans[-1:] <= ALL.spans[-1:])
+        return self if within else _intersection(self, other)
 
     def __sub__(self, other: "PortSet") -> "PortSet":
         return _difference(self, other) if other else self
@@ -72,25 +78,33 @@ class PortSet:
     def __str__(self) -> str:
         if self is ALL:
             return "all"
-        return "; ".join(_words(proto, ranges) for proto, ranges in self.by_protocol()) or "nothing"
+        if self is EVERYTHING:
+            return "everything"
+        without = self & PORTLESS is PORTLESS
+        each = [_words(proto, ranges) for proto, ranges in (self - PORTLESS if without else self).by_protocol()]
+        return "; ".join([*each, "all without ports"] if without else each) or "nothing"
 
     def by_protocol(self) -> Iterator[tuple[abi.Proto, list[tuple[int, int]]]]:
-        """Yield each protocol that has ports here, with its ranges in order."""
-        for index, proto in enumerate(PROTOCOLS):
+        """Yield each protocol that has something here, with its ranges of ports, or of ICMP types, in order."""
+        for index, proto in enumerate(_LINE):
             base = index * _STRETCH
-            inside = [(a - base, b - base) for a, b in self.spans if base < a < base + _STRETCH]
+            zero = base + (proto in _WITHOUT)
+            inside = [(a - zero, b - zero) for a, b in self.spans if base < a < base + _STRETCH]
             if inside:
                 yield proto, inside
 
 
 def _words(proto: abi.Proto, ranges: list[tuple[int, int]]) -> str:
-    if ranges == [(1, LAST_PORT)]:
+    if ranges in ([(1, LAST_PORT)], [(0, _LAST_TYPE)]):
         return proto.name
-    return f"{proto.name} {', '.join(str(a) if a == b else f'{a}-{b}' for a, b in ranges)}"
+    kind = "type " if proto in TYPED else ""
+    return f"{proto.name} {kind}{', '.join(str(a) if a == b else f'{a}-{b}' for a, b in ranges)}"
 
 
 NONE = PortSet()
 ALL = PortSet(tuple((i * _STRETCH + 1, i * _STRETCH + LAST_PORT) for i in range(len(PROTOCOLS))))
+PORTLESS = PortSet(tuple((i * _STRETCH + 1, i * _STRETCH + 1 + _LAST_TYPE) for i in range(len(PROTOCOLS), len(_LINE))))
+EVERYTHING = PortSet(ALL.spans + PORTLESS.spans)
 
 
 def of_specs(specs: Iterable[model.PortSpec] | None) -> PortSet:
@@ -104,6 +118,30 @@ def of_specs(specs: Iterable[model.PortSpec] | None) -> PortSet:
             if spec.proto in (proto, abi.Proto.ANY) and first <= last and not spec.name:
                 found.append((index * _STRETCH + first, index * _STRETCH + last))
     return PortSet(merged(found))
+
+
+def of_all_protocols(specs: Iterable[model.PortSpec] | None) -> PortSet:
+    """Return the ports and the protocols without ports that a rule names, ICMP with its types; None means any."""
+    if specs is None:
+        return EVERYTHING
+    specs = list(specs)
+    found = []
+    for spec in specs:
+        if spec.proto in _WITHOUT:
+            first, last = (spec.first, min(spec.last, _LAST_TYPE)) if spec.proto in TYPED else (0, _LAST_TYPE)
+            zero = _LINE.index(spec.proto) * _STRETCH + 1
+            found.append((zero + first, zero + last))
+    return of_specs(specs) | PortSet(merged(found))
+
+
+class View(NamedTuple):
+    """What there is, and how much of it a rule names."""
+
+    whole: PortSet
+    of: Callable[[Iterable[model.PortSpec] | None], PortSet]
+
+
+ONLY_PORTS, ALL_PROTOCOLS = View(ALL, of_specs), View(EVERYTHING, of_all_protocols)
 
 
 def union(sets: Iterable[PortSet]) -> PortSet:

@@ -33,8 +33,10 @@ class Content:
 
 
 def contents(
-    policy: resolve.ResolvedPolicy, meant: Callable[[resolve.ResolvedRule], list[meaning.Meant]]
-) -> dict[abi.Direction, Content]:  # fmt: skip
+    policy: resolve.ResolvedPolicy,
+    meant: Callable[[resolve.ResolvedRule], list[meaning.Meant]],
+    view: portset.View = portset.ONLY_PORTS,
+) -> dict[abi.Direction, Content]:
     """Return what each direction of a policy enforces; `meant` says whom and which ports a rule means."""
     found: dict[tuple[abi.Direction, bool], dict[PortSet, list[Identities]]] = {}
     count = 0
@@ -43,7 +45,7 @@ def contents(
             count += len(peers or ())
             if count > MAX_PEERS:
                 raise model.TooMuch(_TOO_MUCH)
-            if ports := portset.of_specs(specs):
+            if ports := view.of(specs):
                 which = rule.direction, rule.verdict == abi.Verdict.DENY
                 found.setdefault(which, {}).setdefault(ports, []).append(peers)
     out = {}
@@ -68,11 +70,13 @@ def _everyone(each: list[Identities]) -> Identities:
     return known[0] if len(known) == 1 else frozenset().union(*known)
 
 
-def parts(content: Content, masks: Mapping[Identities, int]) -> Parts:
-    """Return the ports of each class that has any; `masks` gives the classes of a set of identities."""
+def parts(content: Content, masks: Mapping[Identities, int], whole: PortSet = portset.ALL) -> Parts:
+    """Return the ports of each class that has any, `whole` where nothing is refused; `masks` gives the classes of a set
+    of identities.
+    """
     found: dict[PortSet, int] = {}
     for classes, allows, denies in _cut(content, masks):
-        allowed = portset.ALL if content.is_open else portset.union(_listed(allows))
+        allowed = whole if content.is_open else portset.union(_listed(allows))
         ports = allowed - portset.union(_listed(denies)) if denies else allowed
         if ports:
             found[ports] = found.get(ports, 0) | classes

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from control.analysis import portset
 from control.analysis.beside import Beside
 from control.analysis.connectivity import Connectivity, End, Progress
 from control.analysis.diff import Change, Difference
@@ -14,11 +15,12 @@ _WIDEST = 60  # of a column; what is longer moves its own line only
 
 
 def jsonable(ports: PortSet) -> list[dict[str, Any]]:
-    """Return ports as JSON has them: for each protocol its ranges."""
-    return [
-        {"protocol": proto.name, "ports": [[first, last] for first, last in ranges]}
-        for proto, ranges in ports.by_protocol()
-    ]
+    """Return ports as JSON has them: for each protocol its ranges of ports, or of ICMP types where it has those."""
+    out: list[dict[str, Any]] = []
+    for proto, ranges in ports.by_protocol():
+        what = "ports" if proto in portset.PROTOCOLS else "types" if proto in portset.TYPED else ""
+        out.append({"protocol": proto.name} | ({what: [list(each) for each in ranges]} if what else {}))
+    return out
 
 
 @functools.lru_cache(1 << 16)
@@ -59,8 +61,8 @@ def connections_table(
 
 
 def difference_json(found: Difference, may_open: Iterable[Beside] = ()) -> Iterator[str]:
-    """Yield `{"opened": [...], "closed": [...], "beside": [...]}`, an item a line; `note` says that an end is in one
-    snapshot only, `beside` is what may be opened and is in no pair.
+    """Yield `{"opened": [...], "closed": [...], "beside": [...]}`, an item a line; `without_ports` are protocols that
+    have none, `note` says that an end is in one snapshot only, `beside` is what may be opened and is in no pair.
     """
     yield '{\n  "opened": '
     yield from items_json(_change_json(change, change.opened) for change in found.changes() if change.opened)
@@ -72,8 +74,14 @@ def difference_json(found: Difference, may_open: Iterable[Beside] = ()) -> Itera
 
 
 def _change_json(change: Change, ports: PortSet) -> str:
-    pair = {"from": change.source.jsonable(), "to": change.destination.jsonable(), "allowed": jsonable(ports)}
-    return json.dumps(pair | ({"note": change.note} if change.note else {}))
+    with_ports, without = jsonable(ports & portset.ALL), jsonable(ports & portset.PORTLESS)
+    pair = {"from": change.source.jsonable(), "to": change.destination.jsonable(), "allowed": with_ports}
+    more = {"without_ports": without, "note": change.note}
+    return json.dumps(pair | {key: value for key, value in more.items() if value})
+
+
+def _words(ports: PortSet) -> str:
+    return {portset.EVERYTHING: "all", portset.ALL: "all ports"}.get(ports) or str(ports)
 
 
 def difference_table(
@@ -89,7 +97,7 @@ def difference_table(
         note = f"  ({change.note})" if change.note else ""
         for sign, ports in (("-", change.closed), ("+", change.opened)):
             if ports:
-                yield f"{heading}{sign}  {source:<{width}}  {destination:<{width}}  {ports}{note}\n"
+                yield f"{heading}{sign}  {source:<{width}}  {destination:<{width}}  {_words(ports)}{note}\n"
                 heading = ""
     for each in may_open:
         source = f", {each.source}" if each.source else ""

@@ -20,17 +20,17 @@ def diff(old: str, new: str, no_new_access: bool, output: str) -> None:
     a directory of files.
 
     A workload that only one of them has is told as such; what it may do counts as opened or closed. What no pair of
-    workloads can show (requests, DNS names, ICMP, protocols without ports, nodes) is compared rule by rule as it is
-    written; where a change of it may open something, it counts as opened.
+    workloads can show (requests, DNS names, nodes) is compared rule by rule as it is written; where a change of it may
+    open something, it counts as opened.
     """
     if old == new == "-":
         raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
     snapshots = source.load([old]), source.load([new])
-    from control.analysis import beside, connectivity, write
+    from control.analysis import beside, connectivity, portset, write
     from control.analysis import diff as changes
 
     source.tell_of_names(sorted({name for snapshot in snapshots for name in beside.names(snapshot)}))
-    found = changes.Difference(*map(connectivity.analyse, snapshots))
+    found = changes.Difference(*(connectivity.analyse(each, portset.ALL_PROTOCOLS) for each in snapshots))
     may_open = beside.opened(*snapshots)
     if output == "json":
         pour(write.difference_json(found, may_open), is_file=True)

@@ -1,21 +1,24 @@
 """What a change opens and closes."""
 
+import dataclasses
 import ipaddress
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import model
 from control.analysis import connectivity, portset, write
 from control.analysis.diff import Difference
+from tests.unit.control import test_analysis_beside as rules
 from tests.unit.control import test_compile_random as world
 from tests.unit.control.test_analysis_connectivity import EVERYTHING, OUTSIDE, Doc, pair, pod, snapshot, tcp, workload
 
 
 def difference(old: model.Snapshot, new: model.Snapshot) -> Difference:
-    return Difference(connectivity.analyse(old), connectivity.analyse(new))
+    return Difference(*(connectivity.analyse(each, portset.ALL_PROTOCOLS) for each in (old, new)))
 
 
 def as_json(old: model.Snapshot, new: model.Snapshot) -> Doc:
@@ -67,10 +70,11 @@ def test_addresses_are_told_apart_where_either_side_does() -> None:
 
 def test_a_workload_on_one_side_only_is_marked() -> None:
     old, new = snapshot([workload("db")], let_in(80)), snapshot([workload("db"), workload("web")], let_in(80))
+    too = {"without_ports": write.jsonable(portset.PORTLESS)}
     pairs = [
         pair(pod("web"), pod("db"), tcp(80)),
-        pair(pod("web"), OUTSIDE, EVERYTHING),
-        pair(OUTSIDE, pod("web"), EVERYTHING),
+        pair(pod("web"), OUTSIDE, EVERYTHING) | too,
+        pair(OUTSIDE, pod("web"), EVERYTHING) | too,
     ]
     assert as_json(old, new) == {"opened": [p | {"note": "new workload"} for p in pairs], "closed": []}
     assert as_json(new, old) == {"opened": [], "closed": [p | {"note": "gone"} for p in pairs]}
@@ -82,6 +86,55 @@ def test_a_workload_on_one_side_only_is_marked() -> None:
         (None, "new workload"),
     }
     assert {(p["to"].get("name"), p["note"]) for p in swapped["closed"]} == {("api", "gone"), (None, "gone")}
+
+
+PING: Doc = {"icmps": [{"fields": [{"type": 8}]}]}
+GRE: Doc = {"toPorts": [{"ports": [{"port": "0", "protocol": "GRE"}]}]}
+WEB: Doc = {"fromEndpoints": [{"matchLabels": {"app": "web"}}]}
+PORT_80: Doc = {"toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}]}]}
+
+
+def cilium(workloads: list[model.Workload], *ingress: Doc, **more: Any) -> model.Snapshot:
+    db = {"matchLabels": {"app": "db"}}
+    policies = rules.snapshot({"ingress": list(ingress), **more}, endpointSelector=db).policies
+    return model.Snapshot(tuple(workloads), policies=policies)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (WEB | PORT_80, WEB | PING, "ICMP type 8"),
+        (WEB | PORT_80, WEB | GRE, "GRE"),
+        (WEB | PING, {**WEB, "icmps": [{"fields": [{"type": 13}, {"type": 8}]}]}, "ICMP type 13"),
+        (WEB | {"toPorts": [{"ports": [{"port": "0", "protocol": "ANY"}]}]}, WEB, "all without ports"),
+    ],
+)
+def test_protocols_without_ports_are_in_the_pairs(old: Doc, new: Doc, words: str) -> None:
+    workloads = [workload("web"), workload("db")]
+    found = list(difference(cilium(workloads, old), cilium(workloads, new)).changes())
+    assert [(str(c.source), str(c.destination), str(c.opened)) for c in found if c.opened] == [
+        ("shop/web", "shop/db", words)
+    ]
+    back = difference(cilium(workloads, new), cilium(workloads, old))
+    assert [str(change.closed) for change in back.changes() if change.closed] == [words]
+
+
+def test_a_label_opens_ping() -> None:
+    """No rule has changed, so only the pairs can tell."""
+    old, new = (
+        cilium([workload("db"), dataclasses.replace(workload("x"), labels={"app": app})], WEB | PING)
+        for app in ("job", "web")
+    )
+    assert as_json(old, new)["opened"] == [
+        pair(pod("x"), pod("db"), []) | {"without_ports": [{"protocol": "ICMP", "types": [[8, 8]]}]}
+    ]
+
+
+def test_a_default_deny_that_goes_opens_what_has_no_ports() -> None:
+    workloads = [workload("web"), workload("db")]
+    all_ports = {"fromEntities": ["all"], "toPorts": [{"ports": [{"port": "0", "protocol": "ANY"}]}]}
+    old, new = cilium(workloads, all_ports), cilium(workloads, all_ports, enableDefaultDeny={"ingress": False})
+    assert {str(change.opened) for change in difference(old, new).changes()} == {"all without ports"}
 
 
 def first_address(end: connectivity.End) -> str:
@@ -112,7 +165,7 @@ def test_differences_agree_with_both_sides(before: list[Doc], more: list[Doc], k
         [{**doc, "metadata": {**doc["metadata"], "name": f"p{i}"}} for i, doc in enumerate(docs)]
         for docs in (before, [*before[:kept], *more])
     ]
-    old, new = (connectivity.analyse(world.read(docs)) for docs in both)
+    old, new = (connectivity.analyse(world.read(docs), portset.ALL_PROTOCOLS) for docs in both)
     found = Difference(old, new)
     changes = {(change.source, change.destination): change for change in found.changes()}
     assert found.opens == any(change.opened for change in changes.values())

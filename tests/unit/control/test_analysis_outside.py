@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import model
@@ -25,6 +25,7 @@ def longest(address: str, known: dict[str, int]) -> int:
     return known[str(max(inside, key=lambda network: network.prefixlen))]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(TREE), st.integers(300, 303)))
 def test_each_address_has_the_identity_of_the_longest_range_that_it_is_in(known: dict[str, int]) -> None:
     found = outside.regions((peers.parse_prefix(text), number) for text, number in known.items())

@@ -151,7 +151,7 @@ def test_standard_input_cannot_be_both_sides() -> None:
     assert "standard input can be read once only" in refused.stderr
 
 
-def test_what_pairs_do_not_show_is_told_and_checked(old: Path, tmp_path: Path) -> None:
+def test_pings_are_told_of_and_in_the_pairs_of_a_difference(old: Path, tmp_path: Path) -> None:
     new = manifests(tmp_path / "new", "80")
     ping = NAMES.replace("egress: [", "egress: [{toEntities: [world], icmps: [{fields: [{type: 8}]}]}, ")
     (old / "names.yaml").write_text(NAMES)
@@ -159,7 +159,9 @@ def test_what_pairs_do_not_show_is_told_and_checked(old: Path, tmp_path: Path) -
     assert "the pairs do not show what rules say of ICMP" in run("connectivity", "-f", new).stderr
     changed = run("diff", old, new, "--no-new-access", "-o", "json")
     assert changed.exit_code == 1
-    assert [each["what"] for each in json.loads(changed.stdout)["beside"]] == ["egress, ICMP type 8"]
+    found = json.loads(changed.stdout)
+    assert [each["without_ports"] for each in found["opened"]] == [[{"protocol": "ICMP", "types": [[8, 8]]}]]
+    assert found["beside"] == []
     assert run("diff", new, old, "--no-new-access").exit_code == 0
 
 
