@@ -16,7 +16,7 @@ from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import assemble, backends, claims, content, document, objects
+from control.source import assemble, backends, claims, content, document, objects, references
 
 MAX_FILES = 10_000
 ENDINGS = (".yaml", ".yml", ".json")
@@ -87,7 +87,8 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     states, in_force, conflicts = _without_conflicts(candidates, previous)
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
-    found = (*problems, *conflicts, *advice, *backends.nobody_meant(snapshot))
+    meant = (*backends.nobody_meant(snapshot), *references.to_nothing(snapshot), *references.never_learned(snapshot))
+    found = (*problems, *conflicts, *advice, *meant)
     # One that is empty may have held anything before; who has a record of what it held knows better.
     empty = [file for file, state in states.items() if isinstance(state, _Taken) and state.is_empty]
     told = tuple(model.Problem(content.printable(file), "", EMPTY_FILE) for file in empty)

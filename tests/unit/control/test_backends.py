@@ -104,3 +104,18 @@ def test_names_are_told_once_each_and_not_without_end(tmp_path: Path) -> None:
     message = f'no selected Workload has a TCP or UDP port named "a", so it allows nothing ({listed}, ...)'
     found = problems(tmp_path, wanted, workload("db", many))
     assert found == [("a.yaml", 2, "CiliumNetworkPolicy shop/db spec.ingress[0]", message)]
+
+
+@pytest.mark.parametrize(
+    ("peer", "message"),
+    [
+        ({"toCIDRSet": [{"cidrGroupRef": "partners"}]}, "no CiliumCIDRGroup is called partners"),
+        ({"toServices": [{"k8sService": {"serviceName": "db", "namespace": "n"}}]}, "no Service in namespace n"),
+        ({"toFQDNs": [{"matchName": "a.example"}]}, "no rule has rules.dns, so no address of"),
+    ],
+)
+def test_a_peer_that_there_is_not(tmp_path: Path, peer: Json, message: str) -> None:
+    """The agent says what `sockmesh policy validate` says."""
+    found = problems(tmp_path, policy(app="x", egress=[peer]))
+    assert len(found) == 1
+    assert message in found[0][3]
