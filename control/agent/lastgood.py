@@ -13,11 +13,12 @@ from typing import Any
 
 from control import model, policy, source
 from control.agent import state
+from control.model import base, objects, rules, snapshot
 from control.source import directory
 from loader.abi import words
 
 NAME = "last-good"
-_OURS = {module.__name__: module for module in (model, words, directory)}
+_OURS = {module.__name__: module for module in (base, objects, rules, snapshot, words, directory)}
 # Python 3.11 writes a member of an enum as getattr(class, name), 3.12 as class(value).
 _BUILTINS = {"frozenset": frozenset, "getattr": lambda cls, name: cls.__members__[name]}
 
@@ -25,8 +26,8 @@ _BUILTINS = {"frozenset": frozenset, "getattr": lambda cls, name: cls.__members_
 @functools.cache
 def _form() -> bytes:
     """Return a hash of all that gives a file its meaning: another version may read another one from the same text."""
-    read = [Path(str(module.__file__)) for module in (model, words)]
-    read += sorted(file for package in (policy, source) for file in Path(package.__path__[0]).glob("*.py"))
+    read = [Path(str(words.__file__))]
+    read += sorted(file for package in (model, policy, source) for file in Path(package.__path__[0]).glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in read)).digest()
 
 
@@ -48,17 +49,17 @@ class LastGood:
         self._kept = found if isinstance(found, model.Snapshot) else None
         return self._kept
 
-    def keep(self, snapshot: model.Snapshot) -> None:
+    def keep(self, now: model.Snapshot) -> None:
         """Write down what is in force now. Raises OSError; there is no record then, rather than one of before."""
-        if snapshot == self._kept:
+        if now == self._kept:
             return
         self._kept = None
         try:
-            state.write(self._file, _form() + pickle.dumps(snapshot, protocol=5))
+            state.write(self._file, _form() + pickle.dumps(now, protocol=5))
         except OSError:
             self._file.unlink(missing_ok=True)
             raise
-        self._kept = snapshot
+        self._kept = now
 
 
 class _Reader(pickle.Unpickler):
