@@ -5,9 +5,8 @@ import heapq
 from collections.abc import Iterable
 
 from control import model
-from control.analysis import trace, world
+from control.analysis import trace, words, world
 from control.inspect import policies
-from control.policy import dnsnames, peers
 from loader import abi
 
 _DIRECTIONS = (abi.Direction.INGRESS, abi.Direction.EGRESS)
@@ -65,9 +64,9 @@ def explain(known: world.World, workload: model.Workload) -> Explanation:
             RuleLine(
                 direction=rule.direction.name.lower(),
                 verdict=rule.verdict.name.lower(),
-                who="anybody" if rule.peers is None else ", ".join(map(peer_word, rule.peers)),
-                ports="any" if rule.ports is None else ", ".join(map(port_word, rule.ports)),
-                bytes=l7_word(rule.l7),
+                who="anybody" if rule.peers is None else ", ".join(map(words.peer_word, rule.peers)),
+                ports="any" if rule.ports is None else ", ".join(map(words.port_word, rule.ports)),
+                bytes=words.l7_word(rule.l7),
                 meant=found[0],
                 meant_count=found[1],
                 author=trace.author(known, rule.rule),
@@ -107,67 +106,3 @@ def _meant(known: world.World, found: Iterable[frozenset[int] | None]) -> tuple[
         ", ".join(known.identities.labels[number]) for number in numbers if number not in known.identities.pods
     )
     return tuple(called[:MOST_MEANT]), len(called)
-
-
-def peer_word(peer: model.Peer) -> str:
-    """Return whom a peer names, as short as people write it."""
-    match peer:
-        case model.Selector():
-            return " ".join(map(_requirement, peer.requirements)) or "everybody"
-        case model.CidrPeer():
-            excepts = ", ".join(map(peers.show_prefix, peer.excepts))
-            return peers.show_prefix(peer.prefix) + (f" except {excepts}" if excepts else "")
-        case model.Entity():
-            return f"entity {peer.value}"
-        case model.NamePeer():
-            return f"name {dnsnames.show(peer)}"
-        case model.NodePeer():
-            return f"nodes {peer_word(peer.selector)}"
-        case _:
-            return f"{peer}"
-
-
-def _requirement(wanted: model.Requirement) -> str:
-    key = wanted.key.removeprefix(model.NAMESPACE_LABEL_PREFIX)
-    if wanted.key == model.NAMESPACE_KEY:
-        key = "namespace"
-    elif key != wanted.key:
-        key = f"namespace label {key}"
-    source = "" if wanted.source in ("any", "k8s") else f"{wanted.source}:"
-    match wanted.operator:
-        case model.Operator.IN if len(wanted.values) == 1:
-            return f"{source}{key}={wanted.values[0]}"
-        case model.Operator.EXISTS:
-            return f"{source}{key}"
-        case model.Operator.DOES_NOT_EXIST:
-            return f"!{source}{key}"
-        case _:
-            word = "in" if wanted.operator == model.Operator.IN else "not in"
-            return f"{source}{key} {word} ({', '.join(wanted.values)})"
-
-
-def port_word(spec: model.PortSpec) -> str:
-    """Return ports as people write them: "80/TCP", "8000-8010/UDP", "http/TCP", "all/SCTP"."""
-    if spec.name:
-        return f"{spec.name}/{spec.proto.name}"
-    if (spec.first, spec.last) == (0, 65535):
-        return f"all/{spec.proto.name}"
-    span = str(spec.first) if spec.first == spec.last else f"{spec.first}-{spec.last}"
-    return f"{span}/{spec.proto.name}"
-
-
-def l7_word(rules: model.L7Rules | None) -> str:
-    """Return what bytes must say, in a few words."""
-    if rules is None:
-        return ""
-    if rules.http is not None:
-        return "; ".join(map(_http_word, rules.http)) or "no request"
-    if rules.dns is not None:
-        return "DNS: " + (", ".join(map(dnsnames.show, rules.dns)) or "no name")
-    return "TLS server: " + (", ".join(rules.server_names or ()) or "none")
-
-
-def _http_word(rule: model.HttpRule) -> str:
-    parts = [rule.method, rule.host, rule.path]
-    parts += [f"{h.name}: {h.value}" if h.value is not None else f"{h.name}: *" for h in rule.headers]
-    return "HTTP " + (" ".join(filter(None, parts)) or "anything")

@@ -3,7 +3,7 @@
 import dataclasses
 
 from control import evaluate, identity, model, policy_set
-from control.analysis import world
+from control.analysis import words, world
 from control.policy import request, resolve
 from loader import abi
 
@@ -12,13 +12,16 @@ ALLOWED, DENIED, UNENFORCED = "allowed", "denied", "unenforced"
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What is asked about. `http` None: only whether a connection may be opened."""
+    """What is asked about. Nothing of `http`, `server_name` (of a TLS client) and `query` (of DNS): only whether a
+    connection may be opened."""
 
     source: world.End
     destination: world.End
     proto: abi.Proto
     port: int
     http: request.Request | None = None
+    server_name: str = ""
+    query: str = ""
 
     @property
     def is_within_a_pod(self) -> bool:
@@ -44,16 +47,19 @@ class Author:
 
 @dataclasses.dataclass(frozen=True)
 class Nearest:
-    """A rule that allows the most of what was asked; `lacks` is what it does not allow."""
+    """A rule that allows the most of what was asked; `lacks` is what it does not allow, `wants` what it does."""
 
     author: Author
     lacks: tuple[str, ...]
+    wants: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """What one end says. `http`: what rules for requests say of this one. `audit`: it passes only because the policy
-    that would refuse it is in audit mode. `some_requests`: rules for requests count, and no request was asked about.
+    """What one end says. `http`: what rules for requests say of this one; `name`: what those for TLS server names and
+    DNS queries do. `audit`: it passes only because the policy that would refuse it is in audit mode. `some`: what rules for
+    bytes count here ("http", "dns", "server_name"), where nothing was asked about these. `own_node`: it is refused to
+    a node, and would not be to the pod's own.
     """
 
     verdict: str
@@ -61,7 +67,9 @@ class Side:
     http: str | None = None
     audit: bool = False
     nearest: Nearest | None = None
-    some_requests: bool = False
+    some: str = ""
+    name: str | None = None
+    own_node: bool = False
 
     @property
     def denied(self) -> bool:
@@ -83,9 +91,15 @@ def trace(known: world.World, call: Call) -> Trace:
     if call.is_within_a_pod:
         return Trace(Side(UNENFORCED), Side(UNENFORCED))
     return Trace(
-        _side(known, call.source.workload, abi.Direction.EGRESS, call.destination, call),
-        _side(known, call.destination.workload, abi.Direction.INGRESS, call.source, call),
+        _side(known, call.source.workload, abi.Direction.EGRESS, _seen_by(call.source, call.destination), call),
+        _side(known, call.destination.workload, abi.Direction.INGRESS, _seen_by(call.destination, call.source), call),
     )
+
+
+def _seen_by(one: world.End, peer: world.End) -> world.End:
+    """Return a node as a pod of its own sees it: another identity than that of all other nodes."""
+    own = peer.on_node and one.workload is not None and one.workload.node == peer.on_node
+    return dataclasses.replace(peer, identity=int(abi.ReservedIdentity.HOST)) if own else peer
 
 
 def _side(
@@ -99,13 +113,36 @@ def _side(
     if not key and decision.verdict == abi.Verdict.ALLOW:
         return Side(UNENFORCED, audit=audit)
     rules = _requests(known, workload, decision, peer.identity, call)
-    http = None
-    if rules and call.http is not None:
-        http = ALLOWED if request.http_allowed(rules, call.http) else DENIED
-    refused = decision.verdict == abi.Verdict.DENY or http == DENIED
+    said = _said(rules, call)
+    http, name = (said, None) if call.http is not None else (None, said)
+    refused = decision.verdict == abi.Verdict.DENY or said == DENIED
     nearest = _nearest(known, workload, direction, peer.identity, call) if refused else None
-    some = bool(rules) and call.http is None
-    return Side(DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest, some)
+    some = "" if said or not rules else _kind(rules)
+    own_node = refused and peer.is_node and (not peer.on_node or not workload.node)
+    if own_node:
+        host = int(abi.ReservedIdentity.HOST)
+        own_node = known.decide(workload, direction, host, call.proto, call.port).verdict == abi.Verdict.ALLOW
+    return Side(
+        DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest, some, name, own_node
+    )
+
+
+def _said(rules: policy_set.L7, call: Call) -> str | None:
+    """Return what rules for bytes say of what is asked about; None where they are about something else."""
+    if call.http is not None and any(each.http is not None for each in rules):
+        passes = request.http_allowed(rules, call.http)
+    elif call.query and any(each.dns is not None for each in rules):
+        passes = request.name_allowed(rules, call.query)
+    elif call.server_name and any(each.server_names is not None for each in rules):
+        passes = request.server_allowed(rules, call.server_name)
+    else:
+        return None
+    return ALLOWED if passes else DENIED
+
+
+def _kind(rules: policy_set.L7) -> str:
+    first = next(iter(rules))
+    return "http" if first.http is not None else "dns" if first.dns is not None else "server_name"
 
 
 def _requests(
@@ -114,10 +151,7 @@ def _requests(
     """Return the rules that decide of a call's requests; none where it carries no requests to them."""
     if decision.verdict != abi.Verdict.PROXY or decision.key is None:
         return ()
-    rules = policy_set.rules_at(
-        known.policy_set(workload, peer).l7, decision.key.direction, peer, call.proto, call.port
-    )
-    return rules if any(each.http is not None for each in rules) else ()
+    return policy_set.rules_at(known.policy_set(workload, peer).l7, decision.key.direction, peer, call.proto, call.port)
 
 
 def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call) -> bool:
@@ -128,8 +162,7 @@ def _audited(known: world.World, workload: model.Workload, decision: evaluate.De
     rules = policy_set.rules_at(
         known.policy_set(workload, peer).audit_l7, decision.audit_key.direction, peer, call.proto, call.port
     )
-    is_http = call.http is not None and any(each.http is not None for each in rules)
-    return is_http and call.http is not None and not request.http_allowed(rules, call.http)
+    return _said(rules, call) == DENIED
 
 
 def author(known: world.World, key: str) -> Author | None:
@@ -157,19 +190,19 @@ def _nearest(
         if who is None or rule.rule == identity.LOCALHOST_RULE:
             continue
         lacks = _lacks(known, workload, rule, peer, call)
-        found.append((len(lacks), len(found), Nearest(who, lacks)))
+        found.append((len(lacks), len(found), Nearest(who, tuple(lacks), tuple(lacks.values()))))
     return min(found)[2] if found else None
 
 
 def _lacks(
     known: world.World, workload: model.Workload, rule: resolve.ResolvedRule, peer: int, call: Call
-) -> tuple[str, ...]:
-    """Return what the rule does not allow, each judged apart; nothing: something comes before it."""
-    lacks = []
+) -> dict[str, str]:
+    """Return what the rule does not allow, each judged apart, and what it does; nothing: something comes before it."""
+    lacks = {}
     if not known.is_peer(rule, peer):
-        lacks.append("peer")
+        lacks["peer"] = words.whom(rule.peers)
     if not known.is_port(rule, workload, peer, call.proto, call.port):
-        lacks.append("port")
-    if rule.l7 is not None and call.http is not None and not request.http_allowed((rule.l7,), call.http):
-        lacks.append("request")
-    return tuple(lacks)
+        lacks["port"] = words.ports(rule.ports)
+    if rule.l7 is not None and _said((rule.l7,), call) == DENIED:
+        lacks["request"] = words.l7_word(rule.l7)
+    return lacks

@@ -32,12 +32,17 @@ class Unknown(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """One end of a call. `workload` None: no policy is asked there, for it is outside, or on its node's network."""
+    """One end of a call. `workload` None: no policy is asked there, for it is outside, or on its node's network.
+
+    `is_node`: it is a node, or has a node's network; `on_node`: which one's, where that is known.
+    """
 
     name: str
     identity: int
     workload: model.Workload | None = None
     on_host: bool = False
+    is_node: bool = False
+    on_node: str = ""
 
 
 class World:
@@ -58,6 +63,7 @@ class World:
         for workload in self.snapshot.workloads:
             self._workloads.setdefault(str(workload), []).append(workload)
             self._by_ip.update(dict.fromkeys(workload.ips if not workload.host_network else (), workload))
+        self._node_at = {ip: node.name for node in self.snapshot.nodes for ip in node.ips}
         self._services = {ip: service for service in self.snapshot.services for ip in service.cluster_ips}
         self._service_names = {f"{service.name}.{service.namespace}": service for service in self.snapshot.services}
         self._rules = {allocation.rules[identity.LOCALHOST_RULE]: identity.LOCALHOST_RULE}
@@ -85,12 +91,15 @@ class World:
         if str(address) in self._services:
             raise _is_service(text, self._services[str(address)])
         workload = self._by_ip.get(str(address))
-        return self.of(workload) if workload else End(str(address), self._at(address))
+        node = self._node_at.get(str(address), "")
+        return self.of(workload) if workload else End(str(address), self._at(address), is_node=bool(node), on_node=node)
 
     def of(self, workload: model.Workload) -> End:
         """Return a workload as an end; one with its node's network is its node, where no policy is asked."""
         number = self.identities.of_workload[str(workload)]
-        return End(str(workload), number, None if workload.host_network else workload, workload.host_network)
+        if workload.host_network:
+            return End(str(workload), number, None, on_host=True, is_node=True, on_node=workload.node)
+        return End(str(workload), number, workload)
 
     def policy(self, workload: model.Workload) -> resolve.ResolvedPolicy:
         """Return the resolved policy of a workload."""

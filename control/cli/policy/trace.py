@@ -14,9 +14,13 @@ from control.terminal import printable
 from loader import abi
 
 EXIT = {analysis.ALLOWED: 0, analysis.DENIED: 1}
-LACKS = {"peer": "is for other peers", "port": "is for other ports", "request": "is for other requests"}
+LACKS = {"peer": "peers", "port": "ports", "request": "requests"}
 
-_SOME = ", for some requests"
+_SOME = {
+    "http": ("some requests", "--method, --path ..."),
+    "dns": ("some names", "--query NAME"),
+    "server_name": ("some TLS server names", "--server-name NAME"),
+}
 
 
 @click.command()
@@ -28,6 +32,8 @@ _SOME = ", for some requests"
 @click.option("--path", default="", help="The request's path (/).")
 @click.option("--host", default="", help="The request's host.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
+@click.option("--server-name", default="", metavar="NAME", help="The TLS client's server name (that of fqdn:NAME).")
+@click.option("--query", default="", metavar="NAME", help="The name that DNS is asked for.")
 @place.output_option
 @answer.said()
 def trace(
@@ -39,6 +45,8 @@ def trace(
     path: str,
     host: str,
     headers: tuple[str, ...],
+    server_name: str,
+    query: str,
     output: str,
 ) -> None:
     """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input, 3: the
@@ -54,8 +62,13 @@ def trace(
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
         raise ends.wrong(f"--port {port}: requests are made over TCP")
+    if bool(request) + bool(server_name) + bool(query) > 1:
+        raise ends.wrong("one of a request (--method ...), --server-name and --query can be asked about")
+    if not (request or server_name or query) and to.startswith("fqdn:"):
+        server_name = to.removeprefix("fqdn:")
+    names = [ends.dns_name(name) if name else "" for name in (server_name, query)]
     try:
-        call = analysis.Call(known.end(origin), known.end(_canonical(to)), proto, number, request)
+        call = analysis.Call(known.end(origin), known.end(_canonical(to)), proto, number, request, *names)
     except world.Unknown as error:
         raise ends.wrong(str(error)) from None
     found = analysis.trace(known, call)
@@ -82,10 +95,15 @@ def _side(side: analysis.Side) -> dict[str, Any]:
     }
     if side.author:
         out |= _author(side.author)
-    if side.some_requests:
+    if side.some:
         out["some_requests"] = True
+    if side.name:
+        out["name"] = side.name
+    if side.own_node:
+        out["own_node"] = analysis.ALLOWED
     if side.nearest:
-        out["nearest"] = {**_author(side.nearest.author), "lacks": list(side.nearest.lacks)}
+        near = side.nearest
+        out["nearest"] = {**_author(near.author), "lacks": list(near.lacks), "wants": list(near.wants)}
     return out
 
 
@@ -101,13 +119,15 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     what = f"{call.port}/{call.proto.name}"
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
-    is_some = found.verdict == analysis.ALLOWED and (found.egress.some_requests or found.ingress.some_requests)
-    more = f"{_SOME} (give --method, --path ...)" if is_some else ""
+    some = (found.egress.some or found.ingress.some) if found.verdict == analysis.ALLOWED else ""
+    more = f", for {_SOME[some][0]} (give {_SOME[some][1]})" if some else ""
     yield f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}{more}"
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
         yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
         if side.nearest:
-            yield f"  {'':8}{_near(side.nearest, side.http == analysis.DENIED)}"
+            yield f"  {'':8}{_near(side.nearest, analysis.DENIED in (side.http, side.name))}"
+        if side.own_node:
+            yield f"  {'':8}the pod's own node gets through: which node this is is not known here"
 
 
 def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
@@ -120,14 +140,15 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     where = f" ({side.author.source})" if side.author and side.author.source else ""
     if side.denied and side.author and not side.author.rule:
         by = f": {side.author} selects it, and no rule allows this"
-    request = {None: "", analysis.ALLOWED: ", the request too", analysis.DENIED: ", because of the request"}[side.http]
-    if side.some_requests:
-        request = _SOME
+    what = "request" if side.http else "name"
+    said = {None: "", analysis.ALLOWED: f", the {what} too", analysis.DENIED: f", because of the {what}"}
+    request = f", for {_SOME[side.some][0]}" if side.some else said[side.http or side.name]
     audit = "; a policy in audit mode would refuse it" if side.audit else ""
     return f"{side.verdict}{by}{where}{request}{audit}"
 
 
 def _near(nearest: analysis.Nearest, by_request: bool) -> str:
     first = "rules for requests come" if by_request else "a deny comes"
-    lacks = " and ".join(LACKS[each] for each in nearest.lacks) or f"would allow it, but {first} first"
+    each = [f"{LACKS[lack]} ({wants})" for lack, wants in zip(nearest.lacks, nearest.wants, strict=True)]
+    lacks = f"is for other {' and '.join(each)}" if each else f"would allow it, but {first} first"
     return f"nearest: {nearest.author} ({nearest.author.source}) {lacks}"

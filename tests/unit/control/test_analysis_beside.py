@@ -43,19 +43,32 @@ def snapshot(*specs: Doc, name: str = "p", kind: str = "CiliumNetworkPolicy", **
     document = {
         "apiVersion": "cilium.io/v2", "kind": kind, "metadata": metadata, "specs": [subject | spec for spec in specs]
     }  # fmt: skip
-    parsed = objects.read_documents([field.Node.of(document)], report)
+    parsed = objects.read_documents([field.Node.of(document)] if specs else [], report)
     assert not report.problems
-    return model.Snapshot(policies=tuple(p.obj for p in parsed if isinstance(p.obj, model.Policy)))
+    policies = tuple(p.obj for p in parsed if isinstance(p.obj, model.Policy))
+    return model.Snapshot((workload("api"), workload("web")), policies=policies)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        (ingress(http("/a")), ingress(ALLOWED), "any request, ingress, TCP 80"),
-        (ingress(http("/a")), ingress(http("/a"), ALLOWED), "any request, ingress, TCP 80"),
-        (ingress(http("/a")), ingress({"fromEntities": ["all"]}), "any request, ingress, TCP 80"),
-        (ingress(http("/a")), ingress(http("/a", "/b")), "http requests GET /b, ingress, TCP 80"),
-        (ingress(http("/a")), ingress(http("/.*")), "http requests GET /.*, ingress, TCP 80"),
+        (ingress(http("/a")), ingress(ALLOWED), "any request, ingress from app=web namespace=shop, TCP 80"),
+        (ingress(http("/a")), ingress(http("/a"), ALLOWED), "any request, ingress from app=web namespace=shop, TCP 80"),
+        (
+            ingress(http("/a")),
+            ingress({"fromEntities": ["all"]}),
+            "any request, ingress from app=web namespace=shop, TCP 80",
+        ),
+        (
+            ingress(http("/a")),
+            ingress(http("/a", "/b")),
+            "http requests GET /b, ingress from app=web namespace=shop, TCP 80",
+        ),
+        (
+            ingress(http("/a")),
+            ingress(http("/.*")),
+            "http requests GET /.*, ingress from app=web namespace=shop, TCP 80",
+        ),
         (dns("a.com"), dns("*"), "DNS queries for *, egress, UDP 53"),
         (names("a.com"), names("b.com"), "egress, DNS name b.com, all ports"),
     ],
@@ -88,15 +101,63 @@ def test_what_opens_nothing(old: Doc, new: Doc) -> None:
 
 
 def test_an_allow_that_opens_nothing_where_nothing_was_refused() -> None:
-    assert beside.opened(model.Snapshot(), snapshot(names("a.com"))) == ()
+    assert beside.opened(snapshot(), snapshot(names("a.com"))) == ()
 
 
 def test_a_policy_for_requests_that_goes_or_is_no_longer_enforced() -> None:
     old = snapshot(ingress(http("/a")))
-    assert [each.what for each in beside.opened(old, model.Snapshot())] == ["any request, ingress, TCP 80"]
+    assert [each.what for each in beside.opened(old, snapshot())] == [
+        "any request, ingress from app=web namespace=shop, TCP 80"
+    ]
     audited = dataclasses.replace(old, namespaces=(model.Namespace("shop", audit=True),))
-    assert [each.what for each in beside.opened(old, audited)] == ["any request, ingress, TCP 80"]
+    assert [each.what for each in beside.opened(old, audited)] == [
+        "any request, ingress from app=web namespace=shop, TCP 80"
+    ]
     assert beside.opened(audited, old) == ()
+
+
+OTHERS: Doc = {"fromEndpoints": [{"matchLabels": {"app": "batch"}}]}
+UNDECLARED = [
+    ({"fromEntities": ["remote-node"]}, "from entity remote-node, all ports"),
+    ({"fromEntities": ["cluster"]}, "from entity cluster, all ports"),
+    ({"fromNodes": [{"matchLabels": {"role": "edge"}}]}, "from nodes role=edge, all ports"),
+    (OTHERS, "from app=batch namespace=shop, all ports"),
+    ({**WEB, "toPorts": [{"ports": [{"port": "http", "protocol": "TCP"}]}]}, "from app=web namespace=shop, TCP http"),
+]
+
+
+@pytest.mark.parametrize(("rule", "words"), UNDECLARED)
+def test_whoever_the_files_do_not_declare(rule: Doc, words: str) -> None:
+    old, new = snapshot(ingress(ALLOWED)), snapshot(ingress(ALLOWED, rule))
+    assert [each.what for each in beside.opened(old, new)] == [f"ingress {words}"]
+    assert beside.opened(new, old) == ()
+    denied = snapshot(ingress(ALLOWED) | {"ingressDeny": [rule]}) if "toPorts" not in rule else new
+    if denied is not new:
+        assert [each.what for each in beside.opened(denied, old)] == [f"no longer denied: ingress {words}"]
+
+
+def without_workloads(*specs: Doc) -> model.Snapshot:
+    return dataclasses.replace(snapshot(*specs), workloads=())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ([ingress(ALLOWED)], [ingress({"fromEndpoints": [{}]})], ["ingress from namespace=shop, all ports"]),
+        ([ingress(ALLOWED)], [], ["ingress of app=api namespace=shop, no longer denied by default"]),
+        ([ingress(WEB)], [ingress(ALLOWED)], []),  # narrower
+        ([ingress(ALLOWED)], [ingress(WEB)], ["ingress from app=web namespace=shop, all ports"]),
+        ([ingress(WEB)], [ingress(WEB), {"egress": [{}]}], []),  # nothing was refused there before
+    ],
+)
+def test_policies_alone_are_compared_as_they_are_written(old: list[Doc], new: list[Doc], told: list[str]) -> None:
+    assert [each.what for each in beside.opened(without_workloads(*old), without_workloads(*new))] == told
+
+
+def test_a_policy_for_pods_that_no_other_one_closed() -> None:
+    old = without_workloads(ingress(ALLOWED))
+    other = snapshot(ingress(WEB), name="q", endpointSelector={"matchLabels": {"app": "db"}}).policies
+    assert beside.opened(old, dataclasses.replace(old, policies=old.policies + other)) == ()
 
 
 def test_nodes() -> None:
@@ -105,7 +166,7 @@ def test_nodes() -> None:
         return snapshot(spec, kind="CiliumClusterwideNetworkPolicy", nodeSelector={"matchLabels": {"role": "edge"}})
 
     assert [each.what for each in beside.opened(host("cluster"), host("cluster", "all"))] == [
-        "ingress of nodes, all ports"
+        "ingress of nodes from entity all, all ports"
     ]
     assert beside.opened(host("cluster", "all"), host("cluster")) == ()
     assert [each.what for each in beside.opened(host("cluster"), model.Snapshot())] == [

@@ -85,8 +85,12 @@ def test_both_ends_say_who_decides(tmp_path: Path) -> None:
     selecting = trace.Author("CiliumNetworkPolicy", "shop", "db", "", f"{file}:5")
     other = ask(there, "other/guest", "shop/db", 5432)
     assert other.verdict == "denied"
-    assert other.ingress == trace.Side("denied", selecting, nearest=trace.Nearest(nearest, ("peer",)))
-    assert ask(there, "shop/web", "shop/db", 80).ingress.nearest == trace.Nearest(nearest, ("port",))
+    assert other.ingress == trace.Side(
+        "denied", selecting, nearest=trace.Nearest(nearest, ("peer",), ("app=web namespace=shop",))
+    )
+    assert ask(there, "shop/web", "shop/db", 80).ingress.nearest == trace.Nearest(
+        nearest, ("port",), ("5432/TCP, 5432/UDP, 5432/SCTP",)
+    )
     assert ask(there, "10.0.0.3", "10.0.0.2", 5432) == other  # addresses of pods are those pods
 
 
@@ -117,7 +121,7 @@ ingress:
 def test_rules_for_requests_decide_of_requests_only(tmp_path: Path, path: str, verdict: str) -> None:
     there = known(tmp_path, policy("web", HTTP))
     assert ask(there, "shop/db", "shop/web", 8080).ingress.http is None
-    assert ask(there, "shop/db", "shop/web", 8080).ingress.some_requests
+    assert ask(there, "shop/db", "shop/web", 8080).ingress.some
     assert ask(there, "shop/db", "shop/web", 8080).verdict == "allowed"
     found = ask(there, "shop/db", "shop/web", 8080, request.Request("GET", path))
     assert (found.verdict, found.ingress.verdict, found.ingress.http) == (verdict, verdict, verdict)

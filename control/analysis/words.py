@@ -1,0 +1,92 @@
+"""Rules in the words in which people write them: whom, which ports, which requests. Pure."""
+
+from collections.abc import Iterable
+
+from control import model
+from control.policy import dnsnames, peers
+
+_MOST = 4
+
+
+def whom(of: Iterable[model.Peer] | None) -> str:
+    """Return whom the peers of a rule name together, a few of them; None: anybody."""
+    each = [peer_word(peer) for peer in of] if of is not None else ["anybody"]
+    return "; ".join(each[:_MOST]) + (f"; {len(each) - _MOST} more" if each[_MOST:] else "") or "nobody"
+
+
+def ports(of: Iterable[model.PortSpec] | None) -> str:
+    """Return the ports of a rule, a few of them; None: any."""
+    each = [port_word(spec) for spec in of] if of is not None else ["any"]
+    return ", ".join(each[:_MOST]) + (f", {len(each) - _MOST} more" if each[_MOST:] else "")
+
+
+def peer_word(peer: model.Peer) -> str:
+    """Return whom a peer names, as short as people write it."""
+    match peer:
+        case model.Selector():
+            return " ".join(_requirement(each) for each in peer.requirements if not _is_scope(each)) or "all pods"
+        case model.CidrPeer():
+            excepts = ", ".join(map(peers.show_prefix, peer.excepts))
+            return peers.show_prefix(peer.prefix) + (f" except {excepts}" if excepts else "")
+        case model.Entity():
+            return f"entity {peer.value}"
+        case model.NamePeer():
+            return f"name {dnsnames.show(peer)}"
+        case model.NodePeer():
+            return f"nodes {' '.join(map(_requirement, peer.selector.requirements))}".rstrip()
+        case model.CidrGroupPeer():
+            return f"CiliumCIDRGroup {peer.name or peer_word(peer.selector or model.Selector())}"
+        case model.ServicePeer():
+            where = f"{peer.namespace or '*'}/"
+            return f"Service {where}{peer.name or peer_word(peer.selector or model.Selector())}"
+
+
+def _is_scope(wanted: model.Requirement) -> bool:
+    """Tell whether a condition only says that pods are meant, and no node or address: that they have a namespace."""
+    return (wanted.key, wanted.operator) == (model.NAMESPACE_KEY, model.Operator.EXISTS)
+
+
+def _requirement(wanted: model.Requirement) -> str:
+    key = wanted.key.removeprefix(model.NAMESPACE_LABEL_PREFIX)
+    if wanted.key == model.NAMESPACE_KEY:
+        key = "namespace"
+    elif key != wanted.key:
+        key = f"namespace label {key}"
+    source = "" if wanted.source in ("any", "k8s") else f"{wanted.source}:"
+    match wanted.operator:
+        case model.Operator.IN if len(wanted.values) == 1:
+            return f"{source}{key}={wanted.values[0]}"
+        case model.Operator.EXISTS:
+            return f"{source}{key}"
+        case model.Operator.DOES_NOT_EXIST:
+            return f"!{source}{key}"
+        case _:
+            word = "in" if wanted.operator == model.Operator.IN else "not in"
+            return f"{source}{key} {word} ({', '.join(wanted.values)})"
+
+
+def port_word(spec: model.PortSpec) -> str:
+    """Return ports as people write them: "80/TCP", "8000-8010/UDP", "http/TCP", "all/SCTP"."""
+    if spec.name:
+        return f"{spec.name}/{spec.proto.name}"
+    if (spec.first, spec.last) == (0, 65535):
+        return f"all/{spec.proto.name}"
+    span = str(spec.first) if spec.first == spec.last else f"{spec.first}-{spec.last}"
+    return f"{span}/{spec.proto.name}"
+
+
+def l7_word(rules: model.L7Rules | None) -> str:
+    """Return what bytes must say, in a few words."""
+    if rules is None:
+        return ""
+    if rules.http is not None:
+        return "; ".join(map(_http_word, rules.http)) or "no request"
+    if rules.dns is not None:
+        return "DNS: " + (", ".join(map(dnsnames.show, rules.dns)) or "no name")
+    return "TLS server: " + (", ".join(rules.server_names or ()) or "none")
+
+
+def _http_word(rule: model.HttpRule) -> str:
+    parts = [rule.method, rule.host, rule.path]
+    parts += [f"{h.name}: {h.value}" if h.value is not None else f"{h.name}: *" for h in rule.headers]
+    return "HTTP " + (" ".join(filter(None, parts)) or "anything")

@@ -1,0 +1,181 @@
+"""Rules as they are written: what each allows or denies, of whom, peer by peer and port by port; pure.
+
+For what no pair of workloads can show. Nothing is resolved: two selectors are the same where they are written alike.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from control import identity, model
+from control.analysis import words
+from control.analysis.portset import PROTOCOLS
+from control.policy import dnsnames, refer, selectors
+from loader import abi
+
+_WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
+_EVERYBODY = model.PortSpec(abi.Proto.ANY)
+# Whom these are is in no manifest, or not wholly. "all" is left to the pairs, as rules without peers are.
+_UNDECLARED = frozenset(model.Entity) - {
+    model.Entity.ALL, model.Entity.NONE, model.Entity.WORLD, model.Entity.WORLD_IPV4, model.Entity.WORLD_IPV6
+}  # fmt: skip
+
+
+class Place(NamedTuple):
+    """Where something is decided; `peer` and `port` None: any."""
+
+    of_nodes: bool
+    subject: model.Selector
+    direction: abi.Direction
+    peer: model.Peer | None
+    port: model.PortSpec | None
+
+
+class Item(NamedTuple):
+    """What is allowed or denied at a place; `request` None: whatever the bytes say."""
+
+    place: Place
+    is_deny: bool
+    request: model.HttpRule | model.NamePeer | str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """All that one snapshot enforces, each with the policy and the file that say so first."""
+
+    items: dict[Item, tuple[str, str]]
+    defaults: dict[tuple[bool, model.Selector, abi.Direction], tuple[str, str]]  # where what is not allowed is refused
+
+
+def read(snapshot: model.Snapshot) -> Written:
+    out = Written({}, {})
+    for policy in refer.written_out(snapshot).policies:
+        for section in policy.sections:
+            if section.audit:
+                continue
+            for direction in sorted(section.default_deny):
+                said = policy.key, section.source or policy.source
+                out.defaults.setdefault((section.of_nodes, section.subject, direction), said)
+            for rule in section.rules:
+                for item in _items(section, rule):
+                    out.items.setdefault(item, (policy.key, rule.source or section.source or policy.source))
+    return out
+
+
+def _items(section: model.Section, rule: model.Rule) -> Iterator[Item]:
+    # A policy that refuses nothing does not look inside the bytes either.
+    l7 = rule.l7 if rule.direction in section.default_deny else None
+    for peer in (None,) if rule.peers is None else rule.peers:
+        for port in (None,) if rule.ports is None else rule.ports:
+            place = Place(section.of_nodes, section.subject, rule.direction, peer, port)
+            for request in (None,) if l7 is None else _requests(l7):
+                yield Item(place, rule.verdict == abi.Verdict.DENY, request)
+
+
+def _requests(l7: model.L7Rules) -> list[model.HttpRule | model.NamePeer | str]:
+    return [*(l7.http or ()), *(l7.dns or ()), *(l7.server_names or ())] or [""]  # "": no request at all
+
+
+def apart(one: model.Selector, other: model.Selector) -> bool:
+    """Tell whether two selectors name different values of one label, so that nobody has both."""
+    return any(
+        (asked.source, asked.key) == (also.source, also.key) and not set(asked.values) & set(also.values)
+        for asked in one.requirements
+        if asked.operator is model.Operator.IN
+        for also in other.requirements
+        if also.operator is model.Operator.IN
+    )
+
+
+def covers(one: model.Selector, other: model.Selector) -> bool:
+    """Tell whether the first asks for nothing that the second does not: it selects whomever the second selects."""
+    return set(one.requirements) <= set(other.requirements)
+
+
+def includes(one: Place, other: Place) -> bool:
+    """Tell whether the first is about all that the second is about; False also where that is not plain to see."""
+    a, b = one.port or _EVERYBODY, other.port or _EVERYBODY
+    ports = one.port is None or (a.name == b.name and a.proto == b.proto and a.first <= b.first and b.last <= a.last)
+    return (
+        (one.of_nodes, one.direction) == (other.of_nodes, other.direction)
+        and covers(one.subject, other.subject)
+        and one.peer in (None, other.peer)
+        and ports
+    )
+
+
+class Declared:
+    """Whom the pairs of a snapshot show."""
+
+    def __init__(self, snapshot: model.Snapshot) -> None:
+        namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
+        pods = [w for w in snapshot.workloads if not w.host_network]
+        sets = dict.fromkeys(identity.labels_of(w, namespaces) for w in pods)
+        self._labels = [selectors.values_of(labels) for labels in sets]
+        self._names = {port.name for w in pods for port in w.ports}
+        self._selects = functools.cache(self._selects_any)
+
+    def _selects_any(self, selector: model.Selector) -> bool:
+        return any(selectors.fulfils(selector, values) for values in self._labels)
+
+    def subject(self, of_nodes: bool, subject: model.Selector) -> bool:
+        return not of_nodes and self._selects(subject)
+
+    def shows(self, item: Item) -> bool:
+        """Tell whether some pair shows what a rule says, where it is about connections at all."""
+        place = item.place
+        if item.request is not None or not self.subject(place.of_nodes, place.subject):
+            return False
+        if place.port is not None and place.port.name and place.port.name not in self._names:
+            return False
+        if isinstance(place.peer, model.Selector):
+            return self._selects(place.peer)
+        if isinstance(place.peer, model.Entity):
+            return place.peer not in _UNDECLARED
+        return place.peer is None or isinstance(place.peer, model.CidrPeer)
+
+
+def meet(one: Place, other: Place) -> bool:
+    """Tell whether both may be about one packet."""
+    if (one.of_nodes, one.direction) != (other.of_nodes, other.direction):
+        return False
+    if apart(one.subject, other.subject):
+        return False
+    a, b = one.port or _EVERYBODY, other.port or _EVERYBODY
+    if a.proto != b.proto and abi.Proto.ANY not in (a.proto, b.proto):
+        return False
+    return bool(a.name or b.name) or max(a.first, b.first) <= min(a.last, b.last)
+
+
+def item_words(item: Item) -> str:
+    request = item.request
+    if isinstance(request, model.HttpRule):
+        said = " ".join(filter(None, (request.method, request.host, request.path))) or "any"
+        headers = f" with {', '.join(header.name for header in request.headers)}" if request.headers else ""
+        what = f"http requests {said}{headers}, "
+    elif isinstance(request, model.NamePeer):
+        what = f"DNS queries for {dnsnames.show(request)}, "
+    else:
+        what = f"TLS name {request}, " if request else ""
+    return what + at(item.place)
+
+
+def at(place: Place) -> str:
+    port = place.port
+    if port is None:
+        ports = "all ports"
+    elif port.proto not in _WITH_PORTS:
+        ports = port.proto.name + (
+            f" type {port.first}" if port.first == port.last and "ICMP" in port.proto.name else ""
+        )
+    elif port.name:
+        ports = f"{port.proto.name} {port.name}"
+    else:
+        ports = f"{port.proto.name} {port.first}" + (f"-{port.last}" if port.last != port.first else "")
+    if isinstance(place.peer, model.NamePeer):
+        peer = f", DNS name {dnsnames.show(place.peer)}"
+    else:
+        way = "from" if place.direction == abi.Direction.INGRESS else "to"
+        peer = "" if place.peer is None else f" {way} {words.peer_word(place.peer)}"
+    return f"{place.direction.name.lower()}{' of nodes' if place.of_nodes else ''}{peer}, {ports}"
