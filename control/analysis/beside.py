@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from control import identity, model
-from control.analysis import words, written
+from control.analysis import written
 from control.analysis.portset import PROTOCOLS
 from control.analysis.written import Item, Place, Written
-from control.policy import dnsnames, selectors
+from control.policy import dnsnames, selectors, words
 from loader import abi
 
 _WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)

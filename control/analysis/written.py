@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from control import identity, model
-from control.analysis import words
 from control.analysis.portset import PROTOCOLS
-from control.policy import dnsnames, refer, selectors
+from control.policy import dnsnames, refer, selectors, words
 from loader import abi
 
 _WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)

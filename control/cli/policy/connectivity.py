@@ -34,4 +34,4 @@ def connectivity(files: tuple[str, ...], output: str) -> None:
         elif output == "svg":
             pour([svg.picture(found)], is_file=True)
         elif not pour(write.connections_table(found, printable, moved)):
-            click.echo("nobody may talk to anybody")
+            click.echo("nobody may talk to anybody" if found.workloads else f"no pairs: {source.NO_WORKLOADS}")

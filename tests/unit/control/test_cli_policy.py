@@ -65,7 +65,9 @@ def test_connectivity_in_every_form(old: Path) -> None:
 
 def test_nobody_may_talk_to_anybody(old: Path) -> None:
     (old / "workloads.yaml").unlink()
-    assert run("connectivity", "-f", old).stdout == "nobody may talk to anybody\n"
+    assert (
+        run("connectivity", "-f", old).stdout == "no pairs: the files declare no workloads (Pods, Deployments, ...)\n"
+    )
     assert json.loads(run("connectivity", "-f", old, "-o", "json").stdout) == {"connections": []}
 
 
