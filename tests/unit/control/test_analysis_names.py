@@ -86,3 +86,20 @@ def test_a_node_that_is_not_known_may_be_the_pods_own(tmp_path: Path) -> None:
     assert found.exit_code == 1
     assert "the pod's own node gets through: which node this is is not known here" in found.stdout
     assert json.loads(tell(tmp_path, *asked, "-o", "json").stdout)["ingress"]["own_node"] == "allowed"
+
+
+@pytest.mark.parametrize(
+    ("to", "hint"),
+    [
+        ("10.0.0.0/8", "; of a range, one address is asked about: 10.0.0.0"),
+        ("www.example.com", "; a DNS name is fqdn:www.example.com"),
+        ("shop/front", "is service shop/front: ask for the pods behind it"),
+        ("shop/fronts", "no workload is called shop/fronts ("),
+    ],
+)
+def test_what_was_meant(tmp_path: Path, to: str, hint: str) -> None:
+    service = "kind: Service\napiVersion: v1\nmetadata: {name: front, namespace: shop}\nspec: {selector: {app: web}}\n"
+    known(tmp_path, service)
+    found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
+    assert found.exit_code == 2
+    assert hint in found.output
