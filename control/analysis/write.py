@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from control.analysis import portset
-from control.analysis.beside import Beside
 from control.analysis.connectivity import Connectivity, End, Progress
 from control.analysis.diff import Change, Difference
 from control.analysis.portset import PortSet
+from control.analysis.written import Beside
 
 _WIDEST = 60  # of a column; what is longer moves its own line only
 
