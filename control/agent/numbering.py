@@ -8,6 +8,7 @@ import dataclasses
 import struct
 from collections.abc import Iterable, Iterator
 
+from control import compile as compiler
 from control import identity
 from control.agent import plan
 from loader import abi, maps
@@ -45,6 +46,23 @@ def above(
         sets=_beyond(before.sets, {number for number in sets if number < plan.FIRST_BRIDGE}),
         services=_beyond(before.services, services),
     )
+
+
+def in_place(before: identity.Allocation, have: plan.Content, facts: compiler.Facts) -> identity.Allocation:
+    """Return the numbers with those of endpoints by where they are: whoever has an interface now has its number.
+
+    So no change of names, not even an exchange, moves a running pod to another record, another policy set or another
+    pod's conntrack. What maps hold counts, not what was written down: it is what is in force.
+    """
+    speaker = {key.ifindex: value.id for key, value in have["endpoint_ifaces"].items()}  # type: ignore[attr-defined]
+    staying = {f"{ns}/{name}": speaker[f.ifindex] for (ns, name), f in facts.items() if f.ifindex in speaker}
+    taken = set(staying.values())
+    used, retired = (
+        {name: number for name, number in numbers.items() if name not in staying and number not in taken}
+        for numbers in (before.endpoints.used, before.endpoints.retired)
+    )
+    numbers = dataclasses.replace(before.endpoints, used=used | staying, retired=retired)
+    return dataclasses.replace(before, endpoints=numbers)
 
 
 def _entries(have: plan.Content) -> Iterator[tuple[Record, Record]]:
