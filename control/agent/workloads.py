@@ -81,7 +81,7 @@ class Workloads:
         """Look at each workload.
 
         One that is edited to what does not exist, or whose namespace can no longer be entered, stays as it was for as
-        long as its interface is there: neither takes the hooks off a running pod.
+        long as its interface is there, under a new name, too: neither takes the hooks off a running pod.
         """
         out = Survey({}, {}, [])
         here: list[_Here] = []
@@ -89,7 +89,7 @@ class Workloads:
             try:
                 here.append(_Here(workload, self._named(_key(workload), workload)))
             except (AttachFailed, OSError, ValueError) as error:  # whatever one is, it never stops the others
-                kept = self._last_good(_key(workload))
+                kept = self._at(workload.interface) or self._last_good(_key(workload))
                 words = _until_then(str(error)) if kept else str(error)
                 if kept or _is_placed(workload):  # else the file's own problem says it
                     out.problems.append(_problem(workload, words))
@@ -190,6 +190,13 @@ class Workloads:
         inode = _inode(netns.path_of(where))
         pod = netns.facts(where, interface)
         return Found(where, interface, inode, compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid))
+
+    def _at(self, interface: str) -> Found | None:
+        """Return what was in force at an interface, whatever the workload there was called."""
+        if not (ifindex := _index(interface)):
+            return None
+        kept = (self._last_good(key) for key in (*self._found, *self._before))
+        return next((found for found in kept if found and found.facts.ifindex == ifindex), None)
 
     def _last_good(self, key: Key) -> Found | None:
         old, name = self._found.get(key), self._before.get(key)

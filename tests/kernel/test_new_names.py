@@ -6,7 +6,8 @@ import pytest
 
 from loader import abi
 from loader.record import pack_addr
-from tests.hosts import Mesh, Node
+from tests.hosts import Mesh, Node, namespaces
+from tests.hosts.wait import wait_until
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import policy
 
@@ -84,3 +85,26 @@ def test_names_that_pass_from_pod_to_pod_open_no_moment(street: Street, names: d
     assert "out-of-closed" not in street.puppets["bare"].do("result = heard()")
     assert "into-closed" not in street.puppets["closed"].do("result = heard()")
     assert len(ids) == 1  # a pod is the same endpoint under any name
+
+
+def test_a_new_name_and_a_mistake_in_one_edit_open_nothing(street: Street) -> None:
+    id = street.id("closed")
+    for restarted in (False, True):
+        if restarted:
+            street.mesh.kill()
+            street.mesh.start()
+        problems = street.name({"closed": "new" if restarted else "newer"}, netns="/run/netns/nowhere")
+        assert ["the last good values stay" in problem for problem in problems] == [True]
+        assert street.is_closed() and street.id("closed") == id
+
+
+def test_names_are_exchanged_though_no_namespace_can_be_entered(street: Street) -> None:
+    """Their files are unmounted, processes live in them: the interfaces say whose name is whose."""
+    ids = {pod: street.id(pod) for pod in ("open", "closed")}
+    for pod in ids:
+        namespaces.remove(street.node.pods[pod].netns.rpartition("/")[2])
+    wait_until(lambda: len(street.mesh.call("status")["problems"]) == 2, "the loss is told")
+    for names in ({"open": "closed", "closed": "open"}, {"open": "closed", "closed": "before"}):
+        problems = street.name(names)
+        assert len(problems) == 2 and all("the last good values stay" in problem for problem in problems)
+        assert street.is_closed() and {pod: street.id(pod) for pod in ids} == ids
