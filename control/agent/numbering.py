@@ -6,7 +6,7 @@ another number by now is unknown to a record then, and never taken for something
 
 import dataclasses
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from control import compile as compiler
 from control import identity
@@ -54,7 +54,14 @@ def in_place(before: identity.Allocation, have: plan.Content, facts: compiler.Fa
     So no change of names, not even an exchange, moves a running pod to another record, another policy set or another
     pod's conntrack. What maps hold counts, not what was written down: it is what is in force.
     """
-    speaker = {key.ifindex: value.id for key, value in have["endpoint_ifaces"].items()}  # type: ignore[attr-defined]
+    held: Mapping[abi.IfaceKey, abi.EndpointRef] = have["endpoint_ifaces"]  # type: ignore[assignment]
+    records: Mapping[abi.EndpointKey, abi.Endpoint] = have["endpoints"]  # type: ignore[assignment]
+    places = {ref.id: key.ifindex for key, ref in held.items()}
+    # One that had yet to let go of an interface when its agent was killed has two, and is where its record says.
+    for key, record in records.items():
+        if held.get(abi.IfaceKey(record.ifindex)) == abi.EndpointRef(key.id):
+            places[key.id] = record.ifindex
+    speaker = {ifindex: id for id, ifindex in places.items()}
     staying = {f"{ns}/{name}": speaker[f.ifindex] for (ns, name), f in facts.items() if f.ifindex in speaker}
     taken = set(staying.values())
     used, retired = (

@@ -1,5 +1,7 @@
 """Numbers that go on above what is pinned: an old one never names something else."""
 
+import dataclasses
+
 import pytest
 
 from control import compile as compiler
@@ -80,3 +82,12 @@ def test_an_endpoint_is_a_place_whatever_its_workload_is_called(
         known = {name: number for name, number in expected.items() if facts["d", name].ifindex != 33}
         assert numbers.items() >= known.items() and len(set(numbers.values())) == len(facts)
         assert before != held(a=1, b=2) or numbers == expected
+
+
+def test_an_endpoint_with_two_interfaces_is_where_its_record_says() -> None:
+    """As an agent leaves it that is killed before it has deleted what a pod made anew no longer has."""
+    both: dict[object, object] = {abi.IfaceKey(index): abi.EndpointRef(1) for index in (33, 31, 34)}
+    record = dataclasses.replace(abi.Endpoint.blank(), ifindex=31)
+    left = have(endpoint_ifaces=both, endpoints={abi.EndpointKey(1): record})
+    found = numbering.in_place(held(a=1), left, at(c=33, b=31, d=34)).endpoints.assign(["d/b", "d/c", "d/d"])
+    assert found.used == {"d/b": 1, "d/c": 20, "d/d": 21}
