@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from control import compile as compiler
@@ -85,11 +85,13 @@ class Workloads:
         """
         out = Survey({}, {}, [])
         here: list[_Here] = []
+        workloads = list(workloads)
+        named = {_key(workload) for workload in workloads}
         for workload in workloads:
             try:
                 here.append(_Here(workload, self._named(_key(workload), workload)))
             except (AttachFailed, OSError, ValueError) as error:  # whatever one is, it never stops the others
-                kept = self._at(workload.interface) or self._last_good(_key(workload))
+                kept = self._kept(workload, named)
                 words = _until_then(str(error)) if kept else str(error)
                 if kept or _is_placed(workload):  # else the file's own problem says it
                     out.problems.append(_problem(workload, words))
@@ -191,12 +193,15 @@ class Workloads:
         pod = netns.facts(where, interface)
         return Found(where, interface, inode, compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid))
 
-    def _at(self, interface: str) -> Found | None:
-        """Return what was in force at an interface, whatever the workload there was called."""
-        if not (ifindex := _index(interface)):
-            return None
-        kept = (self._last_good(key) for key in (*self._found, *self._before))
-        return next((found for found in kept if found and found.facts.ifindex == ifindex), None)
+    def _kept(self, workload: model.Workload, named: Collection[Key]) -> Found | None:
+        """Return what was in force at a workload's interface, else under its name, else in its namespace under a name
+        that is no more: it may have got another name together with the mistake.
+        """
+        was = {key: old for key, name in self._before.items() if (old := self._adopted(name))} | self._found
+        own, ifindex = _key(workload), _index(workload.interface)
+        there = next((key for key, old in was.items() if old.facts.ifindex == ifindex), own)
+        within = (key for key, old in was.items() if key not in named and old.netns == workload.netns)
+        return next(filter(None, map(self._last_good, (there, own, *within))), None)
 
     def _last_good(self, key: Key) -> Found | None:
         old, name = self._found.get(key), self._before.get(key)

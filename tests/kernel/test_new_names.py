@@ -1,5 +1,6 @@
 """Workloads of running pods get other names: nothing else about a pod changes, and no moment is open."""
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -89,11 +90,12 @@ def test_names_that_pass_from_pod_to_pod_open_no_moment(street: Street, names: d
 
 def test_a_new_name_and_a_mistake_in_one_edit_open_nothing(street: Street) -> None:
     id = street.id("closed")
-    for restarted in (False, True):
+    mistakes = {"new": {"netns": "/run/netns/nowhere"}, "newer": {"interface": "vh-nowhere"}}
+    for restarted, (name, mistake) in itertools.product((False, True), mistakes.items()):
         if restarted:
             street.mesh.kill()
             street.mesh.start()
-        problems = street.name({"closed": "new" if restarted else "newer"}, netns="/run/netns/nowhere")
+        problems = street.name({"closed": name}, **mistake)
         assert ["the last good values stay" in problem for problem in problems] == [True]
         assert street.is_closed() and street.id("closed") == id
 
