@@ -237,16 +237,12 @@ class Workloads:
     ) -> tuple[list[tuple[int, AttachFailed]], bool]:
         """Attach the hooks of endpoints, and take away those of `old` ones (id -> ifindex) that are not wanted.
 
-        The hooks of an endpoint whose place another takes pass over to it, so that no moment is without. Return what
-        failed, and whether a cgroup refused, so that its workload must be looked at again.
+        Return what failed, and whether a cgroup refused, so that its workload must be looked at again.
         """
         failures: list[tuple[int, AttachFailed]] = []
         refused = False
         old, self._left = {**self._left, **old}, {}
-        gone = {ifindex: id for id, ifindex in old.items() if id not in wanted}
         for id, where in wanted.items():
-            if where[1] in gone and id not in old:
-                self._mesh.hand_over(gone[where[1]], id)
             if not force and self._attached.get(id) == where:
                 continue
             try:
