@@ -121,7 +121,8 @@ class Reconciler:
         node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
         really = dataclasses.replace(snapshot, workloads=tuple(found))
-        want, known, allocation = compiler.compile_state(really, self._allocation, survey.facts, node)
+        numbers = numbering.in_place(self._allocation, self.have, survey.facts)
+        want, known, allocation = compiler.compile_state(really, numbers, survey.facts, node)
         apply.check_room(self.have, want)
         before = self.have["endpoints"]
         # Before it is in force: one that is killed in between must not leave a record that takes it back.
