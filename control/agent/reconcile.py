@@ -33,7 +33,7 @@ class Reconciler:
         self.revision = known.revision
         self.hooks_restored = 0  # interfaces whose filters somebody took away
         self.have = apply.current(loaded.maps)
-        # Until a pod is enrolled by what the directory holds there is no configuration that a mistake could leave alone.
+        # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
         self._is_first = not self.have["endpoints"]
         self._workloads = workloads.Workloads(loaded, known)
         self._known = known  # the predecessor's

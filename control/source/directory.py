@@ -3,9 +3,9 @@
 Nor does one that is empty now, or a directory without files: so looks a file that is being written, and a volume that
 is not mounted. Who deletes a file takes away what it gave, and a List without items takes all away.
 
-At the first start there is nothing in force that could stay, so the policies of a broken file become denies on what they
-select, and a file that could select anything one on every pod: a mistake closes and never opens. What is taken but does
-not do all that it says is told of, too.
+At the first start there is nothing in force that could stay, so the policies of a broken file become denies on what
+they select, and a file that could select anything one on every pod: a mistake closes and never opens. What is taken but
+does not do all that it says is told of, too.
 """
 
 import dataclasses
@@ -65,7 +65,8 @@ def load(
 ) -> model.LoadResult:
     """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
 
-    `previous` is what it declared before. `is_first`: nothing of it is in force; so it is where it is None. `advice` is for who does not know what was before.
+    `previous` is what it declared before, None if nobody knows. `is_first`: no pod is under any of it, so what never
+    was good closes, as it does without `previous`. `advice` is for who does not know what was before.
     """
     try:
         with os.scandir(directory) as entries:

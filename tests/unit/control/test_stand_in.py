@@ -2,11 +2,17 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path as File
 from typing import Any
 
 import pytest
 
+from control import compile as compiler
+from control import evaluate, identity
 from control.policy import field, parse, selectors
+from control.source import directory
+from loader import abi
+from tests.unit.control.test_directory import POLICY, WORKLOAD, write
 
 Json = dict[str, Any]
 Path = tuple[Any, ...]
@@ -95,6 +101,37 @@ def test_a_mistake_anywhere_leaves_nobody_open(whole: Json, mistakes: Callable[[
         if kind not in [*parse.KINDS]:
             continue  # whatever it is, it is not taken for a policy: the whole file closes everybody
         place = field.Field(field.Node.of(broken), "", field.Report("x"))
-        if parse.parse_policy(place, *kind) is None:  # type: ignore[arg-type]
-            found = parse.stand_in(place, kind[1])  # type: ignore[arg-type]
+        if parse.parse_policy(place, *kind) is None:
+            found = parse.stand_in(place, kind[1])
             assert found is None or any(selectors.holds(s.subject, MEANT) for s in found.sections), broken
+
+
+HOST = int(abi.ReservedIdentity.HOST)
+
+
+@pytest.mark.parametrize(
+    ("rules", "may"),
+    [
+        ("ingress: [{fromEntities: [all]}]", True),
+        ("egressDeny: [{toEntities: [all]}]", True),
+        ("ingressDeny: [{fromEntities: [all]}]", False),
+        ("ingressDeny: [{fromEntities: [host]}]", False),
+        ("ingressDeny: [{toPorts: [{ports: [{port: '80'}]}]}]", False),
+        ("ingress: [{toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}]}}]}]", False),
+    ],
+)
+def test_the_node_reaches_what_a_stand_in_closes_unless_another_policy_may_mean_it(
+    tmp_path: File, rules: str, may: bool
+) -> None:
+    other = POLICY.format("q", "").partition("spec:")[0] + f"spec: {{endpointSelector: {{}}, {rules}}}"
+    write(tmp_path, a=WORKLOAD.format("web", "10.0.0.1"), b=POLICY.format("p", "nonsense: 1"), c=other)
+    result = directory.load(tmp_path, None)
+    assert {problem.effect for problem in result.problems if problem.file == "b.yaml"} == {directory.CLOSES}
+    facts = {(w.namespace, w.name): compiler.EndpointFacts(1, 2, 3, True) for w in result.snapshot.workloads}
+    node = compiler.NodeInfo("far", ("10.0.0.254",))
+    view = evaluate.View(compiler.compile_state(result.snapshot, identity.Allocation(), facts, node)[0])
+    endpoint = view.endpoint("10.0.0.1")
+    assert endpoint is not None
+    for peer in filter(None, {*abi.ReservedIdentity, endpoint.identity}):
+        asked = [view.decide(endpoint, direction, peer, abi.Proto.TCP, 80) for direction in abi.Direction]
+        assert [decision.allowed for decision in asked] == [peer == HOST and may, False]
