@@ -33,6 +33,8 @@ class Reconciler:
         self.revision = known.revision
         self.hooks_restored = 0  # interfaces whose filters somebody took away
         self.have = apply.current(loaded.maps)
+        # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
+        self._is_first = not self.have["endpoints"]
         self._workloads = workloads.Workloads(loaded, known)
         self._known = known  # the predecessor's
         self._allocation = self._numbers(state.load_allocation(opts.run_dir))
@@ -51,7 +53,8 @@ class Reconciler:
     def reconcile(self, force: bool = False) -> None:
         """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
         before = self.snapshot
-        loaded = directory.load(self._opts.config_dir, before if before is not None else self._unused)
+        known = before if before is not None else self._unused
+        loaded = directory.load(self._opts.config_dir, known, self._is_first)
         if before is None and not self._can_begin(loaded):
             self._wait(loaded)
             return
@@ -65,6 +68,7 @@ class Reconciler:
                 if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
                     break
             done = True
+            self._is_first &= not (loaded.is_read and self.have["endpoints"])
         except (MeshError, ValueError, OSError) as error:
             failed = [model.Problem(str(self._opts.config_dir), "", str(error))]
         problems += [*self._survey.problems, *failed]
