@@ -118,8 +118,7 @@ class Reconciler:
         want = self._adopted.moved(self.have, survey)
         before = self.have["endpoints"]
         if want.maps != self.have:
-            apply.apply(self._mesh.maps, self.have, want)
-            self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
+            self._put(want)
             apply.forgive(self._mesh.maps, before, want)
             with self.config_lock:
                 apply.bump(self._mesh.maps)
@@ -148,14 +147,12 @@ class Reconciler:
         # Before it is in force: one that is killed in between must not leave a record that takes it back.
         unkept = self._write_down(lambda: self._last_good.keep(snapshot))
         try:
-            changed = apply.apply(self._mesh.maps, self.have, want)
+            changed = self._put(want)
         except (MapFull, OSError):
-            self.have = apply.current(self._mesh.maps)  # half of it may be done
             if (old := self.snapshot) is not None:
                 self._write_down(lambda: self._last_good.keep(old))
             raise
         self._unenforced |= changed or force
-        self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
         apply.forgive(self._mesh.maps, before, want)
         self.snapshot, self._allocation = snapshot, allocation
         self._view = evaluate.View(want)
@@ -171,6 +168,17 @@ class Reconciler:
         unkept = self._write_down(lambda: state.save(self._opts.run_dir, self._allocation, now)) or unkept
         failed += [unkept] if unkept else []
         return failed, refused
+
+    def _put(self, want: compiler.Desired) -> bool:
+        """Bring the maps to what is wanted; return whether anything changed. `have` is what they hold, whatever comes
+        of it."""
+        try:
+            changed = apply.apply(self._mesh.maps, self.have, want)
+        except (MapFull, OSError):
+            self.have = apply.current(self._mesh.maps)  # half of it may be done
+            raise
+        self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
+        return changed
 
     def _attached(self, outcome: hooks.Outcome, known: names.Names) -> tuple[list[model.Problem], bool]:
         """Return a problem for each endpoint whose hooks failed, and whether a cgroup refused, so that its workload
