@@ -43,16 +43,10 @@ class Hooks:
         self._left = {e.id: index for e in known.endpoints.values() if (index := host.index(e.interface))}
 
     def attach(self, wanted: Mapping[int, Where], old: Mapping[int, int], force: bool = False) -> Outcome:
-        """Attach the hooks of endpoints, and take away those of `old` ones (id -> ifindex) that are not wanted.
-
-        The hooks of an endpoint whose place another takes pass over to it, so that no moment is without.
-        """
+        """Attach the hooks of endpoints, and take away those of `old` ones (id -> ifindex) that are not wanted."""
         out = Outcome()
         old, self._left = {**self._left, **old}, {}
-        gone = {ifindex: id for id, ifindex in old.items() if id not in wanted}
         for id, where in wanted.items():
-            if where.ifindex in gone and id not in old:
-                self._mesh.hand_over(gone[where.ifindex], id)
             self._attach(id, where, force, out)
         self._detach(wanted, old)
         return out

@@ -33,6 +33,8 @@ class Reconciler:
         self.revision = known.revision
         self.hooks_restored = 0  # interfaces whose filters somebody took away
         self.have = apply.current(loaded.maps)
+        # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
+        self._is_first = not self.have["endpoints"]
         self._workloads = workloads.Workloads(loaded, known)
         self._hooks = hooks.Hooks(loaded, known)
         self._known = known  # the predecessor's
@@ -53,12 +55,15 @@ class Reconciler:
     def reconcile(self, force: bool = False) -> None:
         """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
         before = self.snapshot
-        loaded = directory.load(self._opts.config_dir, before if before is not None else self._unused)
+        known = before if before is not None else self._unused
+        loaded = directory.load(self._opts.config_dir, known, self._is_first)
         if before is None and not self._can_begin(loaded):
             self._wait(loaded)
             return
         self._adopted = None
         failed, done = self._settle(loaded.snapshot, lambda survey: self._apply(loaded.snapshot, survey, force))
+        if done:
+            self._is_first &= not (loaded.is_read and self.have["endpoints"])
         self._report((*loaded.problems, *self._survey.problems, *failed))
         if self._unenforced and done:
             resets = self._enforce()
@@ -141,7 +146,8 @@ class Reconciler:
         node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
         really = dataclasses.replace(snapshot, workloads=tuple(found))
-        want, known, allocation = compiler.compile_state(really, self._allocation, survey.facts, node)
+        numbers = numbering.in_place(self._allocation, self.have, survey.facts)
+        want, known, allocation = compiler.compile_state(really, numbers, survey.facts, node)
         apply.check_room(self.have, want)
         before = self.have["endpoints"]
         # Before it is in force: one that is killed in between must not leave a record that takes it back.

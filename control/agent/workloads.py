@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from control import compile as compiler
 from control import model, names
@@ -79,15 +79,17 @@ class Workloads:
         """Look at each workload.
 
         One that is edited to what does not exist, or whose namespace can no longer be entered, stays as it was for as
-        long as its interface is there: neither takes the hooks off a running pod.
+        long as its interface is there, under a new name, too: neither takes the hooks off a running pod.
         """
         out = Survey({}, {}, [])
         here: list[_Here] = []
+        workloads = list(workloads)
+        named = {_key(workload) for workload in workloads}
         for workload in workloads:
             try:
                 here.append(_Here(workload, self._named(_key(workload), workload)))
             except (AttachFailed, OSError, ValueError) as error:  # whatever one is, it never stops the others
-                kept = self._last_good(_key(workload))
+                kept = self._kept(workload, named, isinstance(error, _NotItsOwn))
                 words = _until_then(str(error)) if kept else str(error)
                 if isinstance(error, _NotItsOwn) and not kept:
                     words += ": the workload is NOT under policy"
@@ -176,6 +178,16 @@ class Workloads:
         pod = netns.facts(where, interface)
         _require_its_own(where, interface, pod)
         return Found(where, interface, inode, compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid))
+
+    def _kept(self, workload: model.Workload, named: Collection[Key], is_anothers: bool) -> Found | None:
+        """Return what was in force at a workload's interface, unless that is another's; else under its name, else in
+        its namespace under a name that is no more: it may have got another name together with the mistake.
+        """
+        was = {key: old for key, name in self._before.items() if (old := self._adopted(name))} | self._found
+        own, ifindex = _key(workload), 0 if is_anothers else host.index(workload.interface)
+        there = next((key for key, old in was.items() if old.facts.ifindex == ifindex != 0), own)
+        within = (key for key, old in was.items() if key not in named and old.netns == workload.netns)
+        return next(filter(None, map(self._last_good, (there, own, *within))), None)
 
     def _last_good(self, key: Key) -> Found | None:
         old, name = self._found.get(key), self._before.get(key)
