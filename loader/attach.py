@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from loader import bpf, mounts, programs
@@ -31,7 +32,7 @@ def cgroup(pin_dir: Path, owner: str, path: str, spec: programs.ProgramSpec, pro
     except OSError as error:
         raise CgroupFailed(f"cgroup {path}: {error.strerror}: is the workload still there?") from error
     try:
-        if _replace(pinned, prog, os.stat(path).st_ino):
+        if _replace(pinned, prog, os.fstat(target).st_ino):
             return
         link = bpf.link_create(prog, target, int(spec.attach))
         try:
@@ -42,6 +43,26 @@ def cgroup(pin_dir: Path, owner: str, path: str, spec: programs.ProgramSpec, pro
         raise CgroupFailed(f"cgroup {path}: cannot attach {spec.function}: {error.strerror}") from error
     finally:
         os.close(target)
+
+
+def refusal(path: str, specs: Iterable[programs.ProgramSpec]) -> str:
+    """Return why a cgroup does not take programs of these kinds all at once, "" if it does; tried with some that do
+    nothing, and that are gone again."""
+    held: list[int] = []
+    try:
+        held.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        for spec in specs:
+            held.append(bpf.load_program(int(spec.type), bpf.exit_with(1), int(spec.attach), "sm_trial"))
+            try:
+                held.append(bpf.link_create(held[-1], held[0], int(spec.attach)))
+            except OSError as error:
+                return f"cgroup {path}: cannot attach {spec.function}: {error.strerror}"
+    except OSError as error:
+        return f"cgroup {path}: {error.strerror}"
+    finally:
+        for fd in held:
+            os.close(fd)
+    return ""
 
 
 def _replace(pinned: Path, prog: int, target: int) -> bool:

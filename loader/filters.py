@@ -111,13 +111,18 @@ def are_in_place(channel: Channel, ifindex: int, wanted: Mapping[Target, int]) -
     return all((there := channel.at(ifindex, target)) and there.program == id for target, id in wanted.items())
 
 
+def is_ours(channel: Channel, ifindex: int, pin_dir: Path, target: Target) -> bool:
+    """Tell whether a filter of one pin directory hangs at our place."""
+    there = channel.at(ifindex, target)
+    return there is not None and pin_dir in Path(there.name).parents
+
+
 def remove(ifindexes: Iterable[int], pin_dir: Path) -> None:
     """Take the filters of one pin directory off interfaces; one that is gone, or another's, is no error."""
     with Channel() as channel, IPRoute() as ipr:
         for ifindex in ifindexes:
             for target, parent in PARENT.items():
-                there = channel.at(ifindex, target)
-                if there and pin_dir in Path(there.name).parents:
+                if is_ours(channel, ifindex, pin_dir, target):
                     with contextlib.suppress(NetlinkError):
                         ipr.tc(
                             "del-filter", "bpf", ifindex, handle=_HANDLE, parent=parent, prio=_PRIORITY,

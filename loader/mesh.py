@@ -130,8 +130,9 @@ class Mesh:
             return str(error)
         return ""
 
-    def attach(self, id: int, interface: str, ifindex: int, cgroup: str) -> None:
-        """Attach one endpoint's hooks, or replace what hangs there.
+    def attach(self, id: int, interface: str, ifindex: int, cgroup: str | None) -> None:
+        """Attach one endpoint's hooks, or replace what hangs there. Without a cgroup ("") none of its hooks stay; where
+        it is not known (None) they stay as they are.
 
         Raises AttachFailed; when it is a CgroupFailed the packet filters hang, and no hook of the cgroup does.
         """
@@ -140,6 +141,8 @@ class Mesh:
             target: (self.pin_dir / "progs" / name, self._progs[name]) for target, name in programs.FILTERS.items()
         }
         filters.put(interface, ifindex, paths)
+        if cgroup is None:
+            return
         if not cgroup:
             attach.remove_links(self.pin_dir, owner)
             return
@@ -150,6 +153,10 @@ class Mesh:
         except CgroupFailed:
             attach.remove_links(self.pin_dir, owner)
             raise
+
+    def refusal(self, cgroup: str) -> str:
+        """Return why a cgroup takes no hooks, "" if there is room for them; nothing stays attached."""
+        return attach.refusal(cgroup, (spec for spec in programs.PROGRAMS if spec.target is programs.Target.CGROUP))
 
     def detach(self, id: int, ifindex: int = 0) -> None:
         """Take one endpoint's hooks away, the filters of its interface too if given; what is gone is no error."""
@@ -165,6 +172,11 @@ class Mesh:
         """Return the interfaces on which not both of our filters hang; cheap enough to be asked each second."""
         with filters.Channel() as channel:
             return [index for index in ifindexes if not filters.are_in_place(channel, index, self._filters)]
+
+    def is_ours(self, ifindex: int) -> bool:
+        """Tell whether a filter of ours hangs on an interface, of whatever version."""
+        with filters.Channel() as channel:
+            return any(filters.is_ours(channel, ifindex, self.pin_dir, target) for target in programs.FILTERS)
 
     def attached(self) -> dict[str, list[str]]:
         """Return the pinned links by owner."""

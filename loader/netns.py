@@ -16,7 +16,7 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -30,16 +30,24 @@ _CLONE_NEWNET = 0x40000000
 _SIOCGIFCONF = 0x8912
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _SO_NETNS_COOKIE = 71  # kernel 5.14
+_IFF_LOOPBACK = 0x8
 NSID_UNKNOWN = 0xFFFFFFFF
 
 
 @dataclasses.dataclass(frozen=True)
 class PodFacts:
-    """ifindex: host-side interface; nsid: the pod's namespace as the agent's namespace numbers it."""
+    """ifindex: host-side interface; nsid: the pod's namespace as the agent's namespace numbers it.
+
+    is_host: the namespace is the agent's own or that of process 1. leads_there: the interface is a veth whose other end
+    is in the namespace; None: it is no veth, or nobody can tell.
+    """
 
     netns_cookie: int
     ifindex: int
     nsid: int
+    is_host: bool = False
+    is_loopback: bool = False
+    leads_there: bool | None = None
 
 
 def path_of(netns: str) -> Path:
@@ -137,7 +145,10 @@ def facts(netns: str, interface: str) -> PodFacts:
         with IPRoute() as ipr:
             found = () if "\0" in interface else ipr.link_lookup(ifname=interface)  # it would be cut off there
             if found:
-                return PodFacts(netns_cookie, found[0], _nsid(ipr, netns))
+                nsid = _nsid(ipr, netns)  # before the link is asked for, which then has it
+                (link,) = ipr.get_links(found[0])
+                is_loopback = bool(link["flags"] & _IFF_LOOPBACK)
+                return PodFacts(netns_cookie, found[0], nsid, _is_host(netns), is_loopback, _leads_to(link, nsid))
     except (OSError, NetlinkError) as error:
         why = os.strerror(error.code) if isinstance(error, NetlinkError) else error.strerror or error
         raise AttachFailed(f"network namespace {path_of(netns)}: {why}: is the pod still there?") from error
@@ -161,6 +172,25 @@ def _nsid(ipr: IPRoute, netns: str) -> int:
         return NSID_UNKNOWN if current is None else current
     finally:
         os.close(fd)
+
+
+def _is_host(netns: str) -> bool:
+    there = os.stat(path_of(netns))
+    for process in ("thread-self", "1"):
+        with contextlib.suppress(OSError):  # another user's, or in a PID namespace that /proc is not of
+            if os.path.samestat(there, os.stat(f"/proc/{process}/ns/net")):
+                return True
+    return False
+
+
+def _leads_to(link: Any, nsid: int) -> bool | None:
+    """Tell whether the other end of a veth is in the namespace of that number; None: no veth, or nobody can tell."""
+    if nsid == NSID_UNKNOWN or link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") != "veth":
+        return None
+    far = link.get_attr("IFLA_LINK_NETNSID")
+    if far is None:  # the kernel leaves it out where the other end is here, too; then it tells which that is
+        return False if link.get_attr("IFLA_LINK") else None
+    return None if far < 0 else bool(far == nsid)
 
 
 def _query_nsid(ipr: IPRoute, fd: int) -> int | None:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import apply, enforce, lastgood, ledger, numbering, options, plan, state, workloads
+from control.agent import adopted, apply, enforce, hooks, lastgood, ledger, numbering, options, state, workloads
 from control.flow.summary import counted
 from control.source import directory
-from loader import abi, mesh, netns
+from loader import mesh, netns
 from loader.errors import MapFull, MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
@@ -36,7 +36,9 @@ class Reconciler:
         # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
         self._is_first = not self.have["endpoints"]
         self._workloads = workloads.Workloads(loaded, known)
+        self._hooks = hooks.Hooks(loaded, known)
         self._known = known  # the predecessor's
+        self._adopted: adopted.Adopted | None = None  # what it left, while that is all that is known
         self._allocation = self._numbers(state.load_allocation(opts.run_dir))
         self._unused: model.Snapshot | None = None  # what was read while it could not be put in force
         self._view: evaluate.View | None = None
@@ -58,21 +60,11 @@ class Reconciler:
         if before is None and not self._can_begin(loaded):
             self._wait(loaded)
             return
-        problems = list(loaded.problems)
-        failed: list[model.Problem] = []
-        done = False
-        try:
-            for _ in range(2):
-                self._survey, self._surveyed = self._look(loaded.snapshot), loaded.snapshot
-                failed, refused = self._apply(loaded.snapshot, self._survey, force)
-                if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
-                    break
-            done = True
+        self._adopted = None
+        failed, done = self._settle(loaded.snapshot, lambda survey: self._apply(loaded.snapshot, survey, force))
+        if done:
             self._is_first &= not (loaded.is_read and self.have["endpoints"])
-        except (MeshError, ValueError, OSError) as error:
-            failed = [model.Problem(str(self._opts.config_dir), "", str(error))]
-        problems += [*self._survey.problems, *failed]
-        self._report(tuple(problems))
+        self._report((*loaded.problems, *self._survey.problems, *failed))
         if self._unenforced and done:
             resets = self._enforce()
             self._unenforced = False
@@ -81,6 +73,21 @@ class Reconciler:
                 counted(len(loaded.snapshot.policies), "policy", "policies"),
                 f"; {counted(resets, 'open connection')} reset" if resets else "",
             )  # fmt: skip
+
+    def _settle(
+        self, snapshot: model.Snapshot, put: Callable[[workloads.Survey], tuple[list[model.Problem], bool]]
+    ) -> tuple[list[model.Problem], bool]:
+        """Look at the workloads and put in force what follows; return what failed, and whether it is done."""
+        failed: list[model.Problem] = []
+        try:
+            for _ in range(2):
+                self._survey, self._surveyed = self._look(snapshot), snapshot
+                failed, refused = put(self._survey)
+                if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
+                    break
+        except (MeshError, ValueError, OSError) as error:
+            return [model.Problem(str(self._opts.config_dir), "", str(error))], False
+        return failed, True
 
     def _can_begin(self, loaded: model.LoadResult) -> bool:
         """Tell whether to go by what was read though nothing is known of what was in force before: where the kernel
@@ -93,7 +100,8 @@ class Reconciler:
     def _wait(self, loaded: model.LoadResult) -> None:
         """Leave all as it is: the kernel goes on with what nobody can read any more, for the record of it is lost.
 
-        Hooks that somebody took away are put back.
+        Pods are looked after all the same: one whose interface is made again gets its hooks there, and hooks that
+        somebody took away are put back.
         """
         problems = loaded.problems
         if loaded.is_whole:
@@ -101,15 +109,28 @@ class Reconciler:
         elif self.have["endpoints"]:
             problems = tuple(dataclasses.replace(p, effect=p.effect and directory.ADOPTED) for p in problems)
             problems += tuple(dataclasses.replace(p, effect=directory.ADOPTED) for p in loaded.advice)
-        places = _places(self.have, self._known)
-        failed = (
-            model.Problem("", f"Workload {self._known.endpoint(id)}", str(error))
-            for id, error in self._workloads.put_back(places)
-        )
-        self._report((*problems, *failed))
+        if self._adopted is None:
+            self._adopted = adopted.Adopted(self._mesh, self.have, self._known)
+        failed, _ = self._settle(self._adopted.snapshot, self._follow)
+        self._report((*problems, *self._survey.problems, *failed))
         # What does not change needs no second look.
         self._addresses = self._own_addresses()
         self._unused = loaded.snapshot if loaded.is_read else self._unused
+
+    def _follow(self, survey: workloads.Survey) -> tuple[list[model.Problem], bool]:
+        """Bring what was adopted to where its pods are now; return what failed, and as `_attached`."""
+        assert self._adopted
+        want = self._adopted.moved(self.have, survey)
+        before = self.have["endpoints"]
+        if want.maps != self.have:
+            self._put(want)
+            apply.forgive(self._mesh.maps, before, want)
+            with self.config_lock:
+                apply.bump(self._mesh.maps)
+            LOG.info("what was adopted is brought to where its pods are now")
+        outcome = self._hooks.put_back(self._adopted.places(self.have))
+        failed, refused = self._attached(outcome, self._known)
+        return [*self._adopted.problems(), *failed], refused
 
     def _own_addresses(self) -> tuple[str, ...]:
         return self._opts.node_ips or netns.addresses()
@@ -120,7 +141,7 @@ class Reconciler:
     def _apply(
         self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
     ) -> tuple[list[model.Problem], bool]:
-        """Bring maps and hooks to a snapshot; return what failed, and as `attach` does."""
+        """Bring maps and hooks to a snapshot; return what failed, and as `_attached`."""
         self._addresses = self._own_addresses()
         node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
@@ -132,14 +153,12 @@ class Reconciler:
         # Before it is in force: one that is killed in between must not leave a record that takes it back.
         unkept = self._write_down(lambda: self._last_good.keep(snapshot))
         try:
-            changed = apply.apply(self._mesh.maps, self.have, want)
+            changed = self._put(want)
         except (MapFull, OSError):
-            self.have = apply.current(self._mesh.maps)  # half of it may be done
             if (old := self.snapshot) is not None:
                 self._write_down(lambda: self._last_good.keep(old))
             raise
         self._unenforced |= changed or force
-        self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
         apply.forgive(self._mesh.maps, before, want)
         self.snapshot, self._allocation = snapshot, allocation
         self._view = evaluate.View(want)
@@ -148,13 +167,31 @@ class Reconciler:
             with self.config_lock:
                 apply.bump(self._mesh.maps)
         interfaces = {k.id: v.ifindex for k, v in before.items()}  # type: ignore[attr-defined]
-        failures, refused = self._workloads.attach(_places(want, known), interfaces, force)
+        outcome = self._hooks.attach(adopted.places(want, known), interfaces, force)
         now = dataclasses.replace(known, node=self._node, revision=self.revision)
         self._ledger.rename(now)
-        failed = [model.Problem("", f"Workload {known.endpoint(id)}", str(error)) for id, error in failures]
+        failed, refused = self._attached(outcome, known)
         unkept = self._write_down(lambda: state.save(self._opts.run_dir, self._allocation, now)) or unkept
         failed += [unkept] if unkept else []
         return failed, refused
+
+    def _put(self, want: compiler.Desired) -> bool:
+        """Bring the maps to what is wanted; return whether anything changed. `have` is what they hold, whatever comes
+        of it."""
+        try:
+            changed = apply.apply(self._mesh.maps, self.have, want)
+        except (MapFull, OSError):
+            self.have = apply.current(self._mesh.maps)  # half of it may be done
+            raise
+        self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
+        return changed
+
+    def _attached(self, outcome: hooks.Outcome, known: names.Names) -> tuple[list[model.Problem], bool]:
+        """Return a problem for each endpoint whose hooks failed, and whether a cgroup refused, so that its workload
+        must be looked at again."""
+        self._workloads.refuse(outcome.refused)
+        failed = [model.Problem("", f"Workload {known.endpoint(id) or id}", str(error)) for id, error in outcome.failed]
+        return failed, bool(outcome.refused)
 
     def _write_down(self, write: Callable[[], None]) -> model.Problem | None:
         """Write what the next start needs; return what is wrong. It is in force all the same, and open connections
@@ -190,24 +227,14 @@ class Reconciler:
 
     def has_changed(self) -> bool:
         """Tell whether a workload that was missing is here now, or one was lost or made anew, or its hooks were."""
-        if lost := self._workloads.unhook():
+        if lost := self._hooks.unhook():
             self.hooks_restored += len(lost)
             LOG.warning("packet filters were taken off %s by somebody else: they are put back", ", ".join(lost))
             return True
         if self._unenforced or self._own_addresses() != self._addresses:
             return True
+        if self._adopted and any(problem not in self.problems for problem in self._adopted.problems()):
+            return True
         if not self._survey.problems and self._workloads.all_there():
             return False
         return self._look(self._surveyed) != self._survey
-
-
-def _places(want: plan.Content | compiler.Desired, known: names.Names) -> dict[int, workloads.Where]:
-    """Return where the hooks of each endpoint hang."""
-    out: dict[int, workloads.Where] = {}
-    for key, value in want["endpoints"].items():
-        assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
-        name = known.endpoint(key.id)
-        if name:
-            has_cgroup = value.flags & abi.EndpointFlag.HAS_CGROUP
-            out[key.id] = (name.interface, value.ifindex, name.cgroup if has_cgroup else "")
-    return out

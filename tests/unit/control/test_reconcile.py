@@ -9,7 +9,7 @@ import pytest
 
 from control import compile as compiler
 from control import model, names
-from control.agent import apply, enforce, lastgood, numbering, options, reconcile, state, workloads
+from control.agent import apply, enforce, hooks, host, lastgood, numbering, options, reconcile, state, workloads
 from control.policy import field
 from control.source import directory, objects
 from loader import abi
@@ -25,7 +25,8 @@ class Started:
         self.config.mkdir()
         held: dict[str, dict[Any, Any]] = {name: {} for name in compiler.MAP_NAMES}
         held["endpoints"] = {
-            abi.EndpointKey(id + 1): abi.Endpoint.blank(identity=256, ifindex=5) for id in range(endpoints)
+            abi.EndpointKey(id + 1): abi.Endpoint.blank(identity=256, ifindex=5, nsid=compiler.UNKNOWN_NSID)
+            for id in range(endpoints)
         }
         monkeypatch.setattr(apply, "current", lambda maps: held)
         monkeypatch.setattr(numbering, "remembered", lambda maps: ())
@@ -42,7 +43,7 @@ class Started:
         monkeypatch.setattr(objects, "read_documents", spy)
 
     def start_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded = cast(Any, SimpleNamespace(maps=None, without_filters=lambda indexes: []))
+        loaded = cast(Any, SimpleNamespace(maps=None, without_filters=lambda indexes: [], is_ours=lambda index: False))
         self.reconciler = reconcile.Reconciler(self.opts, "n", loaded, cast(Any, None), names.Names())
         self.really_apply = self.reconciler._apply
 
@@ -75,7 +76,7 @@ class Started:
         monkeypatch.setattr(apply, "apply", put)
         monkeypatch.setattr(apply, "forgive", step("forgive"))
         monkeypatch.setattr(apply, "bump", step("bump"))
-        monkeypatch.setattr(self.reconciler._workloads, "attach", step("attach", ([], False)))
+        monkeypatch.setattr(self.reconciler._hooks, "attach", step("attach", hooks.Outcome()))
         monkeypatch.setattr(enforce, "doomed", step("enforce", []))
         book: Any = SimpleNamespace(rename=lambda known: None, resets=0)
         monkeypatch.setattr(self.reconciler, "_ledger", book)
@@ -247,7 +248,7 @@ def test_open_connections_hear_of_what_is_in_force_though_hooks_failed(
         raise AttachFailed("links cannot be removed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(started.reconciler._workloads, "attach", attach)
+        patch.setattr(started.reconciler._hooks, "attach", attach)
         started.reconcile()
         assert "bump" in steps and "enforce" not in steps
         assert started.reconciler.has_changed()
@@ -304,13 +305,14 @@ def test_hooks_that_were_taken_off_are_put_back_while_the_kernel_keeps_what_it_h
     started = Started(monkeypatch, tmp_path, endpoints=3)
     write(started.config, a="]")
     indices = {"v-web": 5, "v-other": 6}  # another pod's, where the adopted one was
-    monkeypatch.setattr(workloads, "_index", lambda interface: indices.get(interface, 0))
+    monkeypatch.setattr(host, "index", lambda interface: indices.get(interface, 0))
     attached: list[tuple[Any, ...]] = []
     held = {key: value for key, value in started.reconciler.have["endpoints"].items()}
     mesh: Any = SimpleNamespace(
         maps=SimpleNamespace(endpoints=held),
         attach=lambda *place: attached.append(place),
         without_filters=lambda indexes: [5] if list(indexes) else [],
+        is_ours=lambda index: False,
     )
     known = names.Names(
         endpoints={
@@ -318,11 +320,19 @@ def test_hooks_that_were_taken_off_are_put_back_while_the_kernel_keeps_what_it_h
             for id, name in ((1, "web"), (2, "other"))
         }
     )
-    started.reconciler._workloads = workloads.Workloads(mesh, known)
-    started.reconciler._known = known
-    assert started.reconcile() == {directory.ADOPTED}
+    started.reconciler._workloads, started.reconciler._hooks = (
+        workloads.Workloads(mesh, known),
+        hooks.Hooks(mesh, known),
+    )
+    started.reconciler._mesh, started.reconciler._known = mesh, known
+    started.reconcile()
+    told = [str(problem) for problem in started.reconciler.problems if problem.effect != directory.ADOPTED]
+    assert [words.partition(": ")[0] for words in told] == ["Workload shop/web", "Workload shop/other", "endpoint 3"]
+    assert "the last good values stay" in told[0] and "is the pod still there?" in told[1]
+    assert "NOT under policy" in told[2]
     assert attached == [(1, "v-web", 5, "")]
-    assert started.reconcile() == {directory.ADOPTED} and len(attached) == 1
+    started.reconcile()
+    assert len(attached) == 1
     assert started.reconciler.has_changed()
-    assert started.reconcile() == {directory.ADOPTED}
+    started.reconcile()
     assert attached == [(1, "v-web", 5, "")] * 2

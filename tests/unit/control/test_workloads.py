@@ -1,5 +1,7 @@
-"""What the agent says of the cgroup that a Workload names."""
+"""What the agent finds out about workloads, and says of what they name."""
 
+import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -7,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from control import model, names
+from control.agent import host as on_host
 from control.agent import workloads
 from loader import abi, mounts, netns
 from loader.errors import AttachFailed
@@ -21,7 +24,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(mounts, "cgroup2", lambda: root)
     monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).is_dir() and Path(path).is_relative_to(root))
     monkeypatch.setattr(netns, "plain_veths", set)
-    pod = SimpleNamespace(netns_cookie=1, ifindex=2, nsid=3)
+    pod = netns.PodFacts(1, 2, 3)
     monkeypatch.setattr(netns, "facts", lambda where, interface: pod)
 
     def ask(cgroup: str) -> tuple[model.Problem, ...]:
@@ -52,6 +55,31 @@ def test_where_cgroup_v2_is_not_mounted_the_problem_says_how(told: Any, monkeypa
     assert "cgroup v2 is mounted nowhere that the agent sees (mount -t cgroup2 none " in problem.message
 
 
+def test_a_cgroup_that_refused_is_asked_again_after_a_while(host: "Host", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once in half a minute, and hooks are only spoken of when there is room for them."""
+    now, asked, answer = [100.0], [], "full"
+
+    def refusal(path: str) -> str:
+        asked.append(path)
+        return answer
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    host.looks = workloads.Workloads(cast(Any, SimpleNamespace(refusal=refusal)), names.Names())
+    a = pod("a", cgroup=host.cgroup("a"))
+    assert host.survey(a).facts["shop", "a"].has_cgroup
+    host.looks.refuse({(a.cgroup, os.stat(a.cgroup).st_ino): "full"})
+    for seconds, times in ((0, 0), (29, 0), (30, 1), (59, 1), (60, 2)):
+        now[0] = 100.0 + seconds
+        (problem,) = host.survey(a).problems
+        assert problem.message.startswith("spec.cgroup: full (") and len(asked) == times
+    answer = ""
+    now[0] += 29
+    assert host.survey(a).problems
+    now[0] += 1
+    assert not host.survey(a).problems and host.survey(a).facts["shop", "a"].has_cgroup
+    assert len(asked) == 3
+
+
 class Host:
     """Pods by network namespace and interface; cgroup v2 is a directory of its own."""
 
@@ -63,8 +91,8 @@ class Host:
         monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).resolve().is_relative_to(root))
         monkeypatch.setattr(netns, "plain_veths", set)
         monkeypatch.setattr(netns, "facts", self.facts)
-        monkeypatch.setattr(workloads, "_index", lambda interface: self.indices.get(interface, 0))
-        monkeypatch.setattr(workloads, "_inode", lambda path: self.spaces.get(Path(path).name, 1))
+        monkeypatch.setattr(on_host, "index", lambda interface: self.indices.get(interface, 0))
+        monkeypatch.setattr(on_host, "inode", self.inode)
         self.looks = workloads.Workloads(cast(Any, None), names.Names())
 
     def restart(self, *ids: str, unheld: str = "") -> None:
@@ -95,6 +123,10 @@ class Host:
             raise AttachFailed(f"network namespace {where}: Invalid argument: is the pod still there?")
         interface.encode()
         return netns.PodFacts(self.spaces[where], self.indices[interface], 7)
+
+    def inode(self, path: Path | str) -> int:
+        there = Path(path)
+        return os.stat(there).st_ino if there.is_relative_to(self.root) else self.spaces.get(there.name, 1)
 
     def cgroup(self, name: str) -> str:
         (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -219,6 +251,40 @@ def test_one_that_was_adopted_without_sockets_has_none_when_its_namespace_is_gon
     found = host.survey(pod("a"), pod("b"))
     assert [(facts.netns_cookie, facts.ifindex) for facts in found.facts.values()] == [(0, 2), (0, 3)]
     assert all("is that of" not in problem.message for problem in found.problems)
+
+
+def test_a_cgroup_that_is_made_again_is_another(host: Host) -> None:
+    a = pod("a", cgroup=host.cgroup("a"))
+    before = host.survey(a)
+    assert host.looks.all_there() and host.survey(a) == before
+    kept = Path(a.cgroup).rename(host.root / "kept")  # so that its inode is not given out again
+    host.cgroup("a")
+    assert not host.looks.all_there() and host.survey(a) != before
+    assert host.looks.all_there() and kept.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"is_host": True}, "spec.netns: "),
+        ({"is_loopback": True}, "spec.interface: "),
+        ({"leads_there": False}, "spec.interface: "),
+    ],
+)
+@pytest.mark.parametrize("was", ["new", "here", "adopted"])
+def test_what_is_not_the_pods_is_refused_and_takes_no_hooks_off_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, bool], field: str, was: str
+) -> None:
+    if was == "here":
+        host.survey(pod("a"))
+    elif was == "adopted":
+        host.restart("a")
+    monkeypatch.setattr(netns, "facts", lambda where, interface: netns.PodFacts(11, 9, 7, **cast(Any, wrong)))
+    found = host.survey(pod("a", interface="v-b"))
+    (problem,) = found.problems
+    assert problem.file == "a.yaml" and problem.message.startswith(field) and " (allowed: " in problem.message
+    assert problem.message.endswith("is NOT under policy" if was == "new" else "until then the last good values stay")
+    assert [facts.ifindex for facts in found.facts.values()] == ([] if was == "new" else [2])
 
 
 @pytest.mark.parametrize("restarted", [False, True])

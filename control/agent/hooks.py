@@ -1,0 +1,90 @@
+"""Attaches the hooks of endpoints where they belong, and takes away those that are not wanted any more."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from control import names
+from control.agent import host
+from loader import mesh
+from loader.errors import AttachFailed, CgroupFailed
+
+
+class Where(NamedTuple):
+    """Where an endpoint's hooks hang. `cgroup` "": on none; None: nobody can tell, so that what hangs there stays."""
+
+    interface: str
+    ifindex: int
+    cgroup: str | None
+
+
+class _Hung(NamedTuple):
+    """`inode` is the cgroup's: one that was made again under its path is another, and has no hooks."""
+
+    where: Where
+    inode: int
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What could not be attached. `refused`: cgroup and inode -> why it takes no hooks; the filters hang."""
+
+    failed: list[tuple[int, AttachFailed]] = dataclasses.field(default_factory=list)
+    refused: dict[tuple[str, int], str] = dataclasses.field(default_factory=dict)
+
+
+class Hooks:
+    """What hangs where, by endpoint id."""
+
+    def __init__(self, loaded: mesh.Mesh, known: names.Names) -> None:
+        self._mesh = loaded
+        self._hung: dict[int, _Hung] = {}
+        # A predecessor may have died between the maps and the hooks: its endpoints by its names, once.
+        self._left = {e.id: index for e in known.endpoints.values() if (index := host.index(e.interface))}
+
+    def attach(self, wanted: Mapping[int, Where], old: Mapping[int, int], force: bool = False) -> Outcome:
+        """Attach the hooks of endpoints, and take away those of `old` ones (id -> ifindex) that are not wanted."""
+        out = Outcome()
+        old, self._left = {**self._left, **old}, {}
+        for id, where in wanted.items():
+            self._attach(id, where, force, out)
+        self._detach(wanted, old)
+        return out
+
+    def put_back(self, adopted: Mapping[int, Where]) -> Outcome:
+        """Attach what is not attached and should be, where the interface is still that one; take nothing away."""
+        out = Outcome()
+        for id, where in adopted.items():
+            if host.index(where.interface) == where.ifindex:
+                self._attach(id, where, False, out)
+        return out
+
+    def _attach(self, id: int, where: Where, force: bool, out: Outcome) -> None:
+        # Asked before: should the cgroup be made again meanwhile, the next look finds another than this.
+        hung = _Hung(where, host.inode(where.cgroup) if where.cgroup else 0)
+        if not force and self._hung.get(id) == hung:
+            return
+        try:
+            self._mesh.attach(id, *where)
+            self._hung[id] = hung
+        except CgroupFailed as error:
+            self._hung.pop(id, None)
+            out.refused[where.cgroup or "", hung.inode] = str(error)
+        except AttachFailed as error:
+            out.failed.append((id, error))
+
+    def unhook(self) -> list[str]:
+        """Return the interfaces whose filters somebody took away, and forget that these were attached."""
+        bare = self._mesh.without_filters(hung.where.ifindex for hung in self._hung.values())
+        places = (hung.where for hung in self._hung.values())
+        lost = [each for each in places if each.ifindex in bare and host.index(each.interface) == each.ifindex]
+        self._hung = {id: hung for id, hung in self._hung.items() if hung.where not in lost}
+        return [each.interface for each in lost]
+
+    def _detach(self, wanted: Mapping[int, Where], old: Mapping[int, int]) -> None:
+        for id in old:
+            if id not in wanted:
+                self._mesh.detach(id)
+                self._hung.pop(id, None)
+        for ifindex in set(old.values()) - {where.ifindex for where in wanted.values()}:
+            self._mesh.release(ifindex)

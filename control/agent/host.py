@@ -1,0 +1,21 @@
+"""What is on this host under a name, asked as cheaply as can be: it is done each second. 0: nothing is."""
+
+import contextlib
+import os
+import socket
+
+# ValueError: a name with a zero byte, which nothing has.
+
+
+def inode(path: os.PathLike[str] | str) -> int:
+    """Return the inode that a path leads to."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.stat(path).st_ino
+    return 0
+
+
+def index(interface: str) -> int:
+    """Return the index of an interface in the agent's network namespace."""
+    with contextlib.suppress(OSError, ValueError):
+        return socket.if_nametoindex(interface)
+    return 0
