@@ -16,10 +16,9 @@ from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import assemble, backends, claims, content, document, objects, references
+from control.source import assemble, backends, claims, content, document, listing, objects, references
 
 MAX_FILES = 10_000
-ENDINGS = (".yaml", ".yml", ".json")
 EMPTY = model.Snapshot()
 
 _SUBJECTS = (model.Workload, model.Namespace)  # whom a deny is to close must be known
@@ -35,6 +34,7 @@ EMPTIED = "holds no document any more (delete the file, to take away what it gav
 EMPTY_FILE = "holds no document (delete the file, if nothing was meant to be in it)"
 NO_FILES = "holds no configuration any more (a file with a List without items takes away what there was)"
 ADOPTED = "what the agent before left in force stays in force, and nothing else is, until this is mended"
+UNREAD_BELOW = "is a directory, which is not read: what is below it counts for nothing (move its files up, or hide it)"
 UNREAD = "nothing is in force until it can be read"
 KEPT = "its Workloads and Namespaces count, but for those in whose place another is"
 FIRST = "of Workloads in each other's place the first counts"
@@ -66,15 +66,15 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     `previous` is what it declared before, None at the first start. `advice` is for who does not know what was before.
     """
     try:
-        with os.scandir(directory) as entries:
-            files = sorted(e.name for e in entries if e.name.endswith(ENDINGS) and not e.name.startswith("."))
+        files, inner = listing.read(directory)
     except OSError as error:
         return _unread(directory, f"cannot be read: {error.strerror}", previous)
+    below = tuple(model.Problem(content.printable(name), "", UNREAD_BELOW) for name in inner)
     if not files and previous and previous.files:
-        return _unread(directory, NO_FILES, previous)
+        return _unread(directory, NO_FILES, previous, below)
     if len(files) > MAX_FILES:
         return _unread(directory, f"has {len(files)} files (at most {MAX_FILES})", previous)
-    problems: list[model.Problem] = []
+    problems = list(below)
     candidates: list[_Candidate] = []
     refused: dict[str, model.Refused] = {}
     for file in files:
@@ -95,10 +95,12 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     return model.LoadResult(snapshot, found, told, is_whole=not (refused or conflicts or empty))
 
 
-def _unread(directory: str | os.PathLike[str], why: str, previous: model.Snapshot | None) -> model.LoadResult:
+def _unread(
+    directory: str | os.PathLike[str], why: str, previous: model.Snapshot | None, more: tuple[model.Problem, ...] = ()
+) -> model.LoadResult:
     """Return what a directory gives that cannot be read as a whole: what it gave before."""
     problem = model.Problem(str(directory), "", why, effect=UNREAD if previous is None else ALL_STAYS)
-    return model.LoadResult(previous or EMPTY, (problem,), is_read=False, is_whole=False)
+    return model.LoadResult(previous or EMPTY, (problem, *more), is_read=False, is_whole=False)
 
 
 def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Candidate | None, model.Refused | None]:

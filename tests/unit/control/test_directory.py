@@ -417,6 +417,22 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert seen == ["b.yaml", "a.yaml", "c.yaml"]  # broken files neither: they may be large
 
 
+def test_a_subdirectory_with_files_like_ours_is_told_of(tmp_path: Path) -> None:
+    """As `sockmesh policy -f` reads them. Not those that mean nothing there either, nor what a link leads to."""
+    for place in ("sub", "far/..data", "..data", ".git", "deep/er", "other"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / ("notes.txt" if place == "other" else "p.yaml")).write_text("]")
+    (tmp_path / "link").symlink_to("sub")
+    write(tmp_path, a=NAMESPACE.format("a"))
+    told = [f"deep: {directory.UNREAD_BELOW}", f"sub: {directory.UNREAD_BELOW}"]
+    first = directory.load(tmp_path, None)
+    assert [str(p) for p in first.problems] == told and first.is_whole
+    (tmp_path / "a.yaml").rename(tmp_path / "other" / "a.yaml")
+    moved = directory.load(tmp_path, first.snapshot)
+    assert [str(p) for p in moved.problems][1:] == [told[0], f"other: {directory.UNREAD_BELOW}", told[1]]
+    assert moved.snapshot == first.snapshot
+
+
 def test_strange_files(tmp_path: Path) -> None:
     (tmp_path / "dir.yaml").mkdir()
     (tmp_path / "dangling.yaml").symlink_to("nowhere")
@@ -438,6 +454,7 @@ def test_strange_files(tmp_path: Path) -> None:
     result = directory.load(tmp_path, None)
     assert [n.name for n in result.snapshot.namespaces] == ["bom", "linked"]
     assert lines(result) == [
+        f"sub: {directory.UNREAD_BELOW}",
         "dangling.yaml: cannot be read: No such file or directory",
         "dir.yaml: is not a regular file",
         "fifo.yaml: is not a regular file",
