@@ -9,10 +9,8 @@ not do all that it says is told of, too.
 """
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from control import model
 from control.policy import field, parse
@@ -60,11 +58,15 @@ class _Candidate:
     changed: bool
 
 
-def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> model.LoadResult:
+def load(
+    directory: str | os.PathLike[str], previous: model.Snapshot | None, digests: content.Digests | None = None
+) -> model.LoadResult:
     """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
 
     `previous` is what it declared before, None at the first start. `advice` is for who does not know what was before.
+    `digests`, if they are kept from one time to the next, save reading what is still the same.
     """
+    digests = digests or content.Digests()
     try:
         files, inner = listing.read(directory)
     except OSError as error:
@@ -77,13 +79,15 @@ def load(directory: str | os.PathLike[str], previous: model.Snapshot | None) -> 
     problems = list(below)
     candidates: list[_Candidate] = []
     refused: dict[str, model.Refused] = {}
-    for file in files:
-        with document.uncollected():
-            candidate, wrong = _read(Path(directory) / file, file, previous)
-        candidates += [candidate] if candidate else []
-        if wrong:
-            refused[file] = wrong
-            problems += wrong.problems
+    paths = [os.path.join(directory, "") + file for file in files]
+    with document.uncollected():
+        for path, file in zip(paths, files, strict=True):
+            candidate, wrong = _read(path, file, previous, digests)
+            candidates += [candidate] if candidate else []
+            if wrong:
+                refused[file] = wrong
+                problems += wrong.problems
+    digests.forget_all_but(paths)
     states, in_force, conflicts = _without_conflicts(candidates, previous)
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
@@ -103,7 +107,9 @@ def _unread(
     return model.LoadResult(previous or EMPTY, (problem, *more), is_read=False, is_whole=False)
 
 
-def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Candidate | None, model.Refused | None]:
+def _read(
+    path: str, file: str, previous: model.Snapshot | None, digests: content.Digests
+) -> tuple[_Candidate | None, model.Refused | None]:
     """Return what a file gives, and what is wrong with it, if anything is."""
     old = previous.files.get(file) if previous else None
     before = previous.refused.get(file) if previous else None
@@ -111,8 +117,8 @@ def _read(path: Path, file: str, previous: model.Snapshot | None) -> tuple[_Cand
     parsed: list[objects.Parsed] = []
     is_known, digest = False, ""
     try:
-        raw = content.bytes_of(path)
-        digest = hashlib.sha256(raw).hexdigest()
+        known = (old.digest if old is not None and old.good else "", before.digest if before is not None else "")
+        digest, raw = digests.read(path, known)
         if old is not None and old.good and old.digest == digest:
             return _Candidate(file, old, changed=False), None
         if before is not None and before.digest == digest:
