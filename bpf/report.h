@@ -114,8 +114,11 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
   w->peer_answer.rule_id = 0;
   if (dst) {
     ask_with(&w->decision, &w->peer_answer, dst, DIRECTION_INGRESS, ep->identity, p->proto, p->policy_port);
-    if (w->peer_answer.verdict == VERDICT_DENY && !a->audited)
-      return; /* the other end's hook drops it, and records that */
+    if (w->peer_answer.verdict == VERDICT_DENY) { /* the other end's hook drops it, and records that */
+      if (!a->audited)
+        return;
+      w->peer_answer.rule_id = 0;
+    }
   }
   struct flow_event *e = event_new(type, k->direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
   if (!e)

@@ -66,7 +66,7 @@ class Allocation:
 
     identities: Numbers = Numbers(abi.FIRST_POD_IDENTITY, abi.FIRST_CIDR_IDENTITY - 1)  # by label set
     cidrs: Numbers = Numbers(abi.FIRST_CIDR_IDENTITY)  # by places.Place.name
-    endpoints: Numbers = Numbers(1)  # by namespace/name
+    endpoints: Numbers = Numbers(1)  # by namespace/name; here each is a place's, whatever its name (agent/numbering.py)
     rules: Numbers = Numbers(1)  # by policy and path
     sets: Numbers = Numbers(1)  # by content
     services: Numbers = Numbers(1)  # by namespace/name/port/protocol/family

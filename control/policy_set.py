@@ -127,7 +127,9 @@ def _slot(rule: resolve.ResolvedRule, rules: identity.Numbers) -> Slot:
             verdict = abi.Verdict.ALLOW if rule.l7 is None else abi.Verdict.PROXY
             return int(abi.Rank.PROXY), int(verdict), rules[rule.rule]
         case _:
-            return int(abi.Rank.ALLOW), int(abi.Verdict.ALLOW), rules[rule.rule]
+            # Among denies of one rank the one that names the peer counts.
+            rank = abi.Rank.DENY if rule.is_first else abi.Rank.ALLOW
+            return int(rank), int(abi.Verdict.ALLOW), rules[rule.rule]
 
 
 def _policy_set(enforced: _Half, audited: _Half | None) -> PolicySet:

@@ -108,11 +108,3 @@ def remove_links(pin_dir: Path, owner: str) -> None:
         if path.name.startswith(owner + "-"):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
-
-
-def rename_links(pin_dir: Path, old: str, new: str) -> None:
-    """Give the links of one owner to another that has none; they stay attached meanwhile."""
-    for path in sorted((pin_dir / "links").glob(f"{old}-*")):
-        target = path.with_name(new + path.name.removeprefix(old))
-        if not target.exists():
-            os.rename(path, target)

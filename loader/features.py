@@ -17,6 +17,7 @@ from loader.probes import CannotLook
 
 Need = Literal["policy", "short cut", "records"]
 
+_LOOK = "run it as root"
 _GET_CURRENT_TASK, _SOCKET_COOKIE, _NETNS_COOKIE = 35, 46, 122
 
 
@@ -51,7 +52,8 @@ class Probe:
         except OSError as error:
             refused = error.errno in (errno.EPERM, errno.EACCES) and probes.missing_capabilities()
             ok, detail = (None, "needs root to be tried") if refused else (False, error.strerror or str(error))
-        return Feature(self.name, ok, detail, "" if ok else self.remedy, self.needed_for)
+        remedy = "" if ok else self.remedy if ok is False else _LOOK
+        return Feature(self.name, ok, detail, remedy, self.needed_for)
 
 
 _T, _A = programs.ProgType, programs.AttachType

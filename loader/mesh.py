@@ -151,10 +151,6 @@ class Mesh:
             attach.remove_links(self.pin_dir, owner)
             raise
 
-    def hand_over(self, old: int, new: int) -> None:
-        """Let an endpoint have the cgroup hooks of the one whose place it takes; they are in force all the time."""
-        attach.rename_links(self.pin_dir, f"endpoint-{old}", f"endpoint-{new}")
-
     def detach(self, id: int, ifindex: int = 0) -> None:
         """Take one endpoint's hooks away, the filters of its interface too if given; what is gone is no error."""
         attach.remove_links(self.pin_dir, f"endpoint-{id}")

@@ -60,7 +60,7 @@ def forgive(opened: maps.Maps, before: Mapping[Record, Record], want: compiler.D
         new = want["endpoints"].get(key)
         if not isinstance(new, abi.Endpoint) or (new.netns_cookie, new.ifindex) != (value.netns_cookie, value.ifindex):
             opened.caught.delete(key)
-        if value.netns_cookie not in spaces:  # a pod that only has another name keeps its sockets
+        if value.netns_cookie not in spaces:  # a pod that only has another interface keeps its sockets
             gone.add(key.id)
     if gone:
         ageing.close_ends(opened, gone)

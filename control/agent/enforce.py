@@ -85,7 +85,8 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
 def owner(opened: Maps, addr: bytes, recorded: int) -> int:
     """Return the endpoint of one end of a connection, 0 where it is not ours (any more).
 
-    Its record has the endpoint it began with: another name gives the same pod another, and its address has that.
+    Its record has the endpoint it began with: a pod that got another name and another interface is another now, and
+    its address has that.
     """
     ref = opened.endpoint_ips.get(abi.AddrKey(addr))
     if ref:

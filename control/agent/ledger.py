@@ -47,7 +47,7 @@ class Ledger:
     def rename(self, known: names.Names) -> None:
         """Use other names from now on."""
         if known.revision != self._names.revision:
-            self._resets.forget()  # whom the policy in force denies is asked anew
+            self._resets.forget()  # whom the policy in force denies is asked anew; who is stuck tells it once
         self._names = known
         self._recorder.update(known)
 

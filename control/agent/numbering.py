@@ -6,8 +6,9 @@ another number by now is unknown to a record then, and never taken for something
 
 import dataclasses
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from control import compile as compiler
 from control import identity
 from control.agent import plan
 from loader import abi, maps
@@ -45,6 +46,30 @@ def above(
         sets=_beyond(before.sets, {number for number in sets if number < plan.FIRST_BRIDGE}),
         services=_beyond(before.services, services),
     )
+
+
+def in_place(before: identity.Allocation, have: plan.Content, facts: compiler.Facts) -> identity.Allocation:
+    """Return the numbers with those of endpoints by where they are: whoever has an interface now has its number.
+
+    So no change of names, not even an exchange, moves a running pod to another record, another policy set or another
+    pod's conntrack. What maps hold counts, not what was written down: it is what is in force.
+    """
+    held: Mapping[abi.IfaceKey, abi.EndpointRef] = have["endpoint_ifaces"]  # type: ignore[assignment]
+    records: Mapping[abi.EndpointKey, abi.Endpoint] = have["endpoints"]  # type: ignore[assignment]
+    places = {ref.id: key.ifindex for key, ref in held.items()}
+    # One that had yet to let go of an interface when its agent was killed has two, and is where its record says.
+    for key, record in records.items():
+        if held.get(abi.IfaceKey(record.ifindex)) == abi.EndpointRef(key.id):
+            places[key.id] = record.ifindex
+    speaker = {ifindex: id for id, ifindex in places.items()}
+    staying = {f"{ns}/{name}": speaker[f.ifindex] for (ns, name), f in facts.items() if f.ifindex in speaker}
+    taken = set(staying.values())
+    used, retired = (
+        {name: number for name, number in numbers.items() if name not in staying and number not in taken}
+        for numbers in (before.endpoints.used, before.endpoints.retired)
+    )
+    numbers = dataclasses.replace(before.endpoints, used=used | staying, retired=retired)
+    return dataclasses.replace(before, endpoints=numbers)
 
 
 def _entries(have: plan.Content) -> Iterator[tuple[Record, Record]]:

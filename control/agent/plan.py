@@ -2,8 +2,9 @@
 
 New policy sets are written first, under numbers nobody refers to yet; then identities change, then each `Endpoint`
 record is exchanged whole, which puts its set in force; what nobody refers to any more goes last. A set that does not
-say the same to a peer's old and new identity is replaced twice: a bridge (bridge.py) is in force in between. At every
-moment each end's answer is the old state's or the new one's.
+say the same to a peer's old and new identity is replaced twice: a bridge (bridge.py) is in force in between. An
+endpoint is a place, whatever its workload is called (numbering.py); where one takes from another what it speaks for,
+both are closed meanwhile. At every moment each end's answer is the old state's or the new one's, or no.
 """
 
 import dataclasses
@@ -50,21 +51,25 @@ class _Change:
         self.deletes["ipcache"] = ranges.straight_deletes(self.deletes["ipcache"])
         self.old: dict[int, abi.Endpoint] = {_id(k): _endpoint(v) for k, v in have.get("endpoints", {}).items()}
         self.new: dict[int, abi.Endpoint] = {_id(k): _endpoint(v) for k, v in want["endpoints"].items()}
-        self.takes_over = self._successors()
+        self.shut = self._passing()
 
-    def _successors(self) -> dict[int, abi.Endpoint]:
-        """Return, by id, the record of the endpoint whose interface another one gets: the same pod, renamed."""
-        speaker = {key: _ref(value) for key, value in self.have.get("endpoint_ifaces", {}).items()}
-        out = {}
-        for id, new in self.new.items():
-            now = speaker.get(abi.IfaceKey(new.ifindex), id) if new.ifindex else id
-            if now != id and now in self.old and now not in self.new:
-                out[id] = self.old[now]
+    def _passing(self) -> set[int]:
+        """Return the endpoints between which an interface or a network namespace passes.
+
+        It is repointed after records are exchanged, so the one that had it would speak for it with a set that never
+        was its own.
+        """
+        out: set[int] = set()
+        for name in ("endpoint_ifaces", "endpoint_netns"):
+            for key, value in self.puts[name].items():
+                if since := _ref(self.have.get(name, {}).get(key)):
+                    out.update((since, _ref(value)))
         return out
 
-    def before(self, id: int) -> abi.Endpoint | None:
-        """Return the record that speaks for an endpoint until now."""
-        return self.takes_over.get(id) or self.old.get(id)
+    def _closed(self) -> dict[int, abi.Endpoint]:
+        """Return the records of endpoints that are closed until all else is done (with their old identities)."""
+        records = {id: self.old.get(id) or self.new.get(id) for id in self.shut}
+        return {id: dataclasses.replace(record, set_id=0) for id, record in records.items() if record}
 
     # --- which sets need a bridge --------------------------------------------------------------------------------
 
@@ -74,7 +79,7 @@ class _Change:
         before, after = ranges.Ranges(old), ranges.Ranges(self.want["ipcache"])
         early, late = ranges.moves(before, after, old, self.puts["ipcache"], self.deletes["ipcache"])
         for id, new in self.new.items():
-            past = self.before(id)
+            past = self.old.get(id)
             if past and past.identity != new.identity:
                 early.add((past.identity, new.identity))
         # An address that passes from one endpoint to another, or to none, does so while sets are being exchanged.
@@ -82,7 +87,7 @@ class _Change:
         for key in refs:
             assert isinstance(key, abi.AddrKey)
             since, to = _ref(self.have.get("endpoint_ips", {}).get(key)), _ref(self.want["endpoint_ips"].get(key))
-            if since == to or (to in self.takes_over and self.takes_over[to] is self.old.get(since)):
+            if since == to:
                 continue
             owner, heir = self.old.get(since), self.new.get(to)
             move = (
@@ -98,8 +103,8 @@ class _Change:
         """Return the records of endpoints that are bridged (with their old identities), and the bridges' entries."""
         changed = {}
         for id, new in self.new.items():
-            past = self.before(id)
-            if past and past.set_id != new.set_id:
+            past = self.old.get(id)
+            if past and past.set_id != new.set_id and id not in self.shut:
                 changed[id] = (past, new)
         early, late = self.moves() if changed else (set(), set())
         if not early and not late:
@@ -138,26 +143,24 @@ class _Change:
     def steps(self) -> Iterator[Step]:
         bridged, entries = self.bridges()
         yield Step("policy", {**self.puts["policy"], **entries})
-        held = {id: bridged.get(id) or past for id in self.new if (past := self.before(id))}
-        yield Step("endpoints", _records({id: r for id, r in held.items() if id in bridged or id in self.takes_over}))
-        for name in _REFERENCES:  # a pod that has another name now keeps speaking with its old voice
-            yield Step(name, {k: v for k, v in self.puts[name].items() if _ref(v) in self.takes_over})
+        meanwhile = {**bridged, **self._closed()}
+        yield Step("endpoints", _records(meanwhile))
         yield Step("ipcache", self.puts["ipcache"])
         moved = {
-            id: dataclasses.replace(record, identity=self.new[id].identity)
-            for id, record in held.items()
-            if record.identity != self.new[id].identity
+            id: dataclasses.replace(meanwhile.get(id, past), identity=new.identity)
+            for id, new in self.new.items()
+            if (past := self.old.get(id)) and past.identity != new.identity
         }
         yield Step("endpoints", _records(moved))
         yield Step("backends", self.puts["backends"])
         yield Step("services", self.puts["services"])
-        last = self.puts["endpoints"]
-        yield Step("endpoints", {key: value for key, value in last.items() if _id(key) not in bridged})
+        last = _records({id: new for id, new in self.new.items() if id in meanwhile})
+        yield Step("endpoints", {key: value for key, value in self.puts["endpoints"].items() if key not in last})
         for name in _REFERENCES:
-            yield Step(name, {k: v for k, v in self.puts[name].items() if _ref(v) not in self.takes_over})
+            yield Step(name, self.puts[name])
         for name in (*reversed(_REFERENCES), "endpoints", "services", "backends", "ipcache"):
             yield Step(name, {}, self.deletes[name])
-        yield Step("endpoints", {key: value for key, value in last.items() if _id(key) in bridged})
+        yield Step("endpoints", last)
         yield Step("policy", {}, (*self.deletes["policy"], *entries))
 
     def overflows(self, steps: list[Step]) -> bool:
@@ -174,7 +177,7 @@ class _Change:
         closed = {}
         for id, record in self.old.items():
             new = self.new.get(id)
-            if new is None or new.set_id != record.set_id or record.set_id in dropped:
+            if new is None or new.set_id != record.set_id or record.set_id in dropped or id in self.shut:
                 closed[id] = dataclasses.replace(record, set_id=0)
         yield Step("endpoints", _records(closed))
         full = len(self.have["ipcache"]) + len(self.puts["ipcache"]) > abi.MAP_BY_NAME["ipcache"].max_entries

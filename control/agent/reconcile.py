@@ -34,6 +34,8 @@ class Reconciler:
         self.revision = known.revision
         self.hooks_restored = 0  # interfaces whose filters somebody took away
         self.have = apply.current(loaded.maps)
+        # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
+        self._is_first = not self.have["endpoints"]
         self._workloads = workloads.Workloads(loaded, known)
         self._known = known  # the predecessor's
         self._allocation = self._numbers(state.load_allocation(opts.run_dir))
@@ -57,7 +59,7 @@ class Reconciler:
     def _reconcile(self, force: bool) -> None:
         before = self.snapshot
         known = before if before is not None else self._unused
-        loaded = directory.load(self._opts.config_dir, known, self._digests)
+        loaded = directory.load(self._opts.config_dir, known, self._is_first, self._digests)
         if before is None and not self._can_begin(loaded):
             self._wait(loaded)
             return
@@ -71,6 +73,7 @@ class Reconciler:
                 if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
                     break
             done = True
+            self._is_first &= not (loaded.is_read and self.have["endpoints"])
         except (MeshError, ValueError, OSError) as error:
             failed = [model.Problem(str(self._opts.config_dir), "", str(error))]
         problems += [*self._survey.problems, *failed]
@@ -127,7 +130,8 @@ class Reconciler:
         node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
         really = dataclasses.replace(snapshot, workloads=tuple(found))
-        want, known, allocation = compiler.compile_state(really, self._allocation, survey.facts, node)
+        numbers = numbering.in_place(self._allocation, self.have, survey.facts)
+        want, known, allocation = compiler.compile_state(really, numbers, survey.facts, node)
         apply.check_room(self.have, want)
         before = self.have["endpoints"]
         # Before it is in force: one that is killed in between must not leave a record that takes it back.

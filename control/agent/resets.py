@@ -40,8 +40,8 @@ class Resets:
             self._try(left, known)
 
     def forget(self) -> None:
-        """Let those be that failed: another policy is in force, which may allow them."""
-        self._left.clear()
+        """Let those be that failed for policy's sake: another is in force, which may allow them."""
+        self._left = {name: left for name, left in self._left.items() if left.doomed.pair is None}
 
     def _try(self, these: list[_Left], known: names.Names) -> None:
         if not these:

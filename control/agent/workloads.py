@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from control import compile as compiler
@@ -81,15 +81,17 @@ class Workloads:
         """Look at each workload.
 
         One that is edited to what does not exist, or whose namespace can no longer be entered, stays as it was for as
-        long as its interface is there: neither takes the hooks off a running pod.
+        long as its interface is there, under a new name, too: neither takes the hooks off a running pod.
         """
         out = Survey({}, {}, [])
         here: list[_Here] = []
+        workloads = list(workloads)
+        named = {_key(workload) for workload in workloads}
         for workload in workloads:
             try:
                 here.append(_Here(workload, self._named(_key(workload), workload)))
             except (AttachFailed, OSError, ValueError) as error:  # whatever one is, it never stops the others
-                kept = self._last_good(_key(workload))
+                kept = self._kept(workload, named)
                 words = _until_then(str(error)) if kept else str(error)
                 if kept or _is_placed(workload):  # else the file's own problem says it
                     out.problems.append(_problem(workload, words))
@@ -191,6 +193,16 @@ class Workloads:
         pod = netns.facts(where, interface)
         return Found(where, interface, inode, compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid))
 
+    def _kept(self, workload: model.Workload, named: Collection[Key]) -> Found | None:
+        """Return what was in force at a workload's interface, else under its name, else in its namespace under a name
+        that is no more: it may have got another name together with the mistake.
+        """
+        was = {key: old for key, name in self._before.items() if (old := self._adopted(name))} | self._found
+        own, ifindex = _key(workload), _index(workload.interface)
+        there = next((key for key, old in was.items() if old.facts.ifindex == ifindex), own)
+        within = (key for key, old in was.items() if key not in named and old.netns == workload.netns)
+        return next(filter(None, map(self._last_good, (there, own, *within))), None)
+
     def _last_good(self, key: Key) -> Found | None:
         old, name = self._found.get(key), self._before.get(key)
         if old is None and name and name.netns and name.interface:
@@ -225,16 +237,12 @@ class Workloads:
     ) -> tuple[list[tuple[int, AttachFailed]], bool]:
         """Attach the hooks of endpoints, and take away those of `old` ones (id -> ifindex) that are not wanted.
 
-        The hooks of an endpoint whose place another takes pass over to it, so that no moment is without. Return what
-        failed, and whether a cgroup refused, so that its workload must be looked at again.
+        Return what failed, and whether a cgroup refused, so that its workload must be looked at again.
         """
         failures: list[tuple[int, AttachFailed]] = []
         refused = False
         old, self._left = {**self._left, **old}, {}
-        gone = {ifindex: id for id, ifindex in old.items() if id not in wanted}
         for id, where in wanted.items():
-            if where[1] in gone and id not in old:
-                self._mesh.hand_over(gone[where[1]], id)
             if not force and self._attached.get(id) == where:
                 continue
             try:

@@ -5,28 +5,16 @@ opens what another one had open in other words is not worked out: a check should
 """
 
 import functools
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-from control import identity, model
-from control.analysis import words, written
+from control import model
+from control.analysis import moved, written
 from control.analysis.portset import PROTOCOLS
-from control.analysis.written import Item, Place, Written
-from control.policy import dnsnames, selectors
+from control.analysis.written import Beside, Item, Place, Written
+from control.policy import dnsnames, words
 from loader import abi
 
 _WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
-
-
-class Beside(NamedTuple):
-    """Something that may have been opened: what, by which policy or workload, and the file that says so."""
-
-    what: str
-    where: str
-    source: str
-
-    def jsonable(self) -> dict[str, Any]:
-        return self._asdict()
 
 
 def names(snapshot: model.Snapshot) -> tuple[str, ...]:
@@ -55,7 +43,7 @@ def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
         *_no_longer_bound(before, after),
         *_no_longer_denied(before, after, shown),
     ]
-    return (*dict.fromkeys(found), *_escaped(old, new), *_relabelled(old, new, {**before.items, **after.items}))
+    return (*dict.fromkeys(found), *moved.moved(old, new, {**before.items, **after.items}))
 
 
 def _allowed(before: Written, after: Written, shown: written.Declared) -> Iterator[Beside]:
@@ -95,16 +83,21 @@ def _no_longer_bound(before: Written, after: Written) -> Iterator[Beside]:
         if (place.of_nodes, place.subject, place.direction) not in after.defaults:
             yield Beside(what, where, source)
         for other, said in (added if place in still else free).items():
-            # A rule for the same peer and ports takes the place of one for requests; beside others, that one rules.
-            same = (other.peer, other.port) == (place.peer, place.port)
-            if written.meet(place, other) and (same or place not in still):
+            # A rule for the same peer and ports takes the place of one for requests; beside others, that one rules. One
+            # for requests that binds nobody may take it for particular peers, too.
+            takes = (other.peer, other.port) == (place.peer, place.port) or other in after.unbound
+            if written.meet(place, other) and (takes or place not in still):
                 yield Beside(what, *said)
 
 
 def _no_longer_denied(before: Written, after: Written, shown: written.Declared) -> Iterator[Beside]:
     denied = {item.place for item in after.items if item.is_deny}
+    named = [item.place for item in after.items if isinstance(item.place.peer, model.NamePeer) and not item.is_deny]
     for item, said in before.items.items():
-        if item.is_deny and item.place not in denied and not shown.shows(item):
+        if not item.is_deny or item.place in denied:
+            continue
+        # What is denied by address may be where a name that is allowed leads.
+        if not shown.shows(item) or any(written.meet(item.place, place) for place in named):
             yield Beside(f"no longer denied: {written.item_words(item)}", *said)
     for (of_nodes, subject, direction), said in before.defaults.items():
         still = any(
@@ -114,34 +107,3 @@ def _no_longer_denied(before: Written, after: Written, shown: written.Declared) 
         if not still and not shown.subject(of_nodes, subject):
             whose = " of nodes" if of_nodes else f" of {words.peer_word(subject)}"
             yield Beside(f"{direction.name.lower()}{whose}, no longer denied by default", *said)
-
-
-def _escaped(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
-    """Yield the workloads that moved to their node's network: no policy of pods is theirs any more."""
-    own = {(w.kind, w.namespace, w.name) for w in old.workloads if not w.host_network}
-    for w in new.workloads:
-        if w.host_network and (w.kind, w.namespace, w.name) in own:
-            yield Beside("on the network of its node, where no policy of pods holds", f"{w.kind} {w}", w.source)
-
-
-def _relabelled(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
-    """Yield the workloads that other rules are about than before, where there are rules for requests: which of these
-    that opens is not worked out."""
-    if all(item.request is None for item in items):
-        return
-    asked = {s for item in items for s in (item.place.subject, item.place.peer) if isinstance(s, model.Selector)}
-    were = {(w.kind, str(w)): labels for w, labels in _labelled(old)}
-    for w, labels in _labelled(new):
-        before = were.get((w.kind, str(w)), labels)
-        if labels != before and _of(asked, labels) != _of(asked, before):
-            yield Beside("requests, because other rules hold for its labels", f"{w.kind} {w}", w.source)
-
-
-def _labelled(snapshot: model.Snapshot) -> Iterator[tuple[model.Workload, tuple[str, ...]]]:
-    namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
-    return ((w, identity.labels_of(w, namespaces)) for w in snapshot.workloads)
-
-
-def _of(asked: Iterable[model.Selector], labels: tuple[str, ...]) -> set[model.Selector]:
-    values = selectors.values_of(labels)
-    return {selector for selector in asked if selectors.fulfils(selector, values)}

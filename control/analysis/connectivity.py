@@ -21,6 +21,7 @@ from control.policy import meaning, refer, resolve
 from loader import abi
 
 Progress = Callable[[int, int], None]  # senders done, of how many
+Among = tuple[frozenset[int] | None, frozenset[int] | None]  # senders and receivers, as numbers of ends; None: all
 
 _KEPT_ROWS = 64  # the workloads of one class, and of one namespace, follow each other
 
@@ -130,11 +131,20 @@ class Connectivity:
         row = self._rows(sender)
         return sorted(((end, ports) for number, ports in row.items() for end in self._members[number]), key=_end)
 
-    def pairs(self, progress: Progress | None = None) -> Iterator[tuple[int, int, PortSet]]:
-        """Yield every pair that may talk, as numbers of ends, in order."""
+    def called(self, name: str) -> frozenset[int]:
+        """Return the numbers of the workloads of a namespace, or of those called NAMESPACE/NAME."""
+        return frozenset(
+            number
+            for number, end in enumerate(self.workloads)
+            if name in (end.namespace, f"{end.namespace}/{end.name}")
+        )
+
+    def pairs(self, progress: Progress | None = None, among: Among | None = None) -> Iterator[tuple[int, int, PortSet]]:
+        """Yield every pair that may talk, as numbers of ends, in order; `among`: only these senders and receivers."""
+        senders, receivers = among or (None, None)
         for sender in range(len(self.ends)):
-            for receiver, ports in self.receivers(sender):
-                if receiver != sender:
+            for receiver, ports in self.receivers(sender) if senders is None or sender in senders else ():
+                if receiver != sender and (receivers is None or receiver in receivers):
                     yield sender, receiver, ports
             if progress is not None:
                 progress(sender + 1, len(self.ends))

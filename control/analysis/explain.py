@@ -5,8 +5,9 @@ import heapq
 from collections.abc import Iterable
 
 from control import model
-from control.analysis import trace, words, world
+from control.analysis import trace, world
 from control.inspect import policies
+from control.policy import words
 from loader import abi
 
 _DIRECTIONS = (abi.Direction.INGRESS, abi.Direction.EGRESS)

@@ -15,7 +15,7 @@ from loader import abi
 
 # What policies tell apart multiplies: a thousand ranges, each left out of one rule with ports of its own.
 MAX_SPANS = 500_000
-MAX_PEERS = 4_000_000  # of all rules of one policy together, each an identity
+MAX_PEERS = 2_000_000  # of all rules of one policy together, each an identity
 _TOO_MUCH = "a policy gives so many peers ports of their own that no list could show them"
 
 Identities = frozenset[int] | None  # None: any

@@ -3,8 +3,8 @@
 import dataclasses
 
 from control import evaluate, identity, model, policy_set
-from control.analysis import words, world
-from control.policy import request, resolve
+from control.analysis import world
+from control.policy import request, resolve, words
 from loader import abi
 
 ALLOWED, DENIED, UNENFORCED = "allowed", "denied", "unenforced"
@@ -57,9 +57,9 @@ class Nearest:
 @dataclasses.dataclass(frozen=True)
 class Side:
     """What one end says. `http`: what rules for requests say of this one; `name`: what those for TLS server names and
-    DNS queries do. `audit`: it passes only because the policy that would refuse it is in audit mode. `some`: what rules for
-    bytes count here ("http", "dns", "server_name"), where nothing was asked about these. `own_node`: it is refused to
-    a node, and would not be to the pod's own.
+    DNS queries do. `audit`: it passes only because the policy that would refuse it is in audit mode. `some`: what rules
+    for bytes count here ("http", "dns", "server_name"), where nothing was asked about these. `own_node`: it is refused
+    to a node, and would not be to the pod's own.
     """
 
     verdict: str

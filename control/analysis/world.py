@@ -160,12 +160,15 @@ class World:
         key = text if slash else f"default/{namespace}"
         found = self._workloads.get(key) or self._workloads.get(self.snapshot.folded.get(key, ""), [])
         if not found:
+            if f"{name}.{namespace}" in self._service_names:
+                raise _is_service(text, self._service_names[f"{name}.{namespace}"])
             near = [each for each in sorted(self._workloads) if each.endswith(f"/{name or namespace}")]
             there = near or sorted(self._workloads)
             more = "" if len(there) <= 10 else ", ..."
             if kinds := [each for each in near if each.split("/")[::2] == key.split("/")]:
                 raise Unknown(f"several kinds are called {key} (say which: {', '.join(kinds)})")
-            raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more})")
+            hint = _hint(text)
+            raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more}){hint}")
         return found[0]
 
     def _at(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
@@ -185,6 +188,16 @@ class World:
         if not learned:
             raise Unknown(f"nothing is known of the name {name}")
         return End(f"fqdn:{name}", self._at(ipaddress.ip_address(learned[0])))
+
+
+def _hint(text: str) -> str:
+    """Return what may have been meant by a name that no workload has."""
+    address = re.sub(r"/\d+$", "", text)
+    if address != text and re.fullmatch(r"[0-9a-fA-F.:]+", address):
+        return f"; of a range, one address is asked about: {address}"
+    if re.fullmatch(r"[^/]+(\.[^/]+)+", text):
+        return f"; a DNS name is fqdn:{text}"
+    return ""
 
 
 def _is_service(text: str, service: model.Service) -> Unknown:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from control.analysis import portset
-from control.analysis.beside import Beside
-from control.analysis.connectivity import Connectivity, End, Progress
+from control.analysis.connectivity import Among, Connectivity, End, Progress
 from control.analysis.diff import Change, Difference
 from control.analysis.portset import PortSet
+from control.analysis.written import Beside
 
 _WIDEST = 60  # of a column; what is longer moves its own line only
 
@@ -37,25 +37,30 @@ def items_json(items: Iterable[str]) -> Iterator[str]:
     yield "[]" if separator == "[\n" else "\n  ]"
 
 
-def connections_json(found: Connectivity, progress: Progress | None = None) -> Iterator[str]:
+def connections_json(
+    found: Connectivity, progress: Progress | None = None, among: Among | None = None
+) -> Iterator[str]:
     """Yield `{"connections": [...]}`, a pair a line."""
     written = [json.dumps(end.jsonable()) for end in found.ends]
     yield '{\n  "connections": '
     yield from items_json(
         f'{{"from": {written[source]}, "to": {written[destination]}, "allowed": {ports_json(ports)}}}'
-        for source, destination, ports in found.pairs(progress)
+        for source, destination, ports in found.pairs(progress, among)
     )
     yield "\n}\n"
 
 
 def connections_table(
-    found: Connectivity, printable: Callable[[str], str], progress: Progress | None = None
+    found: Connectivity,
+    printable: Callable[[str], str],
+    progress: Progress | None = None,
+    among: Among | None = None,
 ) -> Iterator[str]:
     """Yield a heading and a line a pair, nothing where nobody may talk to anybody."""
     written = [printable(str(end)) for end in found.ends]
     width = min(max(map(len, written), default=0), _WIDEST)
     heading = f"{'FROM':<{width}}  {'TO':<{width}}  ALLOWED\n"
-    for source, destination, ports in found.pairs(progress):
+    for source, destination, ports in found.pairs(progress, among):
         yield f"{heading}{written[source]:<{width}}  {written[destination]:<{width}}  {ports}\n"
         heading = ""
 

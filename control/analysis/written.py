@@ -6,12 +6,11 @@ For what no pair of workloads can show. Nothing is resolved: two selectors are t
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from control import identity, model
-from control.analysis import words
 from control.analysis.portset import PROTOCOLS
-from control.policy import dnsnames, refer, selectors
+from control.policy import dnsnames, refer, selectors, words
 from loader import abi
 
 _WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
@@ -20,6 +19,17 @@ _EVERYBODY = model.PortSpec(abi.Proto.ANY)
 _UNDECLARED = frozenset(model.Entity) - {
     model.Entity.ALL, model.Entity.NONE, model.Entity.WORLD, model.Entity.WORLD_IPV4, model.Entity.WORLD_IPV6
 }  # fmt: skip
+
+
+class Beside(NamedTuple):
+    """Something that may have been opened: what, by which policy or workload, and the file that says so."""
+
+    what: str
+    where: str
+    source: str
+
+    def jsonable(self) -> dict[str, Any]:
+        return self._asdict()
 
 
 class Place(NamedTuple):
@@ -45,11 +55,12 @@ class Written:
     """All that one snapshot enforces, each with the policy and the file that say so first."""
 
     items: dict[Item, tuple[str, str]]
+    unbound: set[Place]  # of rules for requests whose policy refuses nothing, so that they let all pass
     defaults: dict[tuple[bool, model.Selector, abi.Direction], tuple[str, str]]  # where what is not allowed is refused
 
 
 def read(snapshot: model.Snapshot) -> Written:
-    out = Written({}, {})
+    out = Written({}, set(), {})
     for policy in refer.written_out(snapshot).policies:
         for section in policy.sections:
             if section.audit:
@@ -58,7 +69,10 @@ def read(snapshot: model.Snapshot) -> Written:
                 said = policy.key, section.source or policy.source
                 out.defaults.setdefault((section.of_nodes, section.subject, direction), said)
             for rule in section.rules:
+                binds = rule.direction in section.default_deny
                 for item in _items(section, rule):
+                    if rule.l7 is not None and not binds:
+                        out.unbound.add(item.place)
                     out.items.setdefault(item, (policy.key, rule.source or section.source or policy.source))
     return out
 
@@ -145,7 +159,7 @@ def meet(one: Place, other: Place) -> bool:
     a, b = one.port or _EVERYBODY, other.port or _EVERYBODY
     if a.proto != b.proto and abi.Proto.ANY not in (a.proto, b.proto):
         return False
-    return bool(a.name or b.name) or max(a.first, b.first) <= min(a.last, b.last)
+    return max(a.first, b.first) <= min(a.last, b.last)
 
 
 def item_words(item: Item) -> str:

@@ -92,6 +92,10 @@ def report(place: Place, most: int) -> dict[str, Any]:
 def _part(make: Callable[[], object]) -> Any:
     try:
         return jsonable(make())
+    except PermissionError as error:
+        return {"error": f"{error.filename or 'the kernel'}: {error.strerror}: run it as root"}
+    except (MeshError, OSError) as error:
+        return {"error": str(error)}
     except Exception as error:  # a dump of a broken node is what dumps are for
         return {"error": f"{type(error).__name__}: {error}"}
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -132,6 +133,18 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
             out.flush()
 
 
+def _socket(ctx: click.Context, param: click.Parameter, given: str | None) -> str | None:
+    """Take hubble's form of a socket; there is no relay to ask over the network."""
+    if given is None:
+        return None
+    path = given.removeprefix("unix://")
+    if "/" not in path and re.fullmatch(r".+:\d+", path):
+        raise click.BadParameter(
+            f"{given} is an address: agents answer on their node's socket only (a path)", ctx, param
+        )
+    return path
+
+
 @click.command(cls=filters.FilteringCommand, context_settings={"max_content_width": 120})
 @click.option("-f", "--follow", is_flag=True, help="New flows as they come; earlier ones only if asked for.")
 @click.option(
@@ -144,7 +157,12 @@ def _print(responses: Iterator[record.Json], output: str, style: printer.Style, 
 @click.option("--until", metavar="TIME", help="Not after.")
 @click.option("--input-file", metavar="FILE", help='Read records from a file instead; "-" is standard input.')
 @click.option("--run-dir", type=PATH, default=Options.run_dir, show_default=True, help="The agent's socket and state.")
-@click.option("--server", metavar="SOCKET", help="The agent's socket, if it is not in its directory.")
+@click.option(
+    "--server",
+    metavar="SOCKET",
+    callback=_socket,
+    help="The agent's socket, if it is not in its directory: a path, unix:// before it or not.",
+)
 @click.option("-o", "--output", type=click.Choice(["compact", "json", "jsonpb", "table", "dict"]), default="compact")
 @click.option("--print-node-name", is_flag=True, help="Show the node.")
 @click.option("--print-policy-names", is_flag=True, help="Show the rules that decided.")

@@ -48,7 +48,7 @@ def _line(name: str, text: str, colour: str = "") -> None:
 
 def _print(found: health.Health) -> None:
     _print_agent(found)
-    _line("policy", f"revision {found.policy_revision}, {_policies(found)}{_endpoints(found)}")
+    _line("policy", f"revision {found.policy_revision}, {_policies(found)}{health.endpoints_word(found)}")
     accel = found.acceleration
     _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
     _line("connections", _connections(found))
@@ -88,10 +88,6 @@ def _print_agent(found: health.Health) -> None:
 def _policies(found: health.Health) -> str:
     known = (found.agent or {}).get("policies")
     return "" if known is None else counted(known, "policy", "policies") + ", "
-
-
-def _endpoints(found: health.Health) -> str:
-    return counted(len(found.endpoints), "endpoint")
 
 
 def _connections(found: health.Health) -> str:

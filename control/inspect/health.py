@@ -162,9 +162,14 @@ def lost_events(kernel: int, agent: Json | None) -> dict[str, int]:
     }
 
 
+def endpoints_word(health: Health) -> str:
+    """Return how many endpoints there are, and how many of them are not in force."""
+    refused = sum(not row.in_force for row in health.endpoints)
+    return counted(len(health.endpoints), "endpoint") + (f" ({refused} not in force)" if refused else "")
+
+
 def brief(health: Health) -> str:
     """Return one line for a shell prompt or a monitor."""
-    refused = sum(not row.in_force for row in health.endpoints)
     stays = "policy stays in force" if health.in_force else "no policy is in force yet"
     state = {
         State.ALIVE: "alive",
@@ -175,7 +180,7 @@ def brief(health: Health) -> str:
     parts = [
         f"node {health.node or '?'}: agent {state}",
         f"revision {health.policy_revision}",
-        counted(len(health.endpoints), "endpoint") + (f" ({refused} not in force)" if refused else ""),
+        endpoints_word(health),
         counted(health.connections, "connection"),
         f"short cut {'on' if health.acceleration.on else 'OFF'}",
     ]

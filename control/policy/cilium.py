@@ -16,7 +16,7 @@ LISTS = {
 SPEC_KEYS = ("endpointSelector", "nodeSelector", *LISTS, "enableDefaultDeny", "labels", "description", "log")
 DIRECTIONS = {"ingress": abi.Direction.INGRESS, "egress": abi.Direction.EGRESS}
 AUTHENTICATION = {"disabled": True, "required": False, "test-always-fail": False}
-HOST_POLICY = "host policies are checked and shown by `sockmesh policy`, and not enforced on nodes yet"
+HOST_POLICY = "host policies are checked, and not enforced on nodes yet"
 
 
 def read_section(spec: field.Field, context: Context) -> model.Section:

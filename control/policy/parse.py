@@ -33,14 +33,14 @@ _METADATA_NOISE = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "ownerReferences",
     "finalizers", "generateName", "deletionTimestamp", "deletionGracePeriodSeconds",
 )  # fmt: skip
+METADATA_KEYS = ("name", "namespace", "labels", "annotations", *_METADATA_NOISE)
 
 
 def read_metadata(document: field.Field, entries: dict[str, field.Field], namespaced: bool) -> tuple[str, str, dict]:  # type: ignore[type-arg]
     """Read namespace (empty where the kind has none), name and labels; a name that cannot be read is empty."""
     if "metadata" not in entries:
         return ("default" if namespaced else ""), "", {}
-    keys = ("name", "namespace", "labels", "annotations", *_METADATA_NOISE)
-    parts = entries["metadata"].fields(keys, required=("name",))
+    parts = entries["metadata"].fields(METADATA_KEYS, required=("name",))
     name = parts["name"].text(DNS_NAME, DNS_NAME_RULE) if "name" in parts else None
     namespace: str | None = "default" if namespaced else ""
     if "namespace" in parts and namespaced:
@@ -87,9 +87,7 @@ def stand_in(document: field.Field, kind: str) -> model.Policy | None:
         return None
     metadata = entries["metadata"].mapping() or {}
     name = metadata["name"].text(DNS_NAME) if "name" in metadata else None
-    namespace: str | None = ""
-    if kind not in CLUSTER_WIDE:
-        namespace = metadata["namespace"].text(DNS_LABEL) if "namespace" in metadata else "default"
+    namespace = "" if kind in CLUSTER_WIDE else _namespace(entries, metadata)
     if not name or namespace is None:
         return None
     if any(key not in KEYS and isinstance(entry.node.value, dict | tuple) for key, entry in entries.items()):
@@ -122,6 +120,15 @@ def deny_everything(file: str) -> model.Policy:
     return model.Policy("CiliumClusterwideNetworkPolicy", "", f"invalid:{file}", (section,), file, invalid=True)
 
 
+def _namespace(entries: dict[str, field.Field], metadata: dict[str, field.Field]) -> str | None:
+    """Return the namespace of a policy that has problems; None: nobody can tell."""
+    if "namespace" in metadata:
+        return metadata["namespace"].text(DNS_LABEL)
+    # It is left out only where nothing stands beside that may be it, mistyped or wrongly indented.
+    is_odd = any(key not in METADATA_KEYS for key in metadata) or any(key not in KEYS for key in entries)
+    return None if is_odd else "default"
+
+
 def _deny_section(spec: field.Field, kind: str, namespace: str, name: str) -> model.Section | None:
     before = spec.report.count
     is_kubernetes = kind == KUBERNETES[1]
@@ -130,7 +137,7 @@ def _deny_section(spec: field.Field, kind: str, namespace: str, name: str) -> mo
     of_nodes = place is None and kind in CLUSTER_WIDE and "nodeSelector" in entries
     if of_nodes:
         place = entries["nodeSelector"]
-    if place is None:
+    if place is None or "namespace" in entries:  # the metadata's, wrongly indented
         return None
     subject = selectors.read_selector(place, selectors.plain_key if is_kubernetes else selectors.sourced_key)
     if spec.report.count > before:

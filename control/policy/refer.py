@@ -5,10 +5,16 @@ What is behind them is then a peer like any other. A reference to what does not 
 
 import dataclasses
 import ipaddress
+import itertools
 from collections.abc import Iterable
 
 from control import model
 from control.policy import selectors
+
+MAX_MEANT = 250_000  # peers that all references of a snapshot may come to together: a thousand rules, a thousand ranges
+
+
+_TOO_MUCH = f"rules refer to more than {MAX_MEANT:,} ranges of CIDR groups and peers behind services"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +24,7 @@ class Referents:
     groups: tuple[model.CidrGroup, ...] = ()
     services: tuple[model.Service, ...] = ()
     audited: frozenset[str] = frozenset()  # namespaces whose policies only tell what they would refuse
+    _meant: dict[model.Peer, tuple[model.Peer, ...]] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, snapshot: model.Snapshot) -> "Referents":
@@ -29,9 +36,16 @@ class Referents:
 def written_out(snapshot: model.Snapshot) -> model.Snapshot:
     """Return the snapshot with policies that refer to nothing; a second time changes nothing."""
     known = Referents.of(snapshot)
-    policies = tuple(policy_written_out(policy, known) for policy in snapshot.policies)
+    policies = []
+    count = 0
+    for policy in snapshot.policies:
+        policies.append(policy_written_out(policy, known))
+        if policies[-1] is not policy:
+            count += sum(len(rule.peers or ()) for section in policies[-1].sections for rule in section.rules)
+        if count > MAX_MEANT:
+            raise model.TooMuch(_TOO_MUCH)
     same = all(new is old for new, old in zip(policies, snapshot.policies, strict=True))
-    return snapshot if same else dataclasses.replace(snapshot, policies=policies)
+    return snapshot if same else dataclasses.replace(snapshot, policies=tuple(policies))
 
 
 def policy_written_out(policy: model.Policy, known: Referents) -> model.Policy:
@@ -42,21 +56,36 @@ def policy_written_out(policy: model.Policy, known: Referents) -> model.Policy:
 
 
 def _section(section: model.Section, known: Referents, audited: bool) -> model.Section:
-    rules = tuple(_rule(rule, known) for rule in section.rules)
+    rules = []
+    count = 0
+    for rule in section.rules:
+        rules.append(_rule(rule, known))
+        if rules[-1] is not rule:
+            count += len(rules[-1].peers or ())
+        if count > MAX_MEANT:
+            raise model.TooMuch(_TOO_MUCH)
     audit = section.audit or audited
     if audit == section.audit and all(new is old for new, old in zip(rules, section.rules, strict=True)):
         return section
-    return dataclasses.replace(section, rules=rules, audit=audit)
+    return dataclasses.replace(section, rules=tuple(rules), audit=audit)
 
 
 def _rule(rule: model.Rule, known: Referents) -> model.Rule:
     if not any(isinstance(peer, model.CidrGroupPeer | model.ServicePeer) for peer in rule.peers or ()):
         return rule
-    peers = dict.fromkeys(meant for peer in rule.peers or () for meant in _meant(peer, known))
+    peers = dict.fromkeys(itertools.chain.from_iterable(_meant(peer, known) for peer in rule.peers or ()))
     return dataclasses.replace(rule, peers=tuple(peers))
 
 
-def _meant(peer: model.Peer, known: Referents) -> Iterable[model.Peer]:
+def _meant(peer: model.Peer, known: Referents) -> tuple[model.Peer, ...]:
+    """Return whom a peer means; remembered, for hundreds of rules may refer to the same."""
+    found = known._meant.get(peer)
+    if found is None:
+        found = known._meant[peer] = tuple(_looked_up(peer, known))
+    return found
+
+
+def _looked_up(peer: model.Peer, known: Referents) -> Iterable[model.Peer]:
     if isinstance(peer, model.CidrGroupPeer):
         for group in known.groups:
             if _is_group(group, peer):

@@ -25,7 +25,8 @@ class Default:
 class ResolvedRule:
     """A rule as it counts for one subject. `peers` and `ports` None: any. `audit`: it only would, if enforced.
 
-    With the verdict PROXY, `l7` says what the bytes must say; None: they may say anything.
+    With the verdict PROXY, `l7` says what the bytes must say; None: they may say anything. `is_first`: it comes before
+    denies for any peer and every port.
     """
 
     direction: abi.Direction
@@ -35,6 +36,7 @@ class ResolvedRule:
     rule: str
     audit: bool = False
     l7: model.L7Rules | None = None
+    is_first: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +93,31 @@ def together(selecting: Selecting) -> ResolvedPolicy:
                 rules += _rules(rule, f"{policy.key}#{rule.path}", section, plain[section.audit])
     ingress = abi.Direction.INGRESS
     if audits[ingress].verdict == abi.Verdict.DENY:
-        # The node itself may always reach its pods, or no health probe would get through; a deny rule still beats it.
-        only_audit = defaults[ingress].verdict != abi.Verdict.DENY
-        host = (model.Entity.HOST,)
-        rules.append(ResolvedRule(ingress, abi.Verdict.ALLOW, host, None, identity.LOCALHOST_RULE, only_audit))
+        # The node itself may reach its pods, or no health probe would get through. A deny rule still beats that; what
+        # stands in for a policy that cannot be read does not, unless somebody else's rule may be meant for the node.
+        rules.append(
+            ResolvedRule(
+                ingress,
+                abi.Verdict.ALLOW,
+                (model.Entity.HOST,),
+                None,
+                identity.LOCALHOST_RULE,
+                audit=defaults[ingress].verdict != abi.Verdict.DENY,
+                is_first=_only_stand_ins_deny(selecting, ingress),
+            )
+        )
     return ResolvedPolicy(defaults, audits, tuple(rules), has_audit)
+
+
+def _only_stand_ins_deny(selecting: Selecting, direction: abi.Direction) -> bool:
+    """Tell whether there are rules that do more than allow, and none of them is one that somebody wrote."""
+    invalid = {
+        policy.invalid
+        for policy, section in selecting
+        for rule in section.rules
+        if rule.direction == direction and rule.verdict != abi.Verdict.ALLOW
+    }
+    return invalid == {True}
 
 
 def _default(selecting: Selecting, direction: abi.Direction) -> Default:

@@ -3,9 +3,9 @@
 Nor does one that is empty now, or a directory without files: so looks a file that is being written, and a volume that
 is not mounted. Who deletes a file takes away what it gave, and a List without items takes all away.
 
-At the first start there is nothing before that could stay, so the policies of a broken file become denies on what they
-select, and a file that could select anything one on every pod: a mistake closes and never opens. What is taken but does
-not do all that it says is told of, too.
+At the first start there is nothing in force that could stay, so the policies of a broken file become denies on what
+they select, and a file that could select anything one on every pod: a mistake closes and never opens. What is taken but
+does not do all that it says is told of, too.
 """
 
 import dataclasses
@@ -59,12 +59,16 @@ class _Candidate:
 
 
 def load(
-    directory: str | os.PathLike[str], previous: model.Snapshot | None, digests: content.Digests | None = None
+    directory: str | os.PathLike[str],
+    previous: model.Snapshot | None,
+    is_first: bool = False,
+    digests: content.Digests | None = None,
 ) -> model.LoadResult:
     """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
 
-    `previous` is what it declared before, None at the first start. `advice` is for who does not know what was before.
-    `digests`, if they are kept from one time to the next, save reading what is still the same.
+    `previous` is what it declared before, None if nobody knows. `is_first`: no pod is under any of it, so what never
+    was good closes, as it does without `previous`. `advice` is for who does not know what was before. `digests`, if
+    they are kept from one time to the next, save reading what is still the same.
     """
     digests = digests or content.Digests()
     try:
@@ -76,19 +80,20 @@ def load(
         return _unread(directory, NO_FILES, previous, below)
     if len(files) > MAX_FILES:
         return _unread(directory, f"has {len(files)} files (at most {MAX_FILES})", previous)
+    is_first = is_first or previous is None
     problems = list(below)
     candidates: list[_Candidate] = []
     refused: dict[str, model.Refused] = {}
     paths = [os.path.join(directory, "") + file for file in files]
     with document.uncollected():
         for path, file in zip(paths, files, strict=True):
-            candidate, wrong = _read(path, file, previous, digests)
+            candidate, wrong = _read(path, file, previous, is_first, digests)
             candidates += [candidate] if candidate else []
             if wrong:
                 refused[file] = wrong
                 problems += wrong.problems
     digests.forget_all_but(paths)
-    states, in_force, conflicts = _without_conflicts(candidates, previous)
+    states, in_force, conflicts = _without_conflicts(candidates, previous, is_first)
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
     meant = (*backends.nobody_meant(snapshot), *references.to_nothing(snapshot), *references.never_learned(snapshot))
@@ -108,11 +113,14 @@ def _unread(
 
 
 def _read(
-    path: str, file: str, previous: model.Snapshot | None, digests: content.Digests
+    path: str, file: str, previous: model.Snapshot | None, is_first: bool, digests: content.Digests
 ) -> tuple[_Candidate | None, model.Refused | None]:
     """Return what a file gives, and what is wrong with it, if anything is."""
     old = previous.files.get(file) if previous else None
-    before = previous.refused.get(file) if previous else None
+    if is_first and isinstance(old, _Taken) and old.is_empty:
+        old = None  # it gave nothing that could stay
+    # What is to close in its place must be read.
+    before = previous.refused.get(file) if previous and (old is not None or not is_first) else None
     report = field.Report(content.printable(file))
     parsed: list[objects.Parsed] = []
     is_known, digest = False, ""
@@ -143,7 +151,7 @@ def _read(
             state = _Taken(digest, given, good=True, advice=tuple(report.advice), is_empty=not nodes)
             return _Candidate(file, state, changed=True), None
         is_known = failure is None and all(p.is_known for p in parsed)
-    candidate, effect = _meanwhile(file, old, previous is None, parsed, is_known)
+    candidate, effect = _meanwhile(file, old, is_first, parsed, is_known)
     return candidate, model.Refused(digest, tuple(dataclasses.replace(p, effect=effect) for p in report.problems))
 
 
@@ -182,7 +190,7 @@ def _distinct(denies: Iterable[model.Object | None]) -> tuple[model.Policy, ...]
 
 
 def _without_conflicts(
-    candidates: list[_Candidate], previous: model.Snapshot | None
+    candidates: list[_Candidate], previous: model.Snapshot | None, is_first: bool
 ) -> tuple[dict[str, model.FileState], list[model.Object], list[model.Problem]]:
     """Return what each file gives, in the order in which it was taken, and all of it so that no two claim the same."""
     refused = _refused(candidates, previous)
@@ -194,7 +202,7 @@ def _without_conflicts(
     for candidate in sorted(candidates, key=lambda c: (not c.state.good, c.changed, c.file)):
         state = candidate.state
         if candidate.file in refused:
-            other = _instead(candidate, previous)
+            other = _instead(candidate, previous, is_first)
             if other is not None and not other.good:
                 last.append((candidate, other))
                 continue
@@ -229,12 +237,12 @@ def _refused(candidates: list[_Candidate], previous: model.Snapshot | None) -> d
     return claims.refused(given, before, claims.held(files))
 
 
-def _instead(candidate: _Candidate, previous: model.Snapshot | None) -> model.FileState | None:
+def _instead(candidate: _Candidate, previous: model.Snapshot | None, is_first: bool) -> model.FileState | None:
     """Return what stays in the place of a file whose names are taken."""
     old = previous.files.get(candidate.file) if previous else None
     if old is not None:
         return dataclasses.replace(old, digest="")
-    return None if previous is not None else model.FileState("", _closed(candidate.state.objects), good=False)
+    return None if not is_first else model.FileState("", _closed(candidate.state.objects), good=False)
 
 
 def _at_odds(file: str, clashes: list[tuple[int, str]], effect: str) -> Iterator[model.Problem]:

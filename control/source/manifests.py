@@ -21,6 +21,7 @@ from control.source import (
     kinds,
     kubernetes,
     listing,
+    nobody,
     objects,
     owners,
     portnames,
@@ -151,6 +152,7 @@ class _Found:
             *portnames.unnamed_ports(snapshot),
             *references.to_nothing(snapshot),
             *references.never_learned(snapshot),
+            *nobody.selected(snapshot),
         )
         return model.LoadResult(snapshot, tuple(self.problems), advice, skipped)
 

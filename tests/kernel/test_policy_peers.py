@@ -72,12 +72,12 @@ def test_the_node_may_always_call_its_pods(street: Street, family: int) -> None:
     assert street.connect("street", street.ip("server", family), 4240) == "ECONNREFUSED"
 
 
-def audit(name: str, **spec: object) -> dict[str, object]:
+def audit(name: str, pod: str = "server", **spec: object) -> dict[str, object]:
     return {
         "apiVersion": "sockmesh.io/v1",
         "kind": "MeshNetworkPolicy",
         "metadata": {"name": name, "namespace": "default"},
-        "spec": {"audit": True, "endpointSelector": app("server"), **spec},
+        "spec": {"audit": True, "endpointSelector": app(pod), **spec},
     }
 
 
@@ -111,6 +111,28 @@ def test_what_an_audit_lets_pass_it_has_not_allowed(street: Street, caller: str)
         )
         assert "ingress_allowed_by" not in flow
         assert ("ingress_denied_by" in flow, "rule" in mesh_part(flow)) == (event == "audit", event == "audit")
+
+
+@pytest.mark.parametrize("caller", ["client", "bare"])
+def test_an_audit_does_not_name_who_denied_as_who_allowed(street: Street, family: int, caller: str) -> None:
+    """The caller's own policy would have refused it, the other end's does: each is told by its own hook."""
+    street.enforce(audit("try", caller, egress=[{}]), policy("closed", "server", ingress=[{}]))
+    source, ip = street.ip(caller, family), street.ip("server", family)
+    assert street.node.pods[caller].run(["ping", "-n", "-c", "1", "-W", "1", ip], check=False).returncode != 0
+    sent = [(f"ICMPv{family}", 0)]
+    if caller == "bare":  # a call from a cgroup of ours is refused before there is a packet
+        assert street.connect(caller, ip, 4253, wait=0.5) != "ECONNREFUSED"
+        sent.append(("TCP", 4253))
+    for proto, port in sent:
+        dropped = street.drop(source=source, destination=ip, port=port, proto=proto)
+        assert [by["name"] for by in dropped["ingress_denied_by"]] == ["closed"]
+        flow = street.mesh.wait_flow(
+            lambda flow, proto=proto, port=port: (  # type: ignore[misc]
+                flow["verdict"] == "AUDIT" and matches(flow, source, ip, port, proto)
+            )
+        )
+        assert [by["name"] for by in flow["egress_denied_by"]] == ["try"]
+        assert "ingress_allowed_by" not in flow and "ingress" not in mesh_part(flow)["rule"]
 
 
 def test_an_enforced_policy_holds_beside_an_audit(street: Street) -> None:

@@ -83,7 +83,7 @@ def test_a_new_name_opens_no_moment(town: Town) -> None:
         assert town.write("server", name=f"server-{number}") == []
         numbers.add(town.endpoint("server")[0])
     tried, sent = third.do("result = [tried(), packets()]")
-    assert len(numbers) > 10 and sent > 1000
+    assert len(numbers) == 1 and sent > 1000  # the same pod, whatever it is called
     assert tried.keys() == {"EPERM"}
     assert "renamed" not in town.puppets["server"].do("result = heard()")
     owners = {path.name.split("-")[1] for path in (town.node.pins / "links").glob("endpoint-*")}

@@ -13,7 +13,7 @@ from control.analysis.connectivity import Connectivity
 from control.analysis.picture import arrange, bundle, matrix, route, wires
 from control.analysis.picture.arrange import Grid
 from control.analysis.picture.bundle import Bundle, Item, Node
-from control.analysis.picture.wires import COLOURS, MARGIN, NODE_H, NODE_W, Scale, cut
+from control.analysis.picture.wires import COLOURS, MARGIN, NODE_H, NODE_W, Scale, cut, cut_name
 
 MAX_NETS = 120
 _LETTERS = 27  # of a node's second line, about
@@ -93,10 +93,12 @@ def _boxes(shown: Bundle, grid: Grid, scale: Scale) -> Iterator[str]:
         size = f'width="{right - left}" height="{lower - upper}"'
         yield f'<rect class="box" x="{left}" y="{upper}" {size} rx="10"/>'
         room = (right - left - 24) // 8
-        yield f'<text class="ns" x="{left + 12}" y="{upper + 17}"><title>{escape(name)}</title>{cut(name, room)}</text>'
         among = f"each other: {shown.among[name]}" if name in shown.among else ""
-        if among and room - len(name) - 3 > 4:
-            words = cut(among, room - len(name) - 3)
+        beside = max(room - len(name) - 3, min(len(among), room * 2 // 3)) if among else -3
+        title = cut_name(name, room - beside - 3)
+        yield f'<text class="ns" x="{left + 12}" y="{upper + 17}"><title>{escape(name)}</title>{title}</text>'
+        if among:
+            words = cut(among, beside)
             yield f'<text class="among" x="{right - 12}" y="{upper + 17}"><title>{escape(among)}</title>{words}</text>'
 
 
@@ -117,7 +119,7 @@ def _nodes(shown: Bundle, grid: Grid, scale: Scale) -> Iterator[str]:
         yield f'<rect class="{kind}" x="{left}" y="{upper}" {size} rx="{radius}"/>'
         title, *lines = _texts(node, shown.is_by_namespace)
         middle, first = left + NODE_W // 2, upper + NODE_H / 2 + 4 - 6.5 * len(lines)
-        yield f'<text class="title" x="{middle}" y="{first:g}">{cut(title, _LETTERS - 7)}</text>'
+        yield f'<text class="title" x="{middle}" y="{first:g}">{cut_name(title, _LETTERS - 7)}</text>'
         for index, line in enumerate(lines, 1):
             yield f'<text class="line" x="{middle}" y="{first + 13 * index:g}">{cut(line, _LETTERS)}</text>'
         yield "</g>"

@@ -71,6 +71,12 @@ def cut(text: str, room: int) -> str:
     return escape(text if len(text) <= room else text[: max(room - 1, 1)] + "…")
 
 
+def cut_name(text: str, room: int) -> str:
+    """Return a name fit for SVG: names that begin alike often end differently, so what is cut out is the middle."""
+    tail = max(room - 1, 1) // 2
+    return escape(text if len(text) <= room or room < 8 else f"{text[: room - 1 - tail]}…{text[-tail:]}")
+
+
 def wires(shown: Bundle, routes: Routes, grid: Grid, scale: Scale) -> Iterator[str]:
     """Yield all wires, and their labels over them."""
     labels: list[str] = []

@@ -69,7 +69,8 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
         users = policies.endpoints_by_set(((key.id, value) for key, value in opened.endpoints.items()), names)
         entries = (entry for entry in opened.policy.items() if not numbers.is_reserved(entry[0].set_id))
         rows = policies.rows(entries, names, users)
-    show(_shown(_by_owner(rows), output), _WITH_OWNER, output, "no policy entries: every endpoint refuses everything")
+    nothing = "every endpoint refuses everything" if users else "no endpoints on this node"
+    show(_shown(_by_owner(rows), output), _WITH_OWNER, output, f"no policy entries: {nothing}")
 
 
 @policy.command("get")

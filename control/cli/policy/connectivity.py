@@ -1,23 +1,32 @@
 """`sockmesh policy connectivity`: who may talk to whom, as pairs or as a picture."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from control.cli.policy import source
+from control.cli.policy import ends, source
 from control.cli.policy.pour import pour, progress
 from control.terminal import printable
+
+if TYPE_CHECKING:
+    from control.analysis.connectivity import Connectivity
 
 
 @click.command()
 @source.files
 @click.option("-o", "--output", type=click.Choice(["table", "json", "dot", "svg"]), default="table", show_default=True,
               help="For people, for programs, for Graphviz, or a picture.")  # fmt: skip
-def connectivity(files: tuple[str, ...], output: str) -> None:
+@click.option("--from", "origin", metavar="WHO", help="Only calls of this workload, or of all of a namespace.")
+@click.option("--to", metavar="WHO", help="Only calls to this workload, or to all of a namespace.")
+def connectivity(files: tuple[str, ...], output: str, origin: str | None, to: str | None) -> None:
     """Show everything that manifests allow: each pair of workloads, or of a workload and addresses outside, that may
     talk, and on which ports.
 
     Both ends must allow it: the sender's egress and the receiver's ingress. The outside is split into the address
     ranges that policies tell apart. Not shown: a workload with itself, and pods on their node's network.
     """
+    if (origin or to) and output not in ("table", "json"):
+        raise click.UsageError("--from and --to are for -o table and -o json")
     snapshot = source.load(files)
     from control.analysis import beside, connectivity, dot, write
     from control.analysis.picture import svg
@@ -27,11 +36,23 @@ def connectivity(files: tuple[str, ...], output: str) -> None:
 
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
+        among = _called(found, "--from", origin), _called(found, "--to", to)
         if output == "json":
-            pour(write.connections_json(found, moved), is_file=True)
+            pour(write.connections_json(found, moved, among), is_file=True)
         elif output == "dot":
             pour(dot.graph(found, moved), is_file=True)
         elif output == "svg":
             pour([svg.picture(found)], is_file=True)
-        elif not pour(write.connections_table(found, printable, moved)):
-            click.echo("nobody may talk to anybody")
+        elif not pour(write.connections_table(found, printable, moved, among)):
+            click.echo("nobody may talk to anybody" if found.workloads else f"no pairs: {source.NO_WORKLOADS}")
+
+
+def _called(found: "Connectivity", option: str, name: str | None) -> frozenset[int] | None:
+    if name is None:
+        return None
+    which = found.called(name)
+    if not which:
+        there = sorted({end.namespace for end in found.workloads})
+        more = ", ..." if there[10:] else ""
+        raise ends.wrong(f"{option} {name}: no workload or namespace is called so ({', '.join(there[:10])}{more})")
+    return which

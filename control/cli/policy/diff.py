@@ -36,6 +36,8 @@ def diff(old: str, new: str, no_new_access: bool, output: str) -> None:
         pour(write.difference_json(found, may_open), is_file=True)
     elif not pour(write.difference_table(found, printable, may_open)):
         click.echo("nothing is opened, nothing is closed")
+    if not all(snapshot.workloads for snapshot in snapshots):
+        source.tell(f"warning: {source.NO_WORKLOADS}: policies are compared as they are written")
     if not no_new_access:
         return
     if found.opens:

@@ -9,6 +9,7 @@ from control.source import manifests
 from control.terminal import printable
 
 BAD_INPUT = 2
+NO_WORKLOADS = "the files declare no workloads (Pods, Deployments, ...)"
 
 
 def files(command: Callable[..., None]) -> Callable[..., None]:
@@ -42,6 +43,11 @@ def tell_of_names(names: Sequence[str]) -> None:
 def tell_of_kinds(kinds: Sequence[str]) -> None:
     """Say what else pairs do not show."""
     _tell(f"warning: the pairs do not show {kind}" for kind in kinds)
+
+
+def tell(line: str) -> None:
+    """Say something on standard error."""
+    _tell([line])
 
 
 def _tell(lines: Iterable[str]) -> None:

@@ -27,7 +27,7 @@ _SOME = {
 @source.files
 @click.option("--from", "origin", required=True, metavar="WHO", help="Who calls: NAMESPACE/POD, or an address.")
 @click.option("--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, or fqdn:NAME.")
-@click.option("--port", default="", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP ...", required=True)
+@click.option("--port", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP ...", required=True)
 @click.option("--method", default="", help="The request's method (GET).")
 @click.option("--path", default="", help="The request's path (/).")
 @click.option("--host", default="", help="The request's host.")

@@ -191,7 +191,7 @@ def test_a_workload_that_other_rules_for_requests_are_about(rules: Doc, told: bo
         web = dataclasses.replace(workload("x"), labels=labels)
         return dataclasses.replace(snapshot(ingress(rules)), workloads=(web,))
 
-    what = ("requests, because other rules hold for its labels", "Pod shop/x")
+    what = ("requests or names, because other rules hold for its labels", "Pod shop/x")
     changed = [labelled(app="job"), labelled(app="web"), labelled(app="api")]
     for old in changed:
         for new in changed:

@@ -1,5 +1,6 @@
 """What a snapshot allows, as exact JSON for small worlds, and against the lookup for random ones."""
 
+import dataclasses
 import ipaddress
 import json
 from collections.abc import Iterable
@@ -216,3 +217,12 @@ def test_every_address_outside_is_in_one_block_and_no_two_blocks_may_the_same(do
         for block in blocks
     ]
     assert len(set(may)) == len(may)
+
+
+def test_two_kinds_of_one_name_are_two() -> None:
+    """Each with its own labels, so policy tells them apart."""
+    pod, deployment = workload("db"), dataclasses.replace(workload("db", "Deployment"), labels={"app": "other"})
+    closed = {"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress", "Egress"]}
+    ends = {json.dumps(end) for each in analysed([pod, deployment], closed) for end in (each["from"], each["to"])}
+    assert json.dumps({"kind": "Deployment", "namespace": "shop", "name": "db"}) in ends
+    assert json.dumps({"kind": "Pod", "namespace": "shop", "name": "db"}) not in ends

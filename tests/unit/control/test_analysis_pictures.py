@@ -1,6 +1,7 @@
 """Pictures: every connection is in them, wires lie apart, and the text is one that can be read."""
 
 import itertools
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -159,3 +160,13 @@ def test_many_workloads_are_shown_by_namespace_and_very_many_as_squares() -> Non
     assert {str(ports) for ports in by_namespace.pairs.values()} == {"TCP 1-3", "all"}
     assert not bundle.bundle(namespaces(70)).nets
     assert "Rows may open to columns" in svg.picture(namespaces(70))
+
+
+def test_long_names_leave_room_for_what_a_namespace_may_do_itself() -> None:
+    name = "team-00-payments-production-eu-central-1"
+    pods = [workload(each, namespace=name) for each in ("web", "db")]
+    inside = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": {}}]}]}
+    to_web = {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"], "ingress": [{}]}
+    drawn = svg.picture(connectivity.analyse(snapshot(pods, inside, to_web, namespace=name)))
+    assert ">each other: all<" in re.sub(r"<title>[^<]*</title>", "", drawn)
+    assert re.search(r">team-00[^<]*…[^<]*-1<", drawn)

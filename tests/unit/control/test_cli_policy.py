@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click import testing
@@ -63,9 +64,29 @@ def test_connectivity_in_every_form(old: Path) -> None:
     assert files.stdout == as_json.stdout
 
 
+def test_only_what_is_asked_about(old: Path) -> None:
+    whole = json.loads(run("connectivity", "-f", old, "-o", "json").stdout)["connections"]
+
+    def asked(*args: str) -> list[Any]:
+        found: list[Any] = json.loads(run("connectivity", "-f", old, "-o", "json", *args).stdout)["connections"]
+        return found
+
+    assert asked("--to", "shop/db") == [each for each in whole if each["to"].get("name") == "db"] != []
+    assert asked("--from", "shop") == [each for each in whole if each["from"].get("namespace") == "shop"] != []
+    assert asked("--from", "shop/web", "--to", "shop/db") == [
+        each for each in whole if (each["from"].get("name"), each["to"].get("name")) == ("web", "db")
+    ]
+    refused = run("connectivity", "-f", old, "--to", "shop/nobody")
+    assert refused.exit_code == 2
+    assert "--to shop/nobody: no workload or namespace is called so (shop)" in refused.stderr
+    assert run("connectivity", "-f", old, "--to", "shop", "-o", "svg").exit_code == 2
+
+
 def test_nobody_may_talk_to_anybody(old: Path) -> None:
     (old / "workloads.yaml").unlink()
-    assert run("connectivity", "-f", old).stdout == "nobody may talk to anybody\n"
+    assert (
+        run("connectivity", "-f", old).stdout == "no pairs: the files declare no workloads (Pods, Deployments, ...)\n"
+    )
     assert json.loads(run("connectivity", "-f", old, "-o", "json").stdout) == {"connections": []}
 
 

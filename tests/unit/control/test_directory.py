@@ -436,21 +436,24 @@ def test_what_stat_says_is_the_same_is_not_even_opened(tmp_path: Path, monkeypat
     write(tmp_path, a=NAMESPACE.format("a"), b="kind: 1", c=NAMESPACE.format("c"), d=NAMESPACE.format("d"))
     monkeypatch.setattr(content, "_FRESH_NS", 0)
     time.sleep(0.05)
-    first = directory.load(tmp_path, None, digests)
-    assert directory.load(tmp_path, first.snapshot, digests).snapshot == first.snapshot
+    first = directory.load(tmp_path, None, digests=digests)
+    assert directory.load(tmp_path, first.snapshot, digests=digests).snapshot == first.snapshot
     assert seen == ["a.yaml", "b.yaml", "c.yaml", "d.yaml"]
     (tmp_path / "a.yaml").write_text(NAMESPACE.format("e"))  # as long as it was
     (tmp_path / "new").write_text(NAMESPACE.format("f"))
     os.utime(tmp_path / "new", ns=(0, (tmp_path / "c.yaml").stat().st_mtime_ns))
     (tmp_path / "new").rename(tmp_path / "c.yaml")
     (tmp_path / "d.yaml").unlink()
-    second = directory.load(tmp_path, first.snapshot, digests)
+    second = directory.load(tmp_path, first.snapshot, digests=digests)
     assert seen[4:] == ["a.yaml", "c.yaml"]
     assert [n.name for n in second.snapshot.namespaces] == ["e", "f"] and second.problems == first.problems
     write(tmp_path, a="kind: 2")
-    broken = directory.load(tmp_path, second.snapshot, digests)
+    broken = directory.load(tmp_path, second.snapshot, digests=digests)
     write(tmp_path, a=NAMESPACE.format("g"))
-    assert [n.name for n in directory.load(tmp_path, broken.snapshot, digests).snapshot.namespaces] == ["f", "g"]
+    assert [n.name for n in directory.load(tmp_path, broken.snapshot, digests=digests).snapshot.namespaces] == [
+        "f",
+        "g",
+    ]
 
 
 def test_a_file_that_has_just_changed_may_do_so_once_more_and_look_the_same(
@@ -459,9 +462,9 @@ def test_a_file_that_has_just_changed_may_do_so_once_more_and_look_the_same(
     monkeypatch.setattr(listing, "identity", lambda _: (1,))
     digests = content.Digests()
     write(tmp_path, a=NAMESPACE.format("a"))
-    first = directory.load(tmp_path, None, digests)
+    first = directory.load(tmp_path, None, digests=digests)
     write(tmp_path, a=NAMESPACE.format("b"))
-    assert [n.name for n in directory.load(tmp_path, first.snapshot, digests).snapshot.namespaces] == ["b"]
+    assert [n.name for n in directory.load(tmp_path, first.snapshot, digests=digests).snapshot.namespaces] == ["b"]
 
 
 def test_a_subdirectory_with_files_like_ours_is_told_of(tmp_path: Path) -> None:

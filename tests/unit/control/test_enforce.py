@@ -118,14 +118,15 @@ def test_what_fails_for_ever_is_given_up(kernel: Kernel, caplog: pytest.LogCaptu
     assert [record.getMessage() for record in caplog.records][1:] == ["1 connection could not be reset in 10 attempts"]
 
 
-def test_another_policy_asks_anew(kernel: Kernel) -> None:
+def test_another_policy_asks_anew_but_the_stuck_are_stuck_under_any(kernel: Kernel) -> None:
     book = resets.Resets()
     kernel.broken["web"] = STALE
-    book.reset([CALL], KNOWN)
+    denied = dataclasses.replace(CALL, sport=40002, pair=evaluate.Pair(None, None, 1, 2))
+    book.reset([CALL, denied], KNOWN)
     book.forget()
     kernel.take()
     book.again(KNOWN)
-    assert kernel.take() == []
+    assert kernel.take() == [("web", 40001)]
 
 
 def test_a_kernel_that_cannot_reset_is_told_of_once(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +142,7 @@ def test_a_kernel_that_cannot_reset_is_told_of_once(kernel: Kernel, caplog: pyte
     assert (kernel.take(), book.count, len(caplog.records)) == ([], 0, 1)
 
 
-def test_a_pod_with_another_name_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_end_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """The record has the endpoint that an end began with, 1; 2 is the same pod's now. 3 has lost its address, 4 all."""
     denied = evaluate.Pair(None, None, 1, 2)
     monkeypatch.setattr(enforce.Judge, "denied", lambda self, *_: denied)

@@ -420,3 +420,15 @@ def test_a_closed_pipe_ends_quietly(tmp_path: pathlib.Path, file: str) -> None:
         os.close(writer)
         assert process.stderr
         assert (process.wait(10), process.stderr.read()) == (0, b"")
+
+
+@pytest.mark.parametrize("before", ["", "unix://"])
+def test_the_socket_in_hubbles_form(tmp_path: pathlib.Path, before: str) -> None:
+    refused = run("--server", f"{before}{tmp_path}/none.sock")
+    assert f"there is no socket {tmp_path}/none.sock;" in refused.output
+
+
+def test_an_address_is_no_socket() -> None:
+    refused = run("--server", "localhost:4245")
+    assert refused.exit_code == 2
+    assert "localhost:4245 is an address: agents answer on their node's socket only (a path)" in refused.output

@@ -58,7 +58,7 @@ class World:
                 key = abi.PolicyKey(number, peer, port, proto, direction, plen)
                 out["policy"][key] = abi.PolicyValue(verdict, rank, 0, 0, 1, 0, 1, 0)
                 bits[direction] |= bool(proto) << plen
-            id = index + 1 + (100 if like and r.random() < 0.15 else 0)  # another name, the same interface
+            id = index + 1 + (100 if like and r.random() < 0.05 else 0)  # another endpoint takes the interface
             identity = r.choice(IDENTITIES[:5])
             out["endpoints"][abi.EndpointKey(id)] = abi.Endpoint(
                 identity, number, int(abi.EndpointFlag.ENROLLED), 10 + index, bits[0], bits[1], 0, 0
@@ -66,6 +66,10 @@ class World:
             out["ipcache"][abi.IpcacheKey(128, pack_addr(ip))] = abi.IpcacheValue(identity)
             out["endpoint_ips"][abi.AddrKey(pack_addr(ip))] = abi.EndpointRef(id)
             out["endpoint_ifaces"][abi.IfaceKey(10 + index)] = abi.EndpointRef(id)
+            out["endpoint_netns"][abi.NetnsKey(50 + index)] = abi.EndpointRef(id)
+        if len(out["endpoint_netns"]) > 1 and r.random() < 0.1:  # two endpoints in one namespace, or files say so
+            one, other = r.sample(sorted(out["endpoint_netns"], key=repr), 2)
+            out["endpoint_netns"][one], out["endpoint_netns"][other] = (out["endpoint_netns"][k] for k in (other, one))
         return out
 
 
@@ -88,7 +92,8 @@ def answers(state: State) -> dict[Question, bool | None]:
     out: dict[Question, bool | None] = {}
     for index, pod in enumerate(PODS):
         at_interface = by_ref("endpoint_ifaces", abi.IfaceKey(10 + index))
-        endpoint = by_ref("endpoint_ips", abi.AddrKey(pack_addr(pod)))
+        called = by_ref("endpoint_ips", abi.AddrKey(pack_addr(pod)))
+        caller = by_ref("endpoint_netns", abi.NetnsKey(50 + index))
         for other in (*PODS, *OUTSIDE):
             if other == pod:
                 continue
@@ -99,7 +104,8 @@ def answers(state: State) -> dict[Question, bool | None]:
                     name = f"{direction}"
                     out["tc" + name, pod, other, port] = at_interface and ask(at_interface, direction, seen, port)
                     known = peer.identity if peer else seen
-                    out["sock" + name, pod, other, port] = endpoint and ask(endpoint, direction, known, port)
+                    at_socket = caller if direction == abi.Direction.EGRESS else called
+                    out["sock" + name, pod, other, port] = at_socket and ask(at_socket, direction, known, port)
     return out
 
 
@@ -135,8 +141,8 @@ def test_every_answer_is_the_old_or_the_new_one(part: int, crowded: bool) -> Non
         change = plan._Change(old, want)
         steps = list(change.crowded_steps()) if crowded else plan.plan(old, want)
         bridged += any(key.set_id >= plan.FIRST_BRIDGE for s in steps if s.map == "policy" for key in s.puts)  # type: ignore[attr-defined]
-        closed = any(map(is_shut, steps))
-        shut += closed
+        shut += (closed := any(map(is_shut, steps)))
+        closed |= bool(change.shut)
         before, after, now = answers(old), answers(new), copy(old)
         for write in writes(now, steps):
             for question, said in answers(now).items():

@@ -29,23 +29,28 @@ class Started:
         }
         monkeypatch.setattr(apply, "current", lambda maps: held)
         monkeypatch.setattr(numbering, "remembered", lambda maps: ())
-        opts = options.Options(config_dir=self.config, run_dir=scratch, node_ips=("10.0.0.254",))
-        loaded = cast(Any, SimpleNamespace(maps=None, without_filters=lambda indexes: []))
-        self.reconciler = reconcile.Reconciler(opts, "n", loaded, cast(Any, None), names.Names())
-        self.really_apply = self.reconciler._apply
+        self.opts = options.Options(config_dir=self.config, run_dir=scratch, node_ips=("10.0.0.254",))
         self.applied: list[model.Snapshot] = []
         self.read: list[str] = []
+        self.start_again(monkeypatch)
         real = objects.read_documents
 
         def spy(nodes: list[field.Node], report: field.Report) -> list[objects.Parsed]:
             self.read.append(report.file)
             return real(nodes, report)
 
+        monkeypatch.setattr(objects, "read_documents", spy)
+
+    def start_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loaded = cast(Any, SimpleNamespace(maps=None, without_filters=lambda indexes: []))
+        self.reconciler = reconcile.Reconciler(self.opts, "n", loaded, cast(Any, None), names.Names())
+        self.really_apply = self.reconciler._apply
+
         def put(snapshot: model.Snapshot, survey: object, force: bool) -> tuple[list[model.Problem], bool]:
             self.applied.append(snapshot)
+            self.reconciler.snapshot = snapshot
             return [], False
 
-        monkeypatch.setattr(objects, "read_documents", spy)
         monkeypatch.setattr(self.reconciler, "_apply", put)
 
     def apply_really(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -149,6 +154,68 @@ def test_a_first_start_that_reads_nothing_is_still_to_come(
         stale.rename(started.config)
     started.reconcile()
     assert [policy.name for policy in started.applied[0].policies] == ["invalid:b.yaml"]
+
+
+BROKEN = POLICY.format("p", "nonsense: 1")
+
+
+def test_until_a_pod_is_enrolled_it_is_the_first_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A volume may be mounted late, and a record be older than the last reboot."""
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    lastgood.LastGood(tmp_path).keep(directory.load(started.config, None).snapshot)
+    started.start_again(monkeypatch)
+    assert started.reconcile() == set()
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"), b=BROKEN)
+    for _ in range(2):
+        assert started.reconcile() == {directory.CLOSES}
+        assert [policy.invalid for policy in started.applied[-1].policies] == [True]
+    started.reconciler.have["endpoints"] = {abi.EndpointKey(1): abi.Endpoint.blank()}
+    write(started.config, c=POLICY.format("q", ""))
+    assert started.reconcile() == {directory.CLOSES}
+    write(started.config, d=POLICY.format("r", "nonsense: 1"))
+    assert started.reconcile() == {directory.CLOSES, directory.NOTHING}
+
+
+@pytest.mark.parametrize("before", [BROKEN, None])
+def test_a_record_without_pods_in_the_kernel_is_of_no_running_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, before: str | None
+) -> None:
+    """What was good before is put in force again; of a file that never was, nothing was ever in force."""
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"), b=POLICY.format("q", ""))
+    kept = directory.load(started.config, None).snapshot
+    if before is not None:  # it came while a configuration was in force
+        write(started.config, c=before)
+        kept = directory.load(started.config, kept).snapshot
+    lastgood.LastGood(tmp_path).keep(kept)
+    write(started.config, b="]", c=BROKEN)
+    started.start_again(monkeypatch)
+    assert started.reconcile() == {directory.CLOSES, directory.STAYS}
+    assert {(p.name, p.invalid) for p in started.applied[-1].policies} == {("q", False), ("p", True)}
+
+
+def test_a_file_that_was_empty_before_any_pod_was_enrolled_is_a_new_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    write(started.config, b="")
+    for _ in range(2):
+        assert started.reconcile() == set()
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"), b=BROKEN)
+    assert started.reconcile() == {directory.CLOSES}
+
+
+def test_what_is_put_in_force_from_a_record_alone_is_no_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"))
+    lastgood.LastGood(tmp_path).keep(directory.load(started.config, None).snapshot)
+    emptied(started, monkeypatch)
+    started.start_again(monkeypatch)
+    assert started.reconcile() == {directory.ALL_STAYS}
+    started.reconciler.have["endpoints"] = {abi.EndpointKey(1): abi.Endpoint.blank()}
+    assert started.reconcile() == {directory.ALL_STAYS}
+    write(started.config, a=WORKLOAD.format("web", "10.0.0.1"), b=BROKEN)
+    assert started.reconcile() == {directory.CLOSES}
 
 
 def test_while_the_kernel_keeps_what_it_has_nothing_is_read_twice(

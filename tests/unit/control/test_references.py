@@ -90,3 +90,30 @@ def test_names_that_nobody_learns(tmp_path: Path) -> None:
     assert advice(tmp_path, rules % "") == [f"{RULE}egress[0]: {why}"]
     dns = ", {toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchPattern: '*'}]}}]}"
     assert advice(tmp_path, rules % dns) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("ingress: [{fromEndpoints: [{matchLabels: {app: web}}]}]", ""),
+        (
+            "ingress: [{fromEndpoints: [{matchLabels: {app: wbe}}]}]",
+            "ingress[0]: no workload of these files has app=wbe namespace=shop, so none is allowed anything by it",
+        ),
+        (
+            "egressDeny: [{toEndpoints: [{matchLabels: {app: wbe}}]}]",
+            "egressDeny[0]: no workload of these files has app=wbe namespace=shop, so none is denied anything by it",
+        ),
+        # The workloads of that namespace are in other files.
+        ("ingress: [{fromEndpoints: [{matchLabels: {app: wbe, io.kubernetes.pod.namespace: elsewhere}}]}]", ""),
+    ],
+)
+def test_a_selector_that_nobody_fulfils(tmp_path: Path, rules: str, told: str) -> None:
+    assert advice(tmp_path, rules) == ([f"{RULE}{told}"] if told else [])
+
+
+def test_a_policy_that_selects_nobody(tmp_path: Path) -> None:
+    text = POD.replace("endpointSelector: {matchLabels: {app: web}}", "endpointSelector: {matchLabels: {app: wbe}}")
+    (tmp_path / "a.yaml").write_text(text % "ingress: [{fromEntities: [all]}]")
+    (told,) = manifests.load([tmp_path]).advice
+    assert told.message == "no workload of these files has app=wbe namespace=shop, so none is under this policy"

@@ -1,0 +1,89 @@
+"""Workloads, nodes and ports that other rules are about than before, though no rule has changed: pure.
+
+Pairs show what that opens by address. What it opens by name, or for which requests, is not worked out, only told of.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from control import identity, model
+from control.analysis.written import Beside, Item
+from control.policy import selectors
+
+
+def moved(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
+    """Yield what changed about ends for which some of the rules, old and new, are in no pair."""
+    items = list(items)
+    yield from _escaped(old, new, bool(items))
+    about = [item for item in items if item.request is not None or isinstance(item.place.peer, model.NamePeer)]
+    if about:
+        yield from _relabelled(old, new, items)
+        yield from _new(old, new, about)
+        yield from _ports(old, new, items)
+    if about or any(item.place.of_nodes for item in items):
+        yield from _nodes(old, new, items)
+
+
+def _escaped(old: model.Snapshot, new: model.Snapshot, has_rules: bool) -> Iterator[Beside]:
+    """Yield the workloads that are on their node's network now: no policy of pods is theirs."""
+    were = {(w.kind, str(w)): w.host_network for w in old.workloads}
+    for w in new.workloads:
+        before = were.get((w.kind, str(w)))
+        if w.host_network and (before is False or (before is None and has_rules)):
+            yield Beside("on the network of its node, where no policy of pods holds", f"{w.kind} {w}", w.source)
+
+
+def _relabelled(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
+    asked = {s for item in items for s in (item.place.subject, item.place.peer) if isinstance(s, model.Selector)}
+    were = {(w.kind, str(w)): labels for w, labels in _labelled(old)}
+    for w, labels in _labelled(new):
+        before = were.get((w.kind, str(w)), labels)
+        if labels != before and _of(asked, labels) != _of(asked, before):
+            yield Beside("requests or names, because other rules hold for its labels", f"{w.kind} {w}", w.source)
+
+
+def _new(old: model.Snapshot, new: model.Snapshot, about: Iterable[Item]) -> Iterator[Beside]:
+    """Yield the workloads that old has not and that rules let call by names."""
+    calling = {item.place.subject for item in about if isinstance(item.place.peer, model.NamePeer) and not item.is_deny}
+    known = {(w.kind, str(w)) for w in old.workloads}
+    for w, labels in _labelled(new):
+        if (w.kind, str(w)) not in known and _of(calling, labels):
+            yield Beside("DNS names that rules allow to this new workload", f"{w.kind} {w}", w.source)
+
+
+def _ports(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
+    """Yield the workloads that call other ports by a name that some rule uses."""
+    used = {item.place.port.name for item in items if item.place.port is not None and item.place.port.name}
+
+    def called(w: model.Workload) -> set[model.ContainerPort]:
+        return {port for port in w.ports if port.name in used}
+
+    were = {(w.kind, str(w)): called(w) for w in old.workloads}
+    for w in new.workloads:
+        if called(w) != were.get((w.kind, str(w)), called(w)):
+            yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
+
+
+def _nodes(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
+    """Yield the nodes, and the API server, that are others than before, where rules are about these."""
+    peers = [item.place.peer for item in items]
+    if any(item.place.of_nodes for item in items) or any(isinstance(peer, model.NodePeer) for peer in peers):
+        were = {node.name: (node.labels, node.ips) for node in old.nodes}
+        for node in new.nodes:
+            if (node.labels, node.ips) != were.get(node.name):
+                yield Beside("requests, because rules are about nodes", f"Node {node.name}", node.source)
+    if model.Entity.KUBE_APISERVER in peers and (there := _api_server(new)) != _api_server(old):
+        yield Beside(f"requests, because the API server is at {', '.join(sorted(there))}", "default/kubernetes", "")
+
+
+def _api_server(snapshot: model.Snapshot) -> set[str]:
+    return {ip for s in snapshot.services if (s.namespace, s.name) == ("default", "kubernetes") for ip in s.endpoints}
+
+
+def _labelled(snapshot: model.Snapshot) -> Iterator[tuple[model.Workload, tuple[str, ...]]]:
+    namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
+    return ((w, identity.labels_of(w, namespaces)) for w in snapshot.workloads)
+
+
+def _of(asked: Iterable[model.Selector], labels: tuple[str, ...]) -> set[model.Selector]:
+    values = selectors.values_of(labels)
+    return {selector for selector in asked if selectors.fulfils(selector, values)}

@@ -1,0 +1,102 @@
+"""What opens by name, or for requests, though no rule that says so has changed."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from control import model
+from control.analysis import beside
+from loader import abi
+from tests.unit.control.test_analysis_beside import ALLOWED, WEB, http, ingress, names, snapshot
+from tests.unit.control.test_analysis_connectivity import Doc, workload
+
+WORLD: Doc = {"egressDeny": [{"toEntities": ["world"]}]}
+RANGE: Doc = {"egressDeny": [{"toCIDR": ["192.0.2.0/24"]}]}
+TO_80_99: Doc = {**WEB, "toPorts": [{"ports": [{"port": "80", "endPort": 99, "protocol": "TCP"}]}]}
+
+
+def told(old: model.Snapshot, new: model.Snapshot) -> list[str]:
+    return [each.what for each in beside.opened(old, new)]
+
+
+def having(of: model.Snapshot, *workloads: model.Workload, **more: Any) -> model.Snapshot:
+    return dataclasses.replace(of, workloads=workloads, **more)
+
+
+@pytest.mark.parametrize("deny", [WORLD, RANGE])
+def test_a_deny_by_address_stands_before_names(deny: Doc) -> None:
+    old, new = snapshot(names("a.com") | deny), snapshot(names("a.com"))
+    assert [what.partition(",")[0] for what in told(old, new)] == [
+        f"no longer denied: egress to {'entity world' if deny is WORLD else '192.0.2.0/24'}"
+    ]
+    assert told(new, old) == []
+    other = names("a.com") | {"egressDeny": [{"toPorts": [{"ports": [{"port": "25"}]}], "toEntities": ["world"]}]}
+    assert told(snapshot(names("a.com")), snapshot(other)) == []
+
+
+def test_a_rule_for_requests_that_binds_nobody_may_take_the_place_of_one_that_does() -> None:
+    bound = ingress({**WEB, **http("/a")}, {"toPorts": http("/a")["toPorts"]})
+    free = ingress(http("/b")) | {"enableDefaultDeny": {"ingress": False}}
+    assert "any request, ingress, TCP 80" in told(snapshot(bound), snapshot(bound, free))
+
+
+def test_a_named_port_may_be_any_number() -> None:
+    """So a plain rule for numbers may stand beside one for requests by name, and takes its place."""
+    by_name = {**WEB, "toPorts": [http("/a")["toPorts"][0] | {"ports": [{"port": "http", "protocol": "TCP"}]}]}
+    assert "any request, ingress from app=web namespace=shop, TCP http" in told(
+        snapshot(ingress(by_name)), snapshot(ingress(TO_80_99))
+    )
+
+
+def test_requests_that_are_new_where_others_were_bound() -> None:
+    """What was open for all requests of one peer was bound by another rule's."""
+    free = ingress({"fromEntities": ["cluster"], "toPorts": ALLOWED["toPorts"]})
+    bound = ingress(http("/a"))
+    more = ingress({"fromEntities": ["cluster"], "toPorts": http("/b")["toPorts"]})
+    assert any(what.startswith("http requests GET /b") for what in told(snapshot(free, bound), snapshot(bound, more)))
+
+
+def test_a_port_that_is_called_otherwise() -> None:
+    api = workload("api")
+    rules = snapshot(
+        ingress(
+            {**WEB, "toPorts": [http("/a")["toPorts"][0] | {"ports": [{"port": "http", "protocol": "TCP"}]}]}, TO_80_99
+        )
+    )
+    old, new = (
+        having(rules, dataclasses.replace(api, ports=(model.ContainerPort("http", port, abi.Proto.TCP),)))
+        for port in (80, 90)
+    )
+    assert told(old, new) == ["requests or names, because it calls other ports so"]
+    assert told(old, old) == []
+
+
+def test_names_for_a_workload_that_is_new_or_has_other_labels() -> None:
+    rules = snapshot(names("a.com"))
+    assert told(having(rules), having(rules, workload("api"))) == ["DNS names that rules allow to this new workload"]
+    assert told(having(rules), having(rules, workload("web"))) == []
+    renamed = [having(rules, dataclasses.replace(workload("x"), labels={"app": app})) for app in ("web", "api")]
+    assert told(*renamed) == ["requests or names, because other rules hold for its labels"]
+
+
+def test_a_new_workload_on_the_network_of_its_node() -> None:
+    rules = snapshot(ingress({"fromEntities": ["remote-node"]}))
+    new = having(rules, workload("agent", host_network=True))
+    assert told(having(rules), new) == ["on the network of its node, where no policy of pods holds"]
+    assert told(model.Snapshot(), having(model.Snapshot(), workload("agent", host_network=True))) == []
+
+
+def test_nodes_and_the_api_server_that_are_others() -> None:
+    rules = snapshot(ingress({"fromNodes": [{"matchLabels": {"role": "edge"}}], "toPorts": http("/a")["toPorts"]}))
+    old, new = (
+        dataclasses.replace(rules, nodes=(model.Node("n", {"role": role}, ("10.9.0.1",)),)) for role in ("a", "edge")
+    )
+    assert told(old, new) == ["requests, because rules are about nodes"]
+    api = snapshot({"egress": [{"toEntities": ["kube-apiserver"], "toPorts": http("/a")["toPorts"]}]}, ingress(ALLOWED))
+    old, new = (
+        dataclasses.replace(api, services=(model.Service("default", "kubernetes", endpoints=(ip,)),))
+        for ip in ("10.9.0.1", "10.9.0.2")
+    )
+    assert told(old, new) == ["requests, because the API server is at 10.9.0.2"]
+    assert told(old, old) == []

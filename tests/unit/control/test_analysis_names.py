@@ -1,0 +1,105 @@
+"""Calls that rules for names decide on, and calls of nodes: what `sockmesh policy trace` says of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.control.test_analysis_trace import known, policy, tell
+
+TLS = """
+endpointSelector: {matchLabels: {app: web}}
+egress:
+- toEntities: [all]
+  toPorts: [{ports: [{port: "443", protocol: TCP}], serverNames: [api.example.com, "*.example.org"]}]
+- toEntities: [all]
+  toPorts: [{ports: [{port: "53", protocol: ANY}], rules: {dns: [{matchPattern: "*.example.com"}]}}]
+"""
+FROM_HOST = """
+endpointSelector: {matchLabels: {app: db}}
+ingress: [{fromEntities: [host]}]
+"""
+NODES = """
+apiVersion: v1
+kind: Node
+metadata: {name: n}
+status: {addresses: [{type: InternalIP, address: 10.9.0.1}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: other}
+status: {addresses: [{type: InternalIP, address: 10.9.0.2}]}
+"""
+NODE_POD = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: exporter, namespace: shop}
+spec: {selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}, spec: {hostNetwork: true}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("to", "port", "options", "status", "words"),
+    [
+        ("192.0.2.1", "443", [], 0, "allowed, for some TLS server names (give --server-name NAME)"),
+        ("192.0.2.1", "443", ["--server-name", "api.example.com"], 0, "the name too"),
+        ("192.0.2.1", "443", ["--server-name", "evil.example"], 1, "because of the name"),
+        ("fqdn:www.example.org", "443", [], 0, "the name too"),
+        ("fqdn:evil.example", "443", [], 1, "is for other requests (TLS server: api.example.com, *.example.org)"),
+        ("192.0.2.1", "53/UDP", [], 0, "allowed, for some names (give --query NAME)"),
+        ("192.0.2.1", "53/UDP", ["--query", "a.example.com"], 0, "the name too"),
+        ("192.0.2.1", "53/UDP", ["--query", "a.example.net"], 1, "because of the name"),
+        # Rules for names say nothing of requests.
+        ("192.0.2.1", "443", ["--method", "GET"], 0, "for some TLS server names"),
+    ],
+)
+def test_rules_for_names(tmp_path: Path, to: str, port: str, options: list[str], status: int, words: str) -> None:
+    known(tmp_path, policy("web", TLS))
+    found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", port, *options)
+    assert (found.exit_code, words in found.stdout) == (status, True), found.output
+
+
+def test_names_in_json(tmp_path: Path) -> None:
+    known(tmp_path, policy("web", TLS))
+    asked = ["--from", "shop/web", "--to", "192.0.2.1", "--port", "443", "-o", "json"]
+    egress = json.loads(tell(tmp_path, *asked).stdout)["egress"]
+    assert (egress["some_requests"], egress["http"]) == (True, None)
+    egress = json.loads(tell(tmp_path, *asked, "--server-name", "x.example.org").stdout)["egress"]
+    assert (egress["name"], egress["http"], "some_requests" in egress) == ("allowed", None, False)
+    both = tell(tmp_path, *asked, "--server-name", "x.example.org", "--query", "x.example.org")
+    assert both.exit_code == 2
+    assert "one of a request (--method ...), --server-name and --query" in both.stderr
+
+
+@pytest.mark.parametrize(("address", "status"), [("10.9.0.1", 0), ("10.9.0.2", 1)])
+def test_a_pods_own_node_is_the_host_and_another_one_is_not(tmp_path: Path, address: str, status: int) -> None:
+    known(tmp_path, policy("db", FROM_HOST), NODES)
+    found = tell(tmp_path, "--from", address, "--to", "shop/db", "--port", "80")
+    assert found.exit_code == status, found.output
+    assert "own node" not in found.stdout
+
+
+def test_a_node_that_is_not_known_may_be_the_pods_own(tmp_path: Path) -> None:
+    known(tmp_path, policy("db", FROM_HOST), NODE_POD)
+    asked = ["--from", "shop/exporter", "--to", "shop/db", "--port", "80"]
+    found = tell(tmp_path, *asked)
+    assert found.exit_code == 1
+    assert "the pod's own node gets through: which node this is is not known here" in found.stdout
+    assert json.loads(tell(tmp_path, *asked, "-o", "json").stdout)["ingress"]["own_node"] == "allowed"
+
+
+@pytest.mark.parametrize(
+    ("to", "hint"),
+    [
+        ("10.0.0.0/8", "; of a range, one address is asked about: 10.0.0.0"),
+        ("www.example.com", "; a DNS name is fqdn:www.example.com"),
+        ("shop/front", "is service shop/front: ask for the pods behind it"),
+        ("shop/fronts", "no workload is called shop/fronts ("),
+    ],
+)
+def test_what_was_meant(tmp_path: Path, to: str, hint: str) -> None:
+    service = "kind: Service\napiVersion: v1\nmetadata: {name: front, namespace: shop}\nspec: {selector: {app: web}}\n"
+    known(tmp_path, service)
+    found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
+    assert found.exit_code == 2
+    assert hint in found.output
