@@ -72,7 +72,7 @@ class Allocation:
     services: Numbers = Numbers(1)  # by namespace/name/port/protocol/family
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(vars(self), default=vars)  # asdict would copy it all
 
     @classmethod
     def from_json(cls, text: str) -> "Allocation":

@@ -85,7 +85,9 @@ class Names:
         return self.rules.get(id)
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        # Not asdict: it copies each label on the way.
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return json.dumps(fields, default=vars, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Names":

@@ -12,7 +12,7 @@ from control import compile as compiler
 from control import evaluate, identity, model, names
 from control.agent import adopted, apply, enforce, hooks, lastgood, ledger, numbering, options, state, workloads
 from control.flow.summary import counted
-from control.source import directory
+from control.source import content, directory, document
 from loader import mesh, netns
 from loader.errors import MapFull, MeshError
 
@@ -29,6 +29,7 @@ class Reconciler:
         self.config_lock = threading.Lock()
         self._last_good = lastgood.LastGood(opts.run_dir)
         self.snapshot = self._last_good.recall()  # what is in force, or was when the agent before this one ended
+        self._digests = content.Digests()
         self.problems: tuple[model.Problem, ...] = ()
         self.revision = known.revision
         self.hooks_restored = 0  # interfaces whose filters somebody took away
@@ -54,9 +55,13 @@ class Reconciler:
 
     def reconcile(self, force: bool = False) -> None:
         """Read the directory and bring maps and hooks to it. A MeshError is reported and changes nothing."""
+        with document.uncollected():  # of ten thousand files it looks at all that there is, again and again
+            self._reconcile(force)
+
+    def _reconcile(self, force: bool) -> None:
         before = self.snapshot
         known = before if before is not None else self._unused
-        loaded = directory.load(self._opts.config_dir, known, self._is_first)
+        loaded = directory.load(self._opts.config_dir, known, self._is_first, self._digests)
         if before is None and not self._can_begin(loaded):
             self._wait(loaded)
             return

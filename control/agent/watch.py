@@ -1,60 +1,99 @@
-"""Tells of edits of the configuration directory, also after the directory itself was replaced by another."""
+"""Tells of edits of the configuration directory, also of those that the kernel has nobody hear of.
+
+The kernel watches the directory that it was shown, which is quick and not all: it says nothing of a file that a link in
+there leads to, and nothing ever more of a volume that was unmounted. So the directory is looked at besides.
+"""
 
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import watchfiles
 
+from control.source import listing
+
 LOG = logging.getLogger("sockmesh.agent")
-_TICK_MS = 200  # so often is it asked which directory the path leads to
-_AGAIN_S = 1.0
+_TICK_MS = 200  # so often is it asked which directory the path leads to, and what is in it
+_QUIET_S = (
+    0.05  # what is seen while it is being written is given so long; of what is heard, watchfiles waits for the end
+)
+_SHARE = 50  # of one core's time, looks take at most this part: with ten thousand files they are seconds apart
 
 Place = tuple[int, int] | None
+
+
+class Looks:
+    """What the directory held when it was looked at last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: int | None = None
+        self._next = 0.0
+
+    def differs(self, at_once: bool = False) -> bool:
+        """Look, and tell whether the directory holds another thing than the last time; False while it is too early to
+        look again, unless it must be `at_once`.
+        """
+        began = time.monotonic()
+        if began < self._next and not at_once:
+            return False
+        before, self._seen = self._seen, listing.state(self._path)
+        ended = time.monotonic()
+        self._next = ended + _SHARE * (ended - began)
+        return self._seen != before
 
 
 def follow(path: Path, stop: threading.Event, call: Callable[[], None]) -> None:
     """Call `call` after each edit, until `stop`.
 
-    The kernel watches the directory that it was shown, so a symlink that is switched, and a directory that is moved or
-    removed and made again, would be heard of never more: then the one that is there now is watched, and is read.
+    A symlink that is switched, and a directory that is moved or removed and made again, would be heard of never more:
+    then the one that is there now is watched, and is read.
     """
     told = ""
+    looks = Looks(path)
     while not stop.is_set():
         place = _place(path)
         try:
             if place:
-                _follow(path, place, stop, call)
+                _follow(path, place, stop, looks, call)
                 told = ""
-            else:
-                stop.wait(_TICK_MS / 1000)
+                continue
         except Exception as error:  # its Rust half raises what it likes: for a file name that is no text, say
             if _place(path) != place:
                 continue  # it was taken away just now
             if str(error) != told:
-                LOG.warning("%s: cannot be watched (%s); it is read again each second", path, error)
+                LOG.warning("%s: cannot be watched (%s); it is only looked at", path, error)
                 told = str(error)
+        if looks.differs():
+            stop.wait(_QUIET_S)
             call()
-            stop.wait(_AGAIN_S)
+        stop.wait(_TICK_MS / 1000)
 
 
-def _follow(path: Path, place: Place, stop: threading.Event, call: Callable[[], None]) -> None:
-    """Call after each edit for as long as the path leads to `place`, and once when it no longer does."""
-    first = True
+def _follow(path: Path, place: Place, stop: threading.Event, looks: Looks, call: Callable[[], None]) -> None:
+    """Call after each edit for as long as the path leads to `place` and the watch hears what there is to hear."""
+    is_on = False
     for changes in watchfiles.watch(
-        path, stop_event=stop, debounce=100, step=20, rust_timeout=_TICK_MS, yield_on_timeout=True
-    ):
-        # Once more when the watch is surely on: what was edited since the reading before would go unseen.
-        if changes or first:
-            call()
-        first = False
+        path, watch_filter=None, recursive=False, stop_event=stop,
+        debounce=100, step=20, rust_timeout=_TICK_MS, yield_on_timeout=True,
+    ):  # fmt: skip
         # A directory that is made again may have the number of the one before.
         gone = any(kind == watchfiles.Change.deleted and Path(which) == path for kind, which in changes)
-        if gone or _place(path) != place:
+        moved = gone or _place(path) != place
+        heard = any(listing.is_ours(os.path.basename(which)) for _, which in changes)
+        # Before the call: an edit after the reading that it asks for must look like one. And once more when the watch
+        # is surely on: what was edited since the reading before went unheard.
+        differs = looks.differs(at_once=moved or heard or not is_on)
+        if moved or heard or differs:
+            if not changes:
+                stop.wait(_QUIET_S)
             call()
+        if moved or (differs and is_on and not changes):  # unheard: the watch may be a dead one
             return
+        is_on = True
 
 
 def _place(path: Path) -> Place:

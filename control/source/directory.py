@@ -9,17 +9,14 @@ does not do all that it says is told of, too.
 """
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from control import model
 from control.policy import field, parse
-from control.source import assemble, backends, claims, content, document, objects, references
+from control.source import assemble, backends, claims, content, document, listing, objects, references
 
 MAX_FILES = 10_000
-ENDINGS = (".yaml", ".yml", ".json")
 EMPTY = model.Snapshot()
 
 _SUBJECTS = (model.Workload, model.Namespace)  # whom a deny is to close must be known
@@ -35,6 +32,7 @@ EMPTIED = "holds no document any more (delete the file, to take away what it gav
 EMPTY_FILE = "holds no document (delete the file, if nothing was meant to be in it)"
 NO_FILES = "holds no configuration any more (a file with a List without items takes away what there was)"
 ADOPTED = "what the agent before left in force stays in force, and nothing else is, until this is mended"
+UNREAD_BELOW = "is a directory, which is not read: what is below it counts for nothing (move its files up, or hide it)"
 UNREAD = "nothing is in force until it can be read"
 KEPT = "its Workloads and Namespaces count, but for those in whose place another is"
 FIRST = "of Workloads in each other's place the first counts"
@@ -61,33 +59,40 @@ class _Candidate:
 
 
 def load(
-    directory: str | os.PathLike[str], previous: model.Snapshot | None, is_first: bool = False
+    directory: str | os.PathLike[str],
+    previous: model.Snapshot | None,
+    is_first: bool = False,
+    digests: content.Digests | None = None,
 ) -> model.LoadResult:
     """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
 
     `previous` is what it declared before, None if nobody knows. `is_first`: no pod is under any of it, so what never
-    was good closes, as it does without `previous`. `advice` is for who does not know what was before.
+    was good closes, as it does without `previous`. `advice` is for who does not know what was before. `digests`, if
+    they are kept from one time to the next, save reading what is still the same.
     """
+    digests = digests or content.Digests()
     try:
-        with os.scandir(directory) as entries:
-            files = sorted(e.name for e in entries if e.name.endswith(ENDINGS) and not e.name.startswith("."))
+        files, inner = listing.read(directory)
     except OSError as error:
         return _unread(directory, f"cannot be read: {error.strerror}", previous)
+    below = tuple(model.Problem(content.printable(name), "", UNREAD_BELOW) for name in inner)
     if not files and previous and previous.files:
-        return _unread(directory, NO_FILES, previous)
+        return _unread(directory, NO_FILES, previous, below)
     if len(files) > MAX_FILES:
         return _unread(directory, f"has {len(files)} files (at most {MAX_FILES})", previous)
     is_first = is_first or previous is None
-    problems: list[model.Problem] = []
+    problems = list(below)
     candidates: list[_Candidate] = []
     refused: dict[str, model.Refused] = {}
-    for file in files:
-        with document.uncollected():
-            candidate, wrong = _read(Path(directory) / file, file, previous, is_first)
-        candidates += [candidate] if candidate else []
-        if wrong:
-            refused[file] = wrong
-            problems += wrong.problems
+    paths = [os.path.join(directory, "") + file for file in files]
+    with document.uncollected():
+        for path, file in zip(paths, files, strict=True):
+            candidate, wrong = _read(path, file, previous, is_first, digests)
+            candidates += [candidate] if candidate else []
+            if wrong:
+                refused[file] = wrong
+                problems += wrong.problems
+    digests.forget_all_but(paths)
     states, in_force, conflicts = _without_conflicts(candidates, previous, is_first)
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
@@ -99,29 +104,32 @@ def load(
     return model.LoadResult(snapshot, found, told, is_whole=not (refused or conflicts or empty))
 
 
-def _unread(directory: str | os.PathLike[str], why: str, previous: model.Snapshot | None) -> model.LoadResult:
+def _unread(
+    directory: str | os.PathLike[str], why: str, previous: model.Snapshot | None, more: tuple[model.Problem, ...] = ()
+) -> model.LoadResult:
     """Return what a directory gives that cannot be read as a whole: what it gave before."""
     problem = model.Problem(str(directory), "", why, effect=UNREAD if previous is None else ALL_STAYS)
-    return model.LoadResult(previous or EMPTY, (problem,), is_read=False, is_whole=False)
+    return model.LoadResult(previous or EMPTY, (problem, *more), is_read=False, is_whole=False)
 
 
 def _read(
-    path: Path, file: str, previous: model.Snapshot | None, is_first: bool
+    path: str, file: str, previous: model.Snapshot | None, is_first: bool, digests: content.Digests
 ) -> tuple[_Candidate | None, model.Refused | None]:
     """Return what a file gives, and what is wrong with it, if anything is."""
     old = previous.files.get(file) if previous else None
     if is_first and isinstance(old, _Taken) and old.is_empty:
         old = None  # it gave nothing that could stay
-    before = previous.refused.get(file) if previous else None
+    # What is to close in its place must be read.
+    before = previous.refused.get(file) if previous and (old is not None or not is_first) else None
     report = field.Report(content.printable(file))
     parsed: list[objects.Parsed] = []
     is_known, digest = False, ""
     try:
-        raw = content.bytes_of(path)
-        digest = hashlib.sha256(raw).hexdigest()
+        known = (old.digest if old is not None and old.good else "", before.digest if before is not None else "")
+        digest, raw = digests.read(path, known)
         if old is not None and old.good and old.digest == digest:
             return _Candidate(file, old, changed=False), None
-        if before is not None and before.digest == digest and (old is not None or not is_first):
+        if before is not None and before.digest == digest:
             return _Candidate(file, old, changed=False) if old else None, before
         text = content.text_of(raw)
     except content.Unreadable as error:

@@ -20,6 +20,7 @@ from control.source import (
     document,
     kinds,
     kubernetes,
+    listing,
     nobody,
     objects,
     owners,
@@ -28,7 +29,6 @@ from control.source import (
 )
 
 STDIN = "-"
-ENDINGS = (".yaml", ".yml", ".json")
 MAX_FILES = 10_000
 MAX_YAML = content.MAX_FILE
 MAX_JSON = 128 << 20  # what kubectl prints of ten thousand pods
@@ -74,7 +74,7 @@ def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]
         if os.path.isdir(path):
             below = _below(path)
             if not below:
-                yield path, f"has no file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+                yield path, f"has no file that ends in {', '.join(listing.ENDINGS[:-1])} or {listing.ENDINGS[-1]}"
         for file in below:
             try:
                 status = os.stat(file)
@@ -95,7 +95,7 @@ def _below(directory: str) -> list[str]:
     out = []
     for here, inner, names in os.walk(directory):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        out += [os.path.join(here, n) for n in sorted(names) if n.endswith(ENDINGS) and not n.startswith(".")]
+        out += [os.path.join(here, n) for n in sorted(names) if listing.is_ours(n)]
         if len(out) > MAX_FILES:
             break
     return out

@@ -1,8 +1,14 @@
 """An edit is in force in less than a second; a file that is wrong changes nothing and is reported."""
 
+import os
 import re
 import shutil
+import subprocess
 import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
 
 from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.street import Street, app, nobody, policy
@@ -61,6 +67,53 @@ def test_edits_take_effect_in_a_directory_that_stands_in_for_another(street: Str
     assert max(took) < WITHIN_S
     shutil.rmtree(old)
     shutil.rmtree(new)
+
+
+def test_edits_take_effect_in_a_volume_that_is_mounted_again_at_once(street: Street) -> None:
+    """Its directory has the numbers that the one before had, whose watch the kernel has taken away."""
+    config = street.mesh.config
+    files = {file.name: file.read_text() for file in config.iterdir()}
+
+    def mount() -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(config)], check=True)
+        for name, text in files.items():
+            (config / name).write_text(text)
+
+    street.node.run_record.note("mount", str(config))
+    mount()
+    try:
+        street.mesh.settle()
+        since = time.monotonic()
+        subprocess.run(["umount", str(config)], check=True)
+        mount()
+        street.mesh.apply("policy", nobody("closed", "server", "ingress"))
+        took = [seconds_until(street, "EPERM", 4407, since)]
+        since = time.monotonic()
+        street.mesh.apply("policy", policy("open", "server", ingress=[{"fromEndpoints": [app("client")]}]))
+        took.append(seconds_until(street, "ECONNREFUSED", 4407, since))
+    finally:
+        subprocess.run(["umount", str(config)], check=True)
+    print("in force after", [f"{seconds * 1000:.0f} ms" for seconds in took])
+    assert max(took) < WITHIN_S
+
+
+def test_edits_take_effect_that_are_made_elsewhere(street: Street) -> None:
+    """In the file that a link leads to, and in one that has another name outside."""
+    outside, file = street.mesh.config.with_name("outside.yaml"), street.mesh.config / "policy.yaml"
+    took = []
+    links: tuple[Callable[[Path, Path], None], ...] = (os.symlink, os.link)
+    for number, link in enumerate(links):
+        outside.write_text(yaml.safe_dump(nobody("closed", "server", "ingress")))
+        link(outside, file)
+        street.mesh.settle()
+        assert street.connect("client", street.ip("server"), 4408 + number) == "EPERM"
+        since = time.monotonic()
+        outside.write_text(yaml.safe_dump(nobody("closed", "third", "ingress")))
+        took.append(seconds_until(street, "ECONNREFUSED", 4408 + number, since))
+        file.unlink()
+    outside.unlink()
+    print("in force after", [f"{seconds * 1000:.0f} ms" for seconds in took])
+    assert max(took) < WITHIN_S
 
 
 def problems(street: Street) -> list[str]:

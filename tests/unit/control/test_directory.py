@@ -2,13 +2,14 @@
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
 
 from control import identity, model
 from control.policy import field
-from control.source import content, directory, objects
+from control.source import content, directory, listing, objects
 from loader import abi
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -417,6 +418,71 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert seen == ["b.yaml", "a.yaml", "c.yaml"]  # broken files neither: they may be large
 
 
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that the names of all files go into that are opened from now on."""
+    seen: list[str] = []
+    real = content.bytes_of
+
+    def spy(path: str) -> bytes:
+        seen.append(os.path.basename(path))
+        return real(path)
+
+    monkeypatch.setattr(content, "bytes_of", spy)
+    return seen
+
+
+def test_what_stat_says_is_the_same_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, digests = reads(monkeypatch), content.Digests()
+    write(tmp_path, a=NAMESPACE.format("a"), b="kind: 1", c=NAMESPACE.format("c"), d=NAMESPACE.format("d"))
+    monkeypatch.setattr(content, "_FRESH_NS", 0)
+    time.sleep(0.05)
+    first = directory.load(tmp_path, None, digests=digests)
+    assert directory.load(tmp_path, first.snapshot, digests=digests).snapshot == first.snapshot
+    assert seen == ["a.yaml", "b.yaml", "c.yaml", "d.yaml"]
+    (tmp_path / "a.yaml").write_text(NAMESPACE.format("e"))  # as long as it was
+    (tmp_path / "new").write_text(NAMESPACE.format("f"))
+    os.utime(tmp_path / "new", ns=(0, (tmp_path / "c.yaml").stat().st_mtime_ns))
+    (tmp_path / "new").rename(tmp_path / "c.yaml")
+    (tmp_path / "d.yaml").unlink()
+    second = directory.load(tmp_path, first.snapshot, digests=digests)
+    assert seen[4:] == ["a.yaml", "c.yaml"]
+    assert [n.name for n in second.snapshot.namespaces] == ["e", "f"] and second.problems == first.problems
+    write(tmp_path, a="kind: 2")
+    broken = directory.load(tmp_path, second.snapshot, digests=digests)
+    write(tmp_path, a=NAMESPACE.format("g"))
+    assert [n.name for n in directory.load(tmp_path, broken.snapshot, digests=digests).snapshot.namespaces] == [
+        "f",
+        "g",
+    ]
+
+
+def test_a_file_that_has_just_changed_may_do_so_once_more_and_look_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "identity", lambda _: (1,))
+    digests = content.Digests()
+    write(tmp_path, a=NAMESPACE.format("a"))
+    first = directory.load(tmp_path, None, digests=digests)
+    write(tmp_path, a=NAMESPACE.format("b"))
+    assert [n.name for n in directory.load(tmp_path, first.snapshot, digests=digests).snapshot.namespaces] == ["b"]
+
+
+def test_a_subdirectory_with_files_like_ours_is_told_of(tmp_path: Path) -> None:
+    """As `sockmesh policy -f` reads them. Not those that mean nothing there either, nor what a link leads to."""
+    for place in ("sub", "far/..data", "..data", ".git", "deep/er", "other"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / ("notes.txt" if place == "other" else "p.yaml")).write_text("]")
+    (tmp_path / "link").symlink_to("sub")
+    write(tmp_path, a=NAMESPACE.format("a"))
+    told = [f"deep: {directory.UNREAD_BELOW}", f"sub: {directory.UNREAD_BELOW}"]
+    first = directory.load(tmp_path, None)
+    assert [str(p) for p in first.problems] == told and first.is_whole
+    (tmp_path / "a.yaml").rename(tmp_path / "other" / "a.yaml")
+    moved = directory.load(tmp_path, first.snapshot)
+    assert [str(p) for p in moved.problems][1:] == [told[0], f"other: {directory.UNREAD_BELOW}", told[1]]
+    assert moved.snapshot == first.snapshot
+
+
 def test_strange_files(tmp_path: Path) -> None:
     (tmp_path / "dir.yaml").mkdir()
     (tmp_path / "dangling.yaml").symlink_to("nowhere")
@@ -438,6 +504,7 @@ def test_strange_files(tmp_path: Path) -> None:
     result = directory.load(tmp_path, None)
     assert [n.name for n in result.snapshot.namespaces] == ["bom", "linked"]
     assert lines(result) == [
+        f"sub: {directory.UNREAD_BELOW}",
         "dangling.yaml: cannot be read: No such file or directory",
         "dir.yaml: is not a regular file",
         "fifo.yaml: is not a regular file",

@@ -11,6 +11,7 @@ import pytest
 import watchfiles
 
 from control.agent import watch
+from control.source import listing
 
 WITHIN_S = 1.0
 
@@ -102,17 +103,83 @@ def test_a_directory_that_is_removed_and_made_again(watched: Watched, away_s: fl
         assert watched.hears(watched.write)
 
 
-def test_a_directory_that_cannot_be_watched_is_read_each_second(
+def test_a_directory_that_cannot_be_watched_is_looked_at(
     watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> Iterator[object]:
         raise RuntimeError("no more watches")
 
     monkeypatch.setattr(watchfiles, "watch", broken)
-    monkeypatch.setattr(watch, "_AGAIN_S", 0.05)
     watched.path.mkdir()
     watched.start()
-    assert watched.hears(lambda: None)
+    assert watched.hears(watched.write)
+    assert not watched.hears(lambda: None)
     assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
-        "cannot be watched (no more watches); it is read again each second"
+        "cannot be watched (no more watches); it is only looked at"
     ]
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_file_that_is_edited_elsewhere(watched: Watched, link: Callable[[Path, Path], None]) -> None:
+    watched.path.mkdir()
+    other = watched.root / "other.yaml"
+    other.write_text("one")
+    link(other, watched.path / "policy.yaml")
+    watched.start()
+    for text in ("two", "three"):
+        assert watched.hears(lambda text=text: other.write_text(text))  # type: ignore[misc]
+    assert watched.hears(watched.write)
+
+
+def test_a_volume_whose_files_are_links_to_what_is_switched(watched: Watched) -> None:
+    """So Kubernetes has it of a ConfigMap."""
+    for name in ("..1", "..2"):
+        (watched.path / name).mkdir(parents=True)
+        (watched.path / name / "policy.yaml").write_text("the same")
+    (watched.path / "..data").symlink_to("..1")
+    (watched.path / "policy.yaml").symlink_to("..data/policy.yaml")
+    watched.start()
+    (watched.path / "..next").symlink_to("..2")
+    assert watched.hears(lambda: (watched.path / "..next").rename(watched.path / "..data"))
+
+
+@pytest.mark.parametrize("where", [".git", ".venv", "node_modules"])
+def test_no_name_is_taken_for_that_of_a_draft(tmp_path: Path, where: str) -> None:
+    (tmp_path / where).mkdir()
+    watched = Watched(tmp_path / where)
+    watched.path.mkdir()
+    watched.start()
+    try:
+        for name in ("policy.yaml", "flycheck_policy.yaml"):
+            assert watched.hears((watched.path / name).touch)
+    finally:
+        watched.end()
+
+
+def test_what_is_not_read_is_not_heard_of(watched: Watched) -> None:
+    """Neither names that are not ours, nor what is below."""
+    (watched.path / "sub").mkdir(parents=True)
+    (watched.path / "link").symlink_to("/usr")
+    watched.start()
+    for name in ("log.txt", ".policy.yaml", "sub/log.txt", "policy.yaml~"):
+        assert not watched.hears(lambda name=name: (watched.path / name).write_text("x"))  # type: ignore[misc]
+    assert watched.hears(watched.write)
+    assert watched.hears(lambda: (watched.path / "sub" / "policy.yaml").write_text("x")), "which is a problem"
+
+
+def test_looks_take_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looks = 100.0, watch.Looks(tmp_path)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def slow(_: Path) -> int:
+        nonlocal now
+        now += 0.1
+        return int(now * 10)
+
+    monkeypatch.setattr(listing, "state", slow)
+    assert looks.differs()
+    now += 4.9
+    assert not looks.differs()
+    assert looks.differs(at_once=True)
+    now += 5.0
+    assert looks.differs()
