@@ -17,9 +17,8 @@ from control.source import listing
 
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_MS = 200  # so often is it asked which directory the path leads to, and what is in it
-_QUIET_S = (
-    0.05  # what is seen while it is being written is given so long; of what is heard, watchfiles waits for the end
-)
+# What is seen while it is being written is given so long; of what is heard, watchfiles waits for the end.
+_QUIET_S = 0.05
 _SHARE = 50  # of one core's time, looks take at most this part: with ten thousand files they are seconds apart
 
 Place = tuple[int, int] | None
