@@ -17,10 +17,13 @@ WITHIN_S = 1.0 * PATIENCE
 
 
 def seconds_until(street: Street, wanted: str, port: int, since: float) -> float:
-    """Return how long after `since` the client's connections go as wanted."""
+    """Return how long after `since` the client's connections go as wanted.
+
+    One that is under way at that very moment, past its hook and not yet at the other end's, waits as for a lost packet.
+    """
     order = """
 deadline = time.monotonic() + 5
-while connect(ip, port)[0] != wanted and time.monotonic() < deadline:
+while connect(ip, port, 0.3)[0] != wanted and time.monotonic() < deadline:
     time.sleep(0.005)
 result = time.monotonic()
 """

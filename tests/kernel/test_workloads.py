@@ -1,5 +1,6 @@
 """What the agent does when a workload's file, hooks or pod are not as they were."""
 
+import contextlib
 import os
 import signal
 import time
@@ -280,7 +281,14 @@ def test_a_full_run_directory_does_not_keep_a_change_from_open_connections(town:
     client.do("c = socket.create_connection((ip, 4725), 5)", ip=ip)
     server.do("d = s.accept()[0]")
     blocked = town.mesh.run_dir / "state.tmp"
-    blocked.mkdir()  # as good as a full disk: the file beside it cannot be made
+
+    def block() -> bool:  # the agent may be writing just now
+        with contextlib.suppress(FileExistsError):
+            blocked.mkdir()
+            return True
+        return False
+
+    wait_until(block, "nothing is being written")  # as good as a full disk: the file beside it cannot be made
     try:
         town.mesh.apply("shut", policy("shut", "server", ingressDeny=[{"fromEntities": ["all"]}]))
         (problem,) = town.mesh.call("reconcile")["problems"]
