@@ -6,7 +6,7 @@ restarts, and one whose name vanished is given away again only when no number is
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from control import model, places
@@ -103,6 +103,12 @@ def labels_of(workload: model.Workload, namespaces: Mapping[str, model.Namespace
         model.CLUSTER_KEY: model.CLUSTER_NAME,
     }
     return tuple(sorted(f"k8s:{k}={v}" for k, v in labels.items()))
+
+
+def labelled(snapshot: model.Snapshot) -> Iterator[tuple[model.Workload, tuple[str, ...]]]:
+    """Yield each workload with its label set."""
+    namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
+    return ((workload, labels_of(workload, namespaces)) for workload in snapshot.workloads)
 
 
 def rule_keys(policy: model.Policy) -> dict[str, tuple[str, str]]:

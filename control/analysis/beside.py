@@ -9,12 +9,9 @@ from collections.abc import Iterator
 
 from control import model
 from control.analysis import moved, written
-from control.analysis.portset import PROTOCOLS
 from control.analysis.written import Beside, Item, Place, Written
 from control.policy import dnsnames, words
 from loader import abi
-
-_WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
 
 
 def names(snapshot: model.Snapshot) -> tuple[str, ...]:
@@ -28,7 +25,9 @@ def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
     items = [item for item in written.read(snapshot).items if not item.place.of_nodes]
     bound = {item.place for item in items if item.request is not None}
     protocols = {
-        item.place.port.proto.name for item in items if item.place.port and item.place.port.proto not in _WITH_PORTS
+        item.place.port.proto.name
+        for item in items
+        if item.place.port and item.place.port.proto not in written.WITH_PORTS
     }
     out = [f"that {len(bound)} of the rules' ports are open for some requests only"] if bound else []
     return (*out, *([f"what rules say of {', '.join(sorted(protocols))}"] if protocols else []))

@@ -34,8 +34,8 @@ def _escaped(old: model.Snapshot, new: model.Snapshot, has_rules: bool) -> Itera
 
 def _relabelled(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
     asked = {s for item in items for s in (item.place.subject, item.place.peer) if isinstance(s, model.Selector)}
-    were = {(w.kind, str(w)): labels for w, labels in _labelled(old)}
-    for w, labels in _labelled(new):
+    were = {(w.kind, str(w)): labels for w, labels in identity.labelled(old)}
+    for w, labels in identity.labelled(new):
         before = were.get((w.kind, str(w)), labels)
         if labels != before and _of(asked, labels) != _of(asked, before):
             yield Beside("requests or names, because other rules hold for its labels", f"{w.kind} {w}", w.source)
@@ -45,7 +45,7 @@ def _new(old: model.Snapshot, new: model.Snapshot, about: Iterable[Item]) -> Ite
     """Yield the workloads that old has not and that rules let call by names."""
     calling = {item.place.subject for item in about if isinstance(item.place.peer, model.NamePeer) and not item.is_deny}
     known = {(w.kind, str(w)) for w in old.workloads}
-    for w, labels in _labelled(new):
+    for w, labels in identity.labelled(new):
         if (w.kind, str(w)) not in known and _of(calling, labels):
             yield Beside("DNS names that rules allow to this new workload", f"{w.kind} {w}", w.source)
 
@@ -77,11 +77,6 @@ def _nodes(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> I
 
 def _api_server(snapshot: model.Snapshot) -> set[str]:
     return {ip for s in snapshot.services if (s.namespace, s.name) == ("default", "kubernetes") for ip in s.endpoints}
-
-
-def _labelled(snapshot: model.Snapshot) -> Iterator[tuple[model.Workload, tuple[str, ...]]]:
-    namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
-    return ((w, identity.labels_of(w, namespaces)) for w in snapshot.workloads)
 
 
 def _of(asked: Iterable[model.Selector], labels: tuple[str, ...]) -> set[model.Selector]:

@@ -13,7 +13,7 @@ from control.analysis.portset import PROTOCOLS
 from control.policy import dnsnames, refer, selectors, words
 from loader import abi
 
-_WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
+WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
 _EVERYBODY = model.PortSpec(abi.Proto.ANY)
 # Whom these are is in no manifest, or not wholly. "all" is left to the pairs, as rules without peers are.
 _UNDECLARED = frozenset(model.Entity) - {
@@ -123,11 +123,9 @@ class Declared:
     """Whom the pairs of a snapshot show."""
 
     def __init__(self, snapshot: model.Snapshot) -> None:
-        namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
-        pods = [w for w in snapshot.workloads if not w.host_network]
-        sets = dict.fromkeys(identity.labels_of(w, namespaces) for w in pods)
-        self._labels = [selectors.values_of(labels) for labels in sets]
-        self._names = {port.name for w in pods for port in w.ports}
+        pods = [(w, labels) for w, labels in identity.labelled(snapshot) if not w.host_network]
+        self._labels = [selectors.values_of(labels) for labels in dict.fromkeys(labels for _, labels in pods)]
+        self._names = {port.name for w, _ in pods for port in w.ports}
         self._selects = functools.cache(self._selects_any)
 
     def _selects_any(self, selector: model.Selector) -> bool:
@@ -179,7 +177,7 @@ def at(place: Place) -> str:
     port = place.port
     if port is None:
         ports = "all ports"
-    elif port.proto not in _WITH_PORTS:
+    elif port.proto not in WITH_PORTS:
         ports = port.proto.name + (
             f" type {port.first}" if port.first == port.last and "ICMP" in port.proto.name else ""
         )

@@ -14,12 +14,10 @@ def selected(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     A misspelt label closes, or opens, nothing; but files may well be without the workloads of other namespaces.
     """
     found = selections.Selections()
-    namespaces = {namespace.name: namespace for namespace in snapshot.namespaces}
-    pods = [w for w in snapshot.workloads if not w.host_network]
-    sets = dict.fromkeys(identity.labels_of(w, namespaces) for w in pods)
-    for number, labels in enumerate(sets, 1):
+    pods = [(w, labels) for w, labels in identity.labelled(snapshot) if not w.host_network]
+    for number, labels in enumerate(dict.fromkeys(labels for _, labels in pods), 1):
         found.add(number, labels)
-    declared = {w.namespace for w in pods}
+    declared = {w.namespace for w, _ in pods}
 
     def is_nobody(selector: model.Selector) -> bool:
         asked = _namespaces(selector)
