@@ -73,6 +73,7 @@ def run(mesh: Mesh, acceleration: str, scenario: Callable[[], Any]) -> Trial:
         result = scenario()
     except AssertionError as error:
         raise AssertionError(f"acceleration {acceleration}: {error}\n{_open_now(mesh)}") from error
+    mesh.settle()  # the agent has read every open by now: one that it reads later would be the next trial's
     wait_until(lambda: not _left_open(mesh.flows()[start:]), "every connection's close is on record", 15)
     with mesh.open_maps() as maps:
         assert maps.counter(abi.Metric.EVENTS_LOST) == 0
