@@ -12,6 +12,7 @@
   BPF_F_TABLE(type ":" PIN_DIR "/maps/" #name, key_t, leaf_t, name, max, flags)
 
 MESH_TABLE("array", u32, struct config, config, 1, 0);
+MESH_TABLE("array", u32, struct edition, edition, 1, 0);
 MESH_TABLE("hash", struct endpoint_key, struct endpoint, endpoints, MAX_ENDPOINTS, 0);
 MESH_TABLE("hash", struct addr_key, struct endpoint_ref, endpoint_ips, MAX_ENDPOINT_IPS, 0);
 MESH_TABLE("hash", struct netns_key, struct endpoint_ref, endpoint_netns, MAX_ENDPOINT_NETNS, 0);

@@ -120,6 +120,12 @@ enum accel_reason {
   ACCEL_REASON_COMPAT = 23,
 };
 
+enum edition_state {
+  EDITION_STATE_NOW = 0,
+  EDITION_STATE_BOTH = 1,
+  EDITION_STATE_NEXT = 2,
+};
+
 enum endpoint_flag {
   ENDPOINT_FLAG_ENROLLED = 1,
   ENDPOINT_FLAG_ACCELERATE = 2,
@@ -127,6 +133,8 @@ enum endpoint_flag {
   ENDPOINT_FLAG_HAS_AUDIT = 8,
   ENDPOINT_FLAG_DIRECT = 32,
   ENDPOINT_FLAG_SELF_TEST = 16,
+  ENDPOINT_FLAG_NEXT_HAS_AUDIT = 64,
+  ENDPOINT_FLAG_PASSING = 128,
 };
 
 enum conn_flag {
@@ -261,6 +269,12 @@ _Static_assert(__builtin_offsetof(struct config, self_test) == 25, "struct confi
 _Static_assert(__builtin_offsetof(struct config, direct_delivery) == 26, "struct config.direct_delivery");
 _Static_assert(__builtin_offsetof(struct config, pad0) == 27, "struct config.pad0");
 
+struct edition {
+  __u32 state;
+};
+_Static_assert(sizeof(struct edition) == 4, "struct edition");
+_Static_assert(__builtin_offsetof(struct edition, state) == 0, "struct edition.state");
+
 struct endpoint_key {
   __u32 id;
 };
@@ -276,11 +290,15 @@ struct endpoint {
   __u32 egress_plens;
   __u64 netns_cookie;
   __u32 nsid;
-  __u32 pad;
+  __u32 next_identity;
   __u8 addr4[16];
   __u8 addr6[16];
+  __u32 next_set_id;
+  __u32 next_ingress_plens;
+  __u32 next_egress_plens;
+  __u32 pad;
 };
-_Static_assert(sizeof(struct endpoint) == 72, "struct endpoint");
+_Static_assert(sizeof(struct endpoint) == 88, "struct endpoint");
 _Static_assert(__builtin_offsetof(struct endpoint, identity) == 0, "struct endpoint.identity");
 _Static_assert(__builtin_offsetof(struct endpoint, set_id) == 4, "struct endpoint.set_id");
 _Static_assert(__builtin_offsetof(struct endpoint, flags) == 8, "struct endpoint.flags");
@@ -289,9 +307,13 @@ _Static_assert(__builtin_offsetof(struct endpoint, ingress_plens) == 16, "struct
 _Static_assert(__builtin_offsetof(struct endpoint, egress_plens) == 20, "struct endpoint.egress_plens");
 _Static_assert(__builtin_offsetof(struct endpoint, netns_cookie) == 24, "struct endpoint.netns_cookie");
 _Static_assert(__builtin_offsetof(struct endpoint, nsid) == 32, "struct endpoint.nsid");
-_Static_assert(__builtin_offsetof(struct endpoint, pad) == 36, "struct endpoint.pad");
+_Static_assert(__builtin_offsetof(struct endpoint, next_identity) == 36, "struct endpoint.next_identity");
 _Static_assert(__builtin_offsetof(struct endpoint, addr4) == 40, "struct endpoint.addr4");
 _Static_assert(__builtin_offsetof(struct endpoint, addr6) == 56, "struct endpoint.addr6");
+_Static_assert(__builtin_offsetof(struct endpoint, next_set_id) == 72, "struct endpoint.next_set_id");
+_Static_assert(__builtin_offsetof(struct endpoint, next_ingress_plens) == 76, "struct endpoint.next_ingress_plens");
+_Static_assert(__builtin_offsetof(struct endpoint, next_egress_plens) == 80, "struct endpoint.next_egress_plens");
+_Static_assert(__builtin_offsetof(struct endpoint, pad) == 84, "struct endpoint.pad");
 
 struct addr_key {
   __u8 addr[16];
@@ -327,9 +349,11 @@ _Static_assert(__builtin_offsetof(struct ipcache_key, addr) == 4, "struct ipcach
 
 struct ipcache_value {
   __u32 identity;
+  __u32 next_identity;
 };
-_Static_assert(sizeof(struct ipcache_value) == 4, "struct ipcache_value");
+_Static_assert(sizeof(struct ipcache_value) == 8, "struct ipcache_value");
 _Static_assert(__builtin_offsetof(struct ipcache_value, identity) == 0, "struct ipcache_value.identity");
+_Static_assert(__builtin_offsetof(struct ipcache_value, next_identity) == 4, "struct ipcache_value.next_identity");
 
 struct policy_key {
   __u32 set_id;
@@ -640,6 +664,7 @@ _Static_assert(__builtin_offsetof(struct flow_event, flags) == 128, "struct flow
 _Static_assert(__builtin_offsetof(struct flow_event, pad) == 132, "struct flow_event.pad");
 
 #define MAX_CONFIG 1
+#define MAX_EDITION 1
 #define MAX_ENDPOINTS 4096
 #define MAX_ENDPOINT_IPS 16384
 #define MAX_ENDPOINT_NETNS 4096

@@ -40,7 +40,7 @@ static __always_inline int far_allows(struct scratch *w, int began, struct end *
                                       u32 generation) {
   const struct packet *p = &w->packet;
   ask_with(&w->decision, &w->peer_answer, receiver, began ? DIRECTION_EGRESS : DIRECTION_INGRESS,
-           identity_of(p->saddr), IPPROTO_TCP, began ? p->sport : p->dport);
+           identities_at(p->saddr), IPPROTO_TCP, began ? p->sport : p->dport);
   if (w->peer_answer.verdict != VERDICT_ALLOW)
     return 0; /* the hook of that pod says so, and records it */
   far->judged = generation;

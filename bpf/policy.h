@@ -28,12 +28,44 @@ static __always_inline u32 endpoint_id_by_addr(const u8 *addr) {
   return ref ? ref->id : 0;
 }
 
-static __always_inline u32 identity_of(const u8 *addr) {
+/* Which edition of identities and sets counts: the agent writes the next one beside the one in force, and switches over by
+ * this word alone (control/agent/plan.py). */
+static __always_inline u32 edition_state(void) {
+  u32 zero = 0;
+  struct edition *e = edition.lookup(&zero);
+  return e ? e->state : EDITION_STATE_NOW;
+}
+
+/* Who somebody is, in the edition in force and in the one to come. */
+struct identities {
+  u32 now;
+  u32 next;
+};
+
+static __always_inline u32 current(struct identities who) {
+  return edition_state() == EDITION_STATE_NEXT ? who.next : who.now;
+}
+
+static __always_inline struct identities identities_at(const u8 *addr) {
   struct ipcache_key k;
   k.prefixlen = 128;
   __builtin_memcpy(k.addr, addr, 16);
   struct ipcache_value *v = ipcache.lookup(&k);
-  return v ? v->identity : RESERVED_IDENTITY_WORLD;
+  struct identities out = {RESERVED_IDENTITY_WORLD, RESERVED_IDENTITY_WORLD};
+  if (v) {
+    out.now = v->identity;
+    out.next = v->next_identity ? v->next_identity : v->identity;
+  }
+  return out;
+}
+
+static __always_inline u32 identity_of(const u8 *addr) {
+  return current(identities_at(addr));
+}
+
+static __always_inline struct identities identities_in(const struct endpoint *ep) {
+  struct identities out = {.now = ep->identity, .next = ep->next_identity ? ep->next_identity : ep->identity};
+  return out;
 }
 
 /* One end's answer, as one word of policy plus what the record needs. */
@@ -45,18 +77,25 @@ struct answer {
   u8 pad;
 };
 
-static __always_inline void ask_with(struct decision *d, struct answer *a, struct endpoint *ep, u8 direction, u32 peer,
-                                     u8 proto, u16 port) {
-  if (!(ep->flags & ENDPOINT_FLAG_ENROLLED) || !ep->set_id) {
+/* The answer of one edition. */
+static __always_inline void ask_edition(struct decision *d, struct answer *a, struct endpoint *ep, int next,
+                                        u8 direction, u32 peer, u8 proto, u16 port) {
+  u32 set = ep->set_id, plens = direction == DIRECTION_INGRESS ? ep->ingress_plens : ep->egress_plens;
+  u32 has_audit = ENDPOINT_FLAG_HAS_AUDIT;
+  if (next && ep->next_set_id) {
+    set = ep->next_set_id;
+    plens = direction == DIRECTION_INGRESS ? ep->next_ingress_plens : ep->next_egress_plens;
+    has_audit = ENDPOINT_FLAG_NEXT_HAS_AUDIT;
+  }
+  if (!(ep->flags & ENDPOINT_FLAG_ENROLLED) || !set) {
     a->rule_id = 0;
     a->verdict = VERDICT_DENY;
     a->reason = DROP_REASON_DROP_EP_NOT_READY;
     a->audited = 0;
     return;
   }
-  u32 plens = direction == DIRECTION_INGRESS ? ep->ingress_plens : ep->egress_plens;
-  verdict_lookup(d, ep->set_id, plens, direction, peer, proto, port);
-  count(METRIC_POLICY_LOOKUPS, ep->set_id);
+  verdict_lookup(d, set, plens, direction, peer, proto, port);
+  count(METRIC_POLICY_LOOKUPS, set);
   a->rule_id = DECISION_RULE(d->enforced);
   a->verdict = DECISION_VERDICT(d->enforced);
   a->reason = a->verdict == VERDICT_ALLOW                    ? DROP_REASON_NONE
@@ -66,11 +105,24 @@ static __always_inline void ask_with(struct decision *d, struct answer *a, struc
   if (a->verdict == VERDICT_PROXY)
     a->verdict = VERDICT_DENY; /* what must be looked into passes nowhere: there is no proxy yet */
   a->audited = 0;
-  if (a->verdict != VERDICT_DENY && ep->flags & ENDPOINT_FLAG_HAS_AUDIT && DECISION_VERDICT(d->audit) == VERDICT_DENY)
+  if (a->verdict != VERDICT_DENY && ep->flags & has_audit && DECISION_VERDICT(d->audit) == VERDICT_DENY)
     a->audited = 1;
 }
 
-static __always_inline void ask(struct answer *a, struct endpoint *ep, u8 direction, u32 peer, u8 proto, u16 port) {
+static __always_inline void ask_with(struct decision *d, struct answer *a, struct endpoint *ep, u8 direction,
+                                     struct identities peer, u8 proto, u16 port) {
+  u32 state = edition_state(), who = state == EDITION_STATE_NEXT ? peer.next : peer.now;
+  int next = state == EDITION_STATE_NEXT, more = state == EDITION_STATE_BOTH;
+#pragma clang loop unroll(disable)
+  do {
+    ask_edition(d, a, ep, next, direction, who, proto, port);
+    who = peer.next;
+    next = 1;
+  } while (more-- > 0 && a->verdict != VERDICT_DENY);
+}
+
+static __always_inline void ask(struct answer *a, struct endpoint *ep, u8 direction, struct identities peer, u8 proto,
+                                u16 port) {
   struct decision d;
   ask_with(&d, a, ep, direction, peer, proto, port);
 }
@@ -95,8 +147,9 @@ static __always_inline void ask_pair(struct pair *p, const u8 *src, const u8 *ds
   p->dst_endpoint = endpoint_id_by_addr(dst);
   struct endpoint *s = p->src_endpoint ? endpoint_by_id(p->src_endpoint) : 0;
   struct endpoint *d = p->dst_endpoint ? endpoint_by_id(p->dst_endpoint) : 0;
-  p->src_identity = s ? s->identity : identity_of(src);
-  p->dst_identity = d ? d->identity : identity_of(dst);
+  struct identities from = s ? identities_in(s) : identities_at(src), to = d ? identities_in(d) : identities_at(dst);
+  p->src_identity = current(from);
+  p->dst_identity = current(to);
   if (s)
     p->src_flags = s->flags;
   if (d)
@@ -104,9 +157,9 @@ static __always_inline void ask_pair(struct pair *p, const u8 *src, const u8 *ds
   if (s && p->src_endpoint == p->dst_endpoint)
     return; /* a pod may always talk to itself */
   if (s)
-    ask(&p->egress, s, DIRECTION_EGRESS, p->dst_identity, proto, port);
+    ask(&p->egress, s, DIRECTION_EGRESS, to, proto, port);
   if (d)
-    ask(&p->ingress, d, DIRECTION_INGRESS, p->src_identity, proto, port);
+    ask(&p->ingress, d, DIRECTION_INGRESS, from, proto, port);
 }
 
 static __always_inline int pair_allowed(const struct pair *p) {

@@ -84,7 +84,8 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
   if (!src)
     return SK_REFUSE;
   u64 cookie = bpf_get_socket_cookie(ctx);
-  struct pair p = {.src_endpoint = id, .src_identity = src->identity};
+  struct identities from = identities_in(src);
+  struct pair p = {.src_endpoint = id, .src_identity = current(from)};
   p.egress.verdict = VERDICT_ALLOW;
   p.ingress.verdict = VERDICT_ALLOW;
   if (!translate(id, addr, port, proto, cookie)) {
@@ -97,10 +98,11 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     if (p.dst_endpoint == id)
       return SK_ALLOW;
     struct endpoint *dst = p.dst_endpoint ? endpoint_by_id(p.dst_endpoint) : 0;
-    p.dst_identity = dst ? dst->identity : identity_of(addr);
-    ask(&p.egress, src, DIRECTION_EGRESS, p.dst_identity, proto, *port);
+    struct identities to = dst ? identities_in(dst) : identities_at(addr);
+    p.dst_identity = current(to);
+    ask(&p.egress, src, DIRECTION_EGRESS, to, proto, *port);
     if (dst)
-      ask(&p.ingress, dst, DIRECTION_INGRESS, p.src_identity, proto, *port);
+      ask(&p.ingress, dst, DIRECTION_INGRESS, from, proto, *port);
   }
   if (pair_allowed(&p))
     return SK_ALLOW;

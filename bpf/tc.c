@@ -140,7 +140,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
 
   int begun = 0;
   if (!e || e->generation != generation) {
-    u32 peer = identity_of(direction == DIRECTION_EGRESS ? p->daddr : p->saddr);
+    struct identities peer = identities_at(direction == DIRECTION_EGRESS ? p->daddr : p->saddr);
     u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k.dport;
     ask_with(&w->decision, a, ep, k.direction, peer, p->proto, port);
     int denied = a->verdict == VERDICT_DENY;
@@ -155,13 +155,13 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     if (e) {
       e->generation = generation;
       e->rule_id = a->rule_id;
-      e->peer_identity = peer;
+      e->peer_identity = current(peer);
     } else if (p->proto != IPPROTO_TCP || !(p->tcp_flags & (TCP_FIN | TCP_RST))) {
       /* What ends a connection begins none: the other end's packets would be replies to it. */
       struct ct_entry fresh = {};
       fresh.created = now;
       fresh.generation = generation;
-      fresh.peer_identity = peer;
+      fresh.peer_identity = current(peer);
       fresh.rule_id = a->rule_id;
       fresh.last_seen = now;
       begun = 1;

@@ -10,10 +10,13 @@ import errno
 import os
 import platform
 import struct
+import time
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), 321)
+_SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine(), 324)
+_MEMBARRIER_GLOBAL = 1
 _SYS_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}.get(platform.machine(), 298)
 
 
@@ -53,6 +56,8 @@ class MapType(enum.IntEnum):
     sockhash = 18
     ringbuf = 27
 
+
+_AMPLE_S = 0.05
 
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 
@@ -265,3 +270,13 @@ def tracepoint_event(ident: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"perf_event_open: {os.strerror(number)}")
     return int(fd)
+
+
+def await_programs() -> None:
+    """Return when every BPF program that ran at the time of the call has ended, and what it was called from.
+
+    That is RCU's grace period, by membarrier(2); a kernel with nohz_full refuses it, and gets a time that is far longer
+    than any packet's way through the host.
+    """
+    if _libc.syscall(_SYS_MEMBARRIER, _MEMBARRIER_GLOBAL, 0, 0) < 0:
+        time.sleep(_AMPLE_S)

@@ -159,6 +159,7 @@ class Maps:
     """All maps of one agent, by name: `maps.policy`, `maps["policy"]`."""
 
     config: Map[Record, abi.Config]
+    edition: Map[Record, abi.Edition]
     endpoints: Map[abi.EndpointKey, abi.Endpoint]
     endpoint_ips: Map[abi.AddrKey, abi.EndpointRef]
     endpoint_netns: Map[abi.NetnsKey, abi.EndpointRef]

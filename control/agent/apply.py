@@ -4,18 +4,27 @@ Nothing is written if it would not all fit.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from control import compile as compiler
 from control.agent import ageing, plan
-from loader import abi, maps, selftest
+from loader import abi, bpf, maps, selftest
 from loader.errors import MapFull
 from loader.record import Record
 
 
 def current(opened: maps.Maps) -> dict[str, dict[Record, Record]]:
-    """Return what the maps hold now: after a restart, what the predecessor left in force. Not the self-test's own."""
+    """Return what the maps hold now: after a restart, what the predecessor left in force. Not the self-test's own.
+
+    One that died between two editions leaves the old one, or the next one if that was in force already.
+    """
     held = {name: dict(opened[name].items()) for name in compiler.MAP_NAMES}
+    state = abi.EditionState(opened.edition.get_at(0).state)
+    for name in plan.EDITED:
+        settled = {key: plan.settled(state, value) for key, value in held[name].items()}
+        opened[name].put_many({key: value for key, value in settled.items() if value != held[name][key]})
+        held[name] = settled
+    opened.edition.put_at(0, abi.Edition(abi.EditionState.NOW))
     for name, theirs in selftest.entries(opened):
         if name == "conns":
             break  # it and conntrack come last, are long, and not among these
@@ -35,11 +44,22 @@ def check_room(have: plan.Content, want: compiler.Desired) -> None:
             )
 
 
-def apply(opened: maps.Maps, have: plan.Content, want: compiler.Desired) -> bool:
-    """Bring the maps to `want`; return whether anything changed. Raises MapFull before anything was changed."""
+def apply(opened: maps.Maps, have: plan.Content, want: compiler.Desired, forget: Callable[[], object]) -> bool:
+    """Bring the maps to `want`; return whether anything changed. Raises MapFull before anything was changed.
+
+    `forget`: raises the policy generation.
+    """
     check_room(have, want)
     changed = False
     for step in plan.plan(have, want):
+        if isinstance(step, plan.Turn):
+            opened.edition.put_at(0, abi.Edition(step.state))
+            if step.state == abi.EditionState.BOTH:
+                # What one end has judged by the old edition alone must not meet another that judges by the next: neither
+                # a verdict that is remembered, nor a packet that is on its way.
+                forget()
+                bpf.await_programs()
+            continue
         changed |= bool(step.puts or step.deletes)
         opened[step.map].put_many(step.puts)
         opened[step.map].delete_many(step.deletes)

@@ -1,23 +1,28 @@
 """The way from what the maps hold to what is wanted, step by step, so that no moment is more open than both. Pure.
 
-New policy sets are written first, under numbers nobody refers to yet; then identities change, then each `Endpoint`
-record is exchanged whole, which puts its set in force; what nobody refers to any more goes last. A set that does not
-say the same to a peer's old and new identity is replaced twice: a bridge (bridge.py) is in force in between. An
-endpoint is a place, whatever its workload is called (numbering.py); where one takes from another what it speaks for,
-both are closed meanwhile. At every moment each end's answer is the old state's or the new one's, or no.
+Identities, and which policy set an endpoint has, are written in two editions: the next one beside the one in force,
+where it does not count yet. Then one word switches over: first to both, so that a connection must be allowed by the old
+edition and by the next one, at each of its ends; then to the next one alone. At every moment what two ends say together
+is the old state's answer, the new one's, or what both allow. What nobody refers to any more goes last.
+
+An endpoint is a place, whatever its workload is called (numbering.py). Addresses, namespaces and interfaces pass from
+one to another while both editions count.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 
 from control import compile as compiler
-from control.agent import bridge, ranges
+from control.agent import ranges
 from loader import abi
+from loader.numbers import FIRST_ENDPOINT
 from loader.record import Record
 
 Content = Mapping[str, Mapping[Record, Record]]  # of each map
 _REFERENCES = ("endpoint_ips", "endpoint_netns", "endpoint_ifaces")  # the last one opens the packet hook
-FIRST_BRIDGE = 0xF0000000  # set numbers of bridges: beyond those that control gives out
+EDITED = ("endpoints", "ipcache")  # the maps whose records have two editions
+_NO_SET = FIRST_ENDPOINT - 1  # a set that is never made, for who is closed in the next edition
+_AUDITS = abi.EndpointFlag.HAS_AUDIT | abi.EndpointFlag.NEXT_HAS_AUDIT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +34,52 @@ class Step:
     deletes: tuple[Record, ...] = ()
 
 
-def plan(have: Content, want: compiler.Desired) -> list[Step]:
-    """Return all steps in order. Pure."""
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """Which edition counts from now on."""
+
+    state: abi.EditionState
+
+
+def plan(have: Content, want: compiler.Desired) -> list[Step | Turn]:
+    """Return all steps in order. Both are states in which the edition in force is the only one. Pure."""
     change = _Change(have, want)
     steps = list(change.steps())
     return list(change.crowded_steps()) if change.overflows(steps) else steps
+
+
+def settled(state: abi.EditionState, record: Record) -> Record:
+    """Return a record in the one edition that a start goes on from: the old one, unless that is over.
+
+    Who may speak for somebody else already is closed: that one's old policy was never meant for it.
+    """
+    is_over = state == abi.EditionState.NEXT
+    match record:
+        case abi.Endpoint():
+            if not is_over:
+                is_passing = state == abi.EditionState.BOTH and record.flags & abi.EndpointFlag.PASSING
+                return _alone(dataclasses.replace(record, set_id=0) if is_passing else record)
+            has_next = record.next_set_id != 0
+            next_set = 0 if record.next_set_id == _NO_SET else record.next_set_id
+            audit = abi.EndpointFlag.NEXT_HAS_AUDIT if has_next else abi.EndpointFlag.HAS_AUDIT
+            return dataclasses.replace(
+                _alone(record),
+                identity=record.next_identity or record.identity,
+                set_id=next_set if has_next else record.set_id,
+                ingress_plens=record.next_ingress_plens if has_next else record.ingress_plens,
+                egress_plens=record.next_egress_plens if has_next else record.egress_plens,
+                flags=record.flags & ~_AUDITS | (abi.EndpointFlag.HAS_AUDIT if record.flags & audit else 0),
+            )
+        case abi.IpcacheValue():
+            return abi.IpcacheValue((is_over and record.next_identity) or record.identity)
+    return record
+
+
+def _alone(record: abi.Endpoint) -> abi.Endpoint:
+    flags = record.flags & ~(abi.EndpointFlag.NEXT_HAS_AUDIT | abi.EndpointFlag.PASSING)
+    return dataclasses.replace(
+        record, flags=flags, next_identity=0, next_set_id=0, next_ingress_plens=0, next_egress_plens=0
+    )
 
 
 class _Change:
@@ -47,147 +93,97 @@ class _Change:
             old, new = have.get(name, {}), want[name]
             self.puts[name] = {key: value for key, value in new.items() if _differs(old.get(key), value)}
             self.deletes[name] = tuple(key for key in old if key not in new)
-        self.puts["ipcache"] = ranges.straight_puts(self.puts["ipcache"])
-        self.deletes["ipcache"] = ranges.straight_deletes(self.deletes["ipcache"])
         self.old: dict[int, abi.Endpoint] = {_id(k): _endpoint(v) for k, v in have.get("endpoints", {}).items()}
         self.new: dict[int, abi.Endpoint] = {_id(k): _endpoint(v) for k, v in want["endpoints"].items()}
-        self.shut = self._passing()
 
-    def _passing(self) -> set[int]:
-        """Return the endpoints between which an interface or a network namespace passes.
-
-        It is repointed after records are exchanged, so the one that had it would speak for it with a set that never
-        was its own.
-        """
-        out: set[int] = set()
-        for name in ("endpoint_ifaces", "endpoint_netns"):
-            for key, value in self.puts[name].items():
-                if since := _ref(self.have.get(name, {}).get(key)):
-                    out.update((since, _ref(value)))
+    def _both_endpoints(self) -> dict[int, abi.Endpoint]:
+        """Return the records that change, in both editions. One that comes is closed in the old one, one that goes in
+        the next: a moment, because nothing leads to it any more when that one is in force."""
+        passing = self._passing()
+        next_ones = {id: new for id, new in self.new.items() if id in passing or self.old.get(id) != new}
+        next_ones |= {id: dataclasses.replace(past, set_id=0) for id, past in self.old.items() if id not in self.new}
+        out: dict[int, abi.Endpoint] = {}
+        for id, new in next_ones.items():
+            past = self.old.get(id) or dataclasses.replace(new, set_id=0)
+            marks = past.flags & abi.EndpointFlag.HAS_AUDIT
+            if new.flags & abi.EndpointFlag.HAS_AUDIT:
+                marks |= abi.EndpointFlag.NEXT_HAS_AUDIT
+            if id in passing:
+                marks |= abi.EndpointFlag.PASSING
+            out[id] = dataclasses.replace(
+                new,
+                identity=past.identity,
+                set_id=past.set_id,
+                ingress_plens=past.ingress_plens,
+                egress_plens=past.egress_plens,
+                flags=new.flags & ~_AUDITS | marks,
+                next_identity=new.identity,
+                next_set_id=new.set_id or _NO_SET,
+                next_ingress_plens=new.ingress_plens,
+                next_egress_plens=new.egress_plens,
+            )
         return out
 
-    def _closed(self) -> dict[int, abi.Endpoint]:
-        """Return the records of endpoints that are closed until all else is done (with their old identities)."""
-        records = {id: self.old.get(id) or self.new.get(id) for id in self.shut}
-        return {id: dataclasses.replace(record, set_id=0) for id, record in records.items() if record}
+    def _both_identities(self) -> dict[Record, Record]:
+        """Return the ranges that change, in both editions: where one is not in a state, the one around it counts."""
+        before, after = ranges.Ranges(self.have.get("ipcache", {})), ranges.Ranges(self.want["ipcache"])
+        out: dict[Record, Record] = {}
+        for key in (*self.puts["ipcache"], *self.deletes["ipcache"]):
+            assert isinstance(key, abi.IpcacheKey)
+            old, new = (state.identity(key.addr, key.prefixlen) for state in (before, after))
+            out[key] = abi.IpcacheValue(old, new)
+        return out
 
-    # --- which sets need a bridge --------------------------------------------------------------------------------
-
-    def moves(self) -> tuple[set[bridge.Move], set[bridge.Move]]:
-        """Return the identities that change while the old sets are in force, and those while the new ones are."""
-        old = self.have.get("ipcache", {})
-        before, after = ranges.Ranges(old), ranges.Ranges(self.want["ipcache"])
-        early, late = ranges.moves(before, after, old, self.puts["ipcache"], self.deletes["ipcache"])
-        for id, new in self.new.items():
-            past = self.old.get(id)
-            if past and past.identity != new.identity:
-                early.add((past.identity, new.identity))
-        # An address that passes from one endpoint to another, or to none, does so while sets are being exchanged.
-        refs = {**self.have.get("endpoint_ips", {}), **self.want["endpoint_ips"]}
-        for key in refs:
-            assert isinstance(key, abi.AddrKey)
-            since, to = _ref(self.have.get("endpoint_ips", {}).get(key)), _ref(self.want["endpoint_ips"].get(key))
-            if since == to:
-                continue
-            owner, heir = self.old.get(since), self.new.get(to)
-            move = (
-                owner.identity if owner else before.identity(key.addr),
-                heir.identity if heir else after.identity(key.addr),
-            )
-            if move[0] != move[1]:
-                early.add(move)
-                late.add(move)
-        return early, late
-
-    def bridges(self) -> tuple[dict[int, abi.Endpoint], dict[Record, Record]]:
-        """Return the records of endpoints that are bridged (with their old identities), and the bridges' entries."""
-        changed = {}
-        for id, new in self.new.items():
-            past = self.old.get(id)
-            if past and past.set_id != new.set_id and id not in self.shut:
-                changed[id] = (past, new)
-        early, late = self.moves() if changed else (set(), set())
-        if not early and not late:
-            return {}, {}
-        policy: Mapping[abi.PolicyKey, abi.PolicyValue] = self.have.get("policy", {})  # type: ignore[assignment]
-        wanted: Mapping[abi.PolicyKey, abi.PolicyValue] = self.want["policy"]  # type: ignore[assignment]
-        olds = bridge.contents(policy, {past.set_id for past, _ in changed.values()})
-        news = bridge.contents(wanted, {new.set_id for _, new in changed.values()})
-        made: dict[tuple[int, int], tuple[int, tuple[int, int]] | None] = {}
-        entries: dict[Record, Record] = {}
-        records: dict[int, abi.Endpoint] = {}
-        number = max((key.set_id + 1 for key in policy if FIRST_BRIDGE <= key.set_id < FIRST_BRIDGE + (1 << 24)),
-                     default=FIRST_BRIDGE)  # fmt: skip
-        for id, (past, new) in changed.items():
-            pair = past.set_id, new.set_id
-            if pair not in made:
-                old_set, new_set = olds[pair[0]], news[pair[1]]
-                if bridge.indifferent(old_set, early) and bridge.indifferent(new_set, late):
-                    made[pair] = None
-                else:
-                    content = bridge.between(old_set, new_set, early | late)
-                    made[pair] = number, bridge.plens(content)
-                    entries.update(_entries(number, content))
-                    number += 1
-            found = made[pair]
-            if found:
-                audits = new.flags & past.flags & abi.EndpointFlag.HAS_AUDIT
-                records[id] = dataclasses.replace(
-                    past, set_id=found[0], ingress_plens=found[1][0], egress_plens=found[1][1],
-                    flags=past.flags & ~abi.EndpointFlag.HAS_AUDIT | audits,
-                )  # fmt: skip
-        return records, entries
-
-    # --- the order -----------------------------------------------------------------------------------------------
-
-    def steps(self) -> Iterator[Step]:
-        bridged, entries = self.bridges()
-        yield Step("policy", {**self.puts["policy"], **entries})
-        meanwhile = {**bridged, **self._closed()}
-        yield Step("endpoints", _records(meanwhile))
-        yield Step("ipcache", self.puts["ipcache"])
-        moved = {
-            id: dataclasses.replace(meanwhile.get(id, past), identity=new.identity)
-            for id, new in self.new.items()
-            if (past := self.old.get(id)) and past.identity != new.identity
-        }
-        yield Step("endpoints", _records(moved))
-        yield Step("backends", self.puts["backends"])
-        yield Step("services", self.puts["services"])
-        last = _records({id: new for id, new in self.new.items() if id in meanwhile})
-        yield Step("endpoints", {key: value for key, value in self.puts["endpoints"].items() if key not in last})
-        for name in _REFERENCES:
+    def steps(self) -> Iterator[Step | Turn]:
+        yield Step("policy", self.puts["policy"])
+        both = self._both_endpoints()
+        turns = any(self.puts[name] or self.deletes[name] for name in (*EDITED, *_REFERENCES))
+        if turns:
+            yield Step("endpoints", _records(both))
+            yield Step("ipcache", self._both_identities())
+            yield Turn(abi.EditionState.BOTH)
+        for name in ("backends", "services", *_REFERENCES):
             yield Step(name, self.puts[name])
-        for name in (*reversed(_REFERENCES), "endpoints", "services", "backends", "ipcache"):
+        for name in (*reversed(_REFERENCES), "services", "backends"):
             yield Step(name, {}, self.deletes[name])
-        yield Step("endpoints", last)
-        yield Step("policy", {}, (*self.deletes["policy"], *entries))
+        if turns:
+            yield Turn(abi.EditionState.NEXT)
+        last = {id: new for id, new in self.new.items() if id in both}
+        yield Step("endpoints", _records(last), self.deletes["endpoints"])
+        yield Step("ipcache", self.puts["ipcache"], self.deletes["ipcache"])
+        if turns:
+            yield Turn(abi.EditionState.NOW)
+        yield Step("policy", {}, self.deletes["policy"])
 
-    def overflows(self, steps: list[Step]) -> bool:
+    def overflows(self, steps: list[Step | Turn]) -> bool:
         """Tell whether old and new do not fit side by side."""
         for name in compiler.MAP_NAMES:
-            puts = {key for step in steps if step.map == name for key in step.puts}
+            puts = {key for step in steps if isinstance(step, Step) and step.map == name for key in step.puts}
             if len(puts | self.have.get(name, {}).keys()) > abi.MAP_BY_NAME[name].max_entries:
                 return True
         return False
 
-    def crowded_steps(self) -> Iterator[Step]:
-        """As `steps`, without room: endpoints with other sets are closed, then the old goes before the new."""
+    def crowded_steps(self) -> Iterator[Step | Turn]:
+        """As `steps`, without room: endpoints that get other sets, or are taken for somebody else, are closed, then the
+        old goes before the new."""
         dropped = {key.set_id for key in self.deletes["policy"] if isinstance(key, abi.PolicyKey)}
+        passing = self._passing()
         closed = {}
         for id, record in self.old.items():
             new = self.new.get(id)
-            if new is None or new.set_id != record.set_id or record.set_id in dropped or id in self.shut:
+            stays = new is not None and (new.set_id, new.identity) == (record.set_id, record.identity)
+            if not stays or record.set_id in dropped or id in passing:
                 closed[id] = dataclasses.replace(record, set_id=0)
         yield Step("endpoints", _records(closed))
+        yield Turn(abi.EditionState.BOTH)  # no next one is written: what was judged before is forgotten
         full = len(self.have["ipcache"]) + len(self.puts["ipcache"]) > abi.MAP_BY_NAME["ipcache"].max_entries
         if full:  # addresses have no identity for a moment
             yield Step("endpoints", _records({id: dataclasses.replace(r, set_id=0) for id, r in self.old.items()}))
             yield Step("ipcache", {}, self.deletes["ipcache"])
         yield Step("policy", {}, self.deletes["policy"])
         yield Step("policy", self.puts["policy"])
-        yield Step("ipcache", self.puts["ipcache"])
-        yield Step("ipcache", {}, () if full else self.deletes["ipcache"])
+        yield Step("ipcache", ranges.straight_puts(self.puts["ipcache"]))
+        yield Step("ipcache", {}, () if full else ranges.straight_deletes(self.deletes["ipcache"]))
         for name in ("services", "backends"):
             yield Step(name, {}, self.deletes[name])
         for name in ("backends", "services"):
@@ -201,20 +197,23 @@ class _Change:
         for name in (*reversed(_REFERENCES), "endpoints"):
             yield Step(name, {}, self.deletes[name])
         yield Step("endpoints", _records(waiting))
+        yield Turn(abi.EditionState.NOW)
+
+    def _passing(self) -> set[int]:
+        """Return the endpoints that get or lose an address, an interface or a network namespace."""
+        out: set[int] = set()
+        for name in _REFERENCES:
+            have, want = self.have.get(name, {}), self.want[name]
+            for key in have.keys() | want.keys():
+                if (since := _ref(have.get(key))) != (to := _ref(want.get(key))):
+                    out |= {since, to}
+        return out
 
 
 def _differs(old: Record | None, new: Record) -> bool:
     if isinstance(old, abi.Service) and isinstance(new, abi.Service):
         return dataclasses.replace(old, next=0) != dataclasses.replace(new, next=0)  # `next` is the kernel's to move
     return old != new
-
-
-def _entries(number: int, content: bridge.Content) -> dict[Record, Record]:
-    return {
-        abi.PolicyKey(number, peer, port, proto, direction, plen): value
-        for peer, entries in content.items()
-        for (direction, port, proto, plen), value in entries.items()
-    }
 
 
 def _records(endpoints: Mapping[int, abi.Endpoint]) -> dict[Record, Record]:

@@ -40,19 +40,3 @@ def straight_puts(puts: Ipcache) -> dict[record.Record, record.Record]:
 def straight_deletes(deletes: tuple[record.Record, ...]) -> tuple[record.Record, ...]:
     """Sort deletes likewise: shortest first."""
     return tuple(sorted(deletes, key=length))
-
-
-def moves(
-    have: Ranges, want: Ranges, old: Ipcache, puts: Ipcache, deletes: tuple[record.Record, ...]
-) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Return (old, new) identities of the addresses that change theirs: by the puts, and by the deletes after them."""
-    by_puts, by_deletes = set(), set()
-    for key, value in puts.items():
-        assert isinstance(key, abi.IpcacheKey) and isinstance(value, abi.IpcacheValue)
-        by_puts.add((have.identity(key.addr, key.prefixlen), value.identity))
-    for key in deletes:
-        assert isinstance(key, abi.IpcacheKey)
-        before = old[key]
-        assert isinstance(before, abi.IpcacheValue)
-        by_deletes.add((before.identity, want.identity(key.addr, key.prefixlen)))
-    return {m for m in by_puts if m[0] != m[1]}, {m for m in by_deletes if m[0] != m[1]}

@@ -130,8 +130,7 @@ class Reconciler:
         if want.maps != self.have:
             self._put(want)
             apply.forgive(self._mesh.maps, before, want)
-            with self.config_lock:
-                apply.bump(self._mesh.maps)
+            self._forget()
             LOG.info("what was adopted is brought to where its pods are now")
         outcome = self._hooks.put_back(self._adopted.places(self.have))
         failed, refused = self._attached(outcome, self._known)
@@ -180,11 +179,16 @@ class Reconciler:
         failed += [unkept] if unkept else []
         return failed, refused
 
+    def _forget(self) -> None:
+        """Have the verdicts that are remembered for open connections asked again."""
+        with self.config_lock:
+            apply.bump(self._mesh.maps)
+
     def _put(self, want: compiler.Desired) -> bool:
         """Bring the maps to what is wanted; return whether anything changed. `have` is what they hold, whatever comes
         of it."""
         try:
-            changed = apply.apply(self._mesh.maps, self.have, want)
+            changed = apply.apply(self._mesh.maps, self.have, want, self._forget)
         except (MapFull, OSError):
             self.have = apply.current(self._mesh.maps)  # half of it may be done
             raise

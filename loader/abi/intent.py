@@ -20,25 +20,36 @@ class Config(Record):
 
 
 @record
+class Edition(Record):
+    """The one record of the `edition` array."""
+
+    state: U32  # EditionState
+
+
+@record
 class EndpointKey(Record):
     id: U32
 
 
 @record
 class Endpoint(Record):
-    """An enrolled pod. Replaced in one piece, so that a new policy set takes effect at once and whole."""
+    """An enrolled pod, in the edition in force and in the one to come (EditionState)."""
 
     identity: U32
-    set_id: U32  # the policy set in force; 0 has no entries, so everything is denied
+    set_id: U32  # the policy set; 0 has no entries, so everything is denied
     flags: U32  # EndpointFlag
     ifindex: U32  # host-side interface
     ingress_plens: U32  # bit n: the set has ingress entries whose port prefix is n bits long
     egress_plens: U32
     netns_cookie: U64
     nsid: U32  # the pod's network namespace as seen from the agent's; 0xffffffff: not known
-    pad: U32 = 0
+    next_identity: U32 = 0  # 0: as now
     addr4: Addr = ZERO_ADDR  # its first address of each family; zero: none
     addr6: Addr = ZERO_ADDR
+    next_set_id: U32 = 0  # 0: as now, with the set's prefixes
+    next_ingress_plens: U32 = 0
+    next_egress_plens: U32 = 0
+    pad: U32 = 0
 
 
 @record
@@ -72,6 +83,7 @@ class IpcacheKey(Record):
 @record
 class IpcacheValue(Record):
     identity: U32
+    next_identity: U32 = 0  # in the edition to come; 0: as now
 
 
 @record

@@ -24,6 +24,7 @@ BPF_F_NO_PREALLOC = 1
 
 MAPS: tuple[MapSpec, ...] = (
     MapSpec("config", "array", None, intent.Config, 1),
+    MapSpec("edition", "array", None, intent.Edition, 1),
     MapSpec("endpoints", "hash", intent.EndpointKey, intent.Endpoint, 4096),
     MapSpec("endpoint_ips", "hash", intent.AddrKey, intent.EndpointRef, 16384),
     MapSpec("endpoint_netns", "hash", intent.NetnsKey, intent.EndpointRef, 4096),

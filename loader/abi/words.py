@@ -149,6 +149,16 @@ class EndpointFlag(enum.IntFlag):
     HAS_AUDIT = 8  # its policy set holds entries of audit-only policies
     DIRECT = 32  # packets may be put into its interface past the host's: that one is a veth, and shapes nothing
     SELF_TEST = 16  # one of the self-test's own: the short cut is tried on it before anybody else may use it
+    NEXT_HAS_AUDIT = 64  # HAS_AUDIT of the edition to come
+    PASSING = 128  # what speaks for it passes to or from another: an agent that finds it so closes it
+
+
+class EditionState(enum.IntEnum):
+    """Which edition of identities and policy sets counts. All that an edit changes is switched by this one word."""
+
+    NOW = 0
+    BOTH = 1  # a connection must be allowed by both: no packet is judged by the old one here and the new one there
+    NEXT = 2
 
 
 class ConnFlag(enum.IntFlag):

@@ -19,6 +19,7 @@ struct table {
 };
 
 enum { POLICY, ENDPOINTS, ENDPOINT_IPS, IPCACHE, TABLES };
+static struct edition the_edition;
 static struct table tables[TABLES];
 
 static void *find(const struct table *t, const void *key) {
@@ -70,6 +71,11 @@ static struct ipcache_value *find_ipcache(struct ipcache_key *k) {
   return best;
 }
 
+static struct edition *find_edition(u32 *k) {
+  (void)k;
+  return &the_edition;
+}
+
 static struct counter *find_counter(u32 *k) {
   (void)k;
   return 0;
@@ -82,9 +88,15 @@ void native_table(u32 which, const void *rows, u32 count, u32 key_size, u32 valu
   endpoint_ips.lookup = find_endpoint_ip;
   ipcache.lookup = find_ipcache;
   counters.lookup = find_counter;
+  edition.lookup = find_edition;
 }
 
-void native_ask(struct answer *out, struct endpoint *ep, u32 direction, u32 peer, u32 proto, u32 port) {
+void native_edition(u32 state) {
+  the_edition.state = state;
+}
+
+void native_ask(struct answer *out, struct endpoint *ep, u32 direction, u32 now, u32 next, u32 proto, u32 port) {
+  struct identities peer = {.now = now, .next = next};
   ask(out, ep, direction, peer, proto, port);
 }
 

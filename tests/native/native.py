@@ -134,6 +134,7 @@ class Kernel:
 
     def __init__(self, maps: Mapping[str, Mapping[Record, Record]]) -> None:
         self._buffers = []
+        self.turn(abi.EditionState.NOW)
         for number, (name, (key_type, value_type)) in enumerate(_TABLES.items()):
             rows = sorted((key.pack(), value.pack()) for key, value in maps.get(name, {}).items())
             buffer = ctypes.create_string_buffer(b"".join(key + value for key, value in rows) or b"\0")
@@ -144,10 +145,18 @@ class Kernel:
     def of(cls, desired: compiler.Desired) -> "Kernel":
         return cls(desired.maps)
 
-    def ask(self, endpoint: abi.Endpoint, direction: int, peer: int, proto: int, port: int) -> Answer:
+    def ask(
+        self, endpoint: abi.Endpoint, direction: int, peer: int, proto: int, port: int, next_peer: int | None = None
+    ) -> Answer:
+        """`next_peer`: the peer's identity in the edition to come, if it is another."""
         answer = Answer()
-        library().native_ask(ctypes.byref(answer), endpoint.pack(), direction, peer, proto, port)
+        later = peer if next_peer is None else next_peer
+        library().native_ask(ctypes.byref(answer), endpoint.pack(), direction, peer, later, proto, port)
         return answer
+
+    def turn(self, state: abi.EditionState) -> None:
+        """Let another edition count."""
+        library().native_edition(int(state))
 
     def ask_pair(self, source: str, destination: str, proto: int, port: int) -> Pair:
         pair = Pair()

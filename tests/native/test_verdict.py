@@ -133,3 +133,35 @@ def test_of_one_rank_the_most_specific_entry_decides() -> None:
         assert (answer.rule_id, answer.verdict) == (number, number % 2)
         del entries[found]
     assert kernel(entries).ask(endpoint(question, abi.EndpointFlag.ENROLLED), *question[2:]).verdict == 0
+
+
+@settings(max_examples=400, deadline=None)
+@given(asked(), asked(), st.booleans(), st.sampled_from([0, 2]), st.integers(0, 3))
+def test_each_state_of_the_editions(now: Asked, to_come: Asked, has_next: bool, next_set: int, next_peer: int) -> None:
+    """In force alone, with the one to come, and that one alone; a record without a next set has its own in both."""
+    question = now.question
+    entries = now.entries | {
+        dataclasses.replace(key, set_id=2): value
+        for key, value in to_come.entries.items()
+        if key.set_id == to_come.question.set_id
+    }
+    record = dataclasses.replace(
+        endpoint(question, abi.EndpointFlag.ENROLLED),
+        next_set_id=next_set,
+        next_ingress_plens=to_come.question.plens,
+        next_egress_plens=to_come.question.plens,
+    )
+    later = question._replace(peer=next_peer if has_next else question.peer)
+    if next_set:
+        later = later._replace(set_id=2, plens=to_come.question.plens)
+    old, new = evaluate.lookup(entries, *question), evaluate.lookup(entries, *later)
+    asks = kernel(entries)
+    for state, wanted in (
+        (abi.EditionState.NOW, old),
+        (abi.EditionState.BOTH, old if not old.allowed else new),
+        (abi.EditionState.NEXT, new),
+    ):
+        asks.turn(state)
+        found = asks.ask(record, *question[2:], next_peer=later.peer)
+        assert (found.verdict, found.rule_id) == (int(wanted.allowed), wanted.rule_id), state
+    asks.turn(abi.EditionState.NOW)

@@ -23,7 +23,7 @@ def test_every_kind_goes_on_above_what_maps_hold() -> None:
         identity=300, set_id=4, flags=1, ifindex=2, ingress_plens=0, egress_plens=0, netns_cookie=1, nsid=0
     )
     held = have(
-        policy={abi.PolicyKey(4, place, 80, 6, 0, 16): value, abi.PolicyKey(plan.FIRST_BRIDGE, 301, 0, 0, 0, 0): value},
+        policy={abi.PolicyKey(4, place, 80, 6, 0, 16): value, abi.PolicyKey(3, 301, 0, 0, 0, 0): value},
         endpoints={abi.EndpointKey(12): endpoint},
         ipcache={
             abi.IpcacheKey(128, bytes(16)): abi.IpcacheValue(302),
