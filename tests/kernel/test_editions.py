@@ -11,7 +11,7 @@ from tests.kernel.puppet import Puppet
 from tests.kernel.street import policy
 
 pytestmark = pytest.mark.kernel
-ROUNDS = 40
+ROUNDS = 25
 LEAK = "flood_off = flood(udp_packet(mine, ip, 4712, 4712, word), ip)"
 Json = dict[str, Any]
 
