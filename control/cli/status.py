@@ -1,5 +1,6 @@
 """`sockmesh status`: is the agent alive, what is in force, what is wrong."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -29,8 +30,16 @@ _LEFT = "what is in the kernel stays in force; edits of policy and flow records 
 def status(brief: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
     """Show whether the agent is alive, what is in force on this node, and what is wrong.
 
-    Works while the agent is dead or starts, from what is in the kernel, and exits with 0 then too: policy is in force.
-    Exit status 1: nothing is pinned here.
+    Works while the agent is dead or starts, from what is in the kernel.
+
+    \b
+    Exit status:
+      0  all is well: policy is in force, and there is no problem (an agent
+         that starts is none, nor is the kill switch)
+      1  something is wrong: the agent is dead or does not answer, there are
+         problems (endpoints that are not in force and a self-test that failed
+         are such), or no policy is in force here yet
+      2  the command was given wrongly
     """
     found = gather(Place(pin_dir, run_dir))
     if output == "json":
@@ -39,6 +48,8 @@ def status(brief: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
         click.echo(printable(health.brief(found)))
     else:
         _print(found)
+    if not found.is_well:
+        sys.exit(1)  # after all is said: who asks from a script needs no word of it
 
 
 def _line(name: str, text: str, colour: str = "") -> None:

@@ -103,6 +103,13 @@ def test_a_dead_agent_is_a_problem_for_nobody_looks_any_more() -> None:
     )
 
 
+def test_a_self_test_that_failed_is_a_problem() -> None:
+    agent = alive(self_test={"echo": "ok", "RST": "hung", "splice": "lost"})
+    assert health.problems(agent, [ROW], []) == (
+        "the self-test failed in 2 cases, so no connection takes the short cut: `sockmesh dump`",
+    )
+
+
 def test_that_an_agent_starts_is_no_problem() -> None:
     assert health.problems(STARTING, [], [], in_force=False) == health.problems(STARTING, [ROW], []) == ()
 
@@ -172,6 +179,26 @@ def test_a_start_is_told_without_a_word_of_death() -> None:
         "agent         starting on this node: it compiles", "              no policy is in force yet",
     ]  # fmt: skip
     assert "short cut     OFF: the agent is starting" in lines and "problems      none" in lines
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({}, 0),
+        ({"alive": False, "agent": None, "state": health.State.STARTING}, 0),
+        ({"acceleration": health.Acceleration(False, "the kill switch is off")}, 0),
+        ({"lost_events": {"kernel": 3}}, 0),  # of a time that is over: what is wrong now is a problem
+        ({"problems": ("a",)}, 1),
+        ({"alive": False, "agent": None, "state": health.State.STARTING, "in_force": False}, 1),
+    ],
+)
+@pytest.mark.parametrize("words", [["status"], ["status", "--brief"], ["status", "-o", "json"]])
+def test_the_exit_status_says_whether_all_is_well(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], given: dict[str, Any], code: int
+) -> None:
+    monkeypatch.setattr(status, "gather", lambda _: state(**({"agent": AGENT | {"flow_log": None}} | given)))
+    answer = testing.CliRunner().invoke(cli, words)
+    assert answer.exit_code == code and answer.stdout and not answer.stderr
 
 
 def feature(name: str, ok: bool | None, needed_for: Any = "policy") -> Feature:
