@@ -11,7 +11,7 @@ from control.cli.gather import COUNTED, gather
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import print_json, print_table
 from control.flow.summary import amount, counted, span
-from control.inspect import health
+from control.inspect import health, proxyless
 from control.terminal import printable
 
 _WIDTH = 14
@@ -60,6 +60,8 @@ def _line(name: str, text: str, colour: str = "") -> None:
 def _print(found: health.Health) -> None:
     _print_agent(found)
     _line("policy", f"revision {found.policy_revision}, {_policies(found)}{health.endpoints_word(found)}")
+    if found.l7_entries:
+        _line("L7 rules", proxyless.word(found.l7_entries), "yellow")
     accel = found.acceleration
     _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
     _line("connections", _connections(found))

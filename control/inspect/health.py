@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from control.flow.summary import accel_word, counted
+from control.inspect import proxyless
 from control.inspect.endpoints import EndpointRow
 from loader import abi, numbers
 from loader.programs import PROGRAMS, Target
@@ -70,6 +71,7 @@ class Health:
     dropped_packets: int
     lost_events: Mapping[str, int]  # by where they were lost
     maps: tuple[MapFill, ...]
+    l7_entries: int = 0  # policy entries that ask for a proxy: see proxyless.py
 
     @property
     def memory_bytes(self) -> int:
@@ -197,6 +199,8 @@ def brief(health: Health) -> str:
     ]
     if health.problems:
         parts.append(counted(len(health.problems), "problem"))
+    if health.l7_entries:
+        parts.append(proxyless.brief(health.l7_entries))
     if lost := sum(health.lost_events.values()):
         parts.append(counted(lost, "EVENT LOST", "EVENTS LOST"))
     return ", ".join(parts)

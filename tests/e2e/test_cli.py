@@ -446,6 +446,27 @@ def test_status_reports_what_the_agent_could_not_take(living: Site) -> None:
         wait_until(lambda: not living.problems(), "the problem is gone")
 
 
+def test_status_tells_of_rules_that_need_the_proxy(living: Site) -> None:
+    rule = {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}
+    policy = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "l7", "namespace": "default"},
+        "spec": {
+            "endpointSelector": {"matchLabels": {"app": "guest"}},
+            "ingress": [{"fromEndpoints": [{}], "toPorts": [rule]}],
+        },
+    }
+    living.mesh.apply("l7", policy)
+    try:
+        count = living.json("status")["l7_entries"]  # no problem: what was asked for is refused, and nothing is broken
+        assert count and f"\nL7 rules      {count} entr" in living.cli("status")
+        assert "REFUSED" in living.cli("status", "--brief")
+    finally:
+        living.mesh.delete("l7")
+    assert living.json("status")["l7_entries"] == 0
+
+
 def test_what_a_monitor_asks_over_http(living: Site) -> None:
     def asked(path: str, *options: str) -> str:
         return living.node.run(["curl", "-sS", *options, f"127.0.0.1:9965{path}"]).stdout

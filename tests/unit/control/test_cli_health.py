@@ -16,7 +16,7 @@ from click import testing
 from control.cli import check, show, status
 from control.cli.main import COMMANDS, cli
 from control.cli.place import Place
-from control.inspect import endpoints, health
+from control.inspect import endpoints, health, proxyless
 from loader import abi, numbers
 from loader.features import Feature
 from tests.unit.conns import conn
@@ -179,6 +179,23 @@ def test_a_start_is_told_without_a_word_of_death() -> None:
         "agent         starting on this node: it compiles", "              no policy is in force yet",
     ]  # fmt: skip
     assert "short cut     OFF: the agent is starting" in lines and "problems      none" in lines
+
+
+def test_rules_that_only_a_proxy_could_serve_are_told_of() -> None:
+    def entry(verdict: int, present: int = 1) -> tuple[abi.PolicyKey, abi.PolicyValue]:
+        return abi.PolicyKey.blank(), abi.PolicyValue.blank(verdict=verdict, present=present)
+
+    found = [entry(abi.Verdict.PROXY), entry(abi.Verdict.ALLOW), entry(abi.Verdict.PROXY, present=0)]
+    assert proxyless.entries(found) == 1
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status._print(state(agent=AGENT | {"flow_log": None}, l7_entries=2))
+    lines = out.getvalue().splitlines()
+    assert (
+        "L7 rules      2 entries need the node proxy, which this version does not have: their connections are refused"
+    ) in lines
+    assert health.brief(state(l7_entries=1)).endswith(", 1 L7 entry REFUSED")
+    assert proxyless.word(1).startswith("1 entry needs") and "L7" not in health.brief(state())
 
 
 @pytest.mark.parametrize(
