@@ -114,6 +114,12 @@ def test_that_an_agent_starts_is_no_problem() -> None:
     assert health.problems(STARTING, [], [], in_force=False) == health.problems(STARTING, [ROW], []) == ()
 
 
+def answers_once(listener: socket.socket, answer: bytes) -> None:
+    with listener.accept()[0] as asked:
+        asked.recv(65536)  # one that is closed with the question unread is reset, and its answer may be lost
+        asked.sendall(answer)
+
+
 @pytest.mark.parametrize(
     ("locked", "answer", "wanted"),
     [
