@@ -446,6 +446,30 @@ def test_status_reports_what_the_agent_could_not_take(living: Site) -> None:
         wait_until(lambda: not living.problems(), "the problem is gone")
 
 
+def test_numbers_without_names_are_told_of_once_and_the_environment_may_say_where_they_are(
+    living: Site, tmp_path: Path
+) -> None:
+    run = [sys.executable, "-m", "control.cli.main"]
+    pins = {"SOCKMESH_PIN_DIR": str(living.node.pins)}
+
+    def asked(words: Sequence[str], run_dir: Path) -> subprocess.CompletedProcess[str]:
+        env = os.environ | pins | {"SOCKMESH_RUN_DIR": str(run_dir)}
+        return living.node.run([*run, *words], env=env, check=False, cwd=ROOT, timeout=60)
+
+    nouns = ("sock", "policy", "endpoint", "ct", "lb", "ipcache", "fs")
+    for words in [["bpf", noun, "list"] for noun in nouns] + [["bpf", "endpoint", "get", "1"], ["status"]]:
+        answer = asked(words, tmp_path)
+        assert answer.stdout, answer
+        assert answer.stderr == (
+            f"sockmesh: no names for what is pinned under {living.node.pins}: {tmp_path} holds no names.json of an "
+            "agent, so numbers stand alone (its directory is --run-dir)\n"
+        ), words
+        assert asked(words, living.mesh.run_dir).stderr == ""
+    assert asked(["bpf", "config", "list"], tmp_path).stderr == ""  # nothing there has a name
+    assert "default/web" in asked(["bpf", "lb", "list"], living.mesh.run_dir).stdout
+    assert asked(["observe", "--last", "1"], living.mesh.run_dir).stdout
+
+
 def test_status_tells_of_rules_that_need_the_proxy(living: Site) -> None:
     rule = {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}
     policy = {
@@ -458,12 +482,14 @@ def test_status_tells_of_rules_that_need_the_proxy(living: Site) -> None:
         },
     }
     living.mesh.apply("l7", policy)
+    living.mesh.settle()
     try:
         count = living.json("status")["l7_entries"]  # no problem: what was asked for is refused, and nothing is broken
         assert count and f"\nL7 rules      {count} entr" in living.cli("status")
         assert "REFUSED" in living.cli("status", "--brief")
     finally:
         living.mesh.delete("l7")
+        living.mesh.settle()
     assert living.json("status")["l7_entries"] == 0
 
 
