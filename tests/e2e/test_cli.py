@@ -470,6 +470,18 @@ def test_numbers_without_names_are_told_of_once_and_the_environment_may_say_wher
     assert asked(["observe", "--last", "1"], living.mesh.run_dir).stdout
 
 
+def test_a_get_that_finds_nothing_fails_and_prints_nothing(living: Site) -> None:
+    for words in (
+        ["sock", "get", "1.2.3.4:9"], ["policy", "get", "nobody"], ["endpoint", "get", "nobody"],
+        ["ct", "get", "nobody"], ["ct", "get", "web", "1.2.3.4:5", "web"], ["lb", "get", "nobody"],
+        ["metrics", "get", "nothing"], ["config", "get", "nothing"], ["stats", "get", "nothing"],
+        ["fs", "get", "nothing"],
+    ):  # fmt: skip
+        answer = living.try_cli("bpf", *words, "-o", "json")
+        assert (answer.returncode, answer.stdout) == (1, ""), answer
+        assert answer.stderr.startswith("sockmesh: ") and answer.stderr.count("\n") == 1, answer
+
+
 def test_status_tells_of_rules_that_need_the_proxy(living: Site) -> None:
     rule = {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}
     policy = {
