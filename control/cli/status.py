@@ -57,6 +57,12 @@ def _line(name: str, text: str, colour: str = "") -> None:
     click.echo(head + (click.style(printable(text), fg=colour) if colour else printable(text)))
 
 
+def _list(name: str, sentences: tuple[str, ...], colour: str) -> None:
+    _line(name, f"{len(sentences)}" if sentences else "none", colour if sentences else "")
+    for sentence in sentences:
+        click.echo(f"  - {printable(sentence)}")
+
+
 def _print(found: health.Health) -> None:
     _print_agent(found)
     _line("policy", f"revision {found.policy_revision}, {_policies(found)}{health.endpoints_word(found)}")
@@ -74,12 +80,9 @@ def _print(found: health.Health) -> None:
         f"{m.name} {m.entries:,}/{m.max_entries:,}" for m in found.maps if m.name in COUNTED and m.entries is not None
     ]
     _line("maps", f"{amount(found.memory_bytes)} of kernel memory; {', '.join(fills)}")
-    if found.problems:
-        _line("problems", f"{len(found.problems)}", "red")
-        for problem in found.problems:
-            click.echo(f"  - {printable(problem)}")
-    else:
-        _line("problems", "none")
+    _list("problems", found.problems, "red")
+    if found.warnings:
+        _list("warnings", found.warnings, "yellow")
     if found.endpoints:
         click.echo()
         print_table(found.endpoints, COLUMNS)

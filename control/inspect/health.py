@@ -74,6 +74,11 @@ class Health:
     l7_entries: int = 0  # policy entries that ask for a proxy: see proxyless.py
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the agent takes for a possible slip; it is in force as written, so it is no problem."""
+        return tuple(map(str, (self.agent or {}).get("warnings", ())))
+
+    @property
     def memory_bytes(self) -> int:
         """Return what the maps take of the kernel's memory."""
         return sum(each.memory_bytes for each in self.maps)
@@ -199,6 +204,8 @@ def brief(health: Health) -> str:
     ]
     if health.problems:
         parts.append(counted(len(health.problems), "problem"))
+    if health.warnings:
+        parts.append(counted(len(health.warnings), "warning"))
     if health.l7_entries:
         parts.append(proxyless.brief(health.l7_entries))
     if lost := sum(health.lost_events.values()):

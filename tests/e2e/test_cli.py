@@ -482,6 +482,24 @@ def test_a_get_that_finds_nothing_fails_and_prints_nothing(living: Site) -> None
         assert answer.stderr.startswith("sockmesh: ") and answer.stderr.count("\n") == 1, answer
 
 
+def test_status_warns_of_a_selector_that_no_workload_fulfils(living: Site) -> None:
+    (source,) = POLICY["spec"]["ingress"][0]["from"]  # type: ignore[index]
+    assert living.json("status")["agent"]["warnings"] == []
+    misspelt = json.loads(
+        json.dumps(POLICY).replace(json.dumps(source), '{"podSelector": {"matchLabels": {"app": "x"}}}')
+    )
+    misspelt["metadata"]["name"] = "misspelt"
+    living.mesh.apply("misspelt", misspelt)
+    living.mesh.settle()
+    try:
+        (warning,) = living.json("status")["agent"]["warnings"]
+        assert warning.startswith("misspelt.yaml:") and "no workload of these files has app=x" in warning
+        assert f"problems      none\nwarnings      1\n  - {warning}\n" in living.cli("status")
+    finally:
+        living.mesh.delete("misspelt")
+        living.mesh.settle()
+
+
 def test_status_tells_of_rules_that_need_the_proxy(living: Site) -> None:
     rule = {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}
     policy = {

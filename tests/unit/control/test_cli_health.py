@@ -187,6 +187,15 @@ def test_a_start_is_told_without_a_word_of_death() -> None:
     assert "short cut     OFF: the agent is starting" in lines and "problems      none" in lines
 
 
+def test_warnings_are_shown_and_are_no_problem() -> None:
+    warned = state(agent=AGENT | {"flow_log": None, "warnings": ["a.yaml:3: nobody"]})
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status._print(warned)
+    assert "problems      none\nwarnings      1\n  - a.yaml:3: nobody\n" in out.getvalue()
+    assert health.brief(warned).endswith(", 1 warning") and warned.is_well
+
+
 def test_rules_that_only_a_proxy_could_serve_are_told_of() -> None:
     def entry(verdict: int, present: int = 1) -> tuple[abi.PolicyKey, abi.PolicyValue]:
         return abi.PolicyKey.blank(), abi.PolicyValue.blank(verdict=verdict, present=present)
