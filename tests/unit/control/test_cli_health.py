@@ -139,7 +139,7 @@ def test_the_lock_tells_an_agent_that_starts_from_a_dead_one(
         listener.bind(str(place.socket))  # nobody listens there yet, as at one that a dead agent left
         if answer is not None:
             listener.listen()
-            threading.Thread(target=lambda: listener.accept()[0].sendall(answer), daemon=True).start()
+            threading.Thread(target=answers_once, args=(listener, answer), daemon=True).start()
         found = place.agent_status()
     assert (found.state, found.words) == (wanted, {"node": "n1"} if wanted == "alive" else None)
     assert bool(found.why_silent) == (wanted != "alive") and ("running" in found.why_silent) == (wanted == "dead")
