@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from control.agent import bell, ledger, options, patience, reconcile, state, switches, trial, watch
+from control.agent import bell, ledger, options, patience, reconcile, state, switches, trial, unfulfilled, watch
 from control.flow import log as flow_log
 from control.flow import sink
 from loader import abi, mesh, selftest
@@ -43,6 +43,7 @@ class Agent:
         self.ledger = ledger.Ledger(self.mesh.maps, known, self.flows, opts.flow_interval)
         selftest.sweep(self.mesh.maps)  # what a killed predecessor's left
         self.reconciler = reconcile.Reconciler(opts, self.node, self.mesh, self.ledger, known)
+        self.unfulfilled = unfulfilled.Unfulfilled()
         self.started = time.time()
         self.accel_off = ""  # why the short cut is off on this node
         self.self_test: dict[str, str] = {}  # case -> "ok" or what went wrong; empty while it is not done
@@ -146,6 +147,7 @@ class Agent:
 
     def _loop(self) -> None:
         self._guard(self.ledger.reset_stuck)
+        self._guard(self._look_for_slips)
         next_age = time.monotonic()
         while not self._ending:
             if (self._guard(self.ledger.drain) or 0) < _FULL_BATCH:
@@ -157,6 +159,7 @@ class Agent:
                 self._patience.call()
             if self._guard(self._is_due):
                 self._guard(self.reconciler.reconcile)
+                self._guard(self._look_for_slips)
                 with self._reconciled:
                     self._rounds += 1
                     self._reconciled.notify_all()
@@ -164,6 +167,9 @@ class Agent:
             if now >= next_age:
                 next_age = now + min(_AGEING_S, self.opts.flow_interval)
                 self._guard(self.ledger.age)
+
+    def _look_for_slips(self) -> None:
+        self.unfulfilled.look(self.reconciler.snapshot)
 
     def abandon(self) -> None:
         """End before `start`: nothing that this start made stays."""

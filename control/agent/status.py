@@ -97,6 +97,7 @@ def status(agent: "Agent") -> Json:
         "policy_revision": agent.reconciler.revision,
         "policies": len(agent.reconciler.snapshot.policies) if agent.reconciler.snapshot else 0,
         "problems": [str(problem) for problem in agent.reconciler.problems],
+        "warnings": list(agent.unfulfilled.warnings),
         "acceleration_off": agent.accel_off,
         "self_test": agent.self_test,
         "resets": agent.ledger.resets,

@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from control.agent import options
-from control.cli.place import PATH
+from control.cli.place import PATH, pin_dir_option, run_dir_option
 
 
 @click.command()
 @click.option("--config", "config_dir", type=PATH, required=True, metavar="DIR", help="Directory of YAML, watched.")
 @click.option("--node", default="", help="This node's name (default: the host name).")
-@click.option("--run-dir", type=PATH, default=options.Options.run_dir, show_default=True, help="Socket and state.")
-@click.option("--pin-dir", type=PATH, default=options.Options.pin_dir, show_default=True, help="Pinned maps.")
+@run_dir_option
+@pin_dir_option
 @click.option("--flow-log", multiple=True, metavar="FILE", help="Write flow records there; - is standard output.")
 @click.option("--flow-log-max-size", type=click.IntRange(1), default=100, show_default=True, metavar="MB")
 @click.option("--flow-log-files", type=click.IntRange(0), default=5, show_default=True, help="Rotated files kept.")

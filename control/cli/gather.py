@@ -2,7 +2,7 @@
 
 from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place
-from control.inspect import health, pins
+from control.inspect import health, pins, proxyless
 from loader import abi
 
 # Maps whose filling up hurts; the others are fixed, or forget what is oldest.
@@ -25,6 +25,7 @@ def gather(place: Place) -> health.Health:
         redirected = opened.counter(abi.Metric.REDIRECT_BYTES)
         refused = opened.counter(abi.Metric.REFUSED_CALLS)
         dropped = sum(value.packets for _, value in opened.traffic.items())
+        l7_entries = proxyless.entries(opened.policy.items())
         fills = tuple(
             health.MapFill(path.name, pins.entries(opened, path.name), _limit(path.name), int(info.get("memlock", 0)))
             for kind, path in pins.pinned(place.pin_dir)
@@ -50,6 +51,7 @@ def gather(place: Place) -> health.Health:
         dropped_packets=dropped,
         lost_events=health.lost_events(kernel_lost, agent),
         maps=fills,
+        l7_entries=l7_entries,
     )
 
 

@@ -11,9 +11,8 @@ from typing import Any
 import click
 
 from control import admin_client
-from control.agent.options import Options
 from control.cli import filters
-from control.cli.place import PATH
+from control.cli.place import run_dir_option
 from control.flow import filter as flow_filter
 from control.flow import printer, query, record
 from loader import errors
@@ -156,7 +155,7 @@ def _socket(ctx: click.Context, param: click.Parameter, given: str | None) -> st
 @click.option("--since", metavar="TIME", help="Not before: a time (RFC 3339, UTC if it has no zone) or an age (5m).")
 @click.option("--until", metavar="TIME", help="Not after.")
 @click.option("--input-file", metavar="FILE", help='Read records from a file instead; "-" is standard input.')
-@click.option("--run-dir", type=PATH, default=Options.run_dir, show_default=True, help="The agent's socket and state.")
+@run_dir_option
 @click.option(
     "--server",
     metavar="SOCKET",

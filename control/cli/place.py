@@ -1,6 +1,9 @@
 """Where an agent's things are, alive or dead, and the options that say so."""
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +15,10 @@ from control import admin_client
 from control.agent import options, state
 from control.inspect import health
 from control.names import Names
-from loader import maps
-from loader.errors import AgentUnavailable, AttachFailed
+from loader import maps, numbers
+from loader.errors import AgentUnavailable, AttachFailed, MeshError
 
+Command = Callable[..., None]
 PATH = click.Path(path_type=Path, readable=False)  # whether it can be read is said in a better sentence later
 _STARTS = "it compiles its programs, or takes over from the one before"
 
@@ -40,8 +44,11 @@ class Place:
         return maps.open_all(self.pin_dir)
 
     def names(self) -> Names:
-        """Return what the agent last called things; empty when it left no names."""
-        return state.load_names(self.run_dir)
+        """Return what the agent last called things; empty when it left no names, and told of where that matters."""
+        found = state.load_names(self.run_dir)
+        if not found.node:
+            _tell_of_no_names(self)
+        return found
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Ask the running agent; raises AgentUnavailable when there is none."""
@@ -60,6 +67,22 @@ class Place:
             return health.Agent(health.State.SILENT, None, str(error))
 
 
+@functools.cache  # once: some commands ask for the names more than once
+def _tell_of_no_names(place: Place) -> None:
+    """Say on standard error that numbers have no names, if any is there that should have one.
+
+    What is wrong with the maps themselves is said by who opens them next.
+    """
+    with contextlib.suppress(MeshError, OSError), place.maps() as opened:
+        pods = (key for key, _ in opened.endpoints.items() if not numbers.is_reserved(key.id))
+        if any(itertools.chain(pods, opened.services.items())):
+            click.echo(
+                f"sockmesh: no names for what is pinned under {place.pin_dir}: {place.run_dir} holds no names.json of "
+                "an agent, so numbers stand alone (its directory is --run-dir)",
+                err=True,
+            )
+
+
 def _is_locked(file: Path) -> bool:
     """Return whether somebody holds a lock on a file; whoever tried and took it would keep an agent from starting."""
     try:
@@ -72,17 +95,24 @@ def _is_locked(file: Path) -> bool:
     return any(wanted in words and "->" not in words for words in lines)  # "->": waits for it
 
 
-def place_options(command: Callable[..., None]) -> Callable[..., None]:
+def _directory(name: str, default: Path, variable: str) -> Callable[[Command], Command]:
+    """Return what adds an option for a directory of the agent's; a variable of the environment may say it, too."""
+    text = "The agent's socket and state." if name == "--run-dir" else "The agent's pinned maps and programs."
+    return click.option(
+        name, type=PATH, default=default, show_default=True, envvar=variable, show_envvar=True, help=text
+    )  # fmt: skip
+
+
+run_dir_option = _directory("--run-dir", options.Options.run_dir, "SOCKMESH_RUN_DIR")
+pin_dir_option = _directory("--pin-dir", options.Options.pin_dir, "SOCKMESH_PIN_DIR")
+
+
+def place_options(command: Command) -> Command:
     """Add --pin-dir and --run-dir; the command takes them as `pin_dir` and `run_dir`."""
-    for name, default, text in (
-        ("--run-dir", options.Options.run_dir, "The agent's socket and state."),
-        ("--pin-dir", options.Options.pin_dir, "The agent's pinned maps and programs."),
-    ):
-        command = click.option(name, type=PATH, default=default, show_default=True, help=text)(command)
-    return command
+    return pin_dir_option(run_dir_option(command))
 
 
-def output_option(command: Callable[..., None]) -> Callable[..., None]:
+def output_option(command: Command) -> Command:
     """Add -o table|json; the command takes it as `output`."""
     return click.option(
         "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="For people, or for programs."

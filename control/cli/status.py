@@ -1,5 +1,6 @@
 """`sockmesh status`: is the agent alive, what is in force, what is wrong."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from control.cli.gather import COUNTED, gather
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import print_json, print_table
 from control.flow.summary import amount, counted, span
-from control.inspect import health
+from control.inspect import health, proxyless
 from control.terminal import printable
 
 _WIDTH = 14
@@ -29,8 +30,16 @@ _LEFT = "what is in the kernel stays in force; edits of policy and flow records 
 def status(brief: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
     """Show whether the agent is alive, what is in force on this node, and what is wrong.
 
-    Works while the agent is dead or starts, from what is in the kernel, and exits with 0 then too: policy is in force.
-    Exit status 1: nothing is pinned here.
+    Works while the agent is dead or starts, from what is in the kernel.
+
+    \b
+    Exit status:
+      0  all is well: policy is in force, and there is no problem (an agent
+         that starts is none, nor is the kill switch)
+      1  something is wrong: the agent is dead or does not answer, there are
+         problems (endpoints that are not in force and a self-test that failed
+         are such), or no policy is in force here yet
+      2  the command was given wrongly
     """
     found = gather(Place(pin_dir, run_dir))
     if output == "json":
@@ -39,6 +48,8 @@ def status(brief: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
         click.echo(printable(health.brief(found)))
     else:
         _print(found)
+    if not found.is_well:
+        sys.exit(1)  # after all is said: who asks from a script needs no word of it
 
 
 def _line(name: str, text: str, colour: str = "") -> None:
@@ -46,9 +57,17 @@ def _line(name: str, text: str, colour: str = "") -> None:
     click.echo(head + (click.style(printable(text), fg=colour) if colour else printable(text)))
 
 
+def _list(name: str, sentences: tuple[str, ...], colour: str) -> None:
+    _line(name, f"{len(sentences)}" if sentences else "none", colour if sentences else "")
+    for sentence in sentences:
+        click.echo(f"  - {printable(sentence)}")
+
+
 def _print(found: health.Health) -> None:
     _print_agent(found)
     _line("policy", f"revision {found.policy_revision}, {_policies(found)}{health.endpoints_word(found)}")
+    if found.l7_entries:
+        _line("L7 rules", proxyless.word(found.l7_entries), "yellow")
     accel = found.acceleration
     _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
     _line("connections", _connections(found))
@@ -61,12 +80,9 @@ def _print(found: health.Health) -> None:
         f"{m.name} {m.entries:,}/{m.max_entries:,}" for m in found.maps if m.name in COUNTED and m.entries is not None
     ]
     _line("maps", f"{amount(found.memory_bytes)} of kernel memory; {', '.join(fills)}")
-    if found.problems:
-        _line("problems", f"{len(found.problems)}", "red")
-        for problem in found.problems:
-            click.echo(f"  - {printable(problem)}")
-    else:
-        _line("problems", "none")
+    _list("problems", found.problems, "red")
+    if found.warnings:
+        _list("warnings", found.warnings, "yellow")
     if found.endpoints:
         click.echo()
         print_table(found.endpoints, COLUMNS)

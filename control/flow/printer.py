@@ -66,7 +66,10 @@ def _port(flow: Json, side: str) -> str:
 
 
 def host(flow: Json, side: str, style: Style) -> str:
-    """Return "namespace/name:port", or the address where there is no name or none is wanted."""
+    """Return "namespace/name:port", or the address where there is no name or none is wanted.
+
+    That of a service is "svc/namespace/name:port": a pod may be called the same, and is not who was called.
+    """
     port = _port(flow, side)
     if not (style.numeric or style.addresses):
         end = flow.get(side) or {}
@@ -75,6 +78,7 @@ def host(flow: Json, side: str, style: Style) -> str:
         if name:
             namespace = (service if service.get("name") else end).get("namespace")
             name = f"{namespace}/{name}" if namespace else name
+            name = f"svc/{name}" if service.get("name") else name
         elif names := flow.get(f"{side}_names"):
             name = ",".join(names)
         if name:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from control.flow.summary import accel_word, counted
+from control.inspect import proxyless
 from control.inspect.endpoints import EndpointRow
 from loader import abi, numbers
 from loader.programs import PROGRAMS, Target
@@ -70,11 +71,22 @@ class Health:
     dropped_packets: int
     lost_events: Mapping[str, int]  # by where they were lost
     maps: tuple[MapFill, ...]
+    l7_entries: int = 0  # policy entries that ask for a proxy: see proxyless.py
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the agent takes for a possible slip; it is in force as written, so it is no problem."""
+        return tuple(map(str, (self.agent or {}).get("warnings", ())))
 
     @property
     def memory_bytes(self) -> int:
         """Return what the maps take of the kernel's memory."""
         return sum(each.memory_bytes for each in self.maps)
+
+    @property
+    def is_well(self) -> bool:
+        """Return whether nobody need look: policy is in force and nothing is wrong, though an agent may be starting."""
+        return self.in_force and not self.problems
 
 
 def acceleration(config: abi.Config, found: Agent) -> Acceleration:
@@ -98,10 +110,13 @@ def acceleration(config: abi.Config, found: Agent) -> Acceleration:
         )  # fmt: skip
     if agent.get("acceleration_off"):
         return Acceleration(False, str(agent["acceleration_off"]))
-    failed = [f"{case}: {result}" for case, result in (agent.get("self_test") or {}).items() if result != "ok"]
-    if failed:
+    if failed := _failed_cases(agent):
         return Acceleration(False, f"the self-test found this kernel unsafe for it: {'; '.join(failed)}")
     return Acceleration(False, "the self-test has not passed on this kernel; the agent's log says more")
+
+
+def _failed_cases(agent: Json) -> list[str]:
+    return [f"{case}: {result}" for case, result in (agent.get("self_test") or {}).items() if result != "ok"]
 
 
 def is_of_self_test(conn: abi.Conn) -> bool:
@@ -133,6 +148,9 @@ def problems(
         out.append(f"no policy is in force, for the agent ended before it had put one in force: {found.why_silent}")
     elif found.state in (State.DEAD, State.SILENT):
         out.append(f"nobody looks whether files and pods are as they should be: {found.why_silent}")
+    if failed := _failed_cases(agent or {}):
+        cases = counted(len(failed), "case")
+        out.append(f"the self-test failed in {cases}, so no connection takes the short cut: `sockmesh dump`")
     for row in endpoints:
         if not row.in_force and not any(row.name in problem for problem in out):
             out.append(f"endpoint {row.name}: {row.policy}")
@@ -186,6 +204,10 @@ def brief(health: Health) -> str:
     ]
     if health.problems:
         parts.append(counted(len(health.problems), "problem"))
+    if health.warnings:
+        parts.append(counted(len(health.warnings), "warning"))
+    if health.l7_entries:
+        parts.append(proxyless.brief(health.l7_entries))
     if lost := sum(health.lost_events.values()):
         parts.append(counted(lost, "EVENT LOST", "EVENTS LOST"))
     return ", ".join(parts)

@@ -44,16 +44,30 @@ def _line(obj: model.Object) -> int:
     return int(obj.source.rpartition(":")[2]) if ":" in obj.source else 0
 
 
+def _at_odds(
+    obj: model.Object, taken: Mapping[Claim, model.Object], own: Collection[Claim] = ()
+) -> Iterator[tuple[Claim, model.Object]]:
+    """Yield what another object has already, and which. A copy of an object is told of once, by its name: that its
+    addresses are the same as well is no second mistake.
+    """
+    twin: model.Object | None = None
+    for number, claim in enumerate(of(obj)):
+        other = taken.get(claim) if claim not in own else None
+        if other is None or other is twin:
+            continue
+        if number == 0:  # its name
+            twin = other
+        yield claim, other
+
+
 def report_twice(given: Iterable[model.Object | None], report: field.Report) -> None:
     """Report what two objects of one file claim."""
     seen: Taken = {}
     for obj in (each for each in given if each is not None):
+        for claim, other in _at_odds(obj, seen):
+            report.add("", f"{' '.join(claim)} is given twice ({other.source}, {obj.source})", _line(obj))
         for claim in of(obj):
-            if claim in seen:
-                what = " ".join(claim)
-                report.add("", f"{what} is given twice ({seen[claim].source}, {obj.source})", _line(obj))
-            else:
-                seen[claim] = obj
+            seen.setdefault(claim, obj)
 
 
 def take(given: Iterable[model.Object], taken: Taken) -> list[model.Object]:
@@ -73,10 +87,9 @@ def clashes(
 ) -> list[tuple[int, str]]:
     """Return the line of each object whose name is taken, by another than who has `own`, and that in words."""
     return [
-        (_line(obj), f"{claim[0]} {claim[1]} is already declared in {taken[claim].source}")
+        (_line(obj), f"{' '.join(claim)} is already declared in {other.source}")
         for obj in given
-        for claim in of(obj)
-        if claim in taken and claim not in own
+        for claim, other in _at_odds(obj, taken, own)
     ]
 
 

@@ -50,11 +50,14 @@ class Site:
     guest: Pod
 
     def cli(self, *words: str, status: int = 0) -> str:
-        """Run the command in the node's namespace; return what it printed, after checking its exit status."""
+        """Run the command in the node's namespace; return what it printed, after checking its exit status.
+
+        Of one that fails that is its complaint; `status` answers on standard output all the same.
+        """
         answer = self.try_cli(*words)
         assert answer.returncode == status, answer
         assert "Traceback" not in answer.stdout + answer.stderr
-        return answer.stdout if status == 0 else answer.stderr
+        return answer.stdout if status == 0 or words[0] == "status" else answer.stderr
 
     def try_cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         places = ["--pin-dir", str(self.node.pins), "--run-dir", str(self.mesh.run_dir)]
@@ -69,8 +72,11 @@ class Site:
         elif not alive and self.mesh.agent is not None:
             self.mesh.kill()
 
-    def json(self, *words: str) -> Any:
-        return json.loads(self.cli(*words, "-o", "json"))
+    def json(self, *words: str, status: int = 0) -> Any:
+        return json.loads(self.cli(*words, "-o", "json", status=status))
+
+    def problems(self) -> list[str]:
+        return list(json.loads(self.try_cli("status", "-o", "json").stdout)["problems"])
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +335,7 @@ def test_config_is_shown_and_set(any_site: Site) -> None:
     assert site.cli("bpf", "config", "set", "acceleration", "off") == "acceleration: on -> off\n"
     with site.mesh.open_maps() as opened:
         assert opened.config.get_at(0).acceleration == 0
-    status = site.json("status")
+    status = site.json("status", status=0 if site.mesh.agent else 1)
     assert not status["acceleration"]["on"] and "kill switch" in status["acceleration"]["why"]
     assert site.json("bpf", "config", "set", "acceleration", "on") == {"name": "acceleration", "before": 0, "value": 1}
     assert "neither on nor off" in site.cli("bpf", "config", "set", "acceleration", "maybe", status=1)
@@ -379,17 +385,17 @@ def test_status_of_a_living_agent(living: Site) -> None:
     assert living.cli("status", "--brief").startswith("node cli: agent alive, revision ")
 
 
-def test_status_of_a_dead_agent_is_loud_and_succeeds(living: Site) -> None:
+def test_status_of_a_dead_agent_is_loud_and_fails(living: Site) -> None:
     living.mesh.kill()
-    found = living.json("status")
+    found = living.json("status", status=1)
     assert not found["alive"] and "not running any more" in found["why_silent"]
     assert found["node"] == "cli" and found["policy_revision"] >= 1 and len(found["endpoints"]) == 3
-    text = living.cli("status")
+    text = living.cli("status", status=1)
     assert "DEAD on node cli" in text and "problems      1\n  - nobody looks " in text
     assert [problem.partition(":")[0] for problem in found["problems"]] == [
         "nobody looks whether files and pods are as they should be"
     ]
-    assert "agent DEAD (policy stays in force)" in living.cli("status", "--brief")
+    assert "agent DEAD (policy stays in force)" in living.cli("status", "--brief", status=1)
 
 
 def test_status_of_an_agent_that_starts_is_not_that_of_a_dead_one(living: Site) -> None:
@@ -401,7 +407,7 @@ def test_status_of_an_agent_that_starts_is_not_that_of_a_dead_one(living: Site) 
         assert (found["alive"], found["state"], found["in_force"], found["problems"]) == (False, "starting", True, [])
         assert living.cli("status", "--brief").startswith("node cli: agent starting (policy stays in force), revision ")
         assert living.cli("status").startswith("agent         starting on node cli: it compiles its programs, or takes")
-    assert living.json("status")["state"] == "dead"
+    assert living.json("status", status=1)["state"] == "dead"
 
 
 def test_status_of_a_first_start_has_no_word_of_death_and_counts_no_pod_of_the_self_test() -> None:
@@ -413,8 +419,10 @@ def test_status_of_a_first_start_has_no_word_of_death_and_counts_no_pod_of_the_s
         starting.start()
         try:
             while starting.is_alive():
-                if (answer := site.try_cli("status", "--brief")).returncode == 0:  # else there are no maps yet
+                answer = site.try_cli("status", "--brief")
+                if answer.stdout:  # else there are no maps yet
                     told.append(answer.stdout)
+                    assert answer.returncode == ("no policy is in force yet" in answer.stdout), answer
         finally:
             starting.join()
             mesh.stop()
@@ -430,12 +438,89 @@ def test_status_of_a_first_start_has_no_word_of_death_and_counts_no_pod_of_the_s
 def test_status_reports_what_the_agent_could_not_take(living: Site) -> None:
     (living.mesh.config / "broken.yaml").write_text("kind: Nothing\n")
     try:
-        wait_until(lambda: living.json("status")["problems"], "the broken file is reported")
-        assert "broken.yaml" in living.cli("status")
-        assert ", 1 problem\n" in living.cli("status", "--brief")
+        wait_until(living.problems, "the broken file is reported")
+        assert "broken.yaml" in living.cli("status", status=1)
+        assert ", 1 problem\n" in living.cli("status", "--brief", status=1)
     finally:
         living.mesh.delete("broken")
-        wait_until(lambda: not living.json("status")["problems"], "the problem is gone")
+        wait_until(lambda: not living.problems(), "the problem is gone")
+
+
+def test_numbers_without_names_are_told_of_once_and_the_environment_may_say_where_they_are(
+    living: Site, tmp_path: Path
+) -> None:
+    run = [sys.executable, "-m", "control.cli.main"]
+    pins = {"SOCKMESH_PIN_DIR": str(living.node.pins)}
+
+    def asked(words: Sequence[str], run_dir: Path) -> subprocess.CompletedProcess[str]:
+        env = os.environ | pins | {"SOCKMESH_RUN_DIR": str(run_dir)}
+        return living.node.run([*run, *words], env=env, check=False, cwd=ROOT, timeout=60)
+
+    nouns = ("sock", "policy", "endpoint", "ct", "lb", "ipcache", "fs")
+    for words in [["bpf", noun, "list"] for noun in nouns] + [["bpf", "endpoint", "get", "1"], ["status"]]:
+        answer = asked(words, tmp_path)
+        assert answer.stdout, answer
+        assert answer.stderr == (
+            f"sockmesh: no names for what is pinned under {living.node.pins}: {tmp_path} holds no names.json of an "
+            "agent, so numbers stand alone (its directory is --run-dir)\n"
+        ), words
+        assert asked(words, living.mesh.run_dir).stderr == ""
+    assert asked(["bpf", "config", "list"], tmp_path).stderr == ""  # nothing there has a name
+    assert "default/web" in asked(["bpf", "lb", "list"], living.mesh.run_dir).stdout
+    assert asked(["observe", "--last", "1"], living.mesh.run_dir).stdout
+
+
+def test_a_get_that_finds_nothing_fails_and_prints_nothing(living: Site) -> None:
+    for words in (
+        ["sock", "get", "1.2.3.4:9"], ["policy", "get", "nobody"], ["endpoint", "get", "nobody"],
+        ["ct", "get", "nobody"], ["ct", "get", "web", "1.2.3.4:5", "web"], ["lb", "get", "nobody"],
+        ["metrics", "get", "nothing"], ["config", "get", "nothing"], ["stats", "get", "nothing"],
+        ["fs", "get", "nothing"],
+    ):  # fmt: skip
+        answer = living.try_cli("bpf", *words, "-o", "json")
+        assert (answer.returncode, answer.stdout) == (1, ""), answer
+        assert answer.stderr.startswith("sockmesh: ") and answer.stderr.count("\n") == 1, answer
+
+
+def test_status_warns_of_a_selector_that_no_workload_fulfils(living: Site) -> None:
+    (source,) = POLICY["spec"]["ingress"][0]["from"]  # type: ignore[index]
+    assert living.json("status")["agent"]["warnings"] == []
+    misspelt = json.loads(
+        json.dumps(POLICY).replace(json.dumps(source), '{"podSelector": {"matchLabels": {"app": "x"}}}')
+    )
+    misspelt["metadata"]["name"] = "misspelt"
+    living.mesh.apply("misspelt", misspelt)
+    living.mesh.settle()
+    try:
+        (warning,) = living.json("status")["agent"]["warnings"]
+        assert warning.startswith("misspelt.yaml:") and "no workload of these files has app=x" in warning
+        assert f"problems      none\nwarnings      1\n  - {warning}\n" in living.cli("status")
+    finally:
+        living.mesh.delete("misspelt")
+        living.mesh.settle()
+
+
+def test_status_tells_of_rules_that_need_the_proxy(living: Site) -> None:
+    rule = {"ports": [{"port": "8080", "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}
+    policy = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "l7", "namespace": "default"},
+        "spec": {
+            "endpointSelector": {"matchLabels": {"app": "guest"}},
+            "ingress": [{"fromEndpoints": [{}], "toPorts": [rule]}],
+        },
+    }
+    living.mesh.apply("l7", policy)
+    living.mesh.settle()
+    try:
+        count = living.json("status")["l7_entries"]  # no problem: what was asked for is refused, and nothing is broken
+        assert count and f"\nL7 rules      {count} entr" in living.cli("status")
+        assert "REFUSED" in living.cli("status", "--brief")
+    finally:
+        living.mesh.delete("l7")
+        living.mesh.settle()
+    assert living.json("status")["l7_entries"] == 0
 
 
 def test_what_a_monitor_asks_over_http(living: Site) -> None:

@@ -258,6 +258,14 @@ def test_every_field_of_a_document_is_explained(kind: str) -> None:
     assert set(rows_under("Service")) >= set(services.SERVICE_NOISE)
 
 
+def test_every_kind_that_the_directory_takes_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n")
+    (problem,) = directory.load(tmp_path, None).problems
+    taken = re.search(r"\((.*)\)", problem.message)
+    sentence = PROSE.partition("\n### Kinds\n")[2].partition(". ")[0]
+    assert taken and sorted(re.findall(r"`(\w+)`", sentence)) == sorted(taken[1].split(", "))
+
+
 def test_every_hook_and_map_is_explained() -> None:
     rows = rows_under("Hooks and maps")
     hooks = {spec.function if spec.file != "trace.c" else spec.tracepoint.rpartition("_enter_")[2] for spec in PROGRAMS}

@@ -20,4 +20,7 @@ NOUNS: Commands = {
 
 @click.command(cls=LazyGroup, commands_table=NOUNS)
 def bpf() -> None:
-    """Show what the kernel holds: each NOUN has `list` and `get`. The agent may be dead."""
+    """Show what the kernel holds: each NOUN has `list` and `get`. The agent may be dead.
+
+    A `get` that finds nothing says so on standard error and has exit status 1, also with -o json.
+    """

@@ -109,9 +109,6 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     rows = socks.matching(_rows(place), wanted)
     if not rows:
         _require_end(wanted, place)
-        if output == "json":
-            print_json([])
-            return
         raise MeshError(f"no open TCP connection has {wanted} at either end (`sockmesh bpf sock list`)")
     if output == "json":
         print_json(rows)

@@ -1,12 +1,14 @@
 """The loop outlives what goes wrong in one of its steps."""
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from control.agent import agent
+from control.agent import agent, unfulfilled
+from control.source import directory
 from loader.errors import MapFull
 
 
@@ -48,3 +50,32 @@ def test_no_step_of_the_loop_ends_it() -> None:
     whole._take_trial = whole._is_due = fails
     cast(agent.Agent, whole)._loop()
     assert len(turns) > 20
+
+
+def test_selectors_that_no_workload_fulfils_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A policy may wait for pods that are yet to come, so that is a warning; of another node's pod it is none."""
+    pod = "kind: Workload\napiVersion: sockmesh.io/v1\nmetadata: {name: %s, labels: {app: %s}}\n"
+    pod += "spec: {ips: [%s], node: elsewhere}\n---\n"
+    policy = (
+        "kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: p}\n"
+        "spec: {endpointSelector: {matchLabels: {app: db}}, ingress: [{fromEndpoints: [{matchLabels: {app: %s}}]}]}\n"
+    )
+    text = pod % ("db", "db", "10.0.0.1") + pod % ("web", "web", "10.0.0.2")
+    file, found, snapshot = tmp_path / "x.yaml", unfulfilled.Unfulfilled(), None
+
+    def warned(caller: str) -> list[str]:
+        nonlocal snapshot
+        file.write_text(text + policy % caller)
+        snapshot = directory.load(tmp_path, snapshot).snapshot
+        caplog.clear()
+        for _ in range(2):
+            found.look(snapshot)
+        assert set(caplog.messages) <= set(found.warnings)
+        return caplog.messages
+
+    found.look(None)
+    assert warned("web") == []
+    (said,) = warned("webx")
+    assert said.startswith("x.yaml:") and "no workload of these files has app=webx " in said
+    assert warned("webx # still") == [] and len(found.warnings) == 1
+    assert warned("web") == [] and not found.warnings

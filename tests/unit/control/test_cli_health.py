@@ -16,7 +16,7 @@ from click import testing
 from control.cli import check, show, status
 from control.cli.main import COMMANDS, cli
 from control.cli.place import Place
-from control.inspect import endpoints, health
+from control.inspect import endpoints, health, proxyless
 from loader import abi, numbers
 from loader.features import Feature
 from tests.unit.conns import conn
@@ -103,8 +103,21 @@ def test_a_dead_agent_is_a_problem_for_nobody_looks_any_more() -> None:
     )
 
 
+def test_a_self_test_that_failed_is_a_problem() -> None:
+    agent = alive(self_test={"echo": "ok", "RST": "hung", "splice": "lost"})
+    assert health.problems(agent, [ROW], []) == (
+        "the self-test failed in 2 cases, so no connection takes the short cut: `sockmesh dump`",
+    )
+
+
 def test_that_an_agent_starts_is_no_problem() -> None:
     assert health.problems(STARTING, [], [], in_force=False) == health.problems(STARTING, [ROW], []) == ()
+
+
+def answers_once(listener: socket.socket, answer: bytes) -> None:
+    with listener.accept()[0] as asked:
+        asked.recv(65536)  # one that is closed with the question unread is reset, and its answer may be lost
+        asked.sendall(answer)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +139,7 @@ def test_the_lock_tells_an_agent_that_starts_from_a_dead_one(
         listener.bind(str(place.socket))  # nobody listens there yet, as at one that a dead agent left
         if answer is not None:
             listener.listen()
-            threading.Thread(target=lambda: listener.accept()[0].sendall(answer), daemon=True).start()
+            threading.Thread(target=answers_once, args=(listener, answer), daemon=True).start()
         found = place.agent_status()
     assert (found.state, found.words) == (wanted, {"node": "n1"} if wanted == "alive" else None)
     assert bool(found.why_silent) == (wanted != "alive") and ("running" in found.why_silent) == (wanted == "dead")
@@ -172,6 +185,52 @@ def test_a_start_is_told_without_a_word_of_death() -> None:
         "agent         starting on this node: it compiles", "              no policy is in force yet",
     ]  # fmt: skip
     assert "short cut     OFF: the agent is starting" in lines and "problems      none" in lines
+
+
+def test_warnings_are_shown_and_are_no_problem() -> None:
+    warned = state(agent=AGENT | {"flow_log": None, "warnings": ["a.yaml:3: nobody"]})
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status._print(warned)
+    assert "problems      none\nwarnings      1\n  - a.yaml:3: nobody\n" in out.getvalue()
+    assert health.brief(warned).endswith(", 1 warning") and warned.is_well
+
+
+def test_rules_that_only_a_proxy_could_serve_are_told_of() -> None:
+    def entry(verdict: int, present: int = 1) -> tuple[abi.PolicyKey, abi.PolicyValue]:
+        return abi.PolicyKey.blank(), abi.PolicyValue.blank(verdict=verdict, present=present)
+
+    found = [entry(abi.Verdict.PROXY), entry(abi.Verdict.ALLOW), entry(abi.Verdict.PROXY, present=0)]
+    assert proxyless.entries(found) == 1
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status._print(state(agent=AGENT | {"flow_log": None}, l7_entries=2))
+    lines = out.getvalue().splitlines()
+    assert (
+        "L7 rules      2 entries need the node proxy, which this version does not have: their connections are refused"
+    ) in lines
+    assert health.brief(state(l7_entries=1)).endswith(", 1 L7 entry REFUSED")
+    assert proxyless.word(1).startswith("1 entry needs") and "L7" not in health.brief(state())
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({}, 0),
+        ({"alive": False, "agent": None, "state": health.State.STARTING}, 0),
+        ({"acceleration": health.Acceleration(False, "the kill switch is off")}, 0),
+        ({"lost_events": {"kernel": 3}}, 0),  # of a time that is over: what is wrong now is a problem
+        ({"problems": ("a",)}, 1),
+        ({"alive": False, "agent": None, "state": health.State.STARTING, "in_force": False}, 1),
+    ],
+)
+@pytest.mark.parametrize("words", [["status"], ["status", "--brief"], ["status", "-o", "json"]])
+def test_the_exit_status_says_whether_all_is_well(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], given: dict[str, Any], code: int
+) -> None:
+    monkeypatch.setattr(status, "gather", lambda _: state(**({"agent": AGENT | {"flow_log": None}} | given)))
+    answer = testing.CliRunner().invoke(cli, words)
+    assert answer.exit_code == code and answer.stdout and not answer.stderr
 
 
 def feature(name: str, ok: bool | None, needed_for: Any = "policy") -> Feature:

@@ -337,6 +337,23 @@ def test_the_self_tests_own_pods_are_in_no_list(monkeypatch: pytest.MonkeyPatch)
     assert [r["endpoint"] for r in listed(ct_command.ct)] == [2]
 
 
+@pytest.mark.parametrize("form", ["table", "json"])
+@pytest.mark.parametrize(
+    ("command", "words", "told"),
+    [
+        (ct_command.ct, ["get", "shop/web"], "nothing is tracked for shop/web"),
+        (sock_command.sock, ["get", "db:2"], "no open TCP connection has db:2 at either end"),
+    ],
+)
+def test_a_get_that_finds_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch, command: click.Command, words: list[str], told: str, form: str
+) -> None:
+    monkeypatch.setattr(Place, "names", lambda _: NAMES)
+    monkeypatch.setattr(Place, "maps", lambda _: Held())
+    answer = testing.CliRunner().invoke(command, [*words, "-o", form, "--pin-dir", "/nonexistent"])
+    assert (answer.exit_code, answer.stdout) == (1, "") and str(answer.exception).startswith(f"{told} (`sockmesh bpf ")
+
+
 def endpoint(**given: Any) -> abi.Endpoint:
     flags = abi.EndpointFlag.ENROLLED | abi.EndpointFlag.ACCELERATE | abi.EndpointFlag.HAS_CGROUP
     return abi.Endpoint.blank(**({"identity": 257, "set_id": 5, "flags": int(flags), "ifindex": 4} | given))

@@ -310,6 +310,30 @@ def test_the_file_that_claims_a_taken_name_is_the_broken_one(tmp_path: Path) -> 
     assert [p.invalid for p in third.snapshot.policies] == [False]
 
 
+def test_a_copy_is_told_of_once_for_each_object(tmp_path: Path) -> None:
+    """By its name, though it has the addresses and the interface of the other, too; a second cause is another line."""
+    pods = "---\n".join(WORKLOAD.format(name, ip) for name, ip in (("db", "10.0.0.1"), ("web", "10.0.0.2")))
+    write(tmp_path, a=pods)
+    first = directory.load(tmp_path, None)
+    write(tmp_path, b=pods)
+    copied = [
+        "Workload default/db is already declared in a.yaml:1",
+        "Workload default/web is already declared in a.yaml:",
+    ]
+    for found in (directory.load(tmp_path, first.snapshot), directory.load(tmp_path, None)):
+        assert [p.message.rstrip("0123456789") for p in found.problems] == [c.rstrip("0123456789") for c in copied]
+    write(tmp_path, b=WORKLOAD.format("db", "10.0.0.2"))
+    assert [p.message.partition(" is")[0] for p in directory.load(tmp_path, first.snapshot).problems] == [
+        "Workload default/db", "address 10.0.0.2",
+    ]  # fmt: skip
+    (tmp_path / "b.yaml").unlink()
+    write(tmp_path, a=pods + "---\n" + pods)
+    twice = directory.load(tmp_path, first.snapshot).problems
+    assert [p.message.partition(" (")[0] for p in twice] == [
+        "Workload default/db is given twice", "Workload default/web is given twice",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("newcomer", ["a", "c"])
 @pytest.mark.parametrize("also", [False, True])
 def test_an_edit_of_the_file_that_has_a_name_gives_it_to_nobody(tmp_path: Path, newcomer: str, also: bool) -> None:

@@ -113,8 +113,8 @@ def test_a_service_is_named_where_no_pod_took_the_call() -> None:
     flow = DROP["flow"] | {"destination": {}, "destination_service": {"name": "dns", "namespace": "shop"}}
     line = record.line(DROP | {"flow": flow})
     args = ("--input-file", "-", "--to-service", "shop/dns")
-    assert printed(*args, stdin=line) == [DROP_LINE.replace("[2001:db8::5]:53 (world)", "shop/dns:53 (unknown)")]
-    assert "   shop/dns:53   " in printed(*args, "-o", "table", stdin=line)[1]
+    assert printed(*args, stdin=line) == [DROP_LINE.replace("[2001:db8::5]:53 (world)", "svc/shop/dns:53 (unknown)")]
+    assert "   svc/shop/dns:53   " in printed(*args, "-o", "table", stdin=line)[1]
     assert "[2001:db8::5]:53" in printed(*args, "--numeric", stdin=line)[0]
     assert printed("--input-file", "-", "--not", "--service", "dns", stdin=line) == []
 
