@@ -1,7 +1,9 @@
 """What the agent does when what its files name is another thing than before, or not the pod's at all."""
 
+import itertools
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +63,28 @@ class Town:
 
     def problems(self) -> list[str]:
         return list(self.mesh.call("status")["problems"])
+
+
+class Edits:
+    """One edit after the other, each of a policy that selects nobody."""
+
+    def __init__(self, town: Town) -> None:
+        self._town, self._stop = town, threading.Event()
+        self._thread = threading.Thread(target=self._edit)
+
+    def _edit(self) -> None:
+        for name in itertools.cycle(("left", "right")):
+            self._town.mesh.apply("edits", policy(name, "nobody", ingress=[{}]))
+            if self._stop.wait(0.3):
+                break
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._town.mesh.delete("edits")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +161,17 @@ def test_a_cgroup_that_was_full_is_seen_to_have_room(town: Town) -> None:
         for fd in (*held, target):
             os.close(fd)
         full.rmdir()
+
+
+# --- filters ----------------------------------------------------------------------------------------------------------
+
+
+def test_filters_that_somebody_took_off_are_put_back_while_edits_go_on(town: Town) -> None:
+    with Edits(town), IPRoute(netns=town.node.netns) as ipr:
+        time.sleep(1.5)  # the agent's looks would be put off by now
+        ipr.tc("del", "clsact", ipr.link_lookup(ifname=town["server"].interface)[0])
+        wait_until(lambda: town.has_filters(town["server"].interface), "they are back", 2.5)
+    assert town.is_closed()
 
 
 # --- interfaces and namespaces that are not the pod's ----------------------------------------------------------------
