@@ -39,6 +39,8 @@ static __always_inline int let_through(const struct packet *in, u32 id, u32 gene
 static __always_inline int far_allows(struct scratch *w, int began, struct end *far, struct endpoint *receiver,
                                       u32 generation) {
   const struct packet *p = &w->packet;
+  if (endpoint_id_by_addr(p->daddr) != far->endpoint)
+    return 0; /* the address has passed to another pod */
   ask_with(&w->decision, &w->peer_answer, receiver, began ? DIRECTION_EGRESS : DIRECTION_INGRESS,
            identities_at(p->saddr), IPPROTO_TCP, began ? p->sport : p->dport);
   if (w->peer_answer.verdict != VERDICT_ALLOW)

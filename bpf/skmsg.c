@@ -10,6 +10,11 @@
 #include "flow.h"
 #include "kernel.h"
 
+/* Whether an end's address, which `owner` has now, is still its pod's. A pod made anew may have another id. */
+static __always_inline int is_still(const struct end *e, u32 owner) {
+  return owner && (owner == e->endpoint || !endpoint_by_id(e->endpoint));
+}
+
 static __always_inline int allowed_now(struct conn *c, const struct conn_key *k) {
   struct config *cfg = get_config();
   if (!cfg)
@@ -22,9 +27,10 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
   struct end *from = END_OF(c, side), *to = END_OF(c, !side);
   ask_pair(&p, side ? k->addr1 : k->addr0, side ? k->addr0 : k->addr1, IPPROTO_TCP, side ? k->port0 : k->port1);
   /* Only a plain ALLOW may be short-cut: a proxy verdict needs TCP, and the proxy behind it. */
-  int ok = p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW && p.src_endpoint && p.dst_endpoint;
-  from->rule = p.egress.rule_id;
-  to->rule = p.ingress.rule_id;
+  int still = is_still(from, p.src_endpoint) && is_still(to, p.dst_endpoint);
+  int ok = p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW && still;
+  from->rule = still ? p.egress.rule_id : 0; /* else it is another pod's */
+  to->rule = still ? p.ingress.rule_id : 0;
   c->denied = !ok;
   c->generation = generation;
   return ok;

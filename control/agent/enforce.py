@@ -1,5 +1,6 @@
 """Open connections that policy has turned against, or that wait for bytes they cannot see: found here and reset."""
 
+import contextlib
 import dataclasses
 import time
 from collections import defaultdict
@@ -7,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from control import evaluate, names
-from loader import abi, sockdiag
+from loader import abi, bpf, sockdiag
 from loader.maps import Maps
 from loader.record import unpack_addr
 
 _TCP = int(abi.Proto.TCP)
+_FROM, _TO = abi.Direction.EGRESS, abi.Direction.INGRESS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Doomed:
     dst_endpoint: int
     pair: evaluate.Pair | None  # None: not for policy's sake
     cookie: int = 0
+    lost: abi.Direction | None = None  # whose pod has lost the address: EGRESS, the end that began; INGRESS, the other
 
 
 def initiator(key: abi.ConnKey, conn: abi.Conn) -> tuple[int, bytes, int, bytes, int]:
@@ -40,6 +43,8 @@ class Judge:
 
     def __init__(self, view: evaluate.View) -> None:
         self._view = view
+        self._identities = {key.id: value.identity for key, value in view.endpoints.items()}  # type: ignore[attr-defined]
+        self._owners = {key.addr: ref.id for key, ref in view.endpoint_ips.items()}  # type: ignore[attr-defined]
         self._answers: dict[tuple[bytes, bytes, int], evaluate.Pair] = {}
 
     def denied(self, saddr: bytes, daddr: bytes, dport: int) -> evaluate.Pair | None:
@@ -51,47 +56,85 @@ class Judge:
             self._answers[key] = pair
         return None if pair.allowed else pair
 
+    def has_lost(self, endpoint: int, addr: bytes) -> bool:
+        """Tell whether a pod that is still here has that address no more: whatever policy says of it, it says of
+        another pod, or of none."""
+        return endpoint in self._identities and self._owners.get(addr) != endpoint
+
+    def against(
+        self, saddr: bytes, daddr: bytes, dport: int, src: int, dst: int
+    ) -> tuple[evaluate.Pair, abi.Direction | None] | None:
+        """Return `pair` and `lost` of Doomed for a connection, None where it may go on. `src`, `dst`: the endpoints on
+        record, or 0."""
+        lost = _FROM if self.has_lost(src, saddr) else _TO if self.has_lost(dst, daddr) else None
+        if lost is None:
+            pair = self.denied(saddr, daddr, dport)
+            return (pair, None) if pair else None
+        source, target = (
+            self._identities.get(endpoint) or self._view.identity(unpack_addr(addr))
+            for endpoint, addr in ((src, saddr), (dst, daddr))
+        )
+        return evaluate.Pair(None, None, source, target), lost
+
 
 def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
-    """Return every open TCP connection that policy no longer allows: those with a socket record, then by conntrack."""
+    """Return every open TCP connection that policy no longer allows, or that is left without its address at one end:
+    those with a socket record, then by conntrack."""
     judge = Judge(view)
     out: list[Doomed] = []
     seen: set[tuple[bytes, int, bytes, int]] = set()
     for key, conn in opened.conns.items():
         side, saddr, sport, daddr, dport = initiator(key, conn)
         seen.add((saddr, sport, daddr, dport))
-        pair = judge.denied(saddr, daddr, dport)
-        if pair is not None:
-            source, target = conn.end[side], conn.end[1 - side]
+        source, target = conn.end[side], conn.end[1 - side]
+        src, dst = (0 if end.closed else end.endpoint for end in (source, target))
+        if against := judge.against(saddr, daddr, dport, src, dst):
+            pair, lost = against
             cookie = source.cookie or target.cookie
             src, dst = owner(opened, saddr, source.endpoint), owner(opened, daddr, target.endpoint)
-            out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, cookie))
+            out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, cookie, lost))
+    # Each end that is ours has an entry, which names its endpoint.
+    ends: dict[tuple[bytes, int, bytes, int], list[int]] = {}
+    ended: list[abi.CtKey] = []
     for entry, value in opened.ct.items():
         tuple_ = (entry.saddr, entry.sport, entry.daddr, entry.dport)
         open_ = value.flags & abi.CtFlag.SEEN_REPLY and not value.flags & abi.CtFlag.CLOSING
         if entry.proto != _TCP or tuple_ in seen or not open_:
             continue
-        pair = judge.denied(entry.saddr, entry.daddr, entry.dport)
-        if pair is not None:
-            seen.add(tuple_)
-            # Each end that is ours has an entry, of which one is enough: the other end is found by its address.
-            egress = entry.direction == abi.Direction.EGRESS
-            src = owner(opened, entry.saddr, entry.endpoint if egress else 0)
-            dst = owner(opened, entry.daddr, 0 if egress else entry.endpoint)
-            out.append(Doomed(entry.saddr, entry.daddr, entry.sport, entry.dport, src, dst, pair))
+        egress = entry.direction == abi.Direction.EGRESS
+        has_lost = judge.has_lost(entry.endpoint, entry.saddr if egress else entry.daddr)
+        if has_lost or judge.denied(entry.saddr, entry.daddr, entry.dport):
+            ends.setdefault(tuple_, [0, 0])[0 if egress else 1] = entry.endpoint
+        if has_lost:
+            ended.append(entry)
+    for (saddr, sport, daddr, dport), (src, dst) in ends.items():
+        if against := judge.against(saddr, daddr, dport, src, dst):
+            pair, lost = against
+            src, dst = owner(opened, saddr, src), owner(opened, daddr, dst)
+            out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, lost=lost))
+    _close(opened, ended)
     return out
+
+
+def _close(opened: Maps, entries: Iterable[abi.CtKey]) -> None:
+    """Have connections over for conntrack whose packet hook will not see their end: it drops whatever comes from an
+    address that is not the pod's. Each later edit would condemn them again."""
+    for key in entries:
+        if entry := opened.ct.get(key):
+            with contextlib.suppress(FileNotFoundError):  # the kernel made room just now
+                opened.ct.put(key, dataclasses.replace(entry, flags=entry.flags | abi.CtFlag.CLOSING), bpf.BPF_EXIST)
 
 
 def owner(opened: Maps, addr: bytes, recorded: int) -> int:
     """Return the endpoint of one end of a connection, 0 where it is not ours (any more).
 
-    Its record has the endpoint it began with: a pod that got another name and another interface is another now, and
-    its address has that.
+    Its record has the endpoint it began with, whoever has its address now. Where that is no more, its pod got another
+    name and another interface and is another now, and its address has that.
     """
+    if recorded and opened.endpoints.get(abi.EndpointKey(recorded)):
+        return recorded
     ref = opened.endpoint_ips.get(abi.AddrKey(addr))
-    if ref:
-        return ref.id
-    return recorded if recorded and opened.endpoints.get(abi.EndpointKey(recorded)) else 0
+    return ref.id if ref else 0
 
 
 def stuck(opened: Maps) -> list[Doomed]:
@@ -158,9 +201,11 @@ def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:
         if pair is None:
             continue
         egress, ingress = pair.egress, pair.ingress
-        by_egress = egress is not None and not egress.allowed
+        by_egress = each.lost == _FROM or (egress is not None and not egress.allowed)
         decision = egress if by_egress else ingress
         reason = decision.reason if decision else abi.DropReason.POLICY_DENIED
+        if each.lost is not None:  # as the packet hook says of what that pod sends
+            reason = abi.DropReason.INVALID_SOURCE_IP
         yield abi.FlowEvent.blank(
             time=time.monotonic_ns(), type=int(abi.EventType.POLICY_RESET), hook=int(abi.Hook.AGENT),
             saddr=each.saddr, daddr=each.daddr, sport=each.sport, dport=each.dport, proto=_TCP, cookie=each.cookie,

@@ -14,6 +14,14 @@ def inode(path: os.PathLike[str] | str) -> int:
     return 0
 
 
+def file(path: os.PathLike[str] | str) -> tuple[int, int]:
+    """Return the inode that a path leads to, and when that was last changed: the number can be given out again."""
+    with contextlib.suppress(OSError, ValueError):
+        found = os.stat(path)
+        return found.st_ino, found.st_ctime_ns
+    return 0, 0
+
+
 def index(interface: str) -> int:
     """Return the index of an interface in the agent's network namespace."""
     with contextlib.suppress(OSError, ValueError):

@@ -24,18 +24,18 @@ class Patience:
 
     def is_due(self, now: float, has_problems: bool, has_changed: Callable[[], bool]) -> bool:
         """Tell whether to reconcile. `has_changed` looks, cheaply, whether what is on the host is not what it was."""
+        is_changed = False
+        if now >= self._look_at:  # however often it is called: what a look finds, a reconciliation may not
+            self._look_at = now + _LOOK_S
+            is_changed = has_changed()
         if self._called.is_set():
             self._called.clear()
             self._wait = _RETRY_S
+        elif is_changed:
+            self._wait = _RETRY_S
         elif has_problems and now >= self._retry_at:
             self._wait = min(_RETRY_MAX_S, self._wait * 2)
-        elif now >= self._look_at:
-            self._look_at = now + _LOOK_S
-            if not has_changed():
-                return False
-            self._wait = _RETRY_S
         else:
             return False
         self._retry_at = now + self._wait
-        self._look_at = now + _LOOK_S
         return True

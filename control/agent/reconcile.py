@@ -48,7 +48,8 @@ class Reconciler:
         self._unenforced = False  # what is in force changed, and open connections have not heard of it
 
     def _numbers(self, before: identity.Allocation | None) -> identity.Allocation:
-        """Return the numbers to go on from. All that a connection remembers is in `before`, if there is one."""
+        """Return the numbers to go on from. All that a connection remembers is in `before`, if there is one: what
+        was given out last was written down, or there is none (`state.save`)."""
         if before is None:
             return numbering.above(identity.Allocation(), self.have, numbering.remembered(self._mesh.maps))
         return numbering.above(before, self.have)

@@ -16,7 +16,14 @@ def write(path: Path, content: bytes) -> None:
 
 
 def save(run_dir: Path, allocation: identity.Allocation, known: names.Names) -> None:
-    write(run_dir / "state.json", allocation.to_json().encode())
+    """Write down what is in force. Raises OSError; there are no numbers then, rather than those of before: a connection
+    may remember one that was given out since, which the next start would give out again."""
+    numbers = run_dir / "state.json"
+    try:
+        write(numbers, allocation.to_json().encode())
+    except OSError:
+        numbers.unlink(missing_ok=True)
+        raise
     write(run_dir / "names.json", known.to_json().encode())
 
 

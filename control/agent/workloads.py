@@ -11,6 +11,7 @@ from loader import abi, mesh, netns
 from loader.errors import AttachFailed
 
 Key = tuple[str, str]
+_NOT_ENTERED = (0, 0)  # in place of the file of a namespace
 
 
 class _NotItsOwn(AttachFailed):
@@ -19,11 +20,11 @@ class _NotItsOwn(AttachFailed):
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A workload that is here: where it was found, and the facts. `inode` is the namespace's, 0: not entered."""
+    """A workload that is here: where it was found, and the facts. `file` is its namespace's, as host.file tells."""
 
     netns: str
     interface: str
-    inode: int
+    file: tuple[int, int]
     facts: compiler.EndpointFacts
 
     @property
@@ -33,7 +34,17 @@ class Found:
 
     def is_unchanged(self) -> bool:
         """Tell whether a look would find the same."""
-        return self.inode != 0 and host.inode(netns.path_of(self.netns)) == self.inode and self.has_interface()
+        return self.file != _NOT_ENTERED and self.has_interface() and self._is_same_namespace()
+
+    def _is_same_namespace(self) -> bool:
+        file = host.file(netns.path_of(self.netns))
+        if file == self.file:
+            return True
+        # Mounted somewhere, the file stays as it is; under /proc it is made anew for each look. The cookie tells, at
+        # the price of a thread.
+        with contextlib.suppress(OSError):
+            return file[0] == self.file[0] and netns.inside(self.netns, netns.cookie) == self.facts.netns_cookie
+        return False
 
     def has_interface(self) -> bool:
         """Tell whether the facts hold, even where the namespace can no longer be entered: its file can be unmounted
@@ -174,10 +185,10 @@ class Workloads:
         old = self._found.get(key)
         if old and (old.netns, old.interface) == (where, interface) and old.is_unchanged():
             return old
-        inode = host.inode(netns.path_of(where))
+        file = host.file(netns.path_of(where))
         pod = netns.facts(where, interface)
         _require_its_own(where, interface, pod)
-        return Found(where, interface, inode, compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid))
+        return Found(where, interface, file, compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid))
 
     def _kept(self, workload: model.Workload, named: Collection[Key], is_anothers: bool) -> Found | None:
         """Return what was in force at a workload's interface, unless that is another's; else under its name, else in
@@ -202,7 +213,8 @@ class Workloads:
         held = self._mesh.maps.endpoints.get(abi.EndpointKey(name.id))
         if held is None:
             return None
-        return Found(name.netns, name.interface, 0, compiler.EndpointFacts(held.netns_cookie, held.ifindex, held.nsid))
+        facts = compiler.EndpointFacts(held.netns_cookie, held.ifindex, held.nsid)
+        return Found(name.netns, name.interface, _NOT_ENTERED, facts)
 
 
 def _key(workload: model.Workload) -> Key:

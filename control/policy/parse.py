@@ -26,6 +26,7 @@ DNS_LABEL, DNS_LABEL_RULE = objectnames.DNS_LABEL, objectnames.DNS_LABEL_RULE
 DNS_NAME, DNS_NAME_RULE = objectnames.DNS_NAME, objectnames.DNS_NAME_RULE
 
 KEYS = ("apiVersion", "kind", "metadata", "spec", "specs", "status")
+_SPEC_KEYS = (*cilium.SPEC_KEYS, "audit")
 KUBERNETES_KEYS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 # What the API server adds to every object; it means nothing here.
@@ -136,6 +137,8 @@ def _deny_section(spec: field.Field, kind: str, namespace: str, name: str) -> mo
     place = entries.get("podSelector" if is_kubernetes else "endpointSelector")
     of_nodes = place is None and kind in CLUSTER_WIDE and "nodeSelector" in entries
     if of_nodes:
+        if any(key not in _SPEC_KEYS and isinstance(entry.node.value, dict | tuple) for key, entry in entries.items()):
+            return None  # `endpointSelector` mistyped: it may select any pod
         place = entries["nodeSelector"]
     if place is None or "namespace" in entries:  # the metadata's, wrongly indented
         return None

@@ -1,7 +1,9 @@
 """What the agent does when what its files name is another thing than before, or not the pod's at all."""
 
+import itertools
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from control.agent import lastgood
 from control.source import directory
 from loader import abi, attach, bpf, programs
 from loader.record import pack_addr
-from tests.hosts import Mesh, Node, Pod
+from tests.hosts import Mesh, Node, Pod, namespaces
 from tests.hosts.wait import wait_until
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import policy
@@ -61,6 +63,28 @@ class Town:
 
     def problems(self) -> list[str]:
         return list(self.mesh.call("status")["problems"])
+
+
+class Edits:
+    """One edit after the other, each of a policy that selects nobody."""
+
+    def __init__(self, town: Town) -> None:
+        self._town, self._stop = town, threading.Event()
+        self._thread = threading.Thread(target=self._edit)
+
+    def _edit(self) -> None:
+        for name in itertools.cycle(("left", "right")):
+            self._town.mesh.apply("edits", policy(name, "nobody", ingress=[{}]))
+            if self._stop.wait(0.3):
+                break
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._town.mesh.delete("edits")
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +163,17 @@ def test_a_cgroup_that_was_full_is_seen_to_have_room(town: Town) -> None:
         full.rmdir()
 
 
+# --- filters ----------------------------------------------------------------------------------------------------------
+
+
+def test_filters_that_somebody_took_off_are_put_back_while_edits_go_on(town: Town) -> None:
+    with Edits(town), IPRoute(netns=town.node.netns) as ipr:
+        time.sleep(1.5)  # the agent's looks would be put off by now
+        ipr.tc("del", "clsact", ipr.link_lookup(ifname=town["server"].interface)[0])
+        wait_until(lambda: town.has_filters(town["server"].interface), "they are back", 2.5)
+    assert town.is_closed()
+
+
 # --- interfaces and namespaces that are not the pod's ----------------------------------------------------------------
 
 
@@ -197,6 +232,50 @@ def test_an_interface_that_is_no_veth_is_taken_as_it_is(town: Town) -> None:
         town.mend()
         town.node.remove(new)
         town.node.run(["ip", "link", "del", "vh-other"])
+
+
+def make_again(node: Node, pod: Pod) -> None:
+    """Make a pod's namespace anew at both ends of the same veth; the kernel gives out the first number that is free."""
+
+    def move(source: str, target: str, name: str, new_name: str) -> None:
+        fd = os.open(target, os.O_RDONLY)
+        with IPRoute(netns=source) as ipr:
+            index = ipr.link_lookup(ifname=name)[0]
+            ipr.link("set", index=index, state="down")
+            ipr.link("set", index=index, ifname=new_name)
+            ipr.link("set", index=index, net_ns_fd=fd)
+        os.close(fd)
+
+    pod.kill_all()
+    name, inode = Path(pod.netns).name, os.stat(pod.netns).st_ino
+    move(pod.netns, node.netns, "eth0", "parked")
+
+    def is_again() -> bool:
+        namespaces.remove(name)
+        time.sleep(0.3)  # it ends some time after its last user
+        return os.stat(namespaces.create(name)).st_ino == inode
+
+    wait_until(is_again, "the number is given out again")
+    move(node.netns, pod.netns, "parked", "eth0")
+    with IPRoute(netns=pod.netns) as ipr:
+        index = ipr.link_lookup(ifname="eth0")[0]
+        ipr.link("set", index=index, state="up")
+        ipr.addr("add", index=index, address=pod.ip, prefixlen=node.subnet.prefixlen)
+
+
+def test_a_namespace_that_is_made_again_with_the_same_number_is_seen(town: Town) -> None:
+    """Its interface is the old one's, too; the hooks of its cgroup know a namespace by its cookie."""
+    new = town.node.pod("new")
+    try:
+        assert town.write("new") == []
+        assert town.call(Puppet(new)) == "EPERM"
+        make_again(town.node, new)
+        puppet = Puppet(new)
+        wait_until(lambda: town.call(puppet) == "EPERM", "its calls are judged again", 5)
+    finally:
+        town.mesh.delete("workload-new")
+        town.mend()
+        town.node.remove(new)
 
 
 # --- an agent that does not know what was in force -------------------------------------------------------------------

@@ -4,13 +4,14 @@ import dataclasses
 import errno
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from control import compile as compiler
 from control import evaluate, names
 from control.agent import enforce, resets
-from loader import abi, sockdiag
+from loader import abi, bpf, sockdiag
 from loader.errors import FeatureUnsupported
 from loader.record import pack_addr
 from tests.unit.conns import conn
@@ -142,6 +143,14 @@ def test_a_kernel_that_cannot_reset_is_told_of_once(kernel: Kernel, caplog: pyte
     assert (kernel.take(), book.count, len(caplog.records)) == ([], 0, 1)
 
 
+def view(owners: dict[bytes, int] | None = None, pods: Sequence[int] = ()) -> evaluate.View:
+    """Return a policy that allows all; who has each address, and which pods there are, of identity 100 + id."""
+    want: Any = {name: {} for name in compiler.MAP_NAMES}
+    want["endpoints"] = {abi.EndpointKey(id): abi.Endpoint.blank(identity=100 + id) for id in pods}
+    want["endpoint_ips"] = {abi.AddrKey(addr): abi.EndpointRef(id) for addr, id in (owners or {}).items()}
+    return evaluate.View(want)
+
+
 def test_an_end_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """The record has the endpoint that an end began with, 1; 2 is the same pod's now. 3 has lost its address, 4 all."""
     denied = evaluate.Pair(None, None, 1, 2)
@@ -154,14 +163,91 @@ def test_an_end_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None
         conns=held,
         ct={},
     )
+    nobody = view()
     for recorded, dst in ((3, 3), (4, 0)):
         held[abi.ConnKey(*ends)] = conn(cookie=(7, 8), endpoint=(1, recorded), stuck=(1, 0))
-        found = [*enforce.doomed(maps, cast(Any, None)), *enforce.stuck(maps)]
+        found = [*enforce.doomed(maps, nobody), *enforce.stuck(maps)]
         assert [(each.src_endpoint, each.dst_endpoint) for each in found] == [(2, dst)] * 2
     held.clear()
     flags = int(abi.CtFlag.SEEN_REPLY)
     for endpoint, direction in ((1, abi.Direction.EGRESS), (3, abi.Direction.INGRESS)):
         key = abi.CtKey(ends[0], ends[1], endpoint, ends[2], ends[3], int(abi.Proto.TCP), int(direction))
         maps.ct = {key: abi.CtEntry.blank(flags=flags)}
-        (only,) = enforce.doomed(maps, cast(Any, None))
+        (only,) = enforce.doomed(maps, nobody)
         assert only.src_endpoint == 2 and only.dst_endpoint == (3 if endpoint == 3 else 0)
+
+
+class Held(dict[Any, Any]):
+    """A map in which what is put must be there."""
+
+    def put(self, key: Any, value: Any, flags: int) -> None:
+        assert flags == bpf.BPF_EXIST and key in self
+        self[key] = value
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, evaluate.View]:
+    """Pods 1 and 2 had the addresses of CALL; pod 3 has that of 1 now. Policy allows all."""
+    monkeypatch.setattr(enforce.Judge, "denied", lambda self, *_: None)
+    owners = {CALL.saddr: 3, CALL.daddr: 2}
+    seen = view(owners, pods=(1, 2, 3))
+    maps = SimpleNamespace(endpoints=seen.endpoints, endpoint_ips=seen.endpoint_ips, conns={}, ct=Held())
+    return maps, seen
+
+
+ENDS = CALL.saddr, CALL.daddr, CALL.sport, CALL.dport
+
+
+@pytest.mark.parametrize("lost", abi.Direction)
+def test_a_connection_without_its_address_is_condemned_as_that_of_the_pod_that_had_it(
+    lost: abi.Direction, passed: tuple[Any, evaluate.View]
+) -> None:
+    maps, seen = passed
+    ends = ENDS if lost == abi.Direction.EGRESS else (ENDS[1], ENDS[0], ENDS[3], ENDS[2])
+    flags = 0 if lost == abi.Direction.EGRESS else int(abi.ConnFlag.INITIATOR_1)
+    maps.conns[abi.ConnKey(*ENDS)] = conn(cookie=(7, 8), endpoint=(1, 2), flags=flags)
+    (only,) = enforce.doomed(maps, seen)
+    assert (only.saddr, only.daddr, only.lost) == (*ends[:2], lost)
+    pods = [1, 2] if lost == abi.Direction.EGRESS else [2, 1]
+    assert [only.src_endpoint, only.dst_endpoint] == pods
+    (event,) = enforce.reset_events([only])
+    assert (event.reason, event.direction) == (abi.DropReason.INVALID_SOURCE_IP, lost)
+    assert [event.src_identity, event.dst_identity] == [100 + id for id in pods]
+
+
+def test_an_end_of_a_pod_that_was_made_anew_has_lost_nothing(passed: tuple[Any, evaluate.View]) -> None:
+    maps, seen = passed
+    maps.conns[abi.ConnKey(*ENDS)] = conn(cookie=(7, 8), endpoint=(1, 2), closed=(1, 0))
+    assert enforce.doomed(maps, seen) == []
+    maps.conns[abi.ConnKey(*ENDS)] = conn(cookie=(7, 8), endpoint=(9, 2))  # 9 is 3 now
+    assert enforce.doomed(maps, seen) == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_conntrack_tells_of_an_end_without_its_address_once(order: int, passed: tuple[Any, evaluate.View]) -> None:
+    """The packet hook will not see its end, because it drops what comes from that address."""
+    maps, seen = passed
+    flags, tcp = int(abi.CtFlag.SEEN_REPLY), int(abi.Proto.TCP)
+    mine, theirs = keys = [
+        abi.CtKey(*ENDS[:2], id, *ENDS[2:], tcp, int(direction))
+        for id, direction in ((1, abi.Direction.EGRESS), (2, abi.Direction.INGRESS))
+    ]
+    maps.ct.update((key, abi.CtEntry.blank(flags=flags)) for key in keys[::order])
+    (only,) = enforce.doomed(maps, seen)
+    assert (only.src_endpoint, only.dst_endpoint, only.lost) == (1, 2, abi.Direction.EGRESS)
+    assert (maps.ct[mine].flags, maps.ct[theirs].flags) == (flags | abi.CtFlag.CLOSING, flags)
+    assert enforce.doomed(maps, seen) == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_conntrack_names_both_ends_of_what_policy_denies(order: int, passed: tuple[Any, evaluate.View]) -> None:
+    """Also where the end of which nobody speaks first has an address that is another pod's now."""
+    maps, seen = passed
+    denied = evaluate.Pair(None, None, 103, 102)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enforce.Judge, "denied", lambda self, *_: denied)
+        for id, direction in ((1, abi.Direction.EGRESS), (2, abi.Direction.INGRESS))[::order]:
+            key = abi.CtKey(*ENDS[:2], id, *ENDS[2:], int(abi.Proto.TCP), int(direction))
+            maps.ct[key] = abi.CtEntry.blank(flags=int(abi.CtFlag.SEEN_REPLY))
+        (only,) = enforce.doomed(maps, seen)
+    assert (only.src_endpoint, only.dst_endpoint, only.lost) == (1, 2, abi.Direction.EGRESS)

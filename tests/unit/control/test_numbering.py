@@ -1,12 +1,13 @@
 """Numbers that go on above what is pinned: an old one never names something else."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from control import compile as compiler
-from control import identity
-from control.agent import numbering, plan
+from control import identity, names
+from control.agent import numbering, plan, state
 from loader import abi, numbers
 
 
@@ -91,3 +92,17 @@ def test_an_endpoint_with_two_interfaces_is_where_its_record_says() -> None:
     left = have(endpoint_ifaces=both, endpoints={abi.EndpointKey(1): record})
     found = numbering.in_place(held(a=1), left, at(c=33, b=31, d=34)).endpoints.assign(["d/b", "d/c", "d/d"])
     assert found.used == {"d/b": 1, "d/c": 20, "d/d": 21}
+
+
+def test_numbers_that_cannot_be_written_down_leave_none_of_before(tmp_path: Path) -> None:
+    """The next start would give out again what a connection remembers: without any, it asks the connections."""
+    state.save(tmp_path, held(a=1), names.Names(node="n"))
+    assert state.load_allocation(tmp_path) == held(a=1)
+    (tmp_path / "state.tmp").mkdir()  # as good as a full disk
+    with pytest.raises(OSError):
+        state.save(tmp_path, held(a=1, b=2), names.Names(node="n"))
+    assert state.load_allocation(tmp_path) is None
+    assert state.load_names(tmp_path).node == "n"
+    (tmp_path / "state.tmp").rmdir()
+    state.save(tmp_path, held(a=1, b=2), names.Names(node="n"))
+    assert state.load_allocation(tmp_path) == held(a=1, b=2)

@@ -162,3 +162,11 @@ def test_the_stand_in_of_a_host_policy_closes_no_pod() -> None:
     assert stand_in("{nodeSelector: {}, nonsense: 1}", CNP) is None
     policy = stand_in("{nodeSelector: {}, endpointSelector: {}}", CCNP)
     assert policy is not None and [s.of_nodes for s in policy.sections] == [False]
+
+
+@pytest.mark.parametrize("kind", [CCNP, CLUSTER_MESH])
+def test_of_a_host_policy_with_a_mistyped_selector_nobody_can_tell_whom_it_selects(kind: str) -> None:
+    for odd in ("endpointSelectr: {matchLabels: {app: db}}", "endpoint: [{}]"):
+        assert stand_in(f"{{nodeSelector: {{}}, {odd}, ingress: [{{}}]}}", kind) is None
+    policy = stand_in("{nodeSelector: {}, audit: {}, ingress: [{}], log: {}, labels: [{}]}", kind)
+    assert policy is not None and [s.of_nodes for s in policy.sections] == [True]

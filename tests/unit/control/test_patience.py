@@ -2,6 +2,8 @@
 
 import itertools
 
+import pytest
+
 from control.agent.patience import Patience
 
 
@@ -41,3 +43,30 @@ def test_a_missing_workload_is_looked_for_each_second() -> None:
 
     due = [t / 10 for t in range(31, 69) if patience.is_due(t / 10, True, look)]
     assert len(looks) == 3 and due == [6.0]
+
+
+def test_the_host_is_looked_at_each_second_whatever_else_goes_on() -> None:
+    """A reconciliation does not look whether its filters still hang: edits and retries must not put the look off."""
+    patience, looks = Patience(), []
+
+    def look() -> bool:
+        looks.append(now)
+        return False
+
+    for now in range(51):
+        if now % 4 == 0:
+            patience.call()
+        patience.is_due(now / 10, True, look)
+    assert looks == [0, 10, 20, 30, 40, 50]
+
+
+def test_an_edit_is_not_forgotten_when_a_look_fails() -> None:
+    patience = Patience()
+    patience.call()
+
+    def fail() -> bool:
+        raise OSError
+
+    with pytest.raises(OSError):
+        patience.is_due(10.0, has_problems=False, has_changed=fail)
+    assert patience.is_due(10.05, has_problems=False, has_changed=fail)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from control import compile as compiler
 from control import model, names
 from control.agent import host as on_host
 from control.agent import workloads
@@ -93,6 +94,7 @@ class Host:
         monkeypatch.setattr(netns, "facts", self.facts)
         monkeypatch.setattr(on_host, "index", lambda interface: self.indices.get(interface, 0))
         monkeypatch.setattr(on_host, "inode", self.inode)
+        monkeypatch.setattr(on_host, "file", lambda path: (self.inode(path), 0))
         self.looks = workloads.Workloads(cast(Any, None), names.Names())
 
     def restart(self, *ids: str, unheld: str = "") -> None:
@@ -202,8 +204,8 @@ def test_no_cgroups_programs_run_twice(host: Host, a: str, b: str) -> None:
 
 def test_a_name_with_a_zero_byte_is_of_nothing_that_is_there(told: Any) -> None:
     facts: Any = SimpleNamespace(ifindex=2)
-    assert not workloads.Found("/run/netns/web", "vh-x\0y", 1, facts).has_interface()
-    assert not workloads.Found("/run/netns/w\0eb", "lo", 1, facts).is_unchanged()
+    assert not workloads.Found("/run/netns/web", "vh-x\0y", (1, 2), facts).has_interface()
+    assert not workloads.Found("/run/netns/w\0eb", "lo", (1, 2), facts).is_unchanged()
     (problem,) = told("/sys/fs/cgroup/a\0b")
     assert problem.message.startswith("spec.cgroup: /sys/fs/cgroup/a\0b: embedded null byte")
 
@@ -303,3 +305,27 @@ def test_one_that_is_edited_to_anothers_interface_keeps_its_own(host: Host, rest
         ("shop", "b"),
         ("shop", "c"),
     }
+
+
+@pytest.mark.parametrize(("cookie", "same"), [(1, True), (2, False), (None, False)])
+def test_a_namespace_whose_inode_was_given_out_again_is_told_by_its_cookie(
+    cookie: int | None, same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of a namespace under /proc changes by itself, so what a stat says of it is no proof."""
+    entered = []
+
+    def inside(where: str, function: object) -> int:
+        entered.append(where)
+        if cookie is None:
+            raise OSError
+        return cookie
+
+    file = [(5, 100)]
+    monkeypatch.setattr(netns, "inside", inside)
+    monkeypatch.setattr(on_host, "file", lambda path: file[0])
+    found = workloads.Found("web", "lo", (5, 100), compiler.EndpointFacts(netns_cookie=1, ifindex=1))
+    assert found.is_unchanged() and not entered
+    file[0] = (5, 200)
+    assert found.is_unchanged() == same and entered == ["web"]
+    file[0] = (6, 200)
+    assert not found.is_unchanged() and entered == ["web"]
