@@ -55,8 +55,8 @@ def apply(opened: maps.Maps, have: plan.Content, want: compiler.Desired, forget:
         if isinstance(step, plan.Turn):
             opened.edition.put_at(0, abi.Edition(step.state))
             if step.state == abi.EditionState.BOTH:
-                # What one end has judged by the old edition alone must not meet another that judges by the next: neither
-                # a verdict that is remembered, nor a packet that is on its way.
+                # What one end has judged by the old edition alone must not meet another that judges by the next one:
+                # no verdict that is remembered, no packet that is on its way.
                 forget()
                 bpf.await_programs()
             continue
