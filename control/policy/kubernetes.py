@@ -21,7 +21,7 @@ def read_section(spec: field.Field, namespace: str) -> model.Section:
         spec.problem("podSelector is missing ({} selects every pod of the namespace)")
     rules: list[model.Rule] = []
     for key, direction in (("ingress", abi.Direction.INGRESS), ("egress", abi.Direction.EGRESS)):
-        for item in entries[key].items() if key in entries else ():
+        for item in entries[key].each() if key in entries else ():
             rules.append(_read_rule(item, direction, namespace))
     directions = _directions(entries, rules)
     return model.Section(
@@ -47,7 +47,7 @@ def _read_rule(item: field.Field, direction: abi.Direction, namespace: str) -> m
     way = "from" if direction == abi.Direction.INGRESS else "to"
     entries = item.fields((way, "ports"))
     who: list[model.Peer] = []
-    for peer in entries[way].items() if way in entries else ():
+    for peer in entries[way].each() if way in entries else ():
         found = _read_peer(peer, namespace)
         if found is not None:
             who.append(found)
@@ -57,7 +57,7 @@ def _read_rule(item: field.Field, direction: abi.Direction, namespace: str) -> m
         direction,
         abi.Verdict.ALLOW,
         tuple(who) if given else None,
-        tuple(dict.fromkeys(s for port in entries["ports"].items() for s in _read_port(port))) if with_ports else None,
+        tuple(dict.fromkeys(s for port in entries["ports"].each() for s in _read_port(port))) if with_ports else None,
         item.path,
         item.source,
     )

@@ -120,7 +120,7 @@ class _Found:
             self._read_text(text, is_json, report)
         self.problems += _with_remedy(report.problems)
         if report.count > len(report.problems):
-            more = f"{report.count - len(report.problems)} more problems are not told"
+            more = f"more problems are not told (at least {report.count - len(report.problems)})"
             self.problems.append(model.Problem(report.file, "", more))
         self.advice += report.advice
 

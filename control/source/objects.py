@@ -172,6 +172,8 @@ def _read_document(document: field.Field, kind: Kind | None, readers: Mapping[Ki
         return Parsed(None)
     if kind in parse.KINDS:
         policy = parse.parse_policy(document, *kind)
+        if skips:
+            return Parsed(policy, is_known=True)  # nothing is in force that a deny would have to take the place of
         stand_in = parse.stand_in(document, kind[1]) if policy is None else parse.deny(policy)
         return Parsed(policy, stand_in, is_known=stand_in is not None)
     reader = readers.get(kind)
