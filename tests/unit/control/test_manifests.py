@@ -186,7 +186,8 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
     others = [
         "networking.k8s.io/v1 IngressClass", "v1 ConfigMap", "v1 ConfigMap", "cilium.io/v2 CiliumEndpoint",
         "cilium.io/v2 CiliumClusterwideEnvoyConfig", "cilium.io/v2alpha1 CiliumBGPPeeringPolicy",
-        "projectcalico.org/v3 NetworkPolicy", "serving.knative.dev/v1 Service", "example.com/v1 Deployment",
+        "projectcalico.org/v3 NetworkPolicy", "crd.projectcalico.org/v1 NetworkPolicy",
+        "serving.knative.dev/v1 Service", "example.com/v1 Deployment",
     ]  # fmt: skip
     text = "---\n".join("apiVersion: {}\nkind: {}\nanything: [1]\n".format(*kind.split()) for kind in others)
     (tmp_path / "a.yaml").write_text(text + "---\n" + INGRESS)
@@ -216,6 +217,13 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
         ("v1 Deployment", 'apiVersion: unknown "v1" of kind Deployment (apps/v1)'),
         ("sockmesh.io/v2 MeshNetworkPolicy", 'apiVersion: unknown "sockmesh.io/v2" of kind MeshNetworkPolicy ('),
         ("sockmesh.io/v1 NetworkPolicy", 'apiVersion: unknown "sockmesh.io/v1" of kind NetworkPolicy ('),
+        # Kinds of one group only, and what no group of others can be.
+        ("Cilium.io/v2 CiliumNetworkPolicy", 'apiVersion: unknown "Cilium.io/v2" of kind CiliumNetworkPolicy ('),
+        ("a.example/v2 CiliumCIDRGroup", 'apiVersion: unknown "a.example/v2" of kind CiliumCIDRGroup ('),
+        ("a.example/v1 MeshNetworkPolicy", 'apiVersion: unknown "a.example/v1" of kind MeshNetworkPolicy ('),
+        ("0.0.0.0/0 NetworkPolicy", 'apiVersion: unknown "0.0.0.0/0" of kind NetworkPolicy (networking.k8s.io/v1)'),
+        ("Networking.k8s.io/v1 NetworkPolicy", 'apiVersion: unknown "Networking.k8s.io/v1" of kind NetworkPolicy ('),
+        ("networking.k8s.o/v1 NetworkPolicy", 'apiVersion: unknown "networking.k8s.o/v1" of kind NetworkPolicy ('),
     ],
 )
 def test_kinds_that_were_meant_to_be_ours(tmp_path: Path, kind: str, message: str) -> None:
