@@ -50,8 +50,10 @@ def read_prefix(place: field.Field, bare: bool = False) -> model.Prefix | None:
     return prefix
 
 
-def read_excepts(place: field.Field, prefix: model.Prefix | None) -> tuple[model.Prefix, ...]:
-    """Read the ranges that an address range leaves out; each must lie inside it, where it is known."""
+def read_excepts(place: field.Field, prefix: model.Prefix | None, smaller: bool = False) -> tuple[model.Prefix, ...]:
+    """Read the ranges that an address range leaves out; each must lie inside it, where it is known, and be `smaller`
+    than it where the language wants that.
+    """
     out = []
     for item in place.each():
         inner = read_prefix(item)
@@ -59,6 +61,9 @@ def read_excepts(place: field.Field, prefix: model.Prefix | None) -> tuple[model
             continue
         if prefix is not None and not prefix.contains(inner):
             item.problem(f"{show_prefix(inner)} is not inside {show_prefix(prefix)}")
+            continue
+        if smaller and inner == prefix:
+            item.problem(f"{show_prefix(inner)} leaves nothing of {show_prefix(prefix)} (a smaller range inside it)")
             continue
         out.append(inner)
     return tuple(out)
