@@ -21,11 +21,13 @@ from control.source import (
     kinds,
     kubernetes,
     listing,
+    mixed,
     nobody,
     objects,
     owners,
     portnames,
     references,
+    unserved,
 )
 
 STDIN = "-"
@@ -153,6 +155,9 @@ class _Found:
             *references.to_nothing(snapshot),
             *references.never_learned(snapshot),
             *nobody.selected(snapshot),
+            *mixed.protocols(snapshot),
+            *unserved.entities(snapshot),
+            *unserved.by_proxy(snapshot),
         )
         return model.LoadResult(snapshot, tuple(self.problems), advice, skipped)
 

@@ -10,6 +10,7 @@ from control.analysis import trace as analysis
 from control.analysis import world
 from control.cli import place
 from control.cli.policy import answer, ends, source
+from control.source import unserved
 from control.terminal import printable
 from loader import abi
 
@@ -81,7 +82,8 @@ def _canonical(text: str) -> str:
 
 
 def _json(found: analysis.Trace) -> dict[str, Any]:
-    return {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
+    out = {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
+    return out | ({"note": unserved.NEEDS_PROXY} if found.needs_proxy else {})
 
 
 def _side(side: analysis.Side) -> dict[str, Any]:
@@ -128,6 +130,8 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
             yield f"  {'':8}{_near(side.nearest, analysis.DENIED in (side.http, side.name))}"
         if side.own_node:
             yield f"  {'':8}the pod's own node gets through: which node this is is not known here"
+    if found.needs_proxy:
+        yield f"  {'note':8}{unserved.NEEDS_PROXY}"
 
 
 def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
