@@ -20,7 +20,6 @@ from control.source import (
     document,
     kinds,
     kubernetes,
-    listing,
     mixed,
     nobody,
     objects,
@@ -28,10 +27,10 @@ from control.source import (
     portnames,
     references,
     unserved,
+    walk,
 )
 
 STDIN = "-"
-MAX_FILES = 10_000
 MAX_YAML = content.MAX_FILE
 MAX_JSON = 128 << 20  # what kubectl prints of ten thousand pods
 BYTES_PER_VALUE = 80  # so that a large file may hold more, and takes no longer for each megabyte of it
@@ -60,47 +59,13 @@ def load(paths: Iterable[str | os.PathLike[str]]) -> model.LoadResult:
     """
     found = _Found()
     with document.uncollected():
-        for file, wrong in _files(paths):
-            if wrong:
-                found.problems.append(model.Problem(content.printable(file), "", wrong))
-            else:
+        for file, said in walk.files(paths):
+            if not said:
                 found.read(file)
+            else:
+                told = found.advice if said in walk.HARMLESS else found.problems
+                told.append(model.Problem(content.printable(file), "", said))
         return found.result()
-
-
-def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
-    """Yield each file once, with what is wrong with it if it cannot be read at all."""
-    seen: set[tuple[int, int] | str] = set()
-    for path in (os.fspath(each) for each in paths):
-        below = [path]
-        if os.path.isdir(path):
-            below = _below(path)
-            if not below:
-                yield path, f"has no file that ends in {', '.join(listing.ENDINGS[:-1])} or {listing.ENDINGS[-1]}"
-        for file in below:
-            try:
-                status = os.stat(file)
-                which: tuple[int, int] | str = (status.st_dev, status.st_ino)
-            except (OSError, ValueError):
-                which = file
-            if which in seen:
-                continue
-            if len(seen) >= MAX_FILES:
-                yield path, f"there are more files than can be read (at most {MAX_FILES})"
-                return
-            seen.add(which)
-            yield file, ""
-
-
-def _below(directory: str) -> list[str]:
-    """Return the files of a directory and of those in it, sorted; hidden ones are somebody's own business."""
-    out = []
-    for here, inner, names in os.walk(directory):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        out += [os.path.join(here, n) for n in sorted(names) if listing.is_ours(n)]
-        if len(out) > MAX_FILES:
-            break
-    return out
 
 
 class _Found:

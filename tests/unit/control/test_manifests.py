@@ -330,3 +330,24 @@ def test_the_agent_passes_nothing_over(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("web: {port: 1}")
     (problem,) = directory.load(tmp_path, None).problems
     assert problem.message == "apiVersion and kind are required"
+
+
+def test_what_one_may_think_is_read_below_a_directory(tmp_path: Path) -> None:
+    below, elsewhere = tmp_path / "here" / "below", tmp_path / "elsewhere"
+    (below / "empty").mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "b.yaml").write_text(NAMESPACE.format("b"))
+    for name in ("a.yaml", "A.YAML", "b.Yml", ".C.YAML", "d.JSON.bak"):
+        (below / name).write_text(NAMESPACE.format("a"))
+    (below / "link").symlink_to(elsewhere)
+    (below / ".hidden").symlink_to(elsewhere)
+    (below / "nothing").symlink_to(below / "empty")
+    (below / "empty" / "up").symlink_to(below)
+    result = manifests.load([tmp_path / "here"])
+    ending = "is not read: its name must end in .yaml, .yml or .json, in lower case"
+    link = "is a link to a directory, which is not read (give it with a -f of its own)"
+    assert (names(result.snapshot), result.problems) == (["a"], ())
+    assert [str(a).removeprefix(f"{below}/") for a in result.advice] == [
+        f"A.YAML: {ending}", f"b.Yml: {ending}", f"link: {link}", f"empty/up: {link}",
+    ]  # fmt: skip
+    assert names(manifests.load([tmp_path / "here", below / "link"]).snapshot) == ["a", "b"]
