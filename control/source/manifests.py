@@ -5,6 +5,7 @@ read is in the snapshot all the same.
 """
 
 import dataclasses
+import functools
 import os
 import sys
 from collections import Counter
@@ -93,7 +94,7 @@ class _Found:
 
     def _read_text(self, text: str, is_json: bool, report: field.Report) -> None:
         most = max(objects.MAX_VALUES, len(text) // BYTES_PER_VALUE)
-        nodes, failures = document.parse_all(text, is_json)
+        nodes, failures = document.parse_all(text, is_json, functools.partial(_means_nothing, report))
         parsed = objects.read_documents(nodes, report, READERS, most, skips=True)
         remedy = TEMPLATE if "{{" in text else ""
         for failure in failures:
@@ -127,6 +128,16 @@ class _Found:
         return model.LoadResult(snapshot, tuple(self.problems), advice, skipped)
 
 
+def _means_nothing(report: field.Report, node: field.Node) -> bool:
+    """Tell whether nobody looks into a document, whatever is in it."""
+    place = field.Field(node, "", report)
+    kind = objects.kind_of(place)
+    if kind is None:
+        return isinstance(node.value, dict) and "<<" not in node.value and objects.is_no_object(place)
+    known = {*parse.KINDS, *READERS}
+    return kind not in known and not kind[1].endswith("List") and not kinds.wrong(kind, known, skips=True)
+
+
 def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
     """Yield what should be known of objects that nobody reads: policies of other kinds, and what makes pods."""
     found: dict[tuple[bool, objects.Kind], list[objects.Skipped]] = {}
@@ -134,6 +145,9 @@ def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
         if each.has_pods or kinds.is_policy(each.kind):
             found.setdefault((each.has_pods, each.kind), []).append(each)
     ours = {name for _, name in (*parse.KINDS, *READERS)}
+    for each in skipped:
+        if each.kind[0].startswith("kustomize.config.k8s.io/"):
+            yield portnames.problem_at(each.source, "", f"{each.kind[1]} is not applied here ({objects.KUSTOMIZE})")
     for (has_pods, (api_version, name)), those in found.items():
         what = name if name not in ours else f"{name} of {api_version}"
         what = what if what.isprintable() and len(what) <= 80 else field.quote(what)

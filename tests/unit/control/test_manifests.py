@@ -311,13 +311,54 @@ def test_parts_of_a_chart_are_passed_over_or_told_how_to_render(tmp_path: Path) 
     result = manifests.load([tmp_path])
     told = lines(result, tmp_path)
     render = "render it first: helm template ... | sockmesh policy ... -f -)"
-    assert [line.partition(":")[0] for line in told] == ["Chart.yaml", "a.yaml", "b.yaml"]
-    assert told[0] == f"Chart.yaml:1: apiVersion and kind are required (part of a chart? {render}"
-    assert all(line.endswith(f" (a template? {render}") for line in told[1:])
-    (warning,) = result.advice
-    assert str(warning) == (
-        f"{tmp_path}/values.yaml:1: has neither apiVersion nor kind, so it is passed over (part of a chart? {render}"
+    assert [line.partition(":")[0] for line in told] == ["a.yaml", "b.yaml"]
+    assert all(line.endswith(f" (a template? {render}") for line in told)
+    assert [str(a).removeprefix(f"{tmp_path}/") for a in result.advice] == [
+        f"Chart.yaml:1: has no kind, so it is passed over (part of a chart? {render}",
+        f"values.yaml:1: has neither apiVersion nor kind, so it is passed over (part of a chart? {render}",
+    ]
+
+
+def test_what_kustomize_does_is_not_done_here(tmp_path: Path) -> None:
+    for name, head in (("a", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"), ("b", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kustomization.yaml").write_text(f"{head}namespace: shop\nresources: [x.yaml]\n")
+    render = "(render it first: kustomize build DIR | sockmesh policy ... -f -)"
+    result = manifests.load([tmp_path])
+    assert (result.problems, sorted(map(str, result.advice))) == (
+        (),
+        [
+            f"{tmp_path}/a/kustomization.yaml:1: Kustomization is not applied here {render}",
+            f"{tmp_path}/b/kustomization.yaml:1: has neither apiVersion nor kind, so it is passed over {render}",
+        ],
     )
+
+
+ANCHORED = "a: &a {b: 1}\nc: *a\nd: {<<: *a, e: [*a]}\n"
+
+
+@pytest.mark.parametrize("head", ["apiVersion: v1\nkind: ConfigMap\n", "apiVersion: a.b/v1\nkind: X\n", ""])
+def test_what_nobody_reads_may_have_anchors(tmp_path: Path, head: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"{head}{ANCHORED}---\n{NAMESPACE.format('a')}")
+    result = manifests.load([tmp_path])
+    assert (result.problems, names(result.snapshot)) == ((), ["a"])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "apiVersion: v1\nkind: Namespace\n", "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolcy\n", "<<: *a\n",
+        "apiVersion: v1\nkind: List\n", "kind: *a\n", "kind: X\n", "apiVersion: Cilium.io/v2\nkind: CiliumCIDRGroup\n",
+    ],
+)  # fmt: skip
+def test_what_is_read_or_meant_to_be_has_no_anchors(tmp_path: Path, head: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"{NAMESPACE.format('a')}---\n{head}{ANCHORED}---\n{NAMESPACE.format('b')}")
+    result = manifests.load([tmp_path])
+    line = 5 if "*" in head else 4 + head.count("\n") + 1
+    assert [(p.line, p.message) for p in result.problems] == [
+        (line, "anchors and aliases are not allowed (write the value out)")
+    ]
+    assert names(result.snapshot) == ["a", "b"]
 
 
 @pytest.mark.parametrize("text", ["Kind: A", "apiversion: A", "metadata: {}", "spec: {}", "a", "[a]"])
