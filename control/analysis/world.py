@@ -46,9 +46,10 @@ class End:
 
 
 class World:
-    """Everything that manifests declare, as policy sees it."""
+    """Everything that manifests declare, as policy sees it. `namespace`: of workloads that are named without one."""
 
-    def __init__(self, snapshot: model.Snapshot) -> None:
+    def __init__(self, snapshot: model.Snapshot, namespace: str = "default") -> None:
+        self._namespace = namespace
         self.snapshot = refer.written_out(_apart(snapshot))
         allocation = identity.allocate(identity.Allocation(), self.snapshot)
         self.identities = identity.Identities(self.snapshot, allocation)
@@ -157,7 +158,7 @@ class World:
 
     def _find(self, text: str) -> model.Workload:
         namespace, slash, name = text.partition("/")
-        key = text if slash else f"default/{namespace}"
+        key = text if slash else f"{self._namespace}/{namespace}"
         found = self._workloads.get(key) or self._workloads.get(self.snapshot.folded.get(key, ""), [])
         if not found:
             if f"{name}.{namespace}" in self._service_names:

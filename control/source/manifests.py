@@ -53,12 +53,12 @@ READERS = {
 }
 
 
-def load(paths: Iterable[str | os.PathLike[str]]) -> model.LoadResult:
+def load(paths: Iterable[str | os.PathLike[str]], namespace: str = "default") -> model.LoadResult:
     """Return what files, and all files below directories, declare; never raises for what is in them.
 
-    "-" is standard input. Of two objects with one name the first counts.
+    "-" is standard input. Of two objects with one name the first counts. What names no namespace is in `namespace`.
     """
-    found = _Found()
+    found = _Found(namespace if namespace != "default" else "")  # which is what readers take it for
     with document.uncollected():
         for file, said in walk.files(paths):
             if not said:
@@ -72,7 +72,8 @@ def load(paths: Iterable[str | os.PathLike[str]]) -> model.LoadResult:
 class _Found:
     """What has been read so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
         self.objects: list[model.Object] = []
         self.problems: list[model.Problem] = []
         self.advice: list[model.Problem] = []
@@ -95,7 +96,7 @@ class _Found:
     def _read_text(self, text: str, is_json: bool, report: field.Report) -> None:
         most = max(objects.MAX_VALUES, len(text) // BYTES_PER_VALUE)
         nodes, failures = document.parse_all(text, is_json, functools.partial(_means_nothing, report))
-        parsed = objects.read_documents(nodes, report, READERS, most, skips=True)
+        parsed = objects.read_documents(nodes, report, READERS, most, skips=True, namespace=self.namespace)
         remedy = TEMPLATE if "{{" in text else ""
         for failure in failures:
             report.add("", f"{failure}{remedy}", failure.line)
@@ -120,6 +121,7 @@ class _Found:
             *portnames.unnamed_ports(snapshot),
             *references.to_nothing(snapshot),
             *references.never_learned(snapshot),
+            *references.unknown_namespaces(snapshot),
             *nobody.selected(snapshot),
             *mixed.protocols(snapshot),
             *unserved.entities(snapshot),

@@ -38,6 +38,8 @@ _OF_OBJECT = ("apiversion", "kind", "metadata", "spec", "specs", "items")
 
 Kind = tuple[str, str]  # apiVersion and kind
 
+WITHOUT_NAMESPACE = {"Namespace", "Node", *parse.CLUSTER_WIDE, *(kind for _, kind in cidrgroup.KINDS)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
@@ -86,10 +88,12 @@ def read_documents(
     readers: Mapping[Kind, Reader] = READERS,
     most: int = MAX_VALUES,
     skips: bool = False,
+    namespace: str = "",
 ) -> list[Parsed]:
     """Read all documents of a file, those inside a List too; report collects what is wrong.
 
     `most` values are read at most. `skips`: a kind that means nothing here is left out, and is wrong otherwise.
+    `namespace`, if given, is that of documents that name none.
     """
     out: list[Parsed] = []
     found: list[tuple[field.Field, Kind | None]] = []
@@ -105,6 +109,8 @@ def read_documents(
             reader = readers.get(kind) if kind is not None else None
             if reader is not None and reader.shape is not None:
                 document.node = _pick(document.node, reader.shape)
+            if namespace and kind is not None and kind[1] not in WITHOUT_NAMESPACE:
+                document.node = _in_namespace(document.node, namespace)
             left -= OF_DOCUMENT
             if reader is not None or kind in parse.KINDS:
                 left -= _weight(document.node, left)
@@ -145,6 +151,18 @@ def _pick(node: field.Node, shape: Any) -> field.Node:
     if isinstance(shape, list) and isinstance(value, tuple):
         return field.Node(tuple([_pick(item, shape[0]) for item in value]), node.line)
     return node
+
+
+def _in_namespace(node: field.Node, namespace: str) -> field.Node:
+    """Return an object as it is with a namespace, if it names none."""
+    metadata = node.value.get("metadata") if isinstance(node.value, dict) else None
+    if metadata is None or not isinstance(metadata.value, dict) or not isinstance(node.value, dict):
+        return node
+    given = metadata.value.get("namespace")
+    if given is not None and given.value is not None:
+        return node
+    inner = field.Node({**metadata.value, "namespace": field.Node(namespace, metadata.line)}, metadata.line)
+    return field.Node({**node.value, "metadata": inner}, node.line)
 
 
 def _weight(node: field.Node, most: int) -> int:

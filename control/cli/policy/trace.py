@@ -39,6 +39,7 @@ _SOME = {
 @answer.said()
 def trace(
     files: tuple[str, ...],
+    namespace: str,
     origin: str,
     to: str,
     port: str,
@@ -56,10 +57,10 @@ def trace(
     proto, number = ends.port(port)
     if origin.startswith("fqdn:"):
         raise ends.wrong(f"--from {origin}: nobody calls by a name (an address, or a workload)")
-    snapshot = source.load(files)
+    snapshot = source.load(files, namespace)
     if to.startswith("fqdn:"):
         snapshot = world.with_name(snapshot, ends.dns_name(to))
-    known = world.World(snapshot)
+    known = world.World(snapshot, namespace)
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
         raise ends.wrong(f"--port {port}: requests are made over TCP")
