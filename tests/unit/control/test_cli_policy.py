@@ -231,3 +231,13 @@ def test_the_namespace_of_what_names_none(tmp_path: Path) -> None:
     assert run("diff", "-n", "team", file, file).exit_code == 0
     bad = run("validate", "-f", file, "-n", "No")
     assert bad.exit_code == 2 and "No is no namespace (at most 63" in bad.stderr
+
+
+def test_columns_are_as_wide_as_what_is_shown(old: Path) -> None:
+    name = "a-workload-with-a-name-that-nobody-asked-about"
+    more = WORKLOADS.partition("---")[0].replace("name: web, namespace: shop", f"name: {name}, namespace: other")
+    (old / "more.yaml").write_text(more.replace("10.0.0.1]", "10.0.0.9]"))
+    assert run("connectivity", "-f", old, "--from", "shop").stdout.splitlines() == [
+        "FROM      TO       ALLOWED", "shop/web  shop/db  TCP 80",
+    ]  # fmt: skip
+    assert name in run("connectivity", "-f", old).stdout
