@@ -26,8 +26,10 @@ _SOME = {
 
 @click.command()
 @source.files
-@click.option("--from", "origin", required=True, metavar="WHO", help="Who calls: NAMESPACE/POD, or an address.")
-@click.option("--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, or fqdn:NAME.")
+@click.option("--from", "origin", required=True, metavar="WHO", help="Who calls: NAMESPACE/POD, an address, or host.")
+@click.option(
+    "--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, host, or fqdn:NAME."
+)
 @click.option("--port", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP ...", required=True)
 @click.option("--method", default="", help="The request's method (GET).")
 @click.option("--path", default="", help="The request's path (/).")
@@ -73,6 +75,8 @@ def trace(
         call = analysis.Call(known.end(origin), known.end(_canonical(to)), proto, number, request, *names)
     except world.Unknown as error:
         raise ends.wrong(str(error)) from None
+    if not any(end.workload or end.on_host for end in (call.source, call.destination)):
+        raise ends.wrong(f"neither {origin} nor {to} is a workload of the files, so no policy is asked (one must be)")
     found = analysis.trace(known, call)
     lines = [json.dumps(_json(found), indent=2)] if output == "json" else map(printable, _lines(found, call))
     answer.end(EXIT[found.verdict], (f"{line}\n" for line in lines))
@@ -145,6 +149,8 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     where = f" ({side.author.source})" if side.author and side.author.source else ""
     if side.denied and side.author and not side.author.rule:
         by = f": {side.author} selects it, and no rule allows this"
+    elif side.author and not side.author.rule and side.author.kind != "Reserved":
+        by = f": {side.author} selects it without default deny, and no rule denies this"
     what = "request" if side.http else "name"
     said = {None: "", analysis.ALLOWED: f", the {what} too", analysis.DENIED: f", because of the {what}"}
     request = f", for {_SOME[side.some][0]}" if side.some else said[side.http or side.name]
