@@ -3,6 +3,7 @@
 Both families lie on one line, IPv6 far behind IPv4, so that a set of addresses is its spans on that line.
 """
 
+import bisect
 import functools
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +15,8 @@ from loader import abi
 _BASE = {4: 0, 6: 1 << 40}  # further apart than one, so that the families never touch
 _BITS = {4: 32, 6: 128}
 EVERYTHING: spans.Spans = tuple((base, base + (1 << _BITS[version]) - 1) for version, base in _BASE.items())
+
+_Term = tuple[model.Prefix, spans.Spans]  # a range, and what is not meant of it
 
 
 def regions(known: Iterable[tuple[model.Prefix, int]]) -> dict[int, spans.Spans]:
@@ -79,21 +82,49 @@ def words(written: tuple[str, ...]) -> str:
     '10.0.0.0/13 except 10.1.0.0/16'
     """
     held = spans.merged(_span(peers.parse_prefix(cidr)) for cidr in written)
-    families = tuple(own for family in (EVERYTHING[:1], EVERYTHING[1:]) if (own := spans.common(held, family)))
-    lacking = cidrs(spans.without(EVERYTHING, held))
-    if len(families) > 1 and len(lacking) < len(written):
+    families = [own for family in (EVERYTHING[:1], EVERYTHING[1:]) if (own := spans.common(held, family))]
+    found = [_fewest(_around(own), own) for own in families]
+    lacking = cidrs(spans.without(EVERYTHING, held)) if len(families) > 1 else ()
+    if len(families) > 1 and len(lacking) < sum(count for _, count, _ in found):
         return f"the outside except {', '.join(lacking)}" if lacking else "the outside"
-    parts = [_family(own) for own in families]
-    return ("; " if any(" except " in part for part in parts) else ", ").join(parts)
+    terms = [(peers.show_prefix(named), cidrs(without)) for each, _, _ in found for named, without in each]
+    written_out = (named + (f" except {', '.join(without)}" if without else "") for named, without in terms)
+    return ("; " if any(without for _, without in terms) else ", ").join(written_out)
 
 
-def _family(own: spans.Spans) -> str:
-    """Return addresses of one family as their ranges, or as the smallest range around them and what that lacks."""
+def _around(own: spans.Spans) -> model.Prefix:
+    """Return the smallest range around addresses of one family."""
     version = 6 if own[0][0] >= _BASE[6] else 4
     first, last = own[0][0] - _BASE[version], own[-1][1] - _BASE[version]
     bits = (first ^ last).bit_length()
-    around = model.Prefix(version, first >> bits << bits, _BITS[version] - bits)
-    listed, lacking = cidrs(own), cidrs(spans.without((_span(around),), own))
-    if len(lacking) + 1 < len(listed):
-        return f"{peers.show_prefix(around)} except {', '.join(lacking)}"
-    return ", ".join(listed)
+    return model.Prefix(version, first >> bits << bits, _BITS[version] - bits)
+
+
+def _fewest(around: model.Prefix, own: spans.Spans) -> tuple[list[_Term], int, int]:
+    """Return addresses inside a range in the fewest ranges, where those that others lack count, too; how many
+    these are; how many the range lacks.
+    """
+    whole = _span(around)
+    if own == (whole,):
+        return [(around, ())], 1, 0
+    length = around.length + 1
+    middle = whole[0] + (1 << (_BITS[around.version] - length))
+    at = bisect.bisect(own, (middle,))
+    below, above = own[:at], own[at:]
+    if below and below[-1][1] >= middle:
+        above = ((middle, below[-1][1]), *above)
+        below = (*below[:-1], (below[-1][0], middle - 1))
+    terms: list[_Term] = []
+    count = lacks = 0
+    for half in (below, above):
+        if not half:
+            lacks += 1
+            continue
+        inside = _around(half)
+        found, number, lacking = _fewest(inside, half)
+        terms += found
+        count += number
+        lacks += lacking + inside.length - length  # of each range between them it lacks the other half
+    if 1 + lacks < count:
+        return [(around, spans.without((whole,), own))], 1 + lacks, lacks
+    return terms, count, lacks

@@ -85,6 +85,11 @@ class Trace:
     def verdict(self) -> str:
         return DENIED if self.egress.denied or self.ingress.denied else ALLOWED
 
+    @property
+    def needs_proxy(self) -> bool:
+        """Tell whether it is allowed for what its bytes say."""
+        return self.verdict == ALLOWED and any(s.some or s.http or s.name for s in (self.egress, self.ingress))
+
 
 def trace(known: world.World, call: Call) -> Trace:
     """Return what both ends' policies say; a pod that calls itself is asked nothing."""

@@ -46,9 +46,10 @@ class End:
 
 
 class World:
-    """Everything that manifests declare, as policy sees it."""
+    """Everything that manifests declare, as policy sees it. `namespace`: of workloads that are named without one."""
 
-    def __init__(self, snapshot: model.Snapshot) -> None:
+    def __init__(self, snapshot: model.Snapshot, namespace: str = "default") -> None:
+        self._namespace = namespace
         self.snapshot = refer.written_out(_apart(snapshot))
         allocation = identity.allocate(identity.Allocation(), self.snapshot)
         self.identities = identity.Identities(self.snapshot, allocation)
@@ -79,9 +80,11 @@ class World:
         return compiler.names_of(self.snapshot, self._allocation, self.identities, compiler.NodeInfo(), {})
 
     def end(self, text: str) -> End:
-        """Return who is meant by "NAMESPACE/NAME", an address, or "fqdn:NAME"; raises Unknown."""
+        """Return who is meant by "NAMESPACE/NAME", an address, "fqdn:NAME", or "host"; raises Unknown."""
         if text.startswith("fqdn:"):
             return self._named(text.removeprefix("fqdn:"))
+        if text == "host" and f"{self._namespace}/host" not in self._workloads:
+            return End(text, int(abi.ReservedIdentity.HOST), on_host=True)
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
@@ -157,7 +160,7 @@ class World:
 
     def _find(self, text: str) -> model.Workload:
         namespace, slash, name = text.partition("/")
-        key = text if slash else f"default/{namespace}"
+        key = text if slash else f"{self._namespace}/{namespace}"
         found = self._workloads.get(key) or self._workloads.get(self.snapshot.folded.get(key, ""), [])
         if not found:
             if f"{name}.{namespace}" in self._service_names:
@@ -167,9 +170,15 @@ class World:
             more = "" if len(there) <= 10 else ", ..."
             if kinds := [each for each in near if each.split("/")[::2] == key.split("/")]:
                 raise Unknown(f"several kinds are called {key} (say which: {', '.join(kinds)})")
-            hint = _hint(text)
+            hint = _hint(text) or self._owner_of(key)
             raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more}){hint}")
         return found[0]
+
+    def _owner_of(self, key: str) -> str:
+        """Return who stands for the pod that may have been meant: the name of each begins with its controller's."""
+        begun = max((name for name in self._workloads if key.startswith(f"{name}-")), key=len, default="")
+        owner = self._workloads[begun][0] if begun else None
+        return f"; {begun} is a {owner.kind}: use {begun}" if owner and owner.kind != "Pod" else ""
 
     def _at(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
         bits = address.max_prefixlen

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from control.analysis import portset
@@ -57,12 +57,22 @@ def connections_table(
     among: Among | None = None,
 ) -> Iterator[str]:
     """Yield a heading and a line a pair, nothing where nobody may talk to anybody."""
-    written = [printable(str(end)) for end in found.ends]
-    width = min(max(map(len, written), default=0), _WIDEST)
-    heading = f"{'FROM':<{width}}  {'TO':<{width}}  ALLOWED\n"
+    senders = receivers = set(range(len(found.ends)))
+    if among is not None and among != (None, None):  # columns are as wide as what is shown
+        senders, receivers = set(), set()
+        for source, destination, _ in found.pairs(among=among):
+            senders.add(source)
+            receivers.add(destination)
+    written = {end: printable(str(found.ends[end])) for end in senders | receivers}
+    first, second = _width("FROM", senders, written), _width("TO", receivers, written)
+    heading = f"{'FROM':<{first}}  {'TO':<{second}}  ALLOWED\n"
     for source, destination, ports in found.pairs(progress, among):
-        yield f"{heading}{written[source]:<{width}}  {written[destination]:<{width}}  {ports}\n"
+        yield f"{heading}{written[source]:<{first}}  {written[destination]:<{second}}  {ports}\n"
         heading = ""
+
+
+def _width(heading: str, ends: Iterable[int], written: Mapping[int, str]) -> int:
+    return min(max((len(heading), *(len(written[end]) for end in ends))), _WIDEST)
 
 
 def difference_json(found: Difference, may_open: Iterable[Beside] = ()) -> Iterator[str]:

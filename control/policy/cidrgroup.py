@@ -12,7 +12,7 @@ def read_cidr_group(document: field.Field) -> model.CidrGroup | None:
     entries = document.fields(("apiVersion", "kind", "metadata", "spec", "status"), required=("metadata", "spec"))
     _, name, labels = parse.read_metadata(document, entries, False)
     spec = entries["spec"].fields(("externalCIDRs",), required=("externalCIDRs",)) if "spec" in entries else {}
-    items = spec["externalCIDRs"].items() if "externalCIDRs" in spec else []
+    items = spec["externalCIDRs"].each() if "externalCIDRs" in spec else ()
     prefixes = dict.fromkeys(prefix for prefix in map(peers.read_prefix, items) if prefix is not None)
     if document.report.count > before:
         return None

@@ -16,25 +16,32 @@ LISTS = {
 SPEC_KEYS = ("endpointSelector", "nodeSelector", *LISTS, "enableDefaultDeny", "labels", "description", "log")
 DIRECTIONS = {"ingress": abi.Direction.INGRESS, "egress": abi.Direction.EGRESS}
 AUTHENTICATION = {"disabled": True, "required": False, "test-always-fail": False}
+NO_RULE = f"must have at least one rule {field.one_of(LISTS)}"
 HOST_POLICY = "host policies are checked, and not enforced on nodes yet"
 
 
 def read_section(spec: field.Field, context: Context) -> model.Section:
     """Read one rule set; report collects what is wrong."""
+    if not isinstance(spec.node.value, dict):
+        spec.mapping()
+        return model.Section(spec.path, model.Selector(), frozenset(), frozenset(), ())
     entries = spec.fields((*SPEC_KEYS, "audit") if context.own else SPEC_KEYS)
-    context = dataclasses.replace(context, of_nodes="nodeSelector" in entries and "endpointSelector" not in entries)
+    if "nodeSelector" in entries and "endpointSelector" not in entries:
+        context = dataclasses.replace(context, of_nodes=True)
     subject = _read_subject(spec, entries, context)
     read: list[tuple[model.Rule, list[toports.Item]]] = []
     rules: list[model.Rule] = []
     for key, (direction, verdict) in LISTS.items():
+        if key not in entries:
+            continue
         of_list = dataclasses.replace(context, direction=direction, verdict=verdict)
-        for item in entries[key].items() if key in entries else ():
+        for item in entries[key].each():
             of_item, items = _read_rule(item, of_list)
             rules += of_item
             read.append((of_item[0], items))
     toports.refuse_mixed(read)
-    if not rules and isinstance(spec.node.value, dict):
-        spec.problem(f"must have at least one rule {field.one_of(LISTS)}")
+    if not rules:
+        spec.problem(NO_RULE)
     _check_metadata(entries)
     present = frozenset(rule.direction for rule in rules)
     return model.Section(
@@ -63,7 +70,7 @@ def _read_subject(spec: field.Field, entries: dict[str, field.Field], context: C
             place.problem("cannot be combined with endpointSelector (use two of specs)")
         else:
             place.advise(HOST_POLICY)
-    elif not found and isinstance(spec.node.value, dict):
+    elif not found:
         or_nodes = ", or nodeSelector" if context.cluster_wide else ""
         spec.problem(f"endpointSelector is missing ({{}} selects every endpoint{or_nodes})")
     if context.of_nodes:

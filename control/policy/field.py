@@ -9,7 +9,7 @@ import difflib
 import ipaddress
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from control import model
@@ -83,7 +83,8 @@ def _legible(path: str) -> str:
 def quote(value: object) -> str:
     """Return value in double quotes, short and without control characters, fit for a message."""
     text = json.dumps(value if isinstance(value, str) else str(value), ensure_ascii=False)
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= 80 else text[:76] + '..."'
 
 
@@ -163,6 +164,15 @@ class Field:
             self.problem(f"has {len(value)} items (at most {most})")
             return []
         return [Field(node, f"{self.path}[{i}]", self.report, self.prefix) for i, node in enumerate(value)]
+
+    def each(self) -> "Iterator[Field]":
+        """Yield the items of a list, until one is wrong and nobody would read more: the document is refused then."""
+        before = self.report.count
+        for item in self.items():
+            if self.report.is_full and self.report.count > before:
+                self.report.count += 1  # for all the others
+                return
+            yield item
 
     def text(self, pattern: re.Pattern[str] | None = None, what: str = "", most: int = 4096) -> str | None:
         """Return a string that matches pattern; `what` tells people the rule."""

@@ -21,7 +21,7 @@ def read_section(spec: field.Field, namespace: str) -> model.Section:
         spec.problem("podSelector is missing ({} selects every pod of the namespace)")
     rules: list[model.Rule] = []
     for key, direction in (("ingress", abi.Direction.INGRESS), ("egress", abi.Direction.EGRESS)):
-        for item in entries[key].items() if key in entries else ():
+        for item in entries[key].each() if key in entries else ():
             rules.append(_read_rule(item, direction, namespace))
     directions = _directions(entries, rules)
     return model.Section(
@@ -36,7 +36,8 @@ def read_section(spec: field.Field, namespace: str) -> model.Section:
 
 
 def _directions(entries: dict[str, field.Field], rules: list[model.Rule]) -> frozenset[abi.Direction]:
-    chosen = entries["policyTypes"].items() if "policyTypes" in entries else []
+    # No more than there are, for the API server takes no more; one that is given twice it does take.
+    chosen = entries["policyTypes"].items(most=len(TYPES)) if "policyTypes" in entries else []
     if chosen:
         return frozenset(d for d in (item.choice(TYPES) for item in chosen) if d is not None)
     has_egress = any(rule.direction == abi.Direction.EGRESS for rule in rules)
@@ -47,7 +48,7 @@ def _read_rule(item: field.Field, direction: abi.Direction, namespace: str) -> m
     way = "from" if direction == abi.Direction.INGRESS else "to"
     entries = item.fields((way, "ports"))
     who: list[model.Peer] = []
-    for peer in entries[way].items() if way in entries else ():
+    for peer in entries[way].each() if way in entries else ():
         found = _read_peer(peer, namespace)
         if found is not None:
             who.append(found)
@@ -57,7 +58,7 @@ def _read_rule(item: field.Field, direction: abi.Direction, namespace: str) -> m
         direction,
         abi.Verdict.ALLOW,
         tuple(who) if given else None,
-        tuple(dict.fromkeys(s for port in entries["ports"].items() for s in _read_port(port))) if with_ports else None,
+        tuple(dict.fromkeys(s for port in entries["ports"].each() for s in _read_port(port))) if with_ports else None,
         item.path,
         item.source,
     )
@@ -73,7 +74,7 @@ def _read_peer(place: field.Field, namespace: str) -> model.Peer | None:
             place.problem("ipBlock cannot be combined with a selector")
         block = entries["ipBlock"].fields(("cidr", "except"), required=("cidr",))
         prefix = peers.read_prefix(block["cidr"]) if "cidr" in block else None
-        excepts = peers.read_excepts(block["except"], prefix) if "except" in block else ()
+        excepts = peers.read_excepts(block["except"], prefix, smaller=True) if "except" in block else ()
         return model.CidrPeer(prefix, excepts) if prefix else None
     pods = model.Selector()
     if "podSelector" in entries:
@@ -95,6 +96,9 @@ def _read_port(place: field.Field) -> list[model.PortSpec]:
     if isinstance(given, str) and given.isascii() and given.isdigit():
         # The API server takes a string for a name, and a name has a letter.
         parts["port"].problem(f"invalid {field.quote(given)} (a number without quotes, or a name)")
+        return []
+    if isinstance(given, str) and given != given.lower():
+        parts["port"].problem(f"invalid {field.quote(given)} ({ports.PORT_NAME_RULE}, in lower case)")
         return []
     port = ports.number_or_name(parts["port"])
     end = parts["endPort"].integer(1, 65535) if "endPort" in parts else None

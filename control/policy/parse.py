@@ -4,6 +4,7 @@ What cannot be read is never silence: `stand_in` gives the deny that takes an un
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from control import model
 from control.policy import cilium, field, kubernetes, objectnames, selectors
@@ -63,20 +64,25 @@ def parse_policy(document: field.Field, api_version: str, kind: str) -> model.Po
     namespace, name, labels = read_metadata(document, entries, not cluster_wide)
     context = Context(namespace, cluster_wide, own=(api_version, kind) in OWN)
     sections: list[model.Section] = []
-    specs = [entries["spec"]] if "spec" in entries else []
-    if "specs" in entries:
-        specs += entries["specs"].items()
-    if not specs and isinstance(document.node.value, dict):
-        document.problem("spec is missing")
-    for spec in specs:
+    for spec in _specs(entries):
         if is_kubernetes:
             sections.append(kubernetes.read_section(spec, namespace))
         else:
             sections.append(cilium.read_section(spec, context))
+    if not sections and isinstance(document.node.value, dict):
+        document.problem("spec is missing")
     if document.report.count > before:
         return None
     own_labels = tuple(f"k8s:{k}={v}" for k, v in labels.items())
     return model.Policy(kind, namespace, name, tuple(sections), document.source, own_labels)
+
+
+def _specs(entries: dict[str, field.Field]) -> Iterator[field.Field]:
+    """Yield the rule sets of a policy."""
+    if "spec" in entries:
+        yield entries["spec"]
+    if "specs" in entries:
+        yield from entries["specs"].each()
 
 
 def stand_in(document: field.Field, kind: str) -> model.Policy | None:
@@ -93,11 +99,8 @@ def stand_in(document: field.Field, kind: str) -> model.Policy | None:
         return None
     if any(key not in KEYS and isinstance(entry.node.value, dict | tuple) for key, entry in entries.items()):
         return None  # `spec` or `specs` mistyped: it may select anybody
-    specs = [entries["spec"]] if "spec" in entries else []
-    if "specs" in entries:
-        specs += entries["specs"].items()
     sections: list[model.Section] = []
-    for spec in specs:
+    for spec in _specs(entries):
         section = _deny_section(spec, kind, namespace, name)
         if section is None:
             return None

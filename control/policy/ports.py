@@ -105,7 +105,12 @@ def _read_port(place: field.Field) -> Port | None:
     elif "protocol" in parts:
         protocols = parts["protocol"].choice(PROTOCOLS)
     port: int | str | None = 0
-    if "port" in parts:
+    given = parts["port"].node.value if "port" in parts else None
+    if isinstance(given, int) and not isinstance(given, bool):
+        # The API server takes a string only; a file that is refused there must not pass here.
+        parts["port"].problem(f'must be a string, is a number (write it in quotes: "{given}")')
+        port = None
+    elif "port" in parts:
         port = number_or_name(parts["port"])
     elif isinstance(place.node.value, dict) and (protocols is None or protocols[0] not in PORTLESS):
         place.problem("port is missing")

@@ -30,7 +30,7 @@ class Item:
 
 def read_to_ports(place: field.Field, context: Context) -> list[Item]:
     """Read `toPorts`."""
-    return [_read_item(item, context) for item in place.items()]
+    return [_read_item(item, context) for item in place.each()]
 
 
 def grouped(items: Iterable[Item]) -> list[tuple[Specs, model.L7Rules | None]]:

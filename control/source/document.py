@@ -38,6 +38,8 @@ _MARK = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")
 _COLLECTION_TAGS = (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
+IsNothing = Callable[[field.Node], bool]
+
 
 class DocumentError(Exception):
     """The text is not a document that we read: why, and the line."""
@@ -71,13 +73,16 @@ def parse(text: str, is_json: bool = False) -> tuple[list[field.Node], DocumentE
     return _parse(text, is_json, itertools.count(1))
 
 
-def parse_all(text: str, is_json: bool = False) -> tuple[list[field.Node], list[DocumentError]]:
+def parse_all(
+    text: str, is_json: bool = False, is_nothing: IsNothing | None = None
+) -> tuple[list[field.Node], list[DocumentError]]:
     """Return the documents of text that can be read, those behind a broken one too, and what is wrong with the others.
 
-    Only `---` says where YAML begins anew; JSON never does.
+    Only `---` says where YAML begins anew; JSON never does. `is_nothing` tells which documents may have anchors and
+    aliases, because nobody reads them: they are not expanded there either, an alias is nothing.
     """
     events = itertools.count(1)
-    found, error = _parse(text, is_json, events)
+    found, error = _parse(text, is_json, events, is_nothing)
     errors: list[DocumentError] = []
     marks = iter(()) if is_json else _marks(text)
     while error is not None and len(errors) < MAX_ERRORS:
@@ -88,7 +93,7 @@ def parse_all(text: str, is_json: bool = False) -> tuple[list[field.Node], list[
         if behind is None or isinstance(error, _TooMuch):
             break
         line, place = behind
-        more, error = _parse("\n" * (line - 1) + text[place:], is_json, events)
+        more, error = _parse("\n" * (line - 1) + text[place:], is_json, events, is_nothing)
         found += more
     return found, errors
 
@@ -101,10 +106,12 @@ def _marks(text: str) -> Iterator[tuple[int, int]]:
         yield line, place
 
 
-def _parse(text: str, is_json: bool, events: Iterator[int]) -> tuple[list[field.Node], DocumentError | None]:
+def _parse(
+    text: str, is_json: bool, events: Iterator[int], is_nothing: IsNothing | None = None
+) -> tuple[list[field.Node], DocumentError | None]:
     found: list[field.Node] = []
     try:
-        for node in jsontext.documents(text) if is_json else _yaml_documents(text, events):
+        for node in jsontext.documents(text) if is_json else _yaml_documents(text, events, is_nothing):
             found.append(node)
     except DocumentError as error:
         return found, error
@@ -140,15 +147,15 @@ def scalar(value: str) -> field.Scalar:
 _short_scalar = functools.lru_cache(maxsize=1 << 14)(scalar)  # few words make up a large file
 
 
-def _yaml_documents(text: str, events: Iterator[int]) -> Iterator[field.Node]:
+def _yaml_documents(text: str, events: Iterator[int], is_nothing: IsNothing | None) -> Iterator[field.Node]:
     loader = _LOADER(text)
     try:
-        yield from _build(loader.get_event, events)
+        yield from _build(loader.get_event, events, is_nothing)
     finally:
         loader.dispose()
 
 
-def _build(get_event: Callable[[], Any], count: Iterator[int]) -> Iterator[field.Node]:
+def _build(get_event: Callable[[], Any], count: Iterator[int], is_nothing: IsNothing | None) -> Iterator[field.Node]:
     """Yield the documents of a stream of events, in one loop: a large file has hundreds of thousands."""
     # Each open collection around the current one.
     stack: list[tuple[int, list[field.Node] | None, dict[str, field.Node] | None, str | None]] = []
@@ -158,6 +165,7 @@ def _build(get_event: Callable[[], Any], count: Iterator[int]) -> Iterator[field
     entries: dict[str, field.Node] | None = None
     key: str | None = None
     done: field.Node | None = None
+    anchored = 0  # the line of the document's first anchor or alias
     while (event := get_event()) is not None:
         kind = type(event)
         line = event.start_mark.line + 1
@@ -165,14 +173,14 @@ def _build(get_event: Callable[[], Any], count: Iterator[int]) -> Iterator[field
             raise _TooMuch(f"more keys and values than are read of one file (about {MAX_EVENTS}: split it)", line)
         if kind is yaml.ScalarEvent:
             if event.anchor is not None:
-                raise _no_anchors(line)
+                anchored = _anchored(line, anchored, is_nothing)
             if entries is not None and key is None:
                 key = _key(event.value, entries, line)
                 continue
             node = field.Node(_meaning(event, line), line)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
             if event.anchor is not None:
-                raise _no_anchors(line)
+                anchored = _anchored(line, anchored, is_nothing)
             if len(stack) >= MAX_DEPTH:
                 raise DocumentError(f"nested too deeply (at most {MAX_DEPTH})", line)
             if event.tag not in _COLLECTION_TAGS:
@@ -187,8 +195,14 @@ def _build(get_event: Callable[[], Any], count: Iterator[int]) -> Iterator[field
             node = field.Node(entries if items is None else tuple(items), begun)
             begun, items, entries, key = stack.pop()
         elif kind is yaml.AliasEvent:
-            raise _no_anchors(line)
+            anchored = _anchored(line, anchored, is_nothing)
+            if entries is not None and key is None:
+                raise DocumentError("a key must be a plain word", line)
+            node = field.Node(None, line)
         else:  # where a stream or a document begins or ends
+            if anchored and not (done is not None and is_nothing is not None and is_nothing(done)):
+                raise _no_anchors(anchored)
+            anchored = 0
             if done is not None and done.value is not None:  # an empty document is none
                 yield done
             done = None
@@ -218,6 +232,13 @@ def _key(text: str, entries: dict[str, field.Node], line: int) -> str:
     if text in entries:
         raise DocumentError(f"key {field.quote(text)} is given twice", line)
     return text
+
+
+def _anchored(line: int, first: int, is_nothing: IsNothing | None) -> int:
+    """Return the line of a document's first anchor, where it may turn out to be one that has them."""
+    if is_nothing is None:
+        raise _no_anchors(line)
+    return first or line
 
 
 def _no_anchors(line: int) -> DocumentError:

@@ -1,5 +1,6 @@
 """Which kinds of documents there are: ours, those that mean nothing here, and those that were meant to be ours."""
 
+import re
 from collections.abc import Collection
 
 from control.policy import field
@@ -15,19 +16,32 @@ _OTHER_POLICIES = (
 )  # fmt: skip
 _OF_CILIUM = ("CiliumBGPPeeringPolicy", "CiliumEgressGatewayPolicy", "CiliumLocalRedirectPolicy")
 _ALIKE = 0.66  # CiliumNetworkPolcy is meant to be ours, CiliumClusterwideEnvoyConfig is not
+# An apiVersion that a kind of somebody else's may have.
+_OF_OTHERS = re.compile(r"[-a-z0-9]+(\.[-a-z0-9]+)+/[a-z][-a-z0-9]*")
+# Of the kinds that are read, those that there are in one group only.
+_OURS_ALONE = re.compile(r"(Cilium|Mesh|ClusterMesh).*(Policy|Group)")
 
 
 def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
     """Return what is wrong with a kind that nobody reads. With `skips`, nothing is if it was not meant to be ours."""
     api_version, name = kind
     versions = {ours: version for version, ours in known}
-    group = _group(api_version)
-    if name in versions and (not skips or group in (_group(versions[name]), _OWN_GROUP, *_OLD_GROUPS)):
+    group = _group(api_version).casefold()
+    if name in versions and (not skips or _is_meant(api_version, name, _group(versions[name]))):
         return f"apiVersion: unknown {field.quote(api_version)} of kind {name} ({versions[name]})"
     near = (_likeness(name, ours) for ours in versions if _group(versions[ours]) == group in _POLICY_GROUPS)
     if not skips or group == _OWN_GROUP or any(likeness >= _ALIKE for likeness in near):
         return f"unknown kind {field.quote(f'{api_version} {name}')} {field.one_of(sorted(versions))}"
     return ""
+
+
+def _is_meant(api_version: str, name: str, ours: str) -> bool:
+    """Tell whether a kind called like one of ours is that one, with its group left out, mistyped or of long ago."""
+    group = _group(api_version).casefold()
+    if _OURS_ALONE.fullmatch(name) or not _OF_OTHERS.fullmatch(api_version) or group in (_OWN_GROUP, *_OLD_GROUPS):
+        return True
+    # Others have kinds of these names too: NetworkPolicy is also crd.projectcalico.org's, Service also Knative's.
+    return _likeness(group, ours) >= _ALIKE
 
 
 def is_policy(kind: Kind) -> bool:

@@ -5,6 +5,7 @@ read is in the snapshot all the same.
 """
 
 import dataclasses
+import functools
 import os
 import sys
 from collections import Counter
@@ -20,16 +21,17 @@ from control.source import (
     document,
     kinds,
     kubernetes,
-    listing,
+    mixed,
     nobody,
     objects,
     owners,
     portnames,
     references,
+    unserved,
+    walk,
 )
 
 STDIN = "-"
-MAX_FILES = 10_000
 MAX_YAML = content.MAX_FILE
 MAX_JSON = 128 << 20  # what kubectl prints of ten thousand pods
 BYTES_PER_VALUE = 80  # so that a large file may hold more, and takes no longer for each megabyte of it
@@ -51,60 +53,27 @@ READERS = {
 }
 
 
-def load(paths: Iterable[str | os.PathLike[str]]) -> model.LoadResult:
+def load(paths: Iterable[str | os.PathLike[str]], namespace: str = "default") -> model.LoadResult:
     """Return what files, and all files below directories, declare; never raises for what is in them.
 
-    "-" is standard input. Of two objects with one name the first counts.
+    "-" is standard input. Of two objects with one name the first counts. What names no namespace is in `namespace`.
     """
-    found = _Found()
+    found = _Found(namespace if namespace != "default" else "")  # which is what readers take it for
     with document.uncollected():
-        for file, wrong in _files(paths):
-            if wrong:
-                found.problems.append(model.Problem(content.printable(file), "", wrong))
-            else:
+        for file, said in walk.files(paths):
+            if not said:
                 found.read(file)
+            else:
+                told = found.advice if said in walk.HARMLESS else found.problems
+                told.append(model.Problem(content.printable(file), "", said))
         return found.result()
-
-
-def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
-    """Yield each file once, with what is wrong with it if it cannot be read at all."""
-    seen: set[tuple[int, int] | str] = set()
-    for path in (os.fspath(each) for each in paths):
-        below = [path]
-        if os.path.isdir(path):
-            below = _below(path)
-            if not below:
-                yield path, f"has no file that ends in {', '.join(listing.ENDINGS[:-1])} or {listing.ENDINGS[-1]}"
-        for file in below:
-            try:
-                status = os.stat(file)
-                which: tuple[int, int] | str = (status.st_dev, status.st_ino)
-            except (OSError, ValueError):
-                which = file
-            if which in seen:
-                continue
-            if len(seen) >= MAX_FILES:
-                yield path, f"there are more files than can be read (at most {MAX_FILES})"
-                return
-            seen.add(which)
-            yield file, ""
-
-
-def _below(directory: str) -> list[str]:
-    """Return the files of a directory and of those in it, sorted; hidden ones are somebody's own business."""
-    out = []
-    for here, inner, names in os.walk(directory):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        out += [os.path.join(here, n) for n in sorted(names) if listing.is_ours(n)]
-        if len(out) > MAX_FILES:
-            break
-    return out
 
 
 class _Found:
     """What has been read so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
         self.objects: list[model.Object] = []
         self.problems: list[model.Problem] = []
         self.advice: list[model.Problem] = []
@@ -120,14 +89,14 @@ class _Found:
             self._read_text(text, is_json, report)
         self.problems += _with_remedy(report.problems)
         if report.count > len(report.problems):
-            more = f"{report.count - len(report.problems)} more problems are not told"
+            more = f"more problems are not told (at least {report.count - len(report.problems)})"
             self.problems.append(model.Problem(report.file, "", more))
         self.advice += report.advice
 
     def _read_text(self, text: str, is_json: bool, report: field.Report) -> None:
         most = max(objects.MAX_VALUES, len(text) // BYTES_PER_VALUE)
-        nodes, failures = document.parse_all(text, is_json)
-        parsed = objects.read_documents(nodes, report, READERS, most, skips=True)
+        nodes, failures = document.parse_all(text, is_json, functools.partial(_means_nothing, report))
+        parsed = objects.read_documents(nodes, report, READERS, most, skips=True, namespace=self.namespace)
         remedy = TEMPLATE if "{{" in text else ""
         for failure in failures:
             report.add("", f"{failure}{remedy}", failure.line)
@@ -152,9 +121,23 @@ class _Found:
             *portnames.unnamed_ports(snapshot),
             *references.to_nothing(snapshot),
             *references.never_learned(snapshot),
+            *references.unknown_namespaces(snapshot),
             *nobody.selected(snapshot),
+            *mixed.protocols(snapshot),
+            *unserved.entities(snapshot),
+            *unserved.by_proxy(snapshot),
         )
         return model.LoadResult(snapshot, tuple(self.problems), advice, skipped)
+
+
+def _means_nothing(report: field.Report, node: field.Node) -> bool:
+    """Tell whether nobody looks into a document, whatever is in it."""
+    place = field.Field(node, "", report)
+    kind = objects.kind_of(place)
+    if kind is None:
+        return isinstance(node.value, dict) and "<<" not in node.value and objects.is_no_object(place)
+    known = {*parse.KINDS, *READERS}
+    return kind not in known and not kind[1].endswith("List") and not kinds.wrong(kind, known, skips=True)
 
 
 def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
@@ -164,6 +147,9 @@ def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
         if each.has_pods or kinds.is_policy(each.kind):
             found.setdefault((each.has_pods, each.kind), []).append(each)
     ours = {name for _, name in (*parse.KINDS, *READERS)}
+    for each in skipped:
+        if each.kind[0].startswith("kustomize.config.k8s.io/"):
+            yield portnames.problem_at(each.source, "", f"{each.kind[1]} is not applied here ({objects.KUSTOMIZE})")
     for (has_pods, (api_version, name)), those in found.items():
         what = name if name not in ours else f"{name} of {api_version}"
         what = what if what.isprintable() and len(what) <= 80 else field.quote(what)

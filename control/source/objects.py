@@ -4,6 +4,7 @@ Policies are read by control.policy.parse, what Kubernetes makes of pods by cont
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,9 +31,14 @@ _SLICE = {
 }
 
 RENDER = " (part of a chart? render it first: helm template ... | sockmesh policy ... -f -)"
+KUSTOMIZE = "render it first: kustomize build DIR | sockmesh policy ... -f -"
+CHART = "Chart.yaml"
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml")
 _OF_OBJECT = ("apiversion", "kind", "metadata", "spec", "specs", "items")
 
 Kind = tuple[str, str]  # apiVersion and kind
+
+WITHOUT_NAMESPACE = {"Namespace", "Node", *parse.CLUSTER_WIDE, *(kind for _, kind in cidrgroup.KINDS)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +88,12 @@ def read_documents(
     readers: Mapping[Kind, Reader] = READERS,
     most: int = MAX_VALUES,
     skips: bool = False,
+    namespace: str = "",
 ) -> list[Parsed]:
     """Read all documents of a file, those inside a List too; report collects what is wrong.
 
     `most` values are read at most. `skips`: a kind that means nothing here is left out, and is wrong otherwise.
+    `namespace`, if given, is that of documents that name none.
     """
     out: list[Parsed] = []
     found: list[tuple[field.Field, Kind | None]] = []
@@ -97,10 +105,12 @@ def read_documents(
         if report.count > before:
             out.append(Parsed(None))  # a List that cannot be read may hold anything
         for document in documents:
-            kind = _kind(document)
+            kind = kind_of(document)
             reader = readers.get(kind) if kind is not None else None
             if reader is not None and reader.shape is not None:
                 document.node = _pick(document.node, reader.shape)
+            if namespace and kind is not None and kind[1] not in WITHOUT_NAMESPACE:
+                document.node = _in_namespace(document.node, namespace)
             left -= OF_DOCUMENT
             if reader is not None or kind in parse.KINDS:
                 left -= _weight(document.node, left)
@@ -143,6 +153,18 @@ def _pick(node: field.Node, shape: Any) -> field.Node:
     return node
 
 
+def _in_namespace(node: field.Node, namespace: str) -> field.Node:
+    """Return an object as it is with a namespace, if it names none."""
+    metadata = node.value.get("metadata") if isinstance(node.value, dict) else None
+    if metadata is None or not isinstance(metadata.value, dict) or not isinstance(node.value, dict):
+        return node
+    given = metadata.value.get("namespace")
+    if given is not None and given.value is not None:
+        return node
+    inner = field.Node({**metadata.value, "namespace": field.Node(namespace, metadata.line)}, metadata.line)
+    return field.Node({**node.value, "metadata": inner}, node.line)
+
+
 def _weight(node: field.Node, most: int) -> int:
     """Return how many values a node holds; it may stop to count beyond `most`."""
     count, todo = 0, [node]
@@ -157,21 +179,26 @@ def _weight(node: field.Node, most: int) -> int:
     return count
 
 
-def _kind(document: field.Field) -> Kind | None:
+def kind_of(document: field.Field) -> Kind | None:
     value = document.node.value
     pair = [value[key].value for key in ("apiVersion", "kind") if key in value] if isinstance(value, dict) else []
     return (pair[0], pair[1]) if len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str) else None
 
 
 def _read_document(document: field.Field, kind: Kind | None, readers: Mapping[Kind, Reader], skips: bool) -> Parsed:
-    if kind is None and skips and _is_no_object(document):
-        document.advise(f"has neither apiVersion nor kind, so it is passed over{RENDER}")
+    if kind is None and skips and is_no_object(document):
+        name = os.path.basename(document.report.file)
+        remedy = f" ({KUSTOMIZE})" if name in KUSTOMIZATIONS else RENDER
+        lacks = "no kind" if name == CHART else "neither apiVersion nor kind"
+        document.advise(f"has {lacks}, so it is passed over{remedy}")
         return Parsed(None, is_known=True)
     if kind is None:
         _tell_missing_kind(document, RENDER if skips else "")
         return Parsed(None)
     if kind in parse.KINDS:
         policy = parse.parse_policy(document, *kind)
+        if skips:
+            return Parsed(policy, is_known=True)  # nothing is in force that a deny would have to take the place of
         stand_in = parse.stand_in(document, kind[1]) if policy is None else parse.deny(policy)
         return Parsed(policy, stand_in, is_known=stand_in is not None)
     reader = readers.get(kind)
@@ -194,11 +221,13 @@ def _has_pods(node: field.Node) -> bool:
     return at is not None and isinstance(at.value, tuple)
 
 
-def _is_no_object(document: field.Field) -> bool:
+def is_no_object(document: field.Field) -> bool:
     """Tell whether a document looks like no object of Kubernetes at all, not even one with a key mistyped."""
     value = document.node.value
+    # That of a chart says which format the chart has.
+    told = _OF_OBJECT[1:] if os.path.basename(document.report.file) == CHART else _OF_OBJECT
     is_item = "items[" in document.prefix
-    return isinstance(value, dict) and not is_item and not any(key.lower() in _OF_OBJECT for key in value)
+    return isinstance(value, dict) and not is_item and not any(key.lower() in told for key in value)
 
 
 def _tell_missing_kind(document: field.Field, remedy: str) -> None:

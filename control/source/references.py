@@ -67,3 +67,28 @@ def never_learned(snapshot: model.Snapshot) -> Iterator[model.Problem]:
             name = field.quote(names[0].name or names[0].pattern)
             message = f"no rule has rules.dns, so no address of {name} is ever learned and this rule {done} nothing"
             yield portnames.problem_at(rule.source, f"{portnames.shown(policy)} {rule.path}", message)
+
+
+def unknown_namespaces(snapshot: model.Snapshot) -> Iterator[model.Problem]:
+    """Yield a problem for the first rule that asks for labels of namespaces, where there are pods and no Namespace."""
+    if snapshot.namespaces or not snapshot.workloads:
+        return
+    for policy in snapshot.policies:
+        for section in policy.sections:
+            places = ((section.path, section.source, section.subject),)
+            peers = ((rule.path, rule.source, peer) for rule in section.rules for peer in rule.peers or ())
+            for path, source, selector in (*places, *peers):
+                asked = selector.requirements if isinstance(selector, model.Selector) else ()
+                keys = [r.key.removeprefix(model.NAMESPACE_LABEL_PREFIX) for r in asked if _is_of_namespace(r.key)]
+                if keys:
+                    message = (
+                        f"asks for the label {keys[0]} of namespaces, whose labels are unknown and count as absent: no "
+                        "Namespace is given (kubectl get ns -o yaml prints them)"
+                    )
+                    yield portnames.problem_at(source, f"{portnames.shown(policy)} {path}", message)
+                    return
+
+
+def _is_of_namespace(key: str) -> bool:
+    """Tell whether a label is one of a namespace's that its name does not tell."""
+    return key.startswith(model.NAMESPACE_LABEL_PREFIX) and not key.endswith(model.NAMESPACE_NAME_LABEL)

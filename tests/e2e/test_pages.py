@@ -49,7 +49,12 @@ def problem(words: list[str]) -> str:
             if found is None:
                 return f"no such command: {words}"
             command = found
-        flags = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {"--help", "-h", "--version"}
+        flags = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {
+            "--help",
+            "-h",
+            "--version",
+            "-",
+        }  # "-": a file
     return "; ".join(f"{word} is no option of {words}" for word in rest if word.startswith("-") and word not in flags)
 
 

@@ -131,7 +131,8 @@ def _texts(node: Node, is_namespace: bool) -> list[str]:
     if node.box is None:
         if node.ends[1:]:
             return ["the outside", f"{len(node.ends)} sets of addresses"]
-        named, _, lacking = outside.words(end.cidrs).partition(" except ")
+        parts = [part.partition(" except ") for part in outside.words(end.cidrs).split("; ")]
+        named, lacking = (", ".join(filter(None, each)) for each in list(zip(*parts, strict=True))[::2])
         first, *others = named.split(", ") if not lacking else [named, f"except {lacking}"]
         return [first, *([", ".join(others)] if others else [])]
     if is_namespace:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
               help="For people, for programs, for Graphviz, or a picture.")  # fmt: skip
 @click.option("--from", "origin", metavar="WHO", help="Only calls of this workload, or of all of a namespace.")
 @click.option("--to", metavar="WHO", help="Only calls to this workload, or to all of a namespace.")
-def connectivity(files: tuple[str, ...], output: str, origin: str | None, to: str | None) -> None:
+def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: str | None, to: str | None) -> None:
     """Show everything that manifests allow: each pair of workloads, or of a workload and addresses outside, that may
     talk, and on which ports.
 
@@ -27,7 +27,7 @@ def connectivity(files: tuple[str, ...], output: str, origin: str | None, to: st
     """
     if (origin or to) and output not in ("table", "json"):
         raise click.UsageError("--from and --to are for -o table and -o json")
-    snapshot = source.load(files)
+    snapshot = source.load(files, namespace)
     from control.analysis import beside, connectivity, dot, write
     from control.analysis.picture import svg
 

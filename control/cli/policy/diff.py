@@ -13,9 +13,10 @@ OPENS = 1
 @click.command()
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
+@source.namespace
 @click.option("--no-new-access", is_flag=True, help="Exit with 1 if anything is opened: for checks of pull requests.")
 @output_option
-def diff(old: str, new: str, no_new_access: bool, output: str) -> None:
+def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -> None:
     """Show which ports between whom are open in NEW and were not in OLD (+), and the reverse (-). Both are a file or
     a directory of files.
 
@@ -25,7 +26,7 @@ def diff(old: str, new: str, no_new_access: bool, output: str) -> None:
     """
     if old == new == "-":
         raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
-    snapshots = source.load([old]), source.load([new])
+    snapshots = source.load([old], namespace), source.load([new], namespace)
     from control.analysis import beside, connectivity, portset, write
     from control.analysis import diff as changes
 

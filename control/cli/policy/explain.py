@@ -42,9 +42,9 @@ _RULES = (
 @click.argument("workload", metavar="NAMESPACE/POD")
 @source.files
 @place.output_option
-def explain(workload: str, files: tuple[str, ...], output: str) -> None:
+def explain(workload: str, files: tuple[str, ...], namespace: str, output: str) -> None:
     """Show what selects a workload, its rules as they count, and the entries that a call is looked up in."""
-    known = world.World(source.load(files))
+    known = world.World(source.load(files, namespace), namespace)
     try:
         end = known.end(workload)
     except world.Unknown as error:

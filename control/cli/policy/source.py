@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import click
 
 from control import model
+from control.policy import objectnames
 from control.source import manifests
 from control.terminal import printable
 
@@ -12,20 +13,36 @@ BAD_INPUT = 2
 NO_WORKLOADS = "the files declare no workloads (Pods, Deployments, ...)"
 
 
+def namespace(command: Callable[..., None]) -> Callable[..., None]:
+    """Add -n NAMESPACE; the command takes it as `namespace`."""
+    text = "The namespace of documents that name none."
+    return click.option(
+        "-n", "--namespace", metavar="NAMESPACE", default="default", show_default=True, help=text, callback=_label
+    )(command)
+
+
+def _label(context: click.Context, option: click.Parameter, text: str) -> str:
+    if not objectnames.DNS_LABEL.fullmatch(text):
+        raise click.BadParameter(printable(f"{text or 'nothing'} is no namespace ({objectnames.DNS_LABEL_RULE})"))
+    return text
+
+
 def files(command: Callable[..., None]) -> Callable[..., None]:
-    """Add -f FILE|DIR, as often as one likes; the command takes it as `files`."""
+    """Add -f FILE|DIR, as often as one likes, and -n; the command takes them as `files` and `namespace`."""
     text = "Manifests: a file, a directory with all below it, or - for standard input. May be given more than once."
-    return click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", help=text)(command)
+    return click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", help=text)(
+        namespace(command)
+    )
 
 
-def read(paths: Sequence[str]) -> model.LoadResult:
+def read(paths: Sequence[str], namespace: str) -> model.LoadResult:
     """Return what files, and all files below directories, declare together."""
-    return manifests.load(paths)
+    return manifests.load(paths, namespace)
 
 
-def load(paths: Sequence[str]) -> model.Snapshot:
+def load(paths: Sequence[str], namespace: str) -> model.Snapshot:
     """Return what manifests declare; where any is wrong, all problems are told and the command ends with 2."""
-    found = read(paths)
+    found = read(paths, namespace)
     _tell(map(str, found.problems))
     if found.problems:
         raise click.exceptions.Exit(BAD_INPUT)

@@ -10,6 +10,7 @@ from control.analysis import trace as analysis
 from control.analysis import world
 from control.cli import place
 from control.cli.policy import answer, ends, source
+from control.source import unserved
 from control.terminal import printable
 from loader import abi
 
@@ -25,8 +26,10 @@ _SOME = {
 
 @click.command()
 @source.files
-@click.option("--from", "origin", required=True, metavar="WHO", help="Who calls: NAMESPACE/POD, or an address.")
-@click.option("--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, or fqdn:NAME.")
+@click.option("--from", "origin", required=True, metavar="WHO", help="Who calls: NAMESPACE/POD, an address, or host.")
+@click.option(
+    "--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, host, or fqdn:NAME."
+)
 @click.option("--port", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP ...", required=True)
 @click.option("--method", default="", help="The request's method (GET).")
 @click.option("--path", default="", help="The request's path (/).")
@@ -38,6 +41,7 @@ _SOME = {
 @answer.said()
 def trace(
     files: tuple[str, ...],
+    namespace: str,
     origin: str,
     to: str,
     port: str,
@@ -55,10 +59,10 @@ def trace(
     proto, number = ends.port(port)
     if origin.startswith("fqdn:"):
         raise ends.wrong(f"--from {origin}: nobody calls by a name (an address, or a workload)")
-    snapshot = source.load(files)
+    snapshot = source.load(files, namespace)
     if to.startswith("fqdn:"):
         snapshot = world.with_name(snapshot, ends.dns_name(to))
-    known = world.World(snapshot)
+    known = world.World(snapshot, namespace)
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
         raise ends.wrong(f"--port {port}: requests are made over TCP")
@@ -71,6 +75,8 @@ def trace(
         call = analysis.Call(known.end(origin), known.end(_canonical(to)), proto, number, request, *names)
     except world.Unknown as error:
         raise ends.wrong(str(error)) from None
+    if not any(end.workload or end.on_host for end in (call.source, call.destination)):
+        raise ends.wrong(f"neither {origin} nor {to} is a workload of the files, so no policy is asked (one must be)")
     found = analysis.trace(known, call)
     lines = [json.dumps(_json(found), indent=2)] if output == "json" else map(printable, _lines(found, call))
     answer.end(EXIT[found.verdict], (f"{line}\n" for line in lines))
@@ -81,7 +87,8 @@ def _canonical(text: str) -> str:
 
 
 def _json(found: analysis.Trace) -> dict[str, Any]:
-    return {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
+    out = {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
+    return out | ({"note": unserved.NEEDS_PROXY} if found.needs_proxy else {})
 
 
 def _side(side: analysis.Side) -> dict[str, Any]:
@@ -128,6 +135,8 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
             yield f"  {'':8}{_near(side.nearest, analysis.DENIED in (side.http, side.name))}"
         if side.own_node:
             yield f"  {'':8}the pod's own node gets through: which node this is is not known here"
+    if found.needs_proxy:
+        yield f"  {'note':8}{unserved.NEEDS_PROXY}"
 
 
 def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
@@ -140,6 +149,8 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     where = f" ({side.author.source})" if side.author and side.author.source else ""
     if side.denied and side.author and not side.author.rule:
         by = f": {side.author} selects it, and no rule allows this"
+    elif side.author and not side.author.rule and side.author.kind != "Reserved":
+        by = f": {side.author} selects it without default deny, and no rule denies this"
     what = "request" if side.http else "name"
     said = {None: "", analysis.ALLOWED: f", the {what} too", analysis.DENIED: f", because of the {what}"}
     request = f", for {_SOME[side.some][0]}" if side.some else said[side.http or side.name]

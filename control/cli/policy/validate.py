@@ -16,11 +16,11 @@ from control.terminal import printable
 @source.files
 @place.output_option
 @answer.said()
-def validate(files: tuple[str, ...], output: str) -> None:
+def validate(files: tuple[str, ...], namespace: str, output: str) -> None:
     """Check manifests and show every problem of every file; exit status 1 if there is any, 3 if that could not be
     written.
     """
-    found = source.read(files)
+    found = source.read(files, namespace)
     status = 1 if found.problems else 0
     if output == "json":
         all_of_it = {

@@ -84,3 +84,25 @@ def test_words_mean_what_is_written(chosen: set[str]) -> None:
         inside = outside.EVERYTHING if named == "the outside" else addresses(named)
         meant += spans.without(inside, addresses(lacking))
     assert spans.merged(meant) == held
+
+
+def test_several_ranges_that_lack_something() -> None:
+    def held(*ranges: str, lacking: tuple[str, ...]) -> tuple[str, ...]:
+        known = [(peers.parse_prefix(text), 300) for text in ranges]
+        known += [(peers.parse_prefix(text), 301) for text in lacking]
+        return outside.cidrs(outside.regions(known)[300])
+
+    two = held("10.0.0.0/8", "192.168.0.0/16", lacking=("10.1.0.0/16", "192.168.3.0/24"))
+    assert len(two) == 16
+    assert outside.words(two) == "10.0.0.0/8 except 10.1.0.0/16; 192.168.0.0/16 except 192.168.3.0/24"
+    families = held("0.0.0.0/0", "fd00::/8", lacking=("10.1.0.0/16", "192.168.3.0/24"))
+    assert outside.words(families) == "0.0.0.0/0 except 10.1.0.0/16, 192.168.3.0/24; fd00::/8"
+    both = held("0.0.0.0/0", "::/0", lacking=("10.1.0.0/16", "fd00::/9"))
+    assert outside.words(both) == "the outside except 10.1.0.0/16, fd00::/9"
+
+
+@given(st.sets(st.sampled_from(TREE), min_size=1), st.sets(st.sampled_from(TREE)))
+def test_words_are_never_longer_than_what_is_written(chosen: set[str], lacking: set[str]) -> None:
+    known = [(peers.parse_prefix(text), 300 + (text in lacking)) for text in sorted(chosen | lacking)]
+    written = outside.cidrs(outside.regions(known).get(300, ()))
+    assert not written or len(outside.words(written)) <= len("; ".join(written))

@@ -65,6 +65,14 @@ def test_what_is_cut_is_whole_in_a_title() -> None:
     assert {namespace, "10.0.0.0/8 except 10.1.0.0/16"} <= titles
 
 
+def test_no_range_of_a_node_is_hidden_behind_what_another_lacks() -> None:
+    blocks = [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}, {"ipBlock": {"cidr": "fd00::/8"}}]
+    spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": blocks}]}
+    drawn = ET.fromstring(svg.picture(connectivity.analyse(snapshot([workload("web")], spec))))
+    texts = {"".join(each.itertext()) for each in drawn.iter() if each.tag.endswith("text")}
+    assert {"10.0.0.0/8, fd00::/8", "except 10.1.0.0/16"} <= texts
+
+
 def test_replicas_are_one_node_and_arrows_that_say_the_same_one_net() -> None:
     pods = [model.Workload("shop", f"web-{i}", {"app": "web"}, "default") for i in range(3)]
     shown = bundle.bundle(connectivity.analyse(snapshot([*pods, workload("api"), workload("db")], DB_ONLY)))

@@ -469,3 +469,50 @@ def test_options_cannot_steer_a_terminal(tmp_path: Path) -> None:
     ):
         refused = tell(tmp_path, *args)
         assert (refused.exit_code, "\x1b" in refused.stderr, "\\x1b" in refused.stderr) == (2, False, True)
+
+
+STATEFUL = """apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: cart, namespace: shop}
+spec: {template: {metadata: {labels: {app: cart}}, spec: {containers: []}}}
+"""
+
+
+def test_a_pod_of_a_controller_is_asked_about_by_that(tmp_path: Path) -> None:
+    (tmp_path / "cart.yaml").write_text(STATEFUL)
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "shop/web", "--to", "shop/cart-0", "--port", "80")
+    assert found.exit_code == 2 and found.stderr.endswith("; shop/cart is a StatefulSet: use shop/cart\n")
+
+
+def test_the_node_may_call_and_be_called(tmp_path: Path) -> None:
+    deny = "endpointSelector: {matchLabels: {app: web}}\ningressDeny: [{fromEntities: [host]}]"
+    known(tmp_path, policy("web", deny))
+    asked = ("--from", "host", "--to", "shop/web", "--port", "80")
+    found = tell(tmp_path, *asked)
+    assert found.exit_code == 1 and found.stdout.splitlines()[1:] == [
+        "  egress  unenforced: host: it has its node's network: no policy of pods is asked",
+        f"  ingress denied by CiliumNetworkPolicy shop/web spec.ingressDeny[0] ({tmp_path}/p0.yaml:6)",
+    ]
+    assert tell(tmp_path, "--from", "shop/web", "--to", "host", "--port", "80").exit_code == 0
+
+
+def test_a_call_that_no_workload_is_part_of_is_not_answered(tmp_path: Path) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "192.0.2.1", "--to", "192.0.2.2", "--port", "80")
+    assert found.exit_code == 2
+    assert "neither 192.0.2.1 nor 192.0.2.2 is a workload of the files, so no policy is asked" in found.stderr
+
+
+def test_a_policy_that_only_denies_some_says_that_it_has_no_default(tmp_path: Path) -> None:
+    deny = """
+    endpointSelector: {matchLabels: {app: web}}
+    enableDefaultDeny: {ingress: false}
+    ingressDeny: [{fromCIDR: [192.0.2.0/24]}]
+    """
+    known(tmp_path, policy("web", deny))
+    found = tell(tmp_path, "--from", "198.51.100.1", "--to", "shop/web", "--port", "80")
+    assert found.exit_code == 0 and found.stdout.splitlines()[2] == (
+        "  ingress allowed: CiliumNetworkPolicy shop/web selects it without default deny, and no rule denies this "
+        f"({tmp_path}/p0.yaml:5)"
+    )

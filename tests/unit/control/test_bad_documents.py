@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from control import model
+from control.policy import cilium
 from control.source import directory, manifests
 
 ROOT = Path(__file__).parents[3]
@@ -180,6 +182,10 @@ ITEMS = of(LIST, "[MARK]")
 HEAVY: dict[str, Callable[[], str | bytes]] = {
     "ranges.json": lambda: filled(RANGES[0], lambda i: f'"10.0.{i >> 8 & 255}.{i & 255}/32"', RANGES[1]),
     "rules.json": lambda: filled(SPECS[0], lambda _: '{"endpointSelector":{},"ingres":[{}]}', SPECS[1], 1_000_000),
+    "no-specs.yaml": lambda: filled(SPECS[0], lambda _: "1", SPECS[1], 230_000),
+    "empty-specs.yaml": lambda: filled(SPECS[0], lambda _: "{}", SPECS[1], 345_000),
+    "no-rules.yaml": lambda: filled(SPECS[0], lambda _: "{endpointSelector: {}}", SPECS[1], 900_000),
+    "no-ranges.yaml": lambda: filled(RANGES[0], lambda _: "10.0.0.0/99", RANGES[1], 1_300_000),
     "labels.json": lambda: filled(LABELS[0], lambda i: f'"a{i}":""', LABELS[1]),
     "wrong-labels.json": lambda: filled(LABELS[0], lambda i: f'"-{i}":1', LABELS[1], 1_000_000),
     "others.json": lambda: filled(
@@ -211,6 +217,18 @@ began = time.process_time()
 result = manifests.load(sys.argv[1:])
 print(time.process_time() - began, peak(), len(result.problems))
 """
+
+
+@pytest.mark.parametrize(
+    "specs", [["1"], ["{}"], ["{endpointSelector: {}}"], ["1", "{endpointSelector: {}, ingress: [{}]}"]]
+)
+def test_what_nobody_would_read_of_a_policy_is_not_read(tmp_path: Path, specs: list[str]) -> None:
+    head = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: a}\n"
+    (tmp_path / "a.yaml").write_text(f"{head}specs: [{', '.join(specs * 5000)}]\n---\n{head}specs: [1]\n")
+    with mock.patch("control.policy.cilium.read_section", wraps=cilium.read_section) as read:
+        result = manifests.load([tmp_path])
+    assert read.call_count < 250 and not result.snapshot.policies
+    assert (len(result.problems), result.problems[-1].message[:27]) == (101, "more problems are not told ")
 
 
 @pytest.mark.parametrize("name", HEAVY)

@@ -211,3 +211,33 @@ def test_validate_says_what_it_passed_over(tmp_path: Path) -> None:
     assert json.loads(run("validate", "-f", tmp_path, "-o", "json").stdout)["skipped"] == {
         "networking.k8s.io/v1 Ingress": 2, "v1 ConfigMap": 1, "x.io/v1 Ingress": 1,
     }  # fmt: skip
+
+
+def test_the_namespace_of_what_names_none(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text((WORKLOADS + "---" + POLICY.replace("PORT", "80")).replace(", namespace: shop", ""))
+    with_kinds = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team}\n---\napiVersion: sockmesh.io/v1\n"
+    file.write_text(file.read_text() + with_kinds + "kind: Workload\nmetadata: {name: x, namespace: own}\nspec: {}\n")
+    file.write_text(file.read_text().replace("spec: {}", "spec: {ips: [10.0.0.3], node: n}"))
+    found = run("connectivity", "-f", file, "-n", "team")
+    assert [line.split()[:2] for line in found.stdout.splitlines()[1:]] == [
+        ["own/x", "the"], ["team/web", "team/db"], ["the", "outside"],
+    ]  # fmt: skip
+    assert "default/web" in run("connectivity", "-f", file).stdout
+    traced = run("trace", "-f", file, "--namespace", "team", "--from", "web", "--to", "team/db", "--port", "80")
+    assert traced.exit_code == 0 and traced.stdout.startswith("team/web -> team/db")
+    assert run("explain", "db", "-f", file, "-n", "team").stdout.startswith("team/db: ")
+    assert run("validate", "-f", file, "-n", "team").exit_code == 0
+    assert run("diff", "-n", "team", file, file).exit_code == 0
+    bad = run("validate", "-f", file, "-n", "No")
+    assert bad.exit_code == 2 and "No is no namespace (at most 63" in bad.stderr
+
+
+def test_columns_are_as_wide_as_what_is_shown(old: Path) -> None:
+    name = "a-workload-with-a-name-that-nobody-asked-about"
+    more = WORKLOADS.partition("---")[0].replace("name: web, namespace: shop", f"name: {name}, namespace: other")
+    (old / "more.yaml").write_text(more.replace("10.0.0.1]", "10.0.0.9]"))
+    assert run("connectivity", "-f", old, "--from", "shop").stdout.splitlines() == [
+        "FROM      TO       ALLOWED", "shop/web  shop/db  TCP 80",
+    ]  # fmt: skip
+    assert name in run("connectivity", "-f", old).stdout

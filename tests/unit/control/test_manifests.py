@@ -186,7 +186,8 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
     others = [
         "networking.k8s.io/v1 IngressClass", "v1 ConfigMap", "v1 ConfigMap", "cilium.io/v2 CiliumEndpoint",
         "cilium.io/v2 CiliumClusterwideEnvoyConfig", "cilium.io/v2alpha1 CiliumBGPPeeringPolicy",
-        "projectcalico.org/v3 NetworkPolicy", "serving.knative.dev/v1 Service", "example.com/v1 Deployment",
+        "projectcalico.org/v3 NetworkPolicy", "crd.projectcalico.org/v1 NetworkPolicy",
+        "serving.knative.dev/v1 Service", "example.com/v1 Deployment",
     ]  # fmt: skip
     text = "---\n".join("apiVersion: {}\nkind: {}\nanything: [1]\n".format(*kind.split()) for kind in others)
     (tmp_path / "a.yaml").write_text(text + "---\n" + INGRESS)
@@ -216,6 +217,13 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
         ("v1 Deployment", 'apiVersion: unknown "v1" of kind Deployment (apps/v1)'),
         ("sockmesh.io/v2 MeshNetworkPolicy", 'apiVersion: unknown "sockmesh.io/v2" of kind MeshNetworkPolicy ('),
         ("sockmesh.io/v1 NetworkPolicy", 'apiVersion: unknown "sockmesh.io/v1" of kind NetworkPolicy ('),
+        # Kinds of one group only, and what no group of others can be.
+        ("Cilium.io/v2 CiliumNetworkPolicy", 'apiVersion: unknown "Cilium.io/v2" of kind CiliumNetworkPolicy ('),
+        ("a.example/v2 CiliumCIDRGroup", 'apiVersion: unknown "a.example/v2" of kind CiliumCIDRGroup ('),
+        ("a.example/v1 MeshNetworkPolicy", 'apiVersion: unknown "a.example/v1" of kind MeshNetworkPolicy ('),
+        ("0.0.0.0/0 NetworkPolicy", 'apiVersion: unknown "0.0.0.0/0" of kind NetworkPolicy (networking.k8s.io/v1)'),
+        ("Networking.k8s.io/v1 NetworkPolicy", 'apiVersion: unknown "Networking.k8s.io/v1" of kind NetworkPolicy ('),
+        ("networking.k8s.o/v1 NetworkPolicy", 'apiVersion: unknown "networking.k8s.o/v1" of kind NetworkPolicy ('),
     ],
 )
 def test_kinds_that_were_meant_to_be_ours(tmp_path: Path, kind: str, message: str) -> None:
@@ -227,7 +235,7 @@ def test_kinds_that_were_meant_to_be_ours(tmp_path: Path, kind: str, message: st
 def test_more_problems_than_anybody_reads_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("---\n".join("kind: 1\n" for _ in range(500)))
     problems = manifests.load([tmp_path]).problems
-    assert (len(problems), problems[-1].message) == (101, "400 more problems are not told")
+    assert (len(problems), problems[-1].message) == (101, "more problems are not told (at least 400)")
 
 
 def test_what_is_taken_but_does_not_do_all_that_it_says_is_no_problem(tmp_path: Path) -> None:
@@ -303,13 +311,54 @@ def test_parts_of_a_chart_are_passed_over_or_told_how_to_render(tmp_path: Path) 
     result = manifests.load([tmp_path])
     told = lines(result, tmp_path)
     render = "render it first: helm template ... | sockmesh policy ... -f -)"
-    assert [line.partition(":")[0] for line in told] == ["Chart.yaml", "a.yaml", "b.yaml"]
-    assert told[0] == f"Chart.yaml:1: apiVersion and kind are required (part of a chart? {render}"
-    assert all(line.endswith(f" (a template? {render}") for line in told[1:])
-    (warning,) = result.advice
-    assert str(warning) == (
-        f"{tmp_path}/values.yaml:1: has neither apiVersion nor kind, so it is passed over (part of a chart? {render}"
+    assert [line.partition(":")[0] for line in told] == ["a.yaml", "b.yaml"]
+    assert all(line.endswith(f" (a template? {render}") for line in told)
+    assert [str(a).removeprefix(f"{tmp_path}/") for a in result.advice] == [
+        f"Chart.yaml:1: has no kind, so it is passed over (part of a chart? {render}",
+        f"values.yaml:1: has neither apiVersion nor kind, so it is passed over (part of a chart? {render}",
+    ]
+
+
+def test_what_kustomize_does_is_not_done_here(tmp_path: Path) -> None:
+    for name, head in (("a", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"), ("b", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kustomization.yaml").write_text(f"{head}namespace: shop\nresources: [x.yaml]\n")
+    render = "(render it first: kustomize build DIR | sockmesh policy ... -f -)"
+    result = manifests.load([tmp_path])
+    assert (result.problems, sorted(map(str, result.advice))) == (
+        (),
+        [
+            f"{tmp_path}/a/kustomization.yaml:1: Kustomization is not applied here {render}",
+            f"{tmp_path}/b/kustomization.yaml:1: has neither apiVersion nor kind, so it is passed over {render}",
+        ],
     )
+
+
+ANCHORED = "a: &a {b: 1}\nc: *a\nd: {<<: *a, e: [*a]}\n"
+
+
+@pytest.mark.parametrize("head", ["apiVersion: v1\nkind: ConfigMap\n", "apiVersion: a.b/v1\nkind: X\n", ""])
+def test_what_nobody_reads_may_have_anchors(tmp_path: Path, head: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"{head}{ANCHORED}---\n{NAMESPACE.format('a')}")
+    result = manifests.load([tmp_path])
+    assert (result.problems, names(result.snapshot)) == ((), ["a"])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "apiVersion: v1\nkind: Namespace\n", "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolcy\n", "<<: *a\n",
+        "apiVersion: v1\nkind: List\n", "kind: *a\n", "kind: X\n", "apiVersion: Cilium.io/v2\nkind: CiliumCIDRGroup\n",
+    ],
+)  # fmt: skip
+def test_what_is_read_or_meant_to_be_has_no_anchors(tmp_path: Path, head: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"{NAMESPACE.format('a')}---\n{head}{ANCHORED}---\n{NAMESPACE.format('b')}")
+    result = manifests.load([tmp_path])
+    line = 5 if "*" in head else 4 + head.count("\n") + 1
+    assert [(p.line, p.message) for p in result.problems] == [
+        (line, "anchors and aliases are not allowed (write the value out)")
+    ]
+    assert names(result.snapshot) == ["a", "b"]
 
 
 @pytest.mark.parametrize("text", ["Kind: A", "apiversion: A", "metadata: {}", "spec: {}", "a", "[a]"])
@@ -322,3 +371,24 @@ def test_the_agent_passes_nothing_over(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("web: {port: 1}")
     (problem,) = directory.load(tmp_path, None).problems
     assert problem.message == "apiVersion and kind are required"
+
+
+def test_what_one_may_think_is_read_below_a_directory(tmp_path: Path) -> None:
+    below, elsewhere = tmp_path / "here" / "below", tmp_path / "elsewhere"
+    (below / "empty").mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "b.yaml").write_text(NAMESPACE.format("b"))
+    for name in ("a.yaml", "A.YAML", "b.Yml", ".C.YAML", "d.JSON.bak"):
+        (below / name).write_text(NAMESPACE.format("a"))
+    (below / "link").symlink_to(elsewhere)
+    (below / ".hidden").symlink_to(elsewhere)
+    (below / "nothing").symlink_to(below / "empty")
+    (below / "empty" / "up").symlink_to(below)
+    result = manifests.load([tmp_path / "here"])
+    ending = "is not read: its name must end in .yaml, .yml or .json, in lower case"
+    link = "is a link to a directory, which is not read (give it with a -f of its own)"
+    assert (names(result.snapshot), result.problems) == (["a"], ())
+    assert [str(a).removeprefix(f"{below}/") for a in result.advice] == [
+        f"A.YAML: {ending}", f"b.Yml: {ending}", f"link: {link}", f"empty/up: {link}",
+    ]  # fmt: skip
+    assert names(manifests.load([tmp_path / "here", below / "link"]).snapshot) == ["a", "b"]

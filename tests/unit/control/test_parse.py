@@ -68,6 +68,8 @@ BAD_CILIUM = {
         "(a range begins at 1 or more and ends after it)",
     "  ingress: [{toPorts: [{ports: [{port: '65536'}]}]}]":
         'spec.ingress[0].toPorts[0].ports[0].port: invalid "65536" (a number from 0 to 65535)',
+    "  ingress: [{toPorts: [{ports: [{port: 80}]}]}]":
+        'spec.ingress[0].toPorts[0].ports[0].port: must be a string, is a number (write it in quotes: "80")',
     "  ingress: [{toPorts: [{ports: [{port: a--b}]}]}]":
         'spec.ingress[0].toPorts[0].ports[0].port: invalid "a--b" '
         "(a port number, or a port name of at most 15 letters, digits and single dashes)",
@@ -134,6 +136,13 @@ BAD_KUBERNETES = {
     "  ingress: [{ports: [{port: 90, endPort: 80}]}]": "spec.ingress[0].ports[0].endPort: 80 is below port 90",
     "  ingress: [{to: [{podSelector: {}}]}]": "spec.ingress[0].to: unknown key (from, ports)",
     "  policyTypes: [ingress]": 'spec.policyTypes[0]: unknown "ingress" (Ingress, Egress)',
+    "  policyTypes: [Ingress, Egress, Ingress]": "spec.policyTypes: has 3 items (at most 2)",
+    "  ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/8]}}]}]":
+        "spec.ingress[0].from[0].ipBlock.except[0]: 10.0.0.0/8 leaves nothing of 10.0.0.0/8 "
+        "(a smaller range inside it)",
+    "  ingress: [{ports: [{port: HTTP}]}]":
+        'spec.ingress[0].ports[0].port: invalid "HTTP" '
+        "(a port number, or a port name of at most 15 letters, digits and single dashes, in lower case)",
     "  audit: true": "spec.audit: unknown key (egress, ingress, podSelector, policyTypes)",
 }  # fmt: skip
 

@@ -1,0 +1,62 @@
+"""Which files are meant where people name files and directories, and which are not that they may think of."""
+
+import os
+from collections.abc import Iterable, Iterator
+
+from control.source import listing
+
+MAX_FILES = 10_000
+OTHER_ENDING = (
+    f"is not read: its name must end in {', '.join(listing.ENDINGS[:-1])} or {listing.ENDINGS[-1]}, in lower case"
+)
+LINKED = "is a link to a directory, which is not read (give it with a -f of its own)"
+HARMLESS = (OTHER_ENDING, LINKED)  # what is only to be known
+
+
+def files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
+    """Yield each file once, with what is wrong with it if it is not read at all."""
+    seen: set[tuple[int, int] | str] = set()
+    for path in (os.fspath(each) for each in paths):
+        below = [path]
+        if os.path.isdir(path):
+            below, unread = _below(path)
+            yield from unread
+            if not below:
+                yield path, f"has no file that ends in {', '.join(listing.ENDINGS[:-1])} or {listing.ENDINGS[-1]}"
+        for file in below:
+            try:
+                status = os.stat(file)
+                which: tuple[int, int] | str = (status.st_dev, status.st_ino)
+            except (OSError, ValueError):
+                which = file
+            if which in seen:
+                continue
+            if len(seen) >= MAX_FILES:
+                yield path, f"there are more files than can be read (at most {MAX_FILES})"
+                return
+            seen.add(which)
+            yield file, ""
+
+
+def _below(directory: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the files of a directory and of those in it, sorted, and what one may think is read and why it is not;
+    hidden ones are somebody's own business.
+    """
+    out, unread = [], []
+    for here, inner, names in os.walk(directory):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        out += [os.path.join(here, n) for n in sorted(names) if listing.is_ours(n)]
+        others = [os.path.join(here, n) for n in sorted(names) if listing.is_ours(n.lower()) and not listing.is_ours(n)]
+        unread += [(path, OTHER_ENDING) for path in others]
+        unread += [(link, LINKED) for link in (os.path.join(here, n) for n in inner) if _is_link_to_files(link)]
+        if len(out) > MAX_FILES or len(unread) > MAX_FILES:
+            break
+    return out, unread
+
+
+def _is_link_to_files(path: str) -> bool:
+    """Tell whether a link leads to a directory that has something to read: it may also lead around in a circle."""
+    try:
+        return os.path.islink(path) and any(listing.read(path))
+    except OSError:
+        return False

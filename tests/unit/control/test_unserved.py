@@ -1,0 +1,99 @@
+"""What is told offline of rules that mean what this version does not serve, and of two policies at odds over a port."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click import testing
+
+from control.cli.main import cli
+from control.source import manifests, unserved
+
+POLICY = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: %s, namespace: shop}
+spec: {endpointSelector: {matchLabels: {app: %s}}, %s}
+"""
+WEB = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {containers: []}
+"""
+API_SERVER = """
+apiVersion: v1
+kind: Service
+metadata: {name: kubernetes, namespace: default}
+spec: {endpoints: [192.0.2.1]}
+"""
+RULE = "CiliumNetworkPolicy shop/p spec."
+MISSING = "needs the proxy, which this version does not have: what it allows is refused"
+
+
+def advice(path: Path, *documents: str) -> list[str]:
+    (path / "a.yaml").write_text("---".join(documents))
+    result = manifests.load([path])
+    assert result.problems == ()
+    return [f"{a.path}: {a.message}" for a in result.advice]
+
+
+def asking(what: str) -> str:
+    return f"egress: [{{toPorts: [{{ports: [{{port: '80', protocol: TCP}}], {what}}}]}}]"
+
+
+@pytest.mark.parametrize(
+    ("what", "field"),
+    [
+        ("rules: {http: [{}]}", "rules.http"),
+        ("rules: {dns: [{matchName: a.b}]}", "rules.dns"),
+        ("serverNames: [a.b]", "serverNames"),
+    ],
+)
+def test_what_needs_the_proxy(tmp_path: Path, what: str, field: str) -> None:
+    assert advice(tmp_path, POLICY % ("p", "web", asking(what))) == [f"{RULE}egress[0]: {field} {MISSING}"]
+
+
+@pytest.mark.parametrize("what", ["rules: {http: []}", "rules: {kafka: [{topic: a}]}"])
+def test_what_lets_nothing_through_is_told_of_once(tmp_path: Path, what: str) -> None:
+    (only,) = advice(tmp_path, POLICY % ("p", "web", asking(what)))
+    assert "so this item lets nothing through" in only
+
+
+def test_entities_that_are_nobody(tmp_path: Path) -> None:
+    rules = "ingressDeny: [{fromEntities: [health]}], egress: [{toEntities: [kube-apiserver, world]}]"
+    assert advice(tmp_path, POLICY % ("p", "web", rules)) == [
+        f"{RULE}ingressDeny[0]: entity health: nobody is that here, so this rule denies nothing",
+        f"{RULE}egress[0]: entity kube-apiserver: no endpoints of the service default/kubernetes say where that is, "
+        "so this rule allows nothing there",
+    ]
+    rules = "egress: [{toEntities: [kube-apiserver, world, host]}]"
+    assert advice(tmp_path, POLICY % ("p", "web", rules), API_SERVER) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "app", "clash"),
+    [
+        (asking("rules: {dns: [{matchName: a.b}]}"), "web", True),
+        (asking("serverNames: [a.b]"), "web", True),
+        (asking("serverNames: [a.b]").replace("{toPorts", "{toEntities: [world], toPorts"), "web", False),
+        (asking("rules: {http: [{path: /}]}"), "web", False),
+        (asking("rules: {dns: [{matchName: a.b}]}"), "db", False),
+    ],
+)
+def test_two_policies_that_ask_two_protocols_of_a_port(tmp_path: Path, other: str, app: str, clash: bool) -> None:
+    told = advice(tmp_path, POLICY % ("a", "web", asking("rules: {http: [{}]}")), POLICY % ("p", app, other))
+    found = [line for line in told if "speaks one protocol" in line]
+    assert len(found) == clash
+    assert not found or found[0].startswith(f"{RULE}egress[0]: ")
+    assert not found or "on port 80/TCP, for which CiliumNetworkPolicy shop/a has rules.http: " in found[0]
+
+
+def test_a_trace_says_what_is_refused_all_the_same(tmp_path: Path) -> None:
+    advice(tmp_path, POLICY % ("p", "web", asking("rules: {http: [{path: /}]}")), WEB)
+    call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--to", "192.0.2.9", "--port", "80"]
+    found = testing.CliRunner().invoke(cli, call)
+    assert found.exit_code == 0 and found.stdout.splitlines()[-1] == f"  note    {unserved.NEEDS_PROXY}"
+    assert json.loads(testing.CliRunner().invoke(cli, [*call, "-o", "json"]).stdout)["note"] == unserved.NEEDS_PROXY
+    refused = testing.CliRunner().invoke(cli, [*call, "--path", "/x"])
+    assert refused.exit_code == 1 and unserved.NEEDS_PROXY not in refused.stdout
