@@ -72,6 +72,23 @@ def test_a_port_that_is_called_otherwise() -> None:
     assert told(old, old) == []
 
 
+def test_a_name_for_ports_that_a_pod_that_is_gone_had_too() -> None:
+    """At egress a port name is what all pods with the same labels call so."""
+    by_name = {"ports": [{"port": "http", "protocol": "TCP"}], "rules": {"http": [{"path": "/a"}]}}
+    rules = snapshot({
+        "egress": [
+            {"toEndpoints": [{"matchLabels": {"app": "web"}}], "toPorts": [by_name]},
+            {"toEntities": ["all"], "toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}]}]},
+        ]
+    })  # fmt: skip
+    ports = [(model.ContainerPort("http", port, abi.Proto.TCP),) for port in (8080, 80)]
+    first, other = (dataclasses.replace(workload("web"), name=f"w{i}", ports=each) for i, each in enumerate(ports))
+    old, new = having(rules, workload("api"), first, other), having(rules, workload("api"), first)
+    assert set(told(old, new)) == {"requests or names, because it calls other ports so"}
+    same = dataclasses.replace(other, ports=first.ports)
+    assert told(having(rules, workload("api"), first, same), new) == []
+
+
 def test_names_for_a_workload_that_is_new_or_has_other_labels() -> None:
     rules = snapshot(names("a.com"))
     assert told(having(rules), having(rules, workload("api"))) == ["DNS names that rules allow to this new workload"]
