@@ -39,11 +39,7 @@ def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
     """Return what new may open beside all pairs. Nothing is where both say the same."""
     both = written.read(old), written.read(new)
     maybe = dict.fromkeys([*_allowed(*both), *_no_longer_bound(*both), *_no_longer_denied(*both)])
-    return tuple(
-        dict.fromkeys(
-            [*lacking.told(old, new, both, tuple(maybe)), *moved.moved(old, new, {**both[0].items, **both[1].items})]
-        )
-    )
+    return tuple(dict.fromkeys([*lacking.told(old, new, both, tuple(maybe)), *moved.moved(old, new, both)]))
 
 
 def _allowed(before: Written, after: Written) -> Iterator[Told]:

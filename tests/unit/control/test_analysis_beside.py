@@ -204,7 +204,8 @@ def test_a_workload_that_other_rules_for_requests_are_about(rules: Doc, told: bo
         web = dataclasses.replace(workload("x"), labels=labels)
         return dataclasses.replace(snapshot(ingress(rules)), workloads=(web,))
 
-    what = ("requests or names, because other rules hold for its labels", "Pod shop/x")
+    rule = "http requests GET /a, ingress from app=web namespace=shop, TCP 80 (CiliumNetworkPolicy/shop/p)"
+    what = (f"requests or names, because of its labels: {rule}", "Pod shop/x")
     changed = [labelled(app="job"), labelled(app="web"), labelled(app="api")]
     for old in changed:
         for new in changed:
