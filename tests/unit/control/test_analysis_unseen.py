@@ -238,3 +238,19 @@ def test_workloads_that_open_nothing(tmp_path: Path) -> None:
         assert diff(tmp_path, A + B + rules, A + rules)[0] == 0
         assert diff(tmp_path, A + B + rules, A + pod("b", labels="app: b, extra: label") + rules)[0] == 0
         assert diff(tmp_path, A + B + rules, B + rules + namespace("y", "team: q") + A)[0] == 0
+
+
+def test_more_kinds_of_pods_than_can_be_looked_at(tmp_path: Path) -> None:
+    """Then what is not plain to see counts as opened; what is, does not."""
+    keys = [f"k{i}" for i in range(12)]
+    many = "".join(cilium("ingress: [{fromEndpoints: [{}]}]", name=k, subject=f"matchLabels: {{{k}: v}}") for k in keys)
+    ports = [ON_80.replace("80", str(port)) for port in (80, 81)]
+    both = ON_80.replace("protocol: TCP}", "endPort: 81, protocol: TCP}")
+    apart = [cilium(f"ingress: [{', '.join(FROM_B % each for each in order)}]") for order in (ports, ports[::-1])]
+    together = cilium(f"ingress: [{FROM_B % both}]")
+    assert diff(tmp_path, A + B + apart[0], A + B + together)[0] == 0
+    status, said = diff(tmp_path, A + B + many + apart[0], A + B + many + together)
+    assert (status, "may open, seen in no pair: ingress from app=b namespace=x, TCP 80-81" in said) == (1, True)
+    assert diff(tmp_path, A + B + many + apart[0], A + B + many + apart[1])[0] == 0
+    status, said = diff(tmp_path, A + B + many, A + pod("b", labels="app: b, k1: v") + many)
+    assert (status, "more kinds of these than could be looked at" in said) == (1, True)
