@@ -20,9 +20,10 @@ def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written
     yield from _escaped(old, new, bool(items))
     about = {i: None for i in items if i.request is not None or isinstance(i.place.peer, model.NamePeer)}
     if about:
-        yield from _relabelled(old, new, {item: items[item] for item in _deciding(items, about, both)}, about)
+        deciding = {item: items[item] for item in _deciding(items, about, both)}
+        yield from _relabelled(old, new, deciding, about)
         yield from _new(old, new, about)
-        yield from _ports(old, new, items)
+        yield from _ports(old, new, deciding)
     if about or any(item.place.of_nodes for item in items):
         yield from _nodes(old, new, items)
 

@@ -89,6 +89,18 @@ def test_a_name_for_ports_that_a_pod_that_is_gone_had_too() -> None:
     assert told(having(rules, workload("api"), first, same), new) == []
 
 
+def test_a_name_for_ports_that_only_a_plain_rule_asks_for() -> None:
+    """Pairs show what that opens."""
+    plain = {**WEB, "toPorts": [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]}
+    rules = snapshot(ingress(http("/a"), plain))
+    api = workload("api")
+    old, new = (
+        having(rules, dataclasses.replace(api, ports=(model.ContainerPort("metrics", port, abi.Proto.TCP),)))
+        for port in (9100, 9101)
+    )
+    assert [what for what in told(old, new) if "calls other ports" in what] == []
+
+
 def test_a_label_that_only_a_plain_rule_asks_for() -> None:
     """Rules for requests and names of others have nothing to do with it."""
     plain = snapshot({"ingress": [ALLOWED]}, name="q", endpointSelector={"matchLabels": {"tier": "web"}})
