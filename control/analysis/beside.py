@@ -1,14 +1,16 @@
 """What no pair shows: requests that a proxy decides on, DNS names, nodes' own traffic, whoever no manifest declares.
 
-Rules are compared as they are written, peer by peer and port by port, whatever their policy is called. Whether one
-opens what another one had open in other words is not worked out: a check should rather refuse too much.
+Rules are compared as they are written, peer by peer and port by port, whatever their policy is called. Where more than
+ports and known peers counts, whether one opens what another one had open in other words is not worked out: a check
+should rather refuse too much.
 """
 
 import functools
 from collections.abc import Iterator
 
 from control import model
-from control.analysis import moved, written
+from control.analysis import lacking, moved, written
+from control.analysis.lacking import Told
 from control.analysis.written import Beside, Item, Place, Written
 from control.policy import dnsnames, words
 from loader import abi
@@ -29,29 +31,25 @@ def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
         for item in items
         if item.place.port and item.place.port.proto not in written.WITH_PORTS
     }
-    out = [f"that {len(bound)} of the rules' ports are open for some requests only"] if bound else []
+    out = [f"for which requests {len(bound)} of the rules' ports are open"] if bound else []
     return (*out, *([f"what rules say of {', '.join(sorted(protocols))}"] if protocols else []))
 
 
 def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
     """Return what new may open beside all pairs. Nothing is where both say the same."""
-    before, after = written.read(old), written.read(new)
-    shown = written.Declared(new)
-    found = [
-        *_allowed(before, after, shown),
-        *_no_longer_bound(before, after),
-        *_no_longer_denied(before, after, shown),
-    ]
-    return (*dict.fromkeys(found), *moved.moved(old, new, {**before.items, **after.items}))
+    both = written.read(old), written.read(new)
+    maybe = dict.fromkeys([*_allowed(*both), *_no_longer_bound(*both), *_no_longer_denied(*both)])
+    return tuple(dict.fromkeys([*lacking.told(old, new, both, tuple(maybe)), *moved.moved(old, new, both)]))
 
 
-def _allowed(before: Written, after: Written, shown: written.Declared) -> Iterator[Beside]:
+def _allowed(before: Written, after: Written) -> Iterator[Told]:
     """Yield what only new allows, where old may have refused it."""
     open_before: dict[object, list[Place]] = {}  # whatever the bytes say, by peer
     for item in before.items:
         if item.request is None and not item.is_deny:
             open_before.setdefault(item.place.peer, []).append(item.place)
     bound = [item.place for item in before.items if item.request is not None]
+    letting = [item.place for item in before.items if not item.is_deny and item.request != ""]
 
     @functools.cache
     def refused(of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
@@ -60,19 +58,24 @@ def _allowed(before: Written, after: Written, shown: written.Declared) -> Iterat
             for nodes, other, way in before.defaults
         )
 
-    for item, (where, source) in after.items.items():
+    for item, said in after.items.items():
         place = item.place
-        if item in before.items or item.is_deny or item.request == "" or shown.shows(item):
+        if item in before.items or item.is_deny or item.request == "":
+            continue
+        if not refused(place.of_nodes, place.direction, place.subject):
+            continue
+        beside = Beside(written.item_words(item), *said)
+        if written.is_exact(item):
+            if not any(written.includes(other, place) for other in letting):
+                yield Told(beside, place)
             continue
         # Of what was open for all requests, and nowhere for some only, no request is new.
         free = any(written.includes(other, place) for peer in {place.peer, None} for other in open_before.get(peer, ()))
-        if free and not any(written.meet(place, other) for other in bound):
-            continue
-        if refused(place.of_nodes, place.direction, place.subject):
-            yield Beside(written.item_words(item), where, source)
+        if not free or any(written.meet(place, other) for other in bound):
+            yield Told(beside, unless=place if written.is_of_named_port(item) else None)
 
 
-def _no_longer_bound(before: Written, after: Written) -> Iterator[Beside]:
+def _no_longer_bound(before: Written, after: Written) -> Iterator[Told]:
     """Yield what was open for some requests only and may be for all now."""
     still = {item.place for item in after.items if item.request is not None}
     free = {item.place: said for item, said in after.items.items() if item.request is None and not item.is_deny}
@@ -80,29 +83,35 @@ def _no_longer_bound(before: Written, after: Written) -> Iterator[Beside]:
     for place, (where, source) in {i.place: said for i, said in before.items.items() if i.request is not None}.items():
         what = f"any request, {written.at(place)}"
         if (place.of_nodes, place.subject, place.direction) not in after.defaults:
-            yield Beside(what, where, source)
+            yield Told(Beside(what, where, source))
         for other, said in (added if place in still else free).items():
             # A rule for the same peer and ports takes the place of one for requests; beside others, that one rules. One
             # for requests that binds nobody may take it for particular peers, too.
             takes = (other.peer, other.port) == (place.peer, place.port) or other in after.unbound
             if written.meet(place, other) and (takes or place not in still):
-                yield Beside(what, *said)
+                yield Told(Beside(what, *said))
 
 
-def _no_longer_denied(before: Written, after: Written, shown: written.Declared) -> Iterator[Beside]:
-    denied = {item.place for item in after.items if item.is_deny}
+def _no_longer_denied(before: Written, after: Written) -> Iterator[Told]:
+    denied = [item.place for item in after.items if item.is_deny]
     named = [item.place for item in after.items if isinstance(item.place.peer, model.NamePeer) and not item.is_deny]
     for item, said in before.items.items():
-        if not item.is_deny or item.place in denied:
+        if not item.is_deny or item in after.items or any(written.includes(other, item.place) for other in denied):
             continue
+        beside = Beside(f"no longer denied: {written.item_words(item)}", *said)
         # What is denied by address may be where a name that is allowed leads.
-        if not shown.shows(item) or any(written.meet(item.place, place) for place in named):
-            yield Beside(f"no longer denied: {written.item_words(item)}", *said)
+        if any(written.meet(item.place, place) for place in named):
+            yield Told(beside)
+        elif written.is_exact(item):
+            yield Told(beside, item.place)
+        else:
+            yield Told(beside, unless=item.place if written.is_of_named_port(item) else None)
     for (of_nodes, subject, direction), said in before.defaults.items():
         still = any(
             (of_nodes, direction) == (nodes, way) and written.covers(other, subject)
             for nodes, other, way in after.defaults
         )
-        if not still and not shown.subject(of_nodes, subject):
+        if not still:
             whose = " of nodes" if of_nodes else f" of {words.peer_word(subject)}"
-            yield Beside(f"{direction.name.lower()}{whose}, no longer denied by default", *said)
+            beside = Beside(f"{direction.name.lower()}{whose}, no longer denied by default", *said)
+            yield Told(beside, None if of_nodes else Place(False, subject, direction, None, None))

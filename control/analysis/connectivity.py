@@ -10,12 +10,12 @@ their node (`hostNetwork`), whose traffic is the node's: no policy of a pod is t
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from control import identity, model
-from control.analysis import outside, portset, sides, spans
+from control.analysis import outside, portset, sides
+from control.analysis.classes import Classes, Contents, Subject, classes
 from control.analysis.portset import PortSet
 from control.policy import meaning, refer, resolve
 from loader import abi
@@ -55,28 +55,6 @@ class Connection(NamedTuple):
     allowed: PortSet
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """Whose policy is asked: an identity, and what its container ports are called."""
-
-    identity: int
-    ports: tuple[model.ContainerPort, ...] = ()
-
-
-_Contents = dict[Subject, Mapping[abi.Direction, sides.Content]]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Classes:
-    """Who is alike. `blocks` are the classes that are addresses outside, with these; all others are workloads'."""
-
-    of_workloads: tuple[int, ...]  # the class of each workload
-    egress: Mapping[int, sides.Parts]
-    ingress: Mapping[sides.Parts, int]  # what receivers let in, and the classes of the receivers that do
-    blocks: Mapping[int, spans.Spans]
-    whole: PortSet  # what nobody refuses
-
-
 class Connectivity:
     """What a snapshot allows. Built once, then only asked.
 
@@ -84,7 +62,8 @@ class Connectivity:
     places there.
     """
 
-    def __init__(self, workloads: Iterable[End], classes: _Classes) -> None:
+    def __init__(self, workloads: Iterable[End], classes: Classes, others: Mapping[End, int]) -> None:
+        """`others`: ends that are in no pair, by identity; their classes may be asked for."""
         blocks = sorted((held, number) for number, held in classes.blocks.items())
         self.addresses = tuple(held for held, _ in blocks)
         self.blocks = tuple(number for _, number in blocks)  # the class of each of these
@@ -97,19 +76,26 @@ class Connectivity:
         self._egress = classes.egress
         self._ingress = classes.ingress
         self._whole = classes.whole
-        self._outside = sum(1 << number for number in classes.blocks)
+        self.others = {end: classes.others[known] for end, known in others.items()}
+        self._outside = sum(1 << number for number in {*classes.blocks, *classes.others.values()})
         self._rows = functools.lru_cache(_KEPT_ROWS)(self.row)
         self._receivers = functools.lru_cache(_KEPT_ROWS)(self._receivers_of)
 
+    def class_at(self, address: int) -> int:
+        """Return the class of an address, given as its place on the line of `outside`."""
+        held = zip(self.addresses, self.blocks, strict=True)
+        return next(number for spans_, number in held if any(first <= address <= last for first, last in spans_))
+
     def row(self, sender: int) -> dict[int, PortSet]:
         """Return what a class may open, by the class of the receiver."""
-        is_block = self._outside >> sender & 1 == 1
-        egress = ((self._whole, ~self._outside),) if is_block else self._egress[sender]
+        own = 1 << sender
+        egress = ((self._whole, ~self._outside),) if self._outside & own else self._egress[sender]
         out: dict[int, PortSet] = {}
         for let_in, receivers in self._ingress.items():
-            entering = next((ports for ports, senders in let_in if senders >> sender & 1), portset.NONE)
-            if entering:
-                self._add(out, egress, receivers, entering)
+            for entering, senders in let_in:
+                if senders & own:
+                    self._add(out, egress, receivers, entering)
+                    break
         self._add(out, egress, self._outside, self._whole)
         return out
 
@@ -129,7 +115,9 @@ class Connectivity:
 
     def _receivers_of(self, sender: int) -> list[tuple[int, PortSet]]:
         row = self._rows(sender)
-        return sorted(((end, ports) for number, ports in row.items() for end in self._members[number]), key=_end)
+        return sorted(
+            ((end, ports) for number, ports in row.items() for end in self._members.get(number, ())), key=_end
+        )
 
     def called(self, name: str) -> frozenset[int]:
         """Return the numbers of the workloads of a namespace, or of those called NAMESPACE/NAME."""
@@ -166,8 +154,15 @@ def _bits(mask: int) -> Iterator[int]:
         mask ^= lowest
 
 
-def analyse(snapshot: model.Snapshot, view: portset.View = portset.ONLY_PORTS) -> Connectivity:
-    """Work out what a snapshot allows: on ports, or by all protocols."""
+def analyse(
+    snapshot: model.Snapshot,
+    view: portset.View = portset.ONLY_PORTS,
+    others: Callable[[identity.Identities], Mapping[End, int]] = lambda identities: {},
+) -> Connectivity:
+    """Work out what a snapshot allows: on ports, or by all protocols.
+
+    `others`: ends without a policy of their own, by identity, that are in no pair and may be asked for by their class.
+    """
     wanted = sorted((w for w in snapshot.workloads if not w.host_network), key=lambda w: (w.namespace, w.name, w.kind))
     snapshot = refer.written_out(dataclasses.replace(snapshot, workloads=tuple(map(_unique, snapshot.workloads))))
     identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
@@ -175,19 +170,20 @@ def analyse(snapshot: model.Snapshot, view: portset.View = portset.ONLY_PORTS) -
     contents = _contents(snapshot, identities, dict.fromkeys(subjects), view)
     ends = [End(w.kind, w.namespace, w.name) for w in wanted]
     regions = outside.regions(identities.addresses.items())
-    return Connectivity(ends, _classes(subjects, contents, regions, view.whole))
+    more = others(identities)
+    return Connectivity(ends, classes(subjects, contents, regions, more.values(), view.whole), more)
 
 
 def _contents(
     snapshot: model.Snapshot, identities: identity.Identities, subjects: Iterable[Subject], view: portset.View
-) -> _Contents:
+) -> Contents:
     """Return what each subject's policy says; those that the same policies select and whose ports have the same names
     are read once.
     """
     named = meaning.named_ports(snapshot, identities)
     resolved = resolve.resolve(snapshot, identities, dict.fromkeys(subject.identity for subject in subjects))
     read: dict[tuple[int, tuple[model.ContainerPort, ...]], Mapping[abi.Direction, sides.Content]] = {}
-    out: _Contents = {}
+    out: Contents = {}
     for subject in subjects:
         policy = resolved[subject.identity]
         key = id(policy), subject.ports
@@ -203,55 +199,3 @@ def _unique(workload: model.Workload) -> model.Workload:
     if workload.kind == "Pod":
         return workload
     return dataclasses.replace(workload, name=f"{workload.kind}/{workload.name}")
-
-
-def _classes(
-    subjects: Iterable[Subject], contents: _Contents, regions: Mapping[int, spans.Spans], whole: PortSet
-) -> _Classes:
-    said = dict.fromkeys(content for both in contents.values() for content in both.values())
-    seen = _seen(said)
-    numbers: dict[object, int] = {}
-    bits: dict[int, int] = {}  # identity -> its classes
-    of_subject: dict[Subject, int] = {}
-    for subject, both in contents.items():
-        alike = (seen.get(subject.identity, ()), both[abi.Direction.EGRESS], both[abi.Direction.INGRESS])
-        of_subject[subject] = number = numbers.setdefault(alike, len(numbers))
-        bits[subject.identity] = bits.get(subject.identity, 0) | 1 << number
-    blocks: dict[int, list[tuple[int, int]]] = {}
-    for known, addresses in regions.items():
-        number = numbers.setdefault(seen.get(known, ()), len(numbers))
-        bits[known] = 1 << number
-        blocks.setdefault(number, []).extend(addresses)
-    masks: dict[sides.Identities, int] = {None: (1 << len(numbers)) - 1}
-    for peers in {peers for content in said for _, peers in (*content.allows, *content.denies)} - {None}:
-        masks[peers] = functools.reduce(operator.or_, (bits.get(known, 0) for known in peers or ()), 0)
-    parts = {content: sides.parts(content, masks, whole) for content in said}
-    egress: dict[int, sides.Parts] = {}
-    ingress: dict[sides.Parts, int] = {}
-    for subject, number in of_subject.items():
-        egress[number] = parts[contents[subject][abi.Direction.EGRESS]]
-        let_in = parts[contents[subject][abi.Direction.INGRESS]]
-        ingress[let_in] = ingress.get(let_in, 0) | 1 << number
-    merged = _blocks({number: spans.merged(each) for number, each in blocks.items()}, parts.values())
-    return _Classes(tuple(of_subject[subject] for subject in subjects), egress, ingress, merged, whole)
-
-
-def _seen(said: Iterable[sides.Content]) -> dict[int, tuple[int, ...]]:
-    """Return the sets of peers that each identity is in, by number; identities in the same sets are seen alike."""
-    sets = dict.fromkeys(peers for content in said for _, peers in (*content.allows, *content.denies))
-    found: dict[int, list[int]] = {}
-    for number, peers in enumerate(sets):
-        for known in peers or ():
-            found.setdefault(known, []).append(number)
-    return {known: tuple(each) for known, each in found.items()}
-
-
-def _blocks(blocks: Mapping[int, spans.Spans], parts: Iterable[sides.Parts]) -> dict[int, spans.Spans]:
-    """Return the classes of addresses with those joined that all policies together treat alike in the end."""
-    different = list(dict.fromkeys(parts))
-    joined: dict[tuple[PortSet, ...], int] = {}
-    out: dict[int, list[tuple[int, int]]] = {}
-    for number, held in blocks.items():
-        treated = tuple(next((ports for ports, mask in each if mask >> number & 1), portset.NONE) for each in different)
-        out.setdefault(joined.setdefault(treated, number), []).extend(held)
-    return {number: spans.merged(each) for number, each in out.items()}

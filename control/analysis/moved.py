@@ -3,24 +3,42 @@
 Pairs show what that opens by address. What it opens by name, or for which requests, is not worked out, only told of.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from control import identity, model
-from control.analysis.written import Beside, Item
+from control.analysis import around, written
+from control.analysis.around import Values
+from control.analysis.written import Beside, Item, Written
 from control.policy import selectors
 
+Said = tuple[str, str]  # the policy, and the file that says so
 
-def moved(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
+
+def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written]) -> Iterator[Beside]:
     """Yield what changed about ends for which some of the rules, old and new, are in no pair."""
-    items = list(items)
+    items = {**both[0].items, **both[1].items}
     yield from _escaped(old, new, bool(items))
-    about = [item for item in items if item.request is not None or isinstance(item.place.peer, model.NamePeer)]
+    about = {i: None for i in items if i.request is not None or isinstance(i.place.peer, model.NamePeer)}
     if about:
-        yield from _relabelled(old, new, items)
+        deciding = {item: items[item] for item in _deciding(items, about, both)}
+        yield from _relabelled(old, new, deciding, about)
         yield from _new(old, new, about)
-        yield from _ports(old, new, items)
+        yield from _ports(old, new, deciding)
     if about or any(item.place.of_nodes for item in items):
         yield from _nodes(old, new, items)
+
+
+def _deciding(items: Iterable[Item], about: Collection[Item], both: tuple[Written, Written]) -> Iterator[Item]:
+    """Yield the rules that decide of requests and names: those about them, and those that may take their place."""
+    bound = {(i.place.direction, i.place.peer, i.place.port) for i in about if i.request is not None}
+    unbound = both[0].unbound | both[1].unbound
+    has_names = any(isinstance(item.place.peer, model.NamePeer) for item in about)
+    for item in items:
+        place = item.place
+        takes = (place.direction, place.peer, place.port) in bound or place in unbound
+        # What is denied by address may be where a name leads.
+        if item in about or takes or (has_names and item.is_deny and not isinstance(place.peer, model.Selector)):
+            yield item
 
 
 def _escaped(old: model.Snapshot, new: model.Snapshot, has_rules: bool) -> Iterator[Beside]:
@@ -32,13 +50,43 @@ def _escaped(old: model.Snapshot, new: model.Snapshot, has_rules: bool) -> Itera
             yield Beside("on the network of its node, where no policy of pods holds", f"{w.kind} {w}", w.source)
 
 
-def _relabelled(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
-    asked = {s for item in items for s in (item.place.subject, item.place.peer) if isinstance(s, model.Selector)}
+def _relabelled(
+    old: model.Snapshot, new: model.Snapshot, items: Mapping[Item, Said], about: Collection[Item]
+) -> Iterator[Beside]:
+    """Yield the workloads, and the namespaces, that have other labels now for which other rules hold."""
     were = {(w.kind, str(w)): labels for w, labels in identity.labelled(old)}
     for w, labels in identity.labelled(new):
         before = were.get((w.kind, str(w)), labels)
-        if labels != before and _of(asked, labels) != _of(asked, before):
-            yield Beside("requests or names, because other rules hold for its labels", f"{w.kind} {w}", w.source)
+        if labels != before:
+            values = selectors.values_of(before), selectors.values_of(labels)
+            yield from _held(items, about, *values, lambda selector: selector, f"{w.kind} {w}", w.source)
+    for namespace, was, now in around.of_namespaces(old, new):
+        yield from _held(items, about, was, now, around.of_namespace, f"Namespace {namespace.name}", namespace.source)
+
+
+def _held(
+    items: Mapping[Item, Said],
+    about: Collection[Item],
+    was: Values,
+    now: Values,
+    part: Callable[[model.Selector], model.Selector],
+    who: str,
+    source: str,
+) -> Iterator[Beside]:
+    """Yield the first rule that holds for one of two label sets only; `part`: what of selectors is asked."""
+
+    def holds(selector: model.Selector, values: Values) -> bool:
+        return selectors.fulfils(part(selector), values)
+
+    bound = {item.place.direction for item in about if holds(item.place.subject, now)}
+    for item in items:
+        if item not in about and item.place.direction not in bound:
+            continue  # there is nothing that it could take the place of
+        for selector in (item.place.subject, item.place.peer):
+            if isinstance(selector, model.Selector) and holds(selector, was) != holds(selector, now):
+                rule = f"{written.item_words(item)} ({items[item][0]})"
+                yield Beside(f"requests or names, because of its labels: {rule}", who, source)
+                return
 
 
 def _new(old: model.Snapshot, new: model.Snapshot, about: Iterable[Item]) -> Iterator[Beside]:
@@ -51,16 +99,29 @@ def _new(old: model.Snapshot, new: model.Snapshot, about: Iterable[Item]) -> Ite
 
 
 def _ports(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
-    """Yield the workloads that call other ports by a name that some rule uses."""
+    """Yield the workloads whose labels stand for other ports by a name that some rule uses, those that are gone too.
+
+    At egress a name is what all pods with the labels call so, so one that goes may free the requests to another one.
+    """
     used = {item.place.port.name for item in items if item.place.port is not None and item.place.port.name}
 
-    def called(w: model.Workload) -> set[model.ContainerPort]:
-        return {port for port in w.ports if port.name in used}
+    def called(snapshot: model.Snapshot) -> dict[object, set[model.ContainerPort]]:
+        out: dict[object, set[model.ContainerPort]] = {}
+        for w, labels in identity.labelled(snapshot):
+            for key in ((w.kind, str(w)), _labels(w, labels)):
+                out.setdefault(key, set()).update(port for port in w.ports if port.name in used)
+        return out
 
-    were = {(w.kind, str(w)): called(w) for w in old.workloads}
-    for w in new.workloads:
-        if called(w) != were.get((w.kind, str(w)), called(w)):
+    were, are = called(old), called(new)
+    for w, labels in [*identity.labelled(new), *identity.labelled(old)]:
+        keys = [key for key in ((w.kind, str(w)), _labels(w, labels)) if key in were and key in are]
+        if any(were[key] != are[key] for key in keys):
             yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
+
+
+def _labels(w: model.Workload, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a workload shares its port names by; what has a node's network is any node."""
+    return ("reserved:remote-node",) if w.host_network else labels
 
 
 def _nodes(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:

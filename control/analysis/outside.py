@@ -50,6 +50,11 @@ def regions(known: Iterable[tuple[model.Prefix, int]]) -> dict[int, spans.Spans]
     return {number: spans.merged(each) for number, each in found.items()}
 
 
+def place_of(prefix: model.Prefix) -> int:
+    """Return where the first address of a range is on the line of all addresses."""
+    return _span(prefix)[0]
+
+
 def _span(prefix: model.Prefix) -> tuple[int, int]:
     base = _BASE[prefix.version]
     return base + prefix.address, base + prefix.last

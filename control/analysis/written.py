@@ -4,21 +4,16 @@ For what no pair of workloads can show. Nothing is resolved: two selectors are t
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from control import identity, model
+from control import model
 from control.analysis.portset import PROTOCOLS
-from control.policy import dnsnames, refer, selectors, words
+from control.policy import dnsnames, refer, words
 from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
 _EVERYBODY = model.PortSpec(abi.Proto.ANY)
-# Whom these are is in no manifest, or not wholly. "all" is left to the pairs, as rules without peers are.
-_UNDECLARED = frozenset(model.Entity) - {
-    model.Entity.ALL, model.Entity.NONE, model.Entity.WORLD, model.Entity.WORLD_IPV4, model.Entity.WORLD_IPV6
-}  # fmt: skip
 
 
 class Beside(NamedTuple):
@@ -107,6 +102,17 @@ def covers(one: model.Selector, other: model.Selector) -> bool:
     return set(one.requirements) <= set(other.requirements)
 
 
+def peer_covers(one: model.Peer | None, other: model.Peer | None) -> bool:
+    """Tell whether the first means whomever the second means; False also where that is not plain to see."""
+    if one is None or one == other or one is model.Entity.ALL:
+        return True
+    if isinstance(one, model.Selector) and isinstance(other, model.Selector):
+        return covers(one, other)
+    if isinstance(one, model.CidrPeer) and isinstance(other, model.CidrPeer):
+        return one.prefix.contains(other.prefix) and set(one.excepts) <= set(other.excepts)
+    return False
+
+
 def includes(one: Place, other: Place) -> bool:
     """Tell whether the first is about all that the second is about; False also where that is not plain to see."""
     a, b = one.port or _EVERYBODY, other.port or _EVERYBODY
@@ -114,38 +120,29 @@ def includes(one: Place, other: Place) -> bool:
     return (
         (one.of_nodes, one.direction) == (other.of_nodes, other.direction)
         and covers(one.subject, other.subject)
-        and one.peer in (None, other.peer)
+        and peer_covers(one.peer, other.peer)
         and ports
     )
 
 
-class Declared:
-    """Whom the pairs of a snapshot show."""
+def is_exact(item: Item) -> bool:
+    """Tell whether who may talk, and on which ports, is all that a rule says, and can be worked out.
 
-    def __init__(self, snapshot: model.Snapshot) -> None:
-        pods = [(w, labels) for w, labels in identity.labelled(snapshot) if not w.host_network]
-        self._labels = [selectors.values_of(labels) for labels in dict.fromkeys(labels for _, labels in pods)]
-        self._names = {port.name for w, _ in pods for port in w.ports}
-        self._selects = functools.cache(self._selects_any)
+    Names lead anywhere, nodes have any labels, and a port of any number may have a name.
+    """
+    return _is_of_known(item) and not (item.place.port is not None and item.place.port.name)
 
-    def _selects_any(self, selector: model.Selector) -> bool:
-        return any(selectors.fulfils(selector, values) for values in self._labels)
 
-    def subject(self, of_nodes: bool, subject: model.Selector) -> bool:
-        return not of_nodes and self._selects(subject)
+def is_of_named_port(item: Item) -> bool:
+    """Tell whether the number of a named port is all that is not known."""
+    return _is_of_known(item) and not is_exact(item)
 
-    def shows(self, item: Item) -> bool:
-        """Tell whether some pair shows what a rule says, where it is about connections at all."""
-        place = item.place
-        if item.request is not None or not self.subject(place.of_nodes, place.subject):
-            return False
-        if place.port is not None and place.port.name and place.port.name not in self._names:
-            return False
-        if isinstance(place.peer, model.Selector):
-            return self._selects(place.peer)
-        if isinstance(place.peer, model.Entity):
-            return place.peer not in _UNDECLARED
-        return place.peer is None or isinstance(place.peer, model.CidrPeer)
+
+def _is_of_known(item: Item) -> bool:
+    peer = item.place.peer
+    sources = {r.source for r in peer.requirements} if isinstance(peer, model.Selector) else set()
+    of_nodes = item.place.of_nodes or isinstance(peer, model.NodePeer) or ("reserved" in sources and len(sources) > 1)
+    return item.request is None and not of_nodes and not isinstance(peer, model.NamePeer)
 
 
 def meet(one: Place, other: Place) -> bool:

@@ -20,25 +20,25 @@ def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -
     """Show which ports between whom are open in NEW and were not in OLD (+), and the reverse (-). Both are a file or
     a directory of files.
 
-    A workload that only one of them has is told as such; what it may do counts as opened or closed. What no pair of
-    workloads can show (requests, DNS names, nodes) is compared rule by rule as it is written; where a change of it may
-    open something, it counts as opened.
+    A workload that only one of them has is told as such; what it may do counts as opened or closed. What is opened to
+    or from nodes, and pods that no file declares, is told in words. Requests and DNS names are compared rule by rule as
+    they are written; where a change of these may open something, it counts as opened.
     """
     if old == new == "-":
         raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
     snapshots = source.load([old], namespace), source.load([new], namespace)
-    from control.analysis import beside, connectivity, portset, write
+    from control.analysis import beside, write
     from control.analysis import diff as changes
 
     source.tell_of_names(sorted({name for snapshot in snapshots for name in beside.names(snapshot)}))
-    found = changes.Difference(*(connectivity.analyse(each, portset.ALL_PROTOCOLS) for each in snapshots))
+    found = changes.difference(*snapshots)
     may_open = beside.opened(*snapshots)
     if output == "json":
         pour(write.difference_json(found, may_open), is_file=True)
     elif not pour(write.difference_table(found, printable, may_open)):
         click.echo("nothing is opened, nothing is closed")
     if not all(snapshot.workloads for snapshot in snapshots):
-        source.tell(f"warning: {source.NO_WORKLOADS}: policies are compared as they are written")
+        source.tell(f"warning: {source.NO_WORKLOADS}: policies are compared for pods of any labels")
     if not no_new_access:
         return
     if found.opens:

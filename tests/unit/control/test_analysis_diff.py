@@ -11,14 +11,10 @@ from hypothesis import strategies as st
 
 from control import model
 from control.analysis import connectivity, portset, write
-from control.analysis.diff import Difference
+from control.analysis.diff import Difference, difference
 from tests.unit.control import test_analysis_beside as rules
 from tests.unit.control import test_compile_random as world
 from tests.unit.control.test_analysis_connectivity import EVERYTHING, OUTSIDE, Doc, pair, pod, snapshot, tcp, workload
-
-
-def difference(old: model.Snapshot, new: model.Snapshot) -> Difference:
-    return Difference(*(connectivity.analyse(each, portset.ALL_PROTOCOLS) for each in (old, new)))
 
 
 def as_json(old: model.Snapshot, new: model.Snapshot) -> Doc:

@@ -72,12 +72,67 @@ def test_a_port_that_is_called_otherwise() -> None:
     assert told(old, old) == []
 
 
+def test_a_name_for_ports_that_a_pod_that_is_gone_had_too() -> None:
+    """At egress a port name is what all pods with the same labels call so."""
+    by_name = {"ports": [{"port": "http", "protocol": "TCP"}], "rules": {"http": [{"path": "/a"}]}}
+    rules = snapshot({
+        "egress": [
+            {"toEndpoints": [{"matchLabels": {"app": "web"}}], "toPorts": [by_name]},
+            {"toEntities": ["all"], "toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}]}]},
+        ]
+    })  # fmt: skip
+    ports = [(model.ContainerPort("http", port, abi.Proto.TCP),) for port in (8080, 80)]
+    first, other = (dataclasses.replace(workload("web"), name=f"w{i}", ports=each) for i, each in enumerate(ports))
+    old, new = having(rules, workload("api"), first, other), having(rules, workload("api"), first)
+    assert set(told(old, new)) == {"requests or names, because it calls other ports so"}
+    same = dataclasses.replace(other, ports=first.ports)
+    assert told(having(rules, workload("api"), first, same), new) == []
+
+
+def test_a_name_for_ports_that_only_a_plain_rule_asks_for() -> None:
+    """Pairs show what that opens."""
+    plain = {**WEB, "toPorts": [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]}
+    rules = snapshot(ingress(http("/a"), plain))
+    api = workload("api")
+    old, new = (
+        having(rules, dataclasses.replace(api, ports=(model.ContainerPort("metrics", port, abi.Proto.TCP),)))
+        for port in (9100, 9101)
+    )
+    assert [what for what in told(old, new) if "calls other ports" in what] == []
+
+
+def test_a_label_that_only_a_plain_rule_asks_for() -> None:
+    """Rules for requests and names of others have nothing to do with it."""
+    plain = snapshot({"ingress": [ALLOWED]}, name="q", endpointSelector={"matchLabels": {"tier": "web"}})
+    for rules in (snapshot(ingress(http("/a"))), snapshot(names("a.com"))):
+        both = dataclasses.replace(rules, policies=rules.policies + plain.policies)
+        job = dataclasses.replace(workload("report", "CronJob"), labels={"app": "report"})
+        tiered = dataclasses.replace(job, labels={"app": "report", "tier": "web"})
+        assert told(having(both, job), having(both, tiered)) == []
+    # The same rule as one for requests of the same pod takes its place.
+    both = dataclasses.replace(both, policies=snapshot(ingress(http("/a"))).policies + plain.policies)
+    api, tiered = workload("api"), dataclasses.replace(workload("api"), labels={"app": "api", "tier": "web"})
+    rule = "ingress from app=web namespace=shop, TCP 80 (CiliumNetworkPolicy/shop/q)"
+    assert told(having(both, api), having(both, tiered)) == [f"requests or names, because of its labels: {rule}"]
+
+
+def test_requests_of_pods_of_a_namespace_with_other_labels() -> None:
+    ops = {"matchLabels": {"io.cilium.k8s.namespace.labels.team": "ops"}}
+    rules = snapshot(ingress(http("/a"), {"fromEndpoints": [ops], "toPorts": http("/b")["toPorts"]}, {"fromEndpoints": [
+        {"matchExpressions": [{"key": "io.kubernetes.pod.namespace", "operator": "Exists"}]}
+    ]}))  # fmt: skip
+    old, new = (having(rules, namespaces=(model.Namespace("y", {"team": team}),)) for team in ("dev", "ops"))
+    assert [what for what in told(old, new) if what.startswith("requests or names, because of its labels: http")]
+    assert told(new, new) == []
+
+
 def test_names_for_a_workload_that_is_new_or_has_other_labels() -> None:
     rules = snapshot(names("a.com"))
     assert told(having(rules), having(rules, workload("api"))) == ["DNS names that rules allow to this new workload"]
     assert told(having(rules), having(rules, workload("web"))) == []
     renamed = [having(rules, dataclasses.replace(workload("x"), labels={"app": app})) for app in ("web", "api")]
-    assert told(*renamed) == ["requests or names, because other rules hold for its labels"]
+    rule = "egress, DNS name a.com, all ports (CiliumNetworkPolicy/shop/p)"
+    assert told(*renamed) == [f"requests or names, because of its labels: {rule}"]
 
 
 def test_a_new_workload_on_the_network_of_its_node() -> None:

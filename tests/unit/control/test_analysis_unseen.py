@@ -1,0 +1,256 @@
+"""What a change opens to whom no pair shows: nodes, what has their network, and pods that no file declares."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from control.cli.main import cli
+
+
+def pod(name: str, more: str = "", labels: str = "", namespace: str = "x", status: str = "") -> str:
+    about = f"name: {name}, namespace: {namespace}, labels: {{{labels or f'app: {name}'}}}"
+    return (
+        f"---\napiVersion: v1\nkind: Pod\nmetadata: {{{about}}}\nspec: {{containers: []{more}}}\nstatus: {{{status}}}\n"
+    )
+
+
+def node(name: str, address: str) -> str:
+    return (
+        f"---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n"
+        f"status: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n"
+    )
+
+
+def namespace(name: str, labels: str) -> str:
+    return f"---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n"
+
+
+def network(spec: str, name: str = "np") -> str:
+    kind = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy"
+    return f"---\n{kind}\nmetadata: {{name: {name}, namespace: x}}\nspec: {{{spec}}}\n"
+
+
+def cilium(
+    spec: str, kind: str = "CiliumNetworkPolicy", name: str = "p", subject: str = "matchLabels: {app: a}"
+) -> str:
+    group = "sockmesh.io/v1" if "Mesh" in kind else "cilium.io/v2"
+    where = "" if "Clusterwide" in kind else ", namespace: x"
+    spec = f"{{endpointSelector: {{{subject}}}, {spec}}}"
+    return f"---\napiVersion: {group}\nkind: {kind}\nmetadata: {{name: {name}{where}}}\nspec: {spec}\n"
+
+
+def diff(tmp_path: Path, old: str, new: str) -> tuple[int, str]:
+    for name, text in (("old", old), ("new", new)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    files = [str(tmp_path / f"{name}.yaml") for name in ("old", "new")]
+    found = CliRunner().invoke(cli, ["policy", "diff", *files, "--no-new-access"])
+    assert found.exit_code in (0, 1), found.output
+    return found.exit_code, found.stdout
+
+
+A, B = pod("a"), pod("b")
+ON_HOST = pod("h", ", hostNetwork: true")
+BASE = A + B + ON_HOST
+OUT = "egress: [{toEntities: [world]}, {toEndpoints: [{}]}]"
+IN = "ingress: [{fromEntities: [world]}, {fromEndpoints: [{}]}]"
+EVERYWHERE = '{ipBlock: {cidr: 0.0.0.0/0}}, {ipBlock: {cidr: "::/0"}}'
+TO_ALL = f"podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{{podSelector: {{}}}}, {EVERYWHERE}]}}]"
+NODES_IN = "ingress: [{fromEntities: [remote-node]}]"
+CLOSED = cilium("ingress: [{}]")
+
+
+def named(port: int) -> str:
+    return ON_HOST.replace("containers: []", f"containers: [{{name: c, ports: [{{name: m, containerPort: {port}}}]}}]")
+
+
+def placed(name: str, where: str) -> str:
+    return pod(name, f", nodeName: {where}" + (", hostNetwork: true" if name == "h" else ""))
+
+
+NODES = [
+    (BASE + network(TO_ALL), BASE),
+    (BASE + cilium(OUT), BASE),
+    (BASE + cilium(OUT), BASE + cilium(OUT + ", enableDefaultDeny: {egress: false}")),
+    (BASE + cilium(OUT), BASE + cilium("egress: [{toEntities: [all]}]")),
+    (BASE + cilium(OUT), BASE + cilium('egress: [{toPorts: [{ports: [{port: "0", protocol: ANY}]}]}]')),
+    (BASE + cilium(IN), BASE),
+    (BASE + network(TO_ALL), BASE + network("podSelector: {}, policyTypes: [Egress], egress: [{}]")),
+    (BASE + network(TO_ALL), BASE + network("podSelector: {}, policyTypes: [Ingress], ingress: [{}]")),
+    (BASE + cilium(OUT, "MeshNetworkPolicy"), BASE + cilium(f"audit: true, {OUT}", "MeshNetworkPolicy")),
+    (BASE + cilium(OUT), BASE + cilium(OUT, subject="matchLabels: {app: z}")),
+    (BASE + cilium(f"{NODES_IN}, ingressDeny: [{{fromEntities: [all]}}]"), BASE + cilium(NODES_IN)),
+    (
+        BASE + cilium(f"{NODES_IN}, ingressDeny: [{{fromEntities: [all]}}]"),
+        BASE + cilium(f"{NODES_IN}, ingressDeny: [{{fromEntities: [world]}}]"),
+    ),
+    (placed("h", "n2") + placed("a", "n1") + CLOSED, placed("h", "n1") + placed("a", "n1") + CLOSED),
+    (placed("h", "n2") + placed("a", "n1") + CLOSED, placed("h", "n2") + placed("a", "n2") + CLOSED),
+    (placed("a", "n1") + CLOSED, placed("a", "n1") + node("n1", "10.1.1.1") + CLOSED),
+]
+PORT_M = "egress: [{toEntities: [remote-node], toPorts: [{ports: [{port: m, protocol: TCP}]}]}]"
+TO_NODES = cilium("egress: [{toEntities: [remote-node]}]")
+SHUT = cilium("egress: [{}]", name="d", subject="")
+EVERYONE = cilium("egress: [{toEntities: [remote-node]}], ingress: [{}]", "CiliumClusterwideNetworkPolicy", subject="")
+NODES += [
+    (A + named(9100) + cilium(PORT_M), A + named(22) + cilium(PORT_M)),
+    (pod("a", labels="app: z") + ON_HOST + SHUT + TO_NODES, A + ON_HOST + SHUT + TO_NODES),
+    (A + ON_HOST + EVERYONE, A + B + ON_HOST + EVERYONE),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), NODES)
+def test_nodes_and_what_has_their_network(tmp_path: Path, old: str, new: str) -> None:
+    status, said = diff(tmp_path, old, new)
+    assert (status, "may open, seen in no pair" in said or "+  " in said) == (1, True)
+    assert diff(tmp_path, old, old) == diff(tmp_path, new, new) == (0, "nothing is opened, nothing is closed\n")
+
+
+def test_who_it_is_opened_to_is_told(tmp_path: Path) -> None:
+    _, said = diff(tmp_path, pod("a", labels="app: z") + SHUT + TO_NODES, A + SHUT + TO_NODES)
+    assert f"may open, seen in no pair: everything to other nodes (Pod x/a, {tmp_path}/new.yaml:" in said
+    _, said = diff(tmp_path, BASE + cilium(OUT), BASE + cilium(f"{OUT[:-1]}, {{toEntities: [ingress]}}]"))
+    assert "may open, seen in no pair: egress to entity ingress, all ports (CiliumNetworkPolicy/x/p" in said
+
+
+TEAM_Q = network("podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: q}}}]}]")
+
+
+@pytest.mark.parametrize("workloads", [A, ""])
+def test_labels_of_a_namespace_whose_pods_are_not_declared(tmp_path: Path, workloads: str) -> None:
+    given = workloads + TEAM_Q
+    without, other, asked = given, given + namespace("y", "team: r"), given + namespace("y", "team: q")
+    for old in (without, other):
+        status, said = diff(tmp_path, old, asked)
+        assert (status, "undeclared pods of namespace y" in said) == (1, True)
+        assert diff(tmp_path, asked, old)[0] == 0
+    assert diff(tmp_path, without, other)[0] == 0
+    assert diff(tmp_path, asked, given + namespace("y", "team: q, owner: me"))[0] == 0
+
+
+def let_in(*peers: str, subject: str = "") -> str:
+    return network(f"podSelector: {{{subject}}}, policyTypes: [Ingress], ingress: [{{from: [{', '.join(peers)}]}}]")
+
+
+def block(cidr: str) -> str:
+    return f"{{ipBlock: {{cidr: {cidr}}}}}"
+
+
+def denying(*peers: str) -> str:
+    return cilium(
+        f"ingress: [{{fromEntities: [all]}}], ingressDeny: [{{fromEndpoints: [{', '.join(peers)}]}}]", subject=""
+    )
+
+
+APP_A = "matchLabels: {app: a}"
+APP_A_B = "matchExpressions: [{key: app, operator: In, values: [a, b]}]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (let_in("{podSelector: {matchLabels: {app: b}}}", subject=APP_A), let_in("{podSelector: {}}", subject=APP_A)),
+        (let_in("{podSelector: {}}"), let_in("{namespaceSelector: {}}")),
+        (let_in("{podSelector: {}}", EVERYWHERE), ""),
+        (let_in("{podSelector: {}}"), let_in("{podSelector: {}}", subject=APP_A_B)),
+        (denying("{}"), denying("{matchExpressions: [{key: app, operator: Exists}]}")),
+        # Only a pod with both labels was denied and is not any more.
+        (
+            cilium("ingress: [{fromEndpoints: [{matchLabels: {app: c}}]}]")
+            + cilium("ingressDeny: [{fromEndpoints: [{matchLabels: {tier: d}}]}]", name="d"),
+            cilium("ingress: [{fromEndpoints: [{matchLabels: {app: c}}]}]"),
+        ),
+        (let_in("{podSelector: {matchLabels: {app: c}}}"), let_in("{namespaceSelector: {matchLabels: {app: c}}}")),
+    ],
+)  # fmt: skip
+def test_pods_that_nobody_declares_though_some_are(tmp_path: Path, old: str, new: str) -> None:
+    for workloads in (A + B, A, ""):
+        assert diff(tmp_path, workloads + old, workloads + new)[0] == 1
+        assert diff(tmp_path, workloads + new, workloads + new)[0] == 0
+
+
+def test_addresses_that_are_outside_now(tmp_path: Path) -> None:
+    rule = cilium("egress: [{toCIDR: [10.0.0.0/8]}]")
+    status, said = diff(tmp_path, A + pod("b", status="podIP: 10.0.0.5") + rule, A + B + rule)
+    assert (status, "10.0.0.5, which was x/b's" in said) == (1, True)
+    assert (
+        diff(tmp_path, A + pod("b", status="podIP: 10.0.0.5") + rule, A + pod("b", status="podIP: 10.0.0.6") + rule)[0]
+        == 0
+    )
+    for workloads in (A, ""):
+        assert diff(tmp_path, workloads + node("n", "10.0.0.5") + rule, workloads + rule)[0] == 1
+
+
+WEB = "{podSelector: {matchLabels: {app: b}}}"
+ON_80 = 'toPorts: [{ports: [{port: "80", protocol: TCP}]}]'
+NETWORK_80 = let_in(WEB, subject=APP_A).replace("}}}]}]", "}}}], ports: [{port: 80}]}]")
+FROM_B = "{fromEndpoints: [{matchLabels: {app: b}}], %s}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (let_in(WEB) + cilium(OUT), cilium(OUT) + let_in(WEB)),
+        (cilium(OUT), cilium(OUT, name="other")),
+        (cilium(OUT), cilium("egress: [{toEndpoints: [{}]}]")),
+        (cilium(OUT), cilium("egress: [{toEntities: [world]}, {toEndpoints: [{matchLabels: {app: b}}]}]")),
+        (cilium(OUT), cilium(OUT) + cilium("egressDeny: [{toEntities: [world]}]", name="d")),
+        (cilium(OUT), cilium(f"{OUT}, egressDeny: [{{toEntities: [host, remote-node]}}]")),
+        (cilium(OUT), cilium("egress: [{toEntities: [world]}]") + cilium("egress: [{toEndpoints: [{}]}]", name="q")),
+        (cilium("egress: [{toEntities: [world]}]") + cilium("egress: [{toEndpoints: [{}]}]", name="q"), cilium(OUT)),
+        (cilium(OUT), cilium(OUT) + cilium(OUT, name="q")),
+        (cilium(OUT).replace("spec: {", "specs: [{").replace("]}\n", "]}]\n"), cilium(OUT)),
+        (
+            let_in("{podSelector: {matchExpressions: [{key: app, operator: In, values: [b, c]}]}}"),
+            let_in(WEB, "{podSelector: {matchLabels: {app: c}}}"),
+        ),
+        (
+            let_in(WEB, "{podSelector: {matchLabels: {app: c}}}"),
+            let_in("{podSelector: {matchExpressions: [{key: app, operator: In, values: [c, b]}]}}"),
+        ),
+        (let_in(block("10.0.0.0/9"), block("10.128.0.0/9")), let_in(block("10.0.0.0/8"))),
+        (cilium(f"ingress: [{FROM_B % ON_80}]"), NETWORK_80),
+        (NETWORK_80, cilium(f"ingress: [{FROM_B % ON_80}]")),
+        (
+            cilium("ingress: [" + FROM_B % 'toPorts: [{ports: [{port: "80", endPort: 90, protocol: TCP}]}]' + "]"),
+            cilium(
+                "ingress: ["
+                + FROM_B % 'toPorts: [{ports: [{port: "80", endPort: 85, protocol: TCP}]}]'
+                + ", "
+                + FROM_B % 'toPorts: [{ports: [{port: "86", endPort: 90, protocol: TCP}]}]'
+                + "]"
+            ),
+        ),
+        (let_in(WEB), let_in(WEB) + cilium("egress: [{toEndpoints: [{}]}]")),
+        (let_in(WEB), let_in(WEB) + cilium("ingress: [{}]")),
+    ],
+)  # fmt: skip
+def test_what_opens_nothing(tmp_path: Path, old: str, new: str) -> None:
+    for workloads in (BASE, A + B, ""):
+        status, said = diff(tmp_path, workloads + old, workloads + new)
+        assert (status, said.partition("may open")[2]) == (0, "")
+
+
+def test_workloads_that_open_nothing(tmp_path: Path) -> None:
+    closed = network("podSelector: {}, policyTypes: [Ingress, Egress]")
+    assert diff(tmp_path, A + closed, A + B + closed)[0] == 0
+    for rules in (closed, let_in(WEB), cilium(OUT)):
+        assert diff(tmp_path, A + B + rules, A + rules)[0] == 0
+        assert diff(tmp_path, A + B + rules, A + pod("b", labels="app: b, extra: label") + rules)[0] == 0
+        assert diff(tmp_path, A + B + rules, B + rules + namespace("y", "team: q") + A)[0] == 0
+
+
+def test_more_kinds_of_pods_than_can_be_looked_at(tmp_path: Path) -> None:
+    """Then what is not plain to see counts as opened; what is, does not."""
+    keys = [f"k{i}" for i in range(12)]
+    many = "".join(cilium("ingress: [{fromEndpoints: [{}]}]", name=k, subject=f"matchLabels: {{{k}: v}}") for k in keys)
+    ports = [ON_80.replace("80", str(port)) for port in (80, 81)]
+    both = ON_80.replace("protocol: TCP}", "endPort: 81, protocol: TCP}")
+    apart = [cilium(f"ingress: [{', '.join(FROM_B % each for each in order)}]") for order in (ports, ports[::-1])]
+    together = cilium(f"ingress: [{FROM_B % both}]")
+    assert diff(tmp_path, A + B + apart[0], A + B + together)[0] == 0
+    status, said = diff(tmp_path, A + B + many + apart[0], A + B + many + together)
+    assert (status, "may open, seen in no pair: ingress from app=b namespace=x, TCP 80-81" in said) == (1, True)
+    assert diff(tmp_path, A + B + many + apart[0], A + B + many + apart[1])[0] == 0
+    status, said = diff(tmp_path, A + B + many, A + pod("b", labels="app: b, k1: v") + many)
+    assert (status, "more kinds of these than could be looked at" in said) == (1, True)
