@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from control.analysis import portset
+from control.analysis.change.diff import Change, Difference
+from control.analysis.change.written import Beside
 from control.analysis.connectivity import Among, Connectivity, End, Progress
-from control.analysis.diff import Change, Difference
 from control.analysis.portset import PortSet
-from control.analysis.written import Beside
 
 _WIDEST = 60  # of a column; what is longer moves its own line only
 

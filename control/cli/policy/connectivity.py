@@ -28,7 +28,8 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     if (origin or to) and output not in ("table", "json"):
         raise click.UsageError("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
-    from control.analysis import beside, connectivity, dot, write
+    from control.analysis import connectivity, dot, write
+    from control.analysis.change import beside
     from control.analysis.picture import svg
 
     source.tell_of_names(beside.names(snapshot))

@@ -27,8 +27,9 @@ def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -
     if old == new == "-":
         raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
     snapshots = source.load([old], namespace), source.load([new], namespace)
-    from control.analysis import beside, write
-    from control.analysis import diff as changes
+    from control.analysis import write
+    from control.analysis.change import beside
+    from control.analysis.change import diff as changes
 
     source.tell_of_names(sorted({name for snapshot in snapshots for name in beside.names(snapshot)}))
     found = changes.difference(*snapshots)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from control import model
-from control.analysis import beside
+from control.analysis.change import beside
 from control.policy import field
 from control.source import objects
 from tests.unit.control.test_analysis_connectivity import Doc, workload

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from control import model
 from control.analysis import connectivity, portset, write
-from control.analysis.diff import Difference, difference
+from control.analysis.change.diff import Difference, difference
 from tests.unit.control import test_analysis_beside as rules
 from tests.unit.control import test_compile_random as world
 from tests.unit.control.test_analysis_connectivity import EVERYTHING, OUTSIDE, Doc, pair, pod, snapshot, tcp, workload

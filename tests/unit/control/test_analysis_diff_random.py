@@ -11,8 +11,9 @@ import random
 import pytest
 
 from control import model
-from control.analysis import beside, trace, world
-from control.analysis.diff import difference
+from control.analysis import trace, world
+from control.analysis.change import beside
+from control.analysis.change.diff import difference
 from control.policy import field
 from control.source import objects
 from loader import abi

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from control import model
-from control.analysis import beside
+from control.analysis.change import beside
 from loader import abi
 from tests.unit.control.test_analysis_beside import ALLOWED, WEB, http, ingress, names, snapshot
 from tests.unit.control.test_analysis_connectivity import Doc, workload

@@ -9,9 +9,9 @@ import functools
 from collections.abc import Iterator
 
 from control import model
-from control.analysis import lacking, moved, written
-from control.analysis.lacking import Told
-from control.analysis.written import Beside, Item, Place, Written
+from control.analysis.change import lacking, moved, written
+from control.analysis.change.lacking import Told
+from control.analysis.change.written import Beside, Item, Place, Written
 from control.policy import dnsnames, words
 from loader import abi
 

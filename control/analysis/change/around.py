@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from control import identity, model, places
-from control.analysis import written
-from control.analysis.undeclared import Around
-from control.analysis.written import Written
+from control.analysis.change import written
+from control.analysis.change.undeclared import Around
+from control.analysis.change.written import Written
 from control.policy import selectors
 
 Values = Mapping[tuple[str, str], set[str]]

@@ -6,9 +6,9 @@ Pairs show what that opens by address. What it opens by name, or for which reque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from control import identity, model
-from control.analysis import around, written
-from control.analysis.around import Values
-from control.analysis.written import Beside, Item, Written
+from control.analysis.change import around, written
+from control.analysis.change.around import Values
+from control.analysis.change.written import Beside, Item, Written
 from control.policy import selectors
 
 Said = tuple[str, str]  # the policy, and the file that says so

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from control import model
-from control.analysis import around, undeclared, unseen
-from control.analysis.unseen import Opening, Side
-from control.analysis.written import Beside, Place, Written
+from control.analysis.change import around, undeclared, unseen
+from control.analysis.change.unseen import Opening, Side
+from control.analysis.change.written import Beside, Place, Written
 from control.policy import selectors
 from loader import abi
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from control import identity, model, places
-from control.analysis import outside, portset, undeclared
+from control.analysis import outside, portset
+from control.analysis.change import undeclared
+from control.analysis.change.diff import Alike, Difference
 from control.analysis.connectivity import Connectivity, End, analyse
-from control.analysis.diff import Alike, Difference
 from control.analysis.portset import PortSet
 from loader import abi
 

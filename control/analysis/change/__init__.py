@@ -1,0 +1,1 @@
+"""What a change opens and closes: pair by pair (`diff`), and beside all pairs (`beside`)."""
