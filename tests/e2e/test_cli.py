@@ -467,7 +467,8 @@ def test_numbers_without_names_are_told_of_once_and_the_environment_may_say_wher
         assert asked(words, living.mesh.run_dir).stderr == ""
     assert asked(["bpf", "config", "list"], tmp_path).stderr == ""  # nothing there has a name
     assert "default/web" in asked(["bpf", "lb", "list"], living.mesh.run_dir).stdout
-    assert asked(["observe", "--last", "1"], living.mesh.run_dir).stdout
+    there, nowhere = (asked(["observe", "--last", "1"], directory) for directory in (living.mesh.run_dir, tmp_path))
+    assert (there.returncode, there.stderr) == (0, "") and nowhere.returncode != 0 and nowhere.stderr
 
 
 def test_a_get_that_finds_nothing_fails_and_prints_nothing(living: Site) -> None:
