@@ -69,7 +69,11 @@ class Evidence:
         self.carried: Counter[str] = Counter()  # of those, where bytes took the short cut
         self.reasons: Counter[str] = Counter()  # where none did
         self.miscounted: list[str] = []
+        self.repeated = (
+            0  # an agent that is killed between writing a record and letting go of its event leaves it twice
+        )
         self._recent: list[tuple[Batch, dict[int, Json]]] = []
+        self._heard: dict[int, str] = {}  # connection -> when its close was, of those that may come again
 
     def expect(self, batch: Batch, plans: dict[int, Json]) -> None:
         """Announce a batch, so that its records can be told."""
@@ -86,6 +90,10 @@ class Evidence:
             for batch, plans in self._recent:
                 if batch.port <= to < batch.port + PORTS:
                     plan = plans[batch.first + ports["source_port"] - CLIENT_BASE]
+                    if self._heard.get(plan["id"]) == flow["time"]:
+                        self.repeated += 1
+                        continue
+                    self._heard[plan["id"]] = flow["time"]
                     self._count(plan, flow["extensions"]["value"]["sockmesh"])
 
     def _count(self, plan: Json, ours: Json) -> None:
@@ -116,6 +124,7 @@ class Evidence:
         return "\n".join(
             [
                 f"{self.connections} of {self.expected} connections on record, {self.bytes} bytes, {share}",
+                *([f"{self.repeated} records twice, of agents that were killed"] if self.repeated else []),
                 *(
                     f"{kind}: {self.able[kind]} able, {self.fit[kind]} fit, {self.carried[kind]} carried"
                     for kind in sorted(self.able)
