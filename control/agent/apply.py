@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from control import compile as compiler
+from control import editions
 from control.agent import ageing, plan
 from loader import abi, bpf, maps, selftest
 from loader.errors import MapFull
@@ -20,8 +21,8 @@ def current(opened: maps.Maps) -> dict[str, dict[Record, Record]]:
     """
     held = {name: dict(opened[name].items()) for name in compiler.MAP_NAMES}
     state = abi.EditionState(opened.edition.get_at(0).state)
-    for name in plan.EDITED:
-        settled = {key: plan.settled(state, value) for key, value in held[name].items()}
+    for name in editions.MAPS:
+        settled = {key: editions.settled(state, value) for key, value in held[name].items()}
         opened[name].put_many({key: value for key, value in settled.items() if value != held[name][key]})
         held[name] = settled
     opened.edition.put_at(0, abi.Edition(abi.EditionState.NOW))

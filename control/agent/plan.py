@@ -13,16 +13,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from control import compile as compiler
+from control import editions
 from control.agent import ranges
 from loader import abi
-from loader.numbers import FIRST_ENDPOINT
 from loader.record import Record
 
 Content = Mapping[str, Mapping[Record, Record]]  # of each map
 _REFERENCES = ("endpoint_ips", "endpoint_netns", "endpoint_ifaces")  # the last one opens the packet hook
-EDITED = ("endpoints", "ipcache")  # the maps whose records have two editions
-_NO_SET = FIRST_ENDPOINT - 1  # a set that is never made, for who is closed in the next edition
-_AUDITS = abi.EndpointFlag.HAS_AUDIT | abi.EndpointFlag.NEXT_HAS_AUDIT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,40 +43,6 @@ def plan(have: Content, want: compiler.Desired) -> list[Step | Turn]:
     change = _Change(have, want)
     steps = list(change.steps())
     return list(change.crowded_steps()) if change.overflows(steps) else steps
-
-
-def settled(state: abi.EditionState, record: Record) -> Record:
-    """Return a record in the one edition that a start goes on from: the old one, unless that is over.
-
-    Who may speak for somebody else already is closed: that one's old policy was never meant for it.
-    """
-    is_over = state == abi.EditionState.NEXT
-    match record:
-        case abi.Endpoint():
-            if not is_over:
-                is_passing = state == abi.EditionState.BOTH and record.flags & abi.EndpointFlag.PASSING
-                return _alone(dataclasses.replace(record, set_id=0) if is_passing else record)
-            has_next = record.next_set_id != 0
-            next_set = 0 if record.next_set_id == _NO_SET else record.next_set_id
-            audit = abi.EndpointFlag.NEXT_HAS_AUDIT if has_next else abi.EndpointFlag.HAS_AUDIT
-            return dataclasses.replace(
-                _alone(record),
-                identity=record.next_identity or record.identity,
-                set_id=next_set if has_next else record.set_id,
-                ingress_plens=record.next_ingress_plens if has_next else record.ingress_plens,
-                egress_plens=record.next_egress_plens if has_next else record.egress_plens,
-                flags=record.flags & ~_AUDITS | (abi.EndpointFlag.HAS_AUDIT if record.flags & audit else 0),
-            )
-        case abi.IpcacheValue():
-            return abi.IpcacheValue((is_over and record.next_identity) or record.identity)
-    return record
-
-
-def _alone(record: abi.Endpoint) -> abi.Endpoint:
-    flags = record.flags & ~(abi.EndpointFlag.NEXT_HAS_AUDIT | abi.EndpointFlag.PASSING)
-    return dataclasses.replace(
-        record, flags=flags, next_identity=0, next_set_id=0, next_ingress_plens=0, next_egress_plens=0
-    )
 
 
 class _Change:
@@ -116,9 +79,9 @@ class _Change:
                 set_id=past.set_id,
                 ingress_plens=past.ingress_plens,
                 egress_plens=past.egress_plens,
-                flags=new.flags & ~_AUDITS | marks,
+                flags=new.flags & ~editions.AUDITS | marks,
                 next_identity=new.identity,
-                next_set_id=new.set_id or _NO_SET,
+                next_set_id=new.set_id or editions.NO_SET,
                 next_ingress_plens=new.ingress_plens,
                 next_egress_plens=new.egress_plens,
             )
@@ -137,7 +100,7 @@ class _Change:
     def steps(self) -> Iterator[Step | Turn]:
         yield Step("policy", self.puts["policy"])
         both = self._both_endpoints()
-        turns = any(self.puts[name] or self.deletes[name] for name in (*EDITED, *_REFERENCES))
+        turns = any(self.puts[name] or self.deletes[name] for name in (*editions.MAPS, *_REFERENCES))
         if turns:
             yield Step("endpoints", _records(both))
             yield Step("ipcache", self._both_identities())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from control import compile as compiler
-from control import evaluate
+from control import editions, evaluate
 from control.agent import plan, ranges
 from loader import abi
 from loader.record import Record, pack_addr
@@ -139,8 +139,8 @@ def answers(state: State) -> dict[Question, bool]:
 def _edition_of(content: dict[Record, Record], next: bool) -> dict[Record, Record]:
     """Return the records as the kernel takes them in one edition."""
     if not next:
-        return {key: plan.settled(abi.EditionState.NOW, value) for key, value in content.items()}
-    return {key: plan.settled(abi.EditionState.NEXT, value) for key, value in content.items()}
+        return {key: editions.settled(abi.EditionState.NOW, value) for key, value in content.items()}
+    return {key: editions.settled(abi.EditionState.NEXT, value) for key, value in content.items()}
 
 
 def writes(state: State, steps: list[plan.Step | plan.Turn]) -> Iterator[str]:
@@ -162,8 +162,8 @@ def recovered(state: State) -> State:
     """Return what an agent goes on from that finds this, as apply.current does."""
     (edition,) = (e.state for e in state["edition"].values())  # type: ignore[attr-defined]
     out = copy(state)
-    for name in plan.EDITED:
-        out[name] = {key: plan.settled(abi.EditionState(edition), value) for key, value in out[name].items()}
+    for name in editions.MAPS:
+        out[name] = {key: editions.settled(abi.EditionState(edition), value) for key, value in out[name].items()}
     out["edition"] = {abi.EndpointKey(0): abi.Edition(abi.EditionState.NOW)}
     return out
 
