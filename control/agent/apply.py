@@ -45,14 +45,24 @@ def check_room(have: plan.Content, want: compiler.Desired) -> None:
             )
 
 
-def apply(opened: maps.Maps, have: plan.Content, want: compiler.Desired, forget: Callable[[], object]) -> bool:
+def apply(
+    opened: maps.Maps,
+    have: plan.Content,
+    want: compiler.Desired,
+    forget: Callable[[], object],
+    hang: Callable[[], object],
+) -> bool:
     """Bring the maps to `want`; return whether anything changed. Raises MapFull before anything was changed.
 
-    `forget`: raises the policy generation.
+    `forget`: raises the policy generation. `hang`: attaches the hooks of whoever comes, who is closed until it returns;
+    raises nothing.
     """
     check_room(have, want)
     changed = False
     for step in plan.plan(have, want):
+        if isinstance(step, plan.Hang):
+            hang()
+            continue
         if isinstance(step, plan.Turn):
             opened.edition.put_at(0, abi.Edition(step.state))
             if step.state == abi.EditionState.BOTH:

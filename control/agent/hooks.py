@@ -82,6 +82,8 @@ class Hooks:
         return [each.interface for each in lost]
 
     def _detach(self, wanted: Mapping[int, Where], old: Mapping[int, int]) -> None:
+        # What hangs counts, too: an edit that failed half-way may have taken an endpoint out of the maps alone.
+        old = {**{id: hung.where.ifindex for id, hung in self._hung.items()}, **old}
         for id in old:
             if id not in wanted:
                 self._mesh.detach(id)

@@ -38,7 +38,14 @@ class Turn:
     state: abi.EditionState
 
 
-def plan(have: Content, want: compiler.Desired) -> list[Step | Turn]:
+class Hang:
+    """The hooks of whoever comes are attached now: nobody is taken for what only its own policy keeps at bay."""
+
+
+Steps = Iterator[Step | Turn | Hang]
+
+
+def plan(have: Content, want: compiler.Desired) -> list[Step | Turn | Hang]:
     """Return all steps in order. Both are states in which the edition in force is the only one. Pure."""
     change = _Change(have, want)
     steps = list(change.steps())
@@ -97,7 +104,7 @@ class _Change:
             out[key] = abi.IpcacheValue(old, new)
         return out
 
-    def steps(self) -> Iterator[Step | Turn]:
+    def steps(self) -> Steps:
         yield Step("policy", self.puts["policy"])
         both = self._both_endpoints()
         turns = any(self.puts[name] or self.deletes[name] for name in (*editions.MAPS, *_REFERENCES))
@@ -110,6 +117,7 @@ class _Change:
         for name in (*reversed(_REFERENCES), "services", "backends"):
             yield Step(name, {}, self.deletes[name])
         if turns:
+            yield Hang()
             yield Turn(abi.EditionState.NEXT)
         last = {id: new for id, new in self.new.items() if id in both}
         yield Step("endpoints", _records(last), self.deletes["endpoints"])
@@ -118,7 +126,7 @@ class _Change:
             yield Turn(abi.EditionState.NOW)
         yield Step("policy", {}, self.deletes["policy"])
 
-    def overflows(self, steps: list[Step | Turn]) -> bool:
+    def overflows(self, steps: list[Step | Turn | Hang]) -> bool:
         """Tell whether old and new do not fit side by side."""
         for name in compiler.MAP_NAMES:
             puts = {key for step in steps if isinstance(step, Step) and step.map == name for key in step.puts}
@@ -126,7 +134,7 @@ class _Change:
                 return True
         return False
 
-    def crowded_steps(self) -> Iterator[Step | Turn]:
+    def crowded_steps(self) -> Steps:
         """As `steps`, without room: endpoints that get other sets, or are taken for somebody else, are closed, then the
         old goes before the new."""
         dropped = {key.set_id for key in self.deletes["policy"] if isinstance(key, abi.PolicyKey)}
@@ -145,20 +153,22 @@ class _Change:
             yield Step("ipcache", {}, self.deletes["ipcache"])
         yield Step("policy", {}, self.deletes["policy"])
         yield Step("policy", self.puts["policy"])
-        yield Step("ipcache", ranges.straight_puts(self.puts["ipcache"]))
-        yield Step("ipcache", {}, () if full else ranges.straight_deletes(self.deletes["ipcache"]))
         for name in ("services", "backends"):
             yield Step(name, {}, self.deletes[name])
         for name in ("backends", "services"):
             yield Step(name, self.puts[name])
         ready = {id: new for id, new in self.new.items() if not full and id not in closed and id in self.old}
         waiting = {id: new for id, new in self.new.items() if id not in ready}
-        yield Step("endpoints", _records(ready))
         yield Step("endpoints", _records({id: dataclasses.replace(r, set_id=0) for id, r in waiting.items()}))
         for name in _REFERENCES:
             yield Step(name, self.puts[name])
         for name in (*reversed(_REFERENCES), "endpoints"):
             yield Step(name, {}, self.deletes[name])
+        yield Hang()
+        yield Step("ipcache", ranges.straight_puts(self.puts["ipcache"]))
+        yield Step("ipcache", {}, () if full else ranges.straight_deletes(self.deletes["ipcache"]))
+        yield Step("endpoints", _records(ready))
+        yield Turn(abi.EditionState.BOTH)  # what others said of those that are closed, when they were others
         yield Step("endpoints", _records(waiting))
         yield Turn(abi.EditionState.NOW)
 

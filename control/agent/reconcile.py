@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
-from control.agent import adopted, apply, enforce, hooks, lastgood, ledger, numbering, options, state, workloads
+from control.agent import adopted, apply, enforce, held, hooks, lastgood, ledger, numbering, options, state, workloads
 from control.flow.summary import counted
 from control.source import content, directory, document
 from loader import mesh, netns
 from loader.errors import MapFull, MeshError
+from loader.record import Record
 
 LOG = logging.getLogger("sockmesh.agent")
 
@@ -33,7 +34,7 @@ class Reconciler:
         self.problems: tuple[model.Problem, ...] = ()
         self.revision = known.revision
         self.hooks_restored = 0  # interfaces whose filters somebody took away
-        self.have = apply.current(loaded.maps)
+        self._held = held.Held(loaded.maps, self.config_lock)
         # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
         self._is_first = not self.have["endpoints"]
         self._workloads = workloads.Workloads(loaded, known)
@@ -126,14 +127,15 @@ class Reconciler:
     def _follow(self, survey: workloads.Survey) -> tuple[list[model.Problem], bool]:
         """Bring what was adopted to where its pods are now; return what failed, and as `_attached`."""
         assert self._adopted
+        self._held.make_sure()
         want = self._adopted.moved(self.have, survey)
-        before = self.have["endpoints"]
+        places = self._adopted.places(want.maps)
         if want.maps != self.have:
-            self._put(want)
-            apply.forgive(self._mesh.maps, before, want)
-            self._forget()
+            _, hung = self._held.put(want, lambda: self._hooks.put_back(places))
             LOG.info("what was adopted is brought to where its pods are now")
-        outcome = self._hooks.put_back(self._adopted.places(self.have))
+            outcome = hung.result()
+        else:
+            outcome = self._hooks.put_back(places)
         failed, refused = self._attached(outcome, self._known)
         return [*self._adopted.problems(), *failed], refused
 
@@ -147,6 +149,7 @@ class Reconciler:
         self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
     ) -> tuple[list[model.Problem], bool]:
         """Bring maps and hooks to a snapshot; return what failed, and as `_attached`."""
+        self._held.make_sure()
         self._addresses = self._own_addresses()
         node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
@@ -154,25 +157,26 @@ class Reconciler:
         numbers = numbering.in_place(self._allocation, self.have, survey.facts)
         want, known, allocation = compiler.compile_state(really, numbers, survey.facts, node)
         apply.check_room(self.have, want)
-        before = self.have["endpoints"]
+        interfaces = {k.id: v.ifindex for k, v in self.have["endpoints"].items()}  # type: ignore[attr-defined]
+        places = adopted.places(want, known)
         # Before it is in force: one that is killed in between must not leave a record that takes it back.
         unkept = self._write_down(lambda: self._last_good.keep(snapshot))
         try:
-            changed = self._put(want)
+            changed, hung = self._held.put(want, lambda: self._hooks.attach(places, interfaces, force))
         except (MapFull, OSError):
             if (old := self.snapshot) is not None:
                 self._write_down(lambda: self._last_good.keep(old))
+            # What the next edit brings must not get a number that something of this one has.
+            self._allocation = numbering.above(self._allocation, self.have)
             raise
         self._unenforced |= changed or force
-        apply.forgive(self._mesh.maps, before, want)
         self.snapshot, self._allocation = snapshot, allocation
         self._view = evaluate.View(want)
         if changed or force:
             self.revision += 1
-            with self.config_lock:
-                apply.bump(self._mesh.maps)
-        interfaces = {k.id: v.ifindex for k, v in before.items()}  # type: ignore[attr-defined]
-        outcome = self._hooks.attach(adopted.places(want, known), interfaces, force)
+        if force:
+            self._held.forget()
+        outcome = hung.result()
         now = dataclasses.replace(known, node=self._node, revision=self.revision)
         self._ledger.rename(now)
         failed, refused = self._attached(outcome, known)
@@ -180,21 +184,10 @@ class Reconciler:
         failed += [unkept] if unkept else []
         return failed, refused
 
-    def _forget(self) -> None:
-        """Have the verdicts that are remembered for open connections asked again."""
-        with self.config_lock:
-            apply.bump(self._mesh.maps)
-
-    def _put(self, want: compiler.Desired) -> bool:
-        """Bring the maps to what is wanted; return whether anything changed. `have` is what they hold, whatever comes
-        of it."""
-        try:
-            changed = apply.apply(self._mesh.maps, self.have, want, self._forget)
-        except (MapFull, OSError):
-            self.have = apply.current(self._mesh.maps)  # half of it may be done
-            raise
-        self.have = {name: dict(want[name]) for name in compiler.MAP_NAMES}
-        return changed
+    @property
+    def have(self) -> dict[str, dict[Record, Record]]:
+        """What the maps hold."""
+        return self._held.content
 
     def _attached(self, outcome: hooks.Outcome, known: names.Names) -> tuple[list[model.Problem], bool]:
         """Return a problem for each endpoint whose hooks failed, and whether a cgroup refused, so that its workload

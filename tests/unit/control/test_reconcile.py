@@ -59,7 +59,7 @@ class Started:
         steps: list[str] = []
         in_force: list[object] = []
 
-        def put(maps: object, have: object, want: compiler.Desired, forget: object) -> bool:
+        def put(maps: object, have: object, want: compiler.Desired, *hooks: object) -> bool:
             steps.append("apply")
             changed = in_force != [want]
             in_force[:] = [want]
@@ -268,11 +268,11 @@ def test_what_comes_into_force_is_on_record_before(monkeypatch: pytest.MonkeyPat
     recorded: list[model.Snapshot | None] = []
     put = apply.apply
 
-    def spy(maps: Any, have: Any, want: Any, forget: Any) -> bool:
+    def spy(maps: Any, have: Any, want: Any, *more: Any) -> bool:
         recorded.append(lastgood.LastGood(tmp_path).recall())
-        return put(maps, have, want, forget)
+        return put(maps, have, want, *more)
 
-    def full(maps: Any, have: Any, want: Any, forget: Any) -> bool:
+    def full(maps: Any, have: Any, want: Any, *more: Any) -> bool:
         raise MapFull("map policy")
 
     monkeypatch.setattr(apply, "apply", spy)

@@ -1,0 +1,63 @@
+"""What the maps hold, and the one way to change it."""
+
+import threading
+from collections.abc import Callable
+
+from control import compile as compiler
+from control.agent import apply, hooks, once
+from loader.errors import MapFull
+from loader.maps import Maps
+from loader.record import Record
+
+Attached = once.Once[hooks.Outcome]
+
+
+class Held:
+    """`content` is what the maps hold, by map; kept here, because reading it all takes long.
+
+    `config_lock` guards the config record, which the admin socket writes, too.
+    """
+
+    def __init__(self, opened: Maps, config_lock: threading.Lock) -> None:
+        self._maps, self._config_lock = opened, config_lock
+        self.content: dict[str, dict[Record, Record]] = apply.current(opened)
+        self._is_sure = True
+
+    def make_sure(self) -> None:
+        """Read it again if the last change stopped half-way, and what stopped it kept that from being read, too.
+
+        Raises OSError, as `put`: until it is known, nothing may be built on it.
+        """
+        if not self._is_sure:
+            self.content = apply.current(self._maps)
+            self._is_sure = True
+
+    def forget(self) -> None:
+        """Have the verdicts that are remembered for open connections asked again."""
+        with self._config_lock:
+            apply.bump(self._maps)
+
+    def put(self, want: compiler.Desired, attach: Callable[[], hooks.Outcome]) -> tuple[bool, Attached]:
+        """Bring maps and hooks to what is wanted; return whether the maps changed, and what became of the hooks.
+
+        Raises MapFull, OSError; half of it may be done then.
+        """
+        before = self.content["endpoints"]
+
+        def hang() -> hooks.Outcome:
+            apply.forgive(self._maps, before, want)
+            return attach()
+
+        hung = once.Once(hang)
+        self._is_sure = False
+        try:
+            changed = apply.apply(self._maps, self.content, want, self.forget, hung.run)
+        except (MapFull, OSError):
+            self.make_sure()
+            raise
+        self.content = {name: dict(want[name]) for name in compiler.MAP_NAMES}
+        self._is_sure = True
+        if changed:
+            self.forget()
+        hung.run()
+        return changed, hung
