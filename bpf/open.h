@@ -41,7 +41,7 @@ static __always_inline int far_allows(struct scratch *w, int began, struct end *
   const struct packet *p = &w->packet;
   if (endpoint_id_by_addr(p->daddr) != far->endpoint)
     return 0; /* the address has passed to another pod */
-  ask_with(&w->decision, &w->peer_answer, receiver, began ? DIRECTION_EGRESS : DIRECTION_INGRESS,
+  ask_with(&w->decision, &w->peer_answer, receiver, far->endpoint, began ? DIRECTION_EGRESS : DIRECTION_INGRESS,
            identities_at(p->saddr), IPPROTO_TCP, began ? p->sport : p->dport);
   if (w->peer_answer.verdict != VERDICT_ALLOW)
     return 0; /* the hook of that pod says so, and records it */
@@ -70,6 +70,8 @@ static __always_inline int straight(struct scratch *w, struct conn *c, struct en
   if (let_in != generation && !far_allows(w, initiator(c) != w->side, far, receiver, generation))
     return 0;
   w->ifindex = receiver->ifindex;
+  if (!is_still_of(receiver, far->endpoint))
+    return 0;
   return held(far, near, &w->packet) ? HOLD : DELIVER;
 }
 

@@ -63,8 +63,17 @@ static __always_inline u32 identity_of(const u8 *addr) {
   return current(identities_at(addr));
 }
 
-static __always_inline struct identities identities_in(const struct endpoint *ep) {
+/* Whether what was read of an element is still what it was: the element may serve another pod meanwhile. */
+static __always_inline int is_still_of(const struct endpoint *ep, u32 id) {
+  asm volatile("" ::: "memory");
+  return ep->id == id;
+}
+
+/* Zero, and so nobody, if the record is another pod's by now. */
+static __always_inline struct identities identities_in(const struct endpoint *ep, u32 id) {
   struct identities out = {.now = ep->identity, .next = ep->next_identity ? ep->next_identity : ep->identity};
+  if (!is_still_of(ep, id))
+    out.now = out.next = 0;
   return out;
 }
 
@@ -78,7 +87,7 @@ struct answer {
 };
 
 /* The answer of one edition. */
-static __always_inline void ask_edition(struct decision *d, struct answer *a, struct endpoint *ep, int next,
+static __always_inline void ask_edition(struct decision *d, struct answer *a, struct endpoint *ep, u32 id, int next,
                                         u8 direction, u32 peer, u8 proto, u16 port) {
   u32 set = ep->set_id, plens = direction == DIRECTION_INGRESS ? ep->ingress_plens : ep->egress_plens;
   u32 has_audit = ENDPOINT_FLAG_HAS_AUDIT;
@@ -87,7 +96,8 @@ static __always_inline void ask_edition(struct decision *d, struct answer *a, st
     plens = direction == DIRECTION_INGRESS ? ep->next_ingress_plens : ep->next_egress_plens;
     has_audit = ENDPOINT_FLAG_NEXT_HAS_AUDIT;
   }
-  if (!(ep->flags & ENDPOINT_FLAG_ENROLLED) || !set) {
+  has_audit &= ep->flags;
+  if (!(ep->flags & ENDPOINT_FLAG_ENROLLED) || !set || !peer || !is_still_of(ep, id)) {
     a->rule_id = 0;
     a->verdict = VERDICT_DENY;
     a->reason = DROP_REASON_DROP_EP_NOT_READY;
@@ -105,26 +115,26 @@ static __always_inline void ask_edition(struct decision *d, struct answer *a, st
   if (a->verdict == VERDICT_PROXY)
     a->verdict = VERDICT_DENY; /* what must be looked into passes nowhere: there is no proxy yet */
   a->audited = 0;
-  if (a->verdict != VERDICT_DENY && ep->flags & has_audit && DECISION_VERDICT(d->audit) == VERDICT_DENY)
+  if (a->verdict != VERDICT_DENY && has_audit && DECISION_VERDICT(d->audit) == VERDICT_DENY)
     a->audited = 1;
 }
 
-static __always_inline void ask_with(struct decision *d, struct answer *a, struct endpoint *ep, u8 direction,
+static __always_inline void ask_with(struct decision *d, struct answer *a, struct endpoint *ep, u32 id, u8 direction,
                                      struct identities peer, u8 proto, u16 port) {
   u32 state = edition_state(), who = state == EDITION_STATE_NEXT ? peer.next : peer.now;
   int next = state == EDITION_STATE_NEXT, more = state == EDITION_STATE_BOTH;
 #pragma clang loop unroll(disable)
   do {
-    ask_edition(d, a, ep, next, direction, who, proto, port);
+    ask_edition(d, a, ep, id, next, direction, who, proto, port);
     who = peer.next;
     next = 1;
   } while (more-- > 0 && a->verdict != VERDICT_DENY);
 }
 
-static __always_inline void ask(struct answer *a, struct endpoint *ep, u8 direction, struct identities peer, u8 proto,
-                                u16 port) {
+static __always_inline void ask(struct answer *a, struct endpoint *ep, u32 id, u8 direction, struct identities peer,
+                                u8 proto, u16 port) {
   struct decision d;
-  ask_with(&d, a, ep, direction, peer, proto, port);
+  ask_with(&d, a, ep, id, direction, peer, proto, port);
 }
 
 /* Both ends' answers to a connection from src to dst; an end that is not ours has no say. */
@@ -147,7 +157,8 @@ static __always_inline void ask_pair(struct pair *p, const u8 *src, const u8 *ds
   p->dst_endpoint = endpoint_id_by_addr(dst);
   struct endpoint *s = p->src_endpoint ? endpoint_by_id(p->src_endpoint) : 0;
   struct endpoint *d = p->dst_endpoint ? endpoint_by_id(p->dst_endpoint) : 0;
-  struct identities from = s ? identities_in(s) : identities_at(src), to = d ? identities_in(d) : identities_at(dst);
+  struct identities from = s ? identities_in(s, p->src_endpoint) : identities_at(src);
+  struct identities to = d ? identities_in(d, p->dst_endpoint) : identities_at(dst);
   p->src_identity = current(from);
   p->dst_identity = current(to);
   if (s)
@@ -157,9 +168,9 @@ static __always_inline void ask_pair(struct pair *p, const u8 *src, const u8 *ds
   if (s && p->src_endpoint == p->dst_endpoint)
     return; /* a pod may always talk to itself */
   if (s)
-    ask(&p->egress, s, DIRECTION_EGRESS, to, proto, port);
+    ask(&p->egress, s, p->src_endpoint, DIRECTION_EGRESS, to, proto, port);
   if (d)
-    ask(&p->ingress, d, DIRECTION_INGRESS, from, proto, port);
+    ask(&p->ingress, d, p->dst_endpoint, DIRECTION_INGRESS, from, proto, port);
 }
 
 static __always_inline int pair_allowed(const struct pair *p) {

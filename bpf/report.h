@@ -57,12 +57,12 @@ static __always_inline void event_ends(struct flow_event *e, const u8 *saddr, co
                                        const struct endpoint *ep, u32 id, u8 direction) {
   if (direction == DIRECTION_EGRESS) {
     e->src_endpoint = id;
-    e->src_identity = ep ? current(identities_in(ep)) : 0;
+    e->src_identity = ep ? current(identities_in(ep, id)) : 0;
     e->dst_endpoint = endpoint_id_by_addr(daddr);
     e->dst_identity = identity_of(daddr);
   } else {
     e->dst_endpoint = id;
-    e->dst_identity = ep ? current(identities_in(ep)) : 0;
+    e->dst_identity = ep ? current(identities_in(ep, id)) : 0;
     e->src_endpoint = endpoint_id_by_addr(saddr);
     e->src_identity = identity_of(saddr);
   }
@@ -113,7 +113,8 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
     return;
   w->peer_answer.rule_id = 0;
   if (dst) {
-    ask_with(&w->decision, &w->peer_answer, dst, DIRECTION_INGRESS, identities_in(ep), p->proto, p->policy_port);
+    ask_with(&w->decision, &w->peer_answer, dst, dst_id, DIRECTION_INGRESS, identities_in(ep, id), p->proto,
+             p->policy_port);
     if (w->peer_answer.verdict == VERDICT_DENY) { /* the other end's hook drops it, and records that */
       if (!a->audited)
         return;
@@ -192,14 +193,14 @@ static __always_inline struct ct_entry *ended(struct scratch *w, struct ct_key *
   c->verdict = VERDICT_ALLOW;
   if (out) {
     c->src_endpoint = id;
-    c->src_identity = current(identities_in(ep));
+    c->src_identity = current(identities_in(ep, id));
     c->egress_rule = w->over.rule_id;
     c->dst_endpoint = other;
     c->dst_identity = w->over.peer_identity;
     c->ingress_rule = other_rule;
   } else {
     c->dst_endpoint = id;
-    c->dst_identity = current(identities_in(ep));
+    c->dst_identity = current(identities_in(ep, id));
     c->ingress_rule = w->over.rule_id;
     c->src_endpoint = other;
     c->src_identity = w->over.peer_identity;

@@ -84,7 +84,7 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
   if (!src)
     return SK_REFUSE;
   u64 cookie = bpf_get_socket_cookie(ctx);
-  struct identities from = identities_in(src);
+  struct identities from = identities_in(src, id);
   struct pair p = {.src_endpoint = id, .src_identity = current(from)};
   p.egress.verdict = VERDICT_ALLOW;
   p.ingress.verdict = VERDICT_ALLOW;
@@ -98,11 +98,11 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     if (p.dst_endpoint == id)
       return SK_ALLOW;
     struct endpoint *dst = p.dst_endpoint ? endpoint_by_id(p.dst_endpoint) : 0;
-    struct identities to = dst ? identities_in(dst) : identities_at(addr);
+    struct identities to = dst ? identities_in(dst, p.dst_endpoint) : identities_at(addr);
     p.dst_identity = current(to);
-    ask(&p.egress, src, DIRECTION_EGRESS, to, proto, *port);
+    ask(&p.egress, src, id, DIRECTION_EGRESS, to, proto, *port);
     if (dst)
-      ask(&p.ingress, dst, DIRECTION_INGRESS, from, proto, *port);
+      ask(&p.ingress, dst, p.dst_endpoint, DIRECTION_INGRESS, from, proto, *port);
   }
   if (pair_allowed(&p))
     return SK_ALLOW;

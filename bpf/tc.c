@@ -30,8 +30,9 @@ static __always_inline u32 defragment(struct packet *p) {
 }
 
 /* An ICMP error may pass when the packet it quotes belongs to a connection that was let through. RFC 1812 4.3.2.3 */
-static __always_inline int related_allowed(struct __sk_buff *skb, struct packet *p, struct packet *in, u32 l4, u32 id,
+static __always_inline int related_allowed(struct __sk_buff *skb, struct scratch *w, struct endpoint *ep, u32 l4, u32 id,
                                            u32 generation) {
+  struct packet *p = &w->packet, *in = &w->inner;
   struct ct_key k ALIGNED = {};
   u32 inner = 0;
   __builtin_memset(in, 0, sizeof(*in));
@@ -51,8 +52,13 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct packet 
     else
       ct_key_forward(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, in);
     e = ct.lookup(&k);
-    if (e && e->generation == generation)
+    if (!e)
+      continue;
+    if (e->generation == generation)
       return 1;
+    ask_with(&w->decision, &w->answer, ep, id, k.direction,
+             identities_at(k.direction == DIRECTION_EGRESS ? k.daddr : k.saddr), k.proto, k.dport);
+    return w->answer.verdict != VERDICT_DENY;
   }
   return in->proto == IPPROTO_TCP && let_through(in, id, generation);
 }
@@ -109,7 +115,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     return TC_DROP;
   if (p->frag_id && (reason = defragment(p)))
     return drop(skb, p, ep, id, direction, reason, 0);
-  if (!p->later_fragment && is_icmp_error(p) && related_allowed(skb, p, &w->inner, l4, id, cfg->generation))
+  if (!p->later_fragment && is_icmp_error(p) && related_allowed(skb, w, ep, l4, id, cfg->generation))
     return pass(skb, direction, id);
 
   u64 now = bpf_ktime_get_ns();
@@ -142,7 +148,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   if (!e || e->generation != generation) {
     struct identities peer = identities_at(direction == DIRECTION_EGRESS ? p->daddr : p->saddr);
     u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k.dport;
-    ask_with(&w->decision, a, ep, k.direction, peer, p->proto, port);
+    ask_with(&w->decision, a, ep, id, k.direction, peer, p->proto, port);
     int denied = a->verdict == VERDICT_DENY;
     if (e && denied)
       over = e->created;

@@ -79,6 +79,7 @@ def compile_state(
         policy_set = sets[subjects[str(workload)]]
         ref = abi.EndpointRef(allocation.endpoints[str(workload)])
         maps["endpoints"][abi.EndpointKey(ref.id)] = abi.Endpoint(
+            id=ref.id,
             identity=identities.of_workload[str(workload)],
             set_id=allocation.sets[policy_set.digest],
             flags=_flags(workload, fact, policy_set),

@@ -69,7 +69,8 @@ def apply(
                 # What one end has judged by the old edition alone must not meet another that judges by the next one:
                 # no verdict that is remembered, no packet that is on its way.
                 forget()
-                bpf.await_programs()
+            if step.state != abi.EditionState.NEXT:
+                bpf.await_programs()  # before others use the elements of a set that is deleted, too
             continue
         changed |= bool(step.puts or step.deletes)
         opened[step.map].put_many(step.puts)

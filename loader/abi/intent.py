@@ -33,23 +33,27 @@ class EndpointKey(Record):
 
 @record
 class Endpoint(Record):
-    """An enrolled pod, in the edition in force and in the one to come (EditionState)."""
+    """An enrolled pod, in the edition in force and in the one to come (EditionState).
 
+    An element of the map is used again for another pod as soon as its record is replaced, also under a program that
+    reads it. `id` comes first, so it is written first; who has read the record compares it last (bpf/policy.h).
+    """
+
+    id: U32  # the key
     identity: U32
     set_id: U32  # the policy set; 0 has no entries, so everything is denied
     flags: U32  # EndpointFlag
-    ifindex: U32  # host-side interface
-    ingress_plens: U32  # bit n: the set has ingress entries whose port prefix is n bits long
-    egress_plens: U32
-    netns_cookie: U64
-    nsid: U32  # the pod's network namespace as seen from the agent's; 0xffffffff: not known
+    ingress_plens: U32 = 0  # bit n: the set has ingress entries whose port prefix is n bits long
+    egress_plens: U32 = 0
     next_identity: U32 = 0  # 0: as now
-    addr4: Addr = ZERO_ADDR  # its first address of each family; zero: none
-    addr6: Addr = ZERO_ADDR
     next_set_id: U32 = 0  # 0: as now, with the set's prefixes
     next_ingress_plens: U32 = 0
     next_egress_plens: U32 = 0
-    pad: U32 = 0
+    ifindex: U32 = 0  # host-side interface
+    nsid: U32 = 0  # the pod's network namespace as seen from the agent's; 0xffffffff: not known
+    netns_cookie: U64 = 0
+    addr4: Addr = ZERO_ADDR  # its first address of each family; zero: none
+    addr6: Addr = ZERO_ADDR
 
 
 @record

@@ -182,7 +182,7 @@ class Ground:
         self.maps.endpoints.put(
             abi.EndpointKey(pod.id),
             abi.Endpoint(
-                identity=pod.id, set_id=numbers.FIRST_ENDPOINT, flags=int(_NODE_FLAGS), ifindex=pod.ifindex,
+                id=pod.id, identity=pod.id, set_id=numbers.FIRST_ENDPOINT, flags=int(_NODE_FLAGS), ifindex=pod.ifindex,
                 ingress_plens=0, egress_plens=0, netns_cookie=facts.netns_cookie, nsid=facts.nsid,
             ),
         )  # fmt: skip

@@ -97,7 +97,7 @@ void native_edition(u32 state) {
 
 void native_ask(struct answer *out, struct endpoint *ep, u32 direction, u32 now, u32 next, u32 proto, u32 port) {
   struct identities peer = {.now = now, .next = next};
-  ask(out, ep, direction, peer, proto, port);
+  ask(out, ep, ep->id, direction, peer, proto, port);
 }
 
 void native_ask_pair(struct pair *out, const u8 *src, const u8 *dst, u32 proto, u32 port) {

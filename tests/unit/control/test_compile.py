@@ -59,20 +59,20 @@ def test_every_map() -> None:
     assert isinstance(web, abi.Endpoint) and isinstance(api, abi.Endpoint)
     assert len(endpoints) == 2
     assert web == abi.Endpoint(
+        web_id,
         web.identity,
         web.set_id,
         flags.ENROLLED | flags.ACCELERATE | flags.HAS_CGROUP,
-        21,
-        0,
-        0,
-        11,
-        31,
+        ifindex=21,
+        netns_cookie=11,
+        nsid=31,
         addr4=addr("10.0.0.1"),
         addr6=addr("fd00::1"),
     )
     assert api == abi.Endpoint(
-        api.identity, api.set_id, flags.ENROLLED | flags.ACCELERATE, 22, 1 << 15, 0, 12, 32, addr4=addr("10.0.0.2")
-    )
+        api_id, api.identity, api.set_id, flags.ENROLLED | flags.ACCELERATE, 1 << 15,
+        ifindex=22, netns_cookie=12, nsid=32, addr4=addr("10.0.0.2"),
+    )  # fmt: skip
     assert desired["endpoint_ips"] == {
         abi.AddrKey(addr("10.0.0.1")): abi.EndpointRef(web_id),
         abi.AddrKey(addr("fd00::1")): abi.EndpointRef(web_id),

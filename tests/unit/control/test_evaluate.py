@@ -77,9 +77,7 @@ def desired(flags: int = abi.EndpointFlag.ENROLLED, allow: bool = True) -> compi
         address = record.pack_addr(ip)
         maps["ipcache"][abi.IpcacheKey(128, address)] = abi.IpcacheValue(255 + number)
         maps["endpoint_ips"][abi.AddrKey(address)] = abi.EndpointRef(number)
-        maps["endpoints"][abi.EndpointKey(number)] = abi.Endpoint(
-            255 + number, number, flags, 0, 1 << 16, 1 << 16, 0, 0
-        )
+        maps["endpoints"][abi.EndpointKey(number)] = abi.Endpoint(number, 255 + number, number, flags, 1 << 16, 1 << 16)
         for direction in abi.Direction:
             maps["policy"][abi.PolicyKey(number, 0, 0, 0, direction, 0)] = value(DENY, 0, 10 + number)
     maps["ipcache"][abi.IpcacheKey(104, record.pack_addr("10.0.0.0"))] = abi.IpcacheValue(1 << 24)

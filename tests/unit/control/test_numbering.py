@@ -20,9 +20,7 @@ def test_every_kind_goes_on_above_what_maps_hold() -> None:
         verdict=1, rank=1, audit_verdict=0, audit_rank=0, rule_id=7, audit_rule_id=9, present=1, audit_present=1
     )
     place = abi.FIRST_CIDR_IDENTITY + 5
-    endpoint = abi.Endpoint(
-        identity=300, set_id=4, flags=1, ifindex=2, ingress_plens=0, egress_plens=0, netns_cookie=1, nsid=0
-    )
+    endpoint = abi.Endpoint(id=place, identity=300, set_id=4, flags=1, ifindex=2, netns_cookie=1)
     held = have(
         policy={abi.PolicyKey(4, place, 80, 6, 0, 16): value, abi.PolicyKey(3, 301, 0, 0, 0, 0): value},
         endpoints={abi.EndpointKey(12): endpoint},

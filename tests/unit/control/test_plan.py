@@ -62,7 +62,7 @@ class World:
             id = index + 1 + (100 if like and r.random() < 0.05 else 0)  # another endpoint takes the interface
             identity = r.choice(IDENTITIES[:5])
             out["endpoints"][abi.EndpointKey(id)] = abi.Endpoint(
-                identity, number, int(abi.EndpointFlag.ENROLLED), 10 + index, bits[0], bits[1], 0, 0
+                id, identity, number, int(abi.EndpointFlag.ENROLLED), bits[0], bits[1], ifindex=10 + index
             )
             out["ipcache"][abi.IpcacheKey(128, pack_addr(ip))] = abi.IpcacheValue(identity)
             out["endpoint_ips"][abi.AddrKey(pack_addr(ip))] = abi.EndpointRef(id)
@@ -259,7 +259,9 @@ def _of_two(pods: Iterable[tuple[int, int, int]]) -> State:
                 out["policy"][key] = abi.PolicyValue(1, int(abi.Rank.ALLOW), 0, 0, 1, 0, 1, 0)
     for index, (address, identity, number) in enumerate(pods):
         flags = int(abi.EndpointFlag.ENROLLED)
-        out["endpoints"][abi.EndpointKey(index + 1)] = abi.Endpoint(identity, number, flags, 10 + index, 0, 0, 0, 0)
+        out["endpoints"][abi.EndpointKey(index + 1)] = abi.Endpoint(
+            index + 1, identity, number, flags, ifindex=10 + index
+        )
         out["ipcache"][abi.IpcacheKey(128, pack_addr(PODS[address]))] = abi.IpcacheValue(identity)
         out["endpoint_ips"][abi.AddrKey(pack_addr(PODS[address]))] = abi.EndpointRef(index + 1)
         out["endpoint_ifaces"][abi.IfaceKey(10 + index)] = abi.EndpointRef(index + 1)

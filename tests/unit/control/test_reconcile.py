@@ -283,7 +283,7 @@ def test_what_comes_into_force_is_on_record_before(monkeypatch: pytest.MonkeyPat
     second = directory.load(started.config, first).snapshot
     with monkeypatch.context() as patch:
         patch.setattr(apply, "apply", full)
-        patch.setattr(started.reconciler, "have", started.reconciler.have)
+        patch.setattr(started.reconciler._held, "content", started.reconciler.have)
         started.reconcile()
         assert started.reconciler.snapshot == lastgood.LastGood(tmp_path).recall() == first
     with monkeypatch.context() as patch:  # what cannot be written comes into force, and leaves no record of before
