@@ -43,7 +43,7 @@ def above(
         cidrs=_beyond(before.cidrs, {number for number in known if not is_reserved(number)}),
         endpoints=_beyond(before.endpoints, endpoints),
         rules=_beyond(before.rules, rules),
-        sets=_beyond(before.sets, sets),
+        sets=_beyond(before.sets, {number for number in sets if not is_reserved(number)}),
         services=_beyond(before.services, services),
     )
 
