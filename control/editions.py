@@ -28,13 +28,14 @@ def settled(state: abi.EditionState, record: Record) -> Record:
             has_next = record.next_set_id != 0
             next_set = 0 if record.next_set_id == NO_SET else record.next_set_id
             audit = abi.EndpointFlag.NEXT_HAS_AUDIT if has_next else abi.EndpointFlag.HAS_AUDIT
+            alone = _alone(record)
             return dataclasses.replace(
-                _alone(record),
+                alone,
                 identity=record.next_identity or record.identity,
                 set_id=next_set if has_next else record.set_id,
                 ingress_plens=record.next_ingress_plens if has_next else record.ingress_plens,
                 egress_plens=record.next_egress_plens if has_next else record.egress_plens,
-                flags=record.flags & ~AUDITS | (abi.EndpointFlag.HAS_AUDIT if record.flags & audit else 0),
+                flags=alone.flags & ~AUDITS | (abi.EndpointFlag.HAS_AUDIT if record.flags & audit else 0),
             )
         case abi.IpcacheValue():
             return abi.IpcacheValue((is_over and record.next_identity) or record.identity)

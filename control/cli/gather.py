@@ -2,7 +2,7 @@
 
 from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place
-from control.inspect import health, pins, proxyless
+from control.inspect import health, inforce, pins, proxyless
 from loader import abi
 
 # Maps whose filling up hurts; the others are fixed, or forget what is oldest.
@@ -19,7 +19,7 @@ def gather(place: Place) -> health.Health:
     names = place.names()
     endpoints = endpoint_command.rows(place)
     with place.maps() as opened:
-        config = opened.config.get_at(0)
+        config, edition = opened.config.get_at(0), inforce.state(opened)
         connections, sides = health.short_cut_sides(conn for _, conn in opened.conns.items())
         kernel_lost = opened.counter(abi.Metric.EVENTS_LOST)
         redirected = opened.counter(abi.Metric.REDIRECT_BYTES)
@@ -42,7 +42,7 @@ def gather(place: Place) -> health.Health:
         node=(agent or {}).get("node") or names.node,
         policy_revision=(agent or {}).get("policy_revision") or names.revision,
         endpoints=endpoints,
-        problems=health.problems(found, endpoints, filling, config.generation != 0),
+        problems=health.problems(found, endpoints, filling, config.generation != 0, edition),
         acceleration=health.acceleration(config, found),
         connections=connections,
         short_cut=sides,
@@ -52,6 +52,8 @@ def gather(place: Place) -> health.Health:
         lost_events=health.lost_events(kernel_lost, agent),
         maps=fills,
         l7_entries=l7_entries,
+        edition=edition.name.lower(),
+        edition_word=inforce.WORDS.get(edition, ""),
     )
 
 

@@ -66,6 +66,8 @@ def _list(name: str, sentences: tuple[str, ...], colour: str) -> None:
 def _print(found: health.Health) -> None:
     _print_agent(found)
     _line("policy", f"revision {found.policy_revision}, {_policies(found)}{health.endpoints_word(found)}")
+    if found.edition_word:
+        _line("edition", f"{found.edition}: {found.edition_word}", "yellow")
     if found.l7_entries:
         _line("L7 rules", proxyless.word(found.l7_entries), "yellow")
     accel = found.acceleration

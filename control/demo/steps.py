@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from control.agent import state
 from control.demo import measure
 from control.demo.site import QUIET, SERVICE_IP, Site
-from control.inspect import endpoints, policies, socks, tcp
+from control.inspect import endpoints, inforce, policies, socks, tcp
 from control.names import Names
 from loader import abi
 
@@ -242,8 +242,8 @@ def busy_socks(site: Site, mesh: "Mesh", names: Names) -> tuple[socks.SockRow, .
 def policy_rows(mesh: "Mesh", names: Names, endpoint: str) -> tuple[policies.PolicyRow, ...]:
     """Return the entries in force on one endpoint."""
     with mesh.open_maps() as opened:
-        here = [(key.id, value) for key, value in opened.endpoints.items()]
+        here = inforce.endpoints(opened)
         entries = list(opened.policy.items())
     chosen = endpoints.pick(endpoints.rows(here, endpoints.set_facts(entries), names, {}), endpoint)
-    own = [(key, value) for key, value in entries if key.set_id == chosen.set_id]
+    own = [(key, value) for key, value in entries if key.set_id in chosen.sets]
     return policies.rows(own, names, policies.endpoints_by_set(here, names))

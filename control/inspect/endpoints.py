@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 
-from control.inspect import words
+from control.inspect import inforce, words
 from control.names import EndpointName, Names
 from loader import abi
 from loader.errors import MeshError
@@ -40,6 +40,13 @@ class EndpointRow:
     service_account: str
     hooks: tuple[str, ...]  # pinned links of its cgroup
     audit: bool = False  # a policy in audit mode selects it: one that only tells what it would refuse
+    edit: str = ""  # that an edit of it is half done, so that the next policy must allow, too; all else is the old one
+    next_set_id: int = 0  # of that next policy; 0: there is none, or none is loaded for it
+
+    @property
+    def sets(self) -> tuple[int, ...]:
+        """Return the policy sets that count: of two, each must allow."""
+        return (self.set_id, self.next_set_id) if self.next_set_id not in (0, self.set_id) else (self.set_id,)
 
     @property
     def in_force(self) -> bool:
@@ -74,18 +81,27 @@ def set_facts(entries: Iterable[tuple[abi.PolicyKey, abi.PolicyValue]]) -> dict[
 
 
 def rows(
-    endpoints: Iterable[tuple[int, abi.Endpoint]],
+    endpoints: inforce.Endpoints,
     sets: Sets,
     names: Names,
     links: Mapping[str, Iterable[str]],
 ) -> tuple[EndpointRow, ...]:
     """Return every endpoint in the map, and those that have a name but no place in the map."""
-    found = {id: endpoint for id, endpoint in endpoints}
-    ids = sorted(found.keys() | names.endpoints.keys())
-    return tuple(_row(id, found.get(id), sets, names, tuple(links.get(f"endpoint-{id}", ()))) for id in ids)
+    held, coming = endpoints.held, endpoints.coming
+    ids = sorted(held.keys() | names.endpoints.keys())
+    return tuple(
+        _row(id, held.get(id), coming.get(id), sets, names, tuple(links.get(f"endpoint-{id}", ()))) for id in ids
+    )
 
 
-def _row(id: int, endpoint: abi.Endpoint | None, sets: Sets, names: Names, hooks: tuple[str, ...]) -> EndpointRow:
+def _row(
+    id: int,
+    endpoint: abi.Endpoint | None,
+    coming: abi.Endpoint | None,
+    sets: Sets,
+    names: Names,
+    hooks: tuple[str, ...],
+) -> EndpointRow:
     known = names.endpoint(id) or EndpointName(id, "", "", endpoint.identity if endpoint else 0)
     facts = sets.get(endpoint.set_id, SetFacts()) if endpoint else SetFacts()
     return EndpointRow(
@@ -94,7 +110,7 @@ def _row(id: int, endpoint: abi.Endpoint | None, sets: Sets, names: Names, hooks
         identity=endpoint.identity if endpoint else known.identity,
         labels=known.labels or names.labels(known.identity),
         ips=known.ips,
-        policy=_policy(endpoint, facts),
+        policy=_policy(endpoint, coming, sets),
         ingress=_default(endpoint, facts, abi.Direction.INGRESS),
         egress=_default(endpoint, facts, abi.Direction.EGRESS),
         entries=facts.entries,
@@ -107,18 +123,26 @@ def _row(id: int, endpoint: abi.Endpoint | None, sets: Sets, names: Names, hooks
         cgroup=known.cgroup,
         service_account=known.service_account,
         hooks=hooks,
-        audit=bool(endpoint and endpoint.flags & abi.EndpointFlag.HAS_AUDIT),
+        audit=any(each.flags & abi.EndpointFlag.HAS_AUDIT for each in (endpoint, coming) if each),
+        edit=inforce.HALF if coming else "",
+        next_set_id=coming.set_id if coming else 0,
     )
 
 
-def _policy(endpoint: abi.Endpoint | None, facts: SetFacts) -> str:
+def _policy(endpoint: abi.Endpoint | None, coming: abi.Endpoint | None, sets: Sets) -> str:
     if endpoint is None:
         return "not in force: its namespace or interface was not found"
     if not endpoint.flags & abi.EndpointFlag.ENROLLED:
         return "everything is refused: not enrolled yet"
-    if not endpoint.set_id or not facts.entries:
+    if not _is_loaded(endpoint, sets):
         return "everything is refused: no policy is loaded for it"
+    if coming and not _is_loaded(coming, sets):
+        return "everything is refused: no policy is loaded for it once the edit is done"
     return "enforced"
+
+
+def _is_loaded(endpoint: abi.Endpoint, sets: Sets) -> bool:
+    return bool(endpoint.set_id and sets.get(endpoint.set_id, SetFacts()).entries)
 
 
 def _default(endpoint: abi.Endpoint | None, facts: SetFacts, direction: abi.Direction) -> str:

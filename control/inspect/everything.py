@@ -5,8 +5,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from control import editions
 from control.flow.summary import accel_word
-from control.inspect import addresses, counters, endpoints, policies, services, settings, socks, tcp, tracking
+from control.inspect import addresses, counters, endpoints, inforce, policies, services, settings, socks, tcp, tracking
 from control.names import Names
 from loader import abi
 from loader.maps import Maps
@@ -38,13 +39,15 @@ def content(opened: Maps, names: Names, links: dict[str, list[str]], now: int, m
         return name, {"rows": list(make(entries)), "cut": cut}
 
     config = opened.config.get_at(0)
-    held = [(key.id, value) for key, value in opened.endpoints.items()]
+    state, held = inforce.state(opened), inforce.endpoints(opened)
     policy = list(opened.policy.items())
     users = policies.endpoints_by_set(held, names)
-    yield "config", {"rows": list(settings.rows(config)), "cut": False}
+    yield "config", {"rows": list(settings.rows(config, state)), "cut": False}
+    yield "edition", {"rows": [{"state": int(state), "word": state.name.lower()}], "cut": False}
     yield "endpoints", {"rows": list(endpoints.rows(held, endpoints.set_facts(policy), names, links)), "cut": False}
     yield section("policy", lambda found: policies.rows(found, names, users))
-    yield section("ipcache", lambda found: addresses.rows(found, names))
+    prefixes, cut = _bounded(inforce.ipcache(opened), most)
+    yield "ipcache", {"rows": list(addresses.rows(prefixes, names)), "cut": cut}
     yield section("conns", lambda found: socks.rows(found, names, tcp.look(found, names), now))
     yield section("ct", lambda found: tracking.rows(found, names, config.generation, now))
     yield section("services", lambda found: services.rows(found, opened.backends.items(), names))
@@ -56,8 +59,9 @@ def content(opened: Maps, names: Names, links: dict[str, list[str]], now: int, m
     yield "socks", {"rows": [abi.CookieKey.unpack(key).cookie for key, _ in cookies], "cut": cut}
     readings = [[cpu.value for cpu in opened.counters.cpus_at(int(metric))] for metric in abi.Metric]
     yield "counters", {"rows": list(counters.counters(readings)), "cut": False}
-    raw, cut = _bounded(opened.conns.items(), most)
-    yield "conns_raw", {"rows": [plain(key) | plain(value) for key, value in raw], "cut": cut}
+    for name in ("conns", *editions.MAPS):
+        raw, cut = _bounded(opened[name].items(), most)
+        yield f"{name}_raw", {"rows": [plain(key) | plain(value) for key, value in raw], "cut": cut}
 
 
 def names_json(names: Names) -> Json:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from control.flow.summary import accel_word, counted
-from control.inspect import proxyless
+from control.inspect import inforce, proxyless
 from control.inspect.endpoints import EndpointRow
 from loader import abi, numbers
 from loader.programs import PROGRAMS, Target
@@ -72,6 +72,8 @@ class Health:
     lost_events: Mapping[str, int]  # by where they were lost
     maps: tuple[MapFill, ...]
     l7_entries: int = 0  # policy entries that ask for a proxy: see proxyless.py
+    edition: str = abi.EditionState.NOW.name.lower()  # which edition counts
+    edition_word: str = ""  # what that means, if it is not the usual one
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -139,7 +141,11 @@ def short_cut_sides(conns: Iterable[abi.Conn]) -> tuple[int, dict[str, int]]:
 
 
 def problems(
-    found: Agent, endpoints: Sequence[EndpointRow], fills: Iterable[MapFill], in_force: bool = True
+    found: Agent,
+    endpoints: Sequence[EndpointRow],
+    fills: Iterable[MapFill],
+    in_force: bool = True,
+    edition: abi.EditionState = abi.EditionState.NOW,
 ) -> tuple[str, ...]:
     """Return everything that a person should look at, in sentences. That an agent is starting is none: it passes."""
     agent = found.words
@@ -148,6 +154,8 @@ def problems(
         out.append(f"no policy is in force, for the agent ended before it had put one in force: {found.why_silent}")
     elif found.state in (State.DEAD, State.SILENT):
         out.append(f"nobody looks whether files and pods are as they should be: {found.why_silent}")
+        if edition == abi.EditionState.BOTH:  # with an agent that lives, it passes
+            out.append(f"{inforce.WORDS[edition]}; start the agent")
     if failed := _failed_cases(agent or {}):
         cases = counted(len(failed), "case")
         out.append(f"the self-test failed in {cases}, so no connection takes the short cut: `sockmesh dump`")

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from control.inspect import words
+from control.inspect import inforce, words
 from control.names import Names
 from loader import abi
 
@@ -33,11 +33,11 @@ class PolicyRow:
     audit_source: str
 
 
-def endpoints_by_set(endpoints: Iterable[tuple[int, abi.Endpoint]], names: Names) -> dict[int, tuple[str, ...]]:
-    """Return who uses each policy set."""
-    out: dict[int, list[str]] = {}
-    for id, endpoint in endpoints:
-        out.setdefault(endpoint.set_id, []).append(words.endpoint_name(names, id))
+def endpoints_by_set(endpoints: inforce.Endpoints, names: Names) -> dict[int, tuple[str, ...]]:
+    """Return who uses each policy set: two, where an edit is half done."""
+    out: dict[int, set[str]] = {}
+    for id, endpoint in endpoints.each:
+        out.setdefault(endpoint.set_id, set()).add(words.endpoint_name(names, id))
     return {number: tuple(sorted(users)) for number, users in out.items()}
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from control.agent import switches
+from control.inspect import inforce
 from loader import abi
 
 _EXPLAIN = {
@@ -31,9 +32,12 @@ class SettingRow:
     explanation: str
 
 
-def rows(config: abi.Config) -> tuple[SettingRow, ...]:
-    """Return every field but padding."""
-    return tuple(_row(name, getattr(config, name)) for name, _, _ in config.FIELDS if not name.startswith("pad"))
+def rows(config: abi.Config, edition: abi.EditionState = abi.EditionState.NOW) -> tuple[SettingRow, ...]:
+    """Return every field but padding, and which edition counts if it is not the usual one."""
+    found = [_row(name, getattr(config, name)) for name, _, _ in config.FIELDS if not name.startswith("pad")]
+    if edition in inforce.WORDS:
+        found.append(SettingRow("edition", int(edition), edition.name.lower(), "", inforce.WORDS[edition]))
+    return tuple(found)
 
 
 def _row(name: str, value: int) -> SettingRow:

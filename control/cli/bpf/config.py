@@ -9,7 +9,7 @@ import click
 from control.agent import switches
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
-from control.inspect import settings
+from control.inspect import inforce, settings
 from loader.errors import AgentUnavailable, ConfigInvalid
 
 _COLUMNS = (
@@ -22,7 +22,7 @@ _COLUMNS = (
 
 def _rows(place: Place) -> tuple[settings.SettingRow, ...]:
     with place.maps() as opened:
-        return settings.rows(opened.config.get_at(0))
+        return settings.rows(opened.config.get_at(0), inforce.state(opened))
 
 
 @click.group()
@@ -34,7 +34,7 @@ def config() -> None:
 @place_options
 @output_option
 def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
-    """List every switch."""
+    """List every switch, and which edition of policies counts while that is not the usual one."""
     show(_rows(Place(pin_dir, run_dir)), _COLUMNS, output, "")
 
 

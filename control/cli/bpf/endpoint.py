@@ -6,8 +6,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
-from control.inspect import endpoints, pins, words
-from loader import numbers
+from control.inspect import endpoints, inforce, pins, words
 
 _AUDIT = (
     "; a policy in audit mode is there, too, which only tells what it would refuse (`sockmesh observe --type audit`)"
@@ -15,7 +14,18 @@ _AUDIT = (
 
 
 def _policy(row: endpoints.EndpointRow) -> str:
-    return f"{row.policy} + audit" if row.audit else row.policy
+    policy = f"{row.policy} + audit" if row.audit else row.policy
+    return f"{policy}; {row.edit}" if row.edit else policy
+
+
+def _style(text: str) -> str:
+    if not text.startswith("enforced"):
+        return "red"
+    return "yellow" if inforce.HALF in text else ""
+
+
+def _next(row: endpoints.EndpointRow) -> str:
+    return "".join(f", the next policy is set {number}" for number in row.sets[1:])
 
 
 COLUMNS = (
@@ -24,7 +34,7 @@ COLUMNS = (
     Column[endpoints.EndpointRow]("IDENTITY", lambda r: str(r.identity), right=True),
     Column[endpoints.EndpointRow]("LABELS", lambda r: words.short_labels(r.labels)),
     Column[endpoints.EndpointRow]("IP", lambda r: ", ".join(r.ips)),
-    Column[endpoints.EndpointRow]("POLICY", _policy, style=lambda t: "" if t.startswith("enforced") else "red"),
+    Column[endpoints.EndpointRow]("POLICY", _policy, style=_style),
     Column[endpoints.EndpointRow]("INGRESS", lambda r: r.ingress),
     Column[endpoints.EndpointRow]("EGRESS", lambda r: r.egress),
     Column[endpoints.EndpointRow]("ENTRIES", lambda r: str(r.entries), right=True),
@@ -36,7 +46,7 @@ def rows(place: Place) -> tuple[endpoints.EndpointRow, ...]:
     """Return every endpoint as the maps and names have it, but for the pods that a self-test has there meanwhile."""
     with place.maps() as opened:
         return endpoints.rows(
-            [(key.id, value) for key, value in opened.endpoints.items() if not numbers.is_reserved(key.id)],
+            inforce.of_pods(inforce.endpoints(opened)),
             endpoints.set_facts(opened.policy.items()),
             place.names(),
             pins.links_by_owner(place.pin_dir),
@@ -70,10 +80,10 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         "labels": ", ".join(row.labels),
         "service account": row.service_account,
         "addresses": ", ".join(row.ips),
-        "policy": row.policy + (_AUDIT if row.audit else ""),
+        "policy": row.policy + (_AUDIT if row.audit else "") + (f"; {row.edit}" if row.edit else ""),
         "ingress": row.ingress,
         "egress": row.egress,
-        "entries": f"{row.entries} in set {row.set_id} (`sockmesh bpf policy get {row.id}`)",
+        "entries": f"{row.entries} in set {row.set_id}{_next(row)} (`sockmesh bpf policy get {row.id}`)",
         "short cut": row.acceleration,
         "interface": f"{row.interface} (index {row.ifindex})",
         "namespace file": row.netns,

@@ -6,7 +6,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
-from control.inspect import addresses
+from control.inspect import addresses, inforce
 from loader.errors import MeshError
 
 _COLUMNS = (
@@ -19,7 +19,7 @@ _COLUMNS = (
 
 def _rows(place: Place) -> tuple[addresses.AddressRow, ...]:
     with place.maps() as opened:
-        return addresses.rows(opened.ipcache.items(), place.names())
+        return addresses.rows(inforce.ipcache(opened), place.names())
 
 
 @click.group()

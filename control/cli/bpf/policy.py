@@ -6,7 +6,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
-from control.inspect import endpoints, pins, policies, words
+from control.inspect import endpoints, inforce, pins, policies, words
 from loader import numbers
 
 
@@ -38,6 +38,7 @@ _WITH_OWNER = (
     Column[policies.PolicyRow]("ENDPOINT", lambda r: ", ".join(r.endpoints) or f"nobody (set {r.set_id})"),
     *COLUMNS,
 )
+_WITH_SET = (Column[policies.PolicyRow]("SET", lambda r: str(r.set_id), right=True), *COLUMNS)
 
 
 def _shown(rows: tuple[policies.PolicyRow, ...], output: str) -> tuple[policies.PolicyRow, ...]:
@@ -66,7 +67,7 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
     place = Place(pin_dir, run_dir)
     with place.maps() as opened:
         names = place.names()
-        users = policies.endpoints_by_set(((key.id, value) for key, value in opened.endpoints.items()), names)
+        users = policies.endpoints_by_set(inforce.endpoints(opened), names)
         entries = (entry for entry in opened.policy.items() if not numbers.is_reserved(entry[0].set_id))
         rows = policies.rows(entries, names, users)
     nothing = "every endpoint refuses everything" if users else "no endpoints on this node"
@@ -82,13 +83,15 @@ def get(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     place = Place(pin_dir, run_dir)
     with place.maps() as opened:
         names = place.names()
-        here = [(key.id, value) for key, value in opened.endpoints.items()]
+        here = inforce.endpoints(opened)
         entries = list(opened.policy.items())
     known = endpoints.rows(here, endpoints.set_facts(entries), names, pins.links_by_owner(pin_dir))
     chosen = endpoints.pick(known, endpoint)
     users = policies.endpoints_by_set(here, names)
-    own = [(key, value) for key, value in entries if key.set_id == chosen.set_id]
+    own = [(key, value) for key, value in entries if key.set_id in chosen.sets]
     if output == "table":
-        click.echo(f"{chosen.name} (endpoint {chosen.id}, identity {chosen.identity}, set {chosen.set_id}): "
-                   f"{chosen.policy}")  # fmt: skip
-    show(_shown(policies.rows(own, names, users), output), COLUMNS, output, "no entries: everything is refused")
+        edit = f"; {chosen.edit}" if chosen.edit else ""
+        click.echo(f"{chosen.name} (endpoint {chosen.id}, identity {chosen.identity}, "
+                   f"set {' and '.join(map(str, chosen.sets))}): {chosen.policy}{edit}")  # fmt: skip
+    columns = COLUMNS if len(chosen.sets) == 1 else _WITH_SET
+    show(_shown(policies.rows(own, names, users), output), columns, output, "no entries: everything is refused")

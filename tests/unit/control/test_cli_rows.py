@@ -21,6 +21,7 @@ from control.inspect import (
     addresses,
     counters,
     endpoints,
+    inforce,
     pins,
     policies,
     services,
@@ -100,7 +101,7 @@ def test_messages_are_counted_from_the_enrolment_on_and_not_told_of_before() -> 
 
 
 def test_an_end_that_has_no_connection_is_told_from_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = endpoints.rows([(2, endpoint())], endpoints.set_facts(SET.items()), NAMES, {})
+    here = endpoints.rows(inforce.Endpoints({2: endpoint()}), endpoints.set_facts(SET.items()), NAMES, {})
     monkeypatch.setattr(Place, "names", lambda _: NAMES)
     monkeypatch.setattr(sock_command, "_rows", lambda _: ())
     monkeypatch.setattr(endpoint_command, "rows", lambda _: here)
@@ -299,7 +300,9 @@ def test_audit_mode_is_put_in_words_that_contradict_nothing() -> None:
         f"if audits were enforced: allow, {known} (db.yaml:4)",
     ]
     flags = int(abi.EndpointFlag.ENROLLED | abi.EndpointFlag.HAS_AUDIT)
-    (row,) = endpoints.rows([(2, endpoint(flags=flags))], endpoints.set_facts(held.items()), Names(), {})
+    (row,) = endpoints.rows(
+        inforce.Endpoints({2: endpoint(flags=flags)}), endpoints.set_facts(held.items()), Names(), {}
+    )
     shown = {column.heading: column.cell(row) for column in endpoint_command.COLUMNS}
     assert (row.in_force, shown["POLICY"], shown["INGRESS"]) == (True, "enforced + audit", "open, audit: default deny")
 
@@ -314,6 +317,7 @@ class Held(contextlib.AbstractContextManager["Held"]):
         self.conns = {abi.ConnKey(WEB, DB, n, 1): open_conn(endpoint=(n, n + 1)) for n in (1, first)}
         self.ct = {abi.CtKey(WEB, DB, n, 1, 0, 6, 0): abi.CtEntry.blank() for n in (2, first)}
         self.config = SimpleNamespace(get_at=lambda _: abi.Config.blank())
+        self.edition = SimpleNamespace(get_at=lambda _: abi.Edition(abi.EditionState.NOW))
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -360,7 +364,9 @@ def endpoint(**given: Any) -> abi.Endpoint:
 
 
 def endpoint_row(held: abi.Endpoint) -> endpoints.EndpointRow:
-    found = endpoints.rows([(2, held)], endpoints.set_facts(SET.items()), NAMES, {"endpoint-2": ["sockops"]})
+    found = endpoints.rows(
+        inforce.Endpoints({2: held}), endpoints.set_facts(SET.items()), NAMES, {"endpoint-2": ["sockops"]}
+    )
     return endpoints.pick(found, "2")
 
 
@@ -389,13 +395,13 @@ def test_endpoints_that_are_not_in_full_force(given: dict[str, Any], policy: str
 
 
 def test_a_workload_with_a_name_but_no_record_is_shown_as_not_in_force() -> None:
-    row = endpoints.pick(endpoints.rows([(2, endpoint())], {}, NAMES, {}), "shop/web")
+    row = endpoints.pick(endpoints.rows(inforce.Endpoints({2: endpoint()}), {}, NAMES, {}), "shop/web")
     assert not row.in_force
     assert (row.id, row.ingress, row.egress) == (1, "", "")
 
 
 def test_endpoints_are_picked_by_id_name_or_address_and_never_by_guess() -> None:
-    found = endpoints.rows([], {}, NAMES, {})
+    found = endpoints.rows(inforce.Endpoints({}), {}, NAMES, {})
     for wanted in ("2", "shop/db", "db", "10.0.0.2"):
         assert endpoints.pick(found, wanted).id == 2
     with pytest.raises(endpoints.NoSuchEndpoint, match=r"no endpoint x on this node; here are shop/web \(1\)"):
@@ -405,7 +411,7 @@ def test_endpoints_are_picked_by_id_name_or_address_and_never_by_guess() -> None
         with pytest.raises(endpoints.NoSuchEndpoint, match=f"no endpoint {wanted} on this node; did you mean {near}"):
             endpoints.pick(found, wanted)
     with pytest.raises(endpoints.NoSuchEndpoint, match="db is more than one endpoint: a/db, b/db"):
-        endpoints.pick(endpoints.rows([], {}, twice, {}), "db")
+        endpoints.pick(endpoints.rows(inforce.Endpoints({}), {}, twice, {}), "db")
 
 
 def test_the_longest_prefix_decides_for_an_address() -> None:

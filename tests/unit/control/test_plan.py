@@ -296,3 +296,15 @@ def test_a_relabelled_peer_of_a_large_set_is_quick() -> None:
     since = time.monotonic()
     plan.plan(old, compiler.Desired(new))
     assert time.monotonic() - since < 2.0
+
+
+def test_who_spoke_for_somebody_else_does_no_more_when_an_edit_is_settled() -> None:
+    flags = abi.EndpointFlag.ENROLLED | abi.EndpointFlag.NEXT_HAS_AUDIT | abi.EndpointFlag.PASSING
+    left = abi.Endpoint.blank(set_id=5, next_set_id=6, flags=int(flags))
+    enrolled, audit = abi.EndpointFlag.ENROLLED, abi.EndpointFlag.HAS_AUDIT
+    for state, set_id, kept in (
+        (abi.EditionState.NOW, 5, enrolled),
+        (abi.EditionState.BOTH, 0, enrolled),
+        (abi.EditionState.NEXT, 6, enrolled | audit),
+    ):
+        assert editions.settled(state, left) == abi.Endpoint.blank(set_id=set_id, flags=int(kept))
