@@ -178,6 +178,27 @@ def test_an_icmp_error_about_an_open_connection_passes_without_its_conntrack_ent
         client.do("s.close(); ear.close()")
 
 
+def test_an_icmp_error_passes_that_comes_after_an_edit_of_others(street: Street) -> None:
+    """Policy of the two ends is what it was, and is asked anew; one that turned against them refuses the error, too."""
+    only_answers(street)
+    client = street["client"]
+    client.do("u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.connect((ip, 4102))", ip=street.ip("server"))
+    client.do("u.settimeout(wait); u.send(b'x'); u.recv(9)", wait=5 * PATIENCE)
+    client.do("ear = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); ear.settimeout(wait)", wait=5 * PATIENCE)
+    port = client.do("result = u.getsockname()[1]")
+    try:
+        street.mesh.apply("unrelated", policy("unrelated", "bare", ingress=[{"fromCIDR": ["192.0.2.1/32"]}]))
+        street.mesh.settle()
+        what = tell_of(street, 17, port, 4102)
+        client.do("while f'token:{token}'.encode() not in ear.recv(200): pass", token=what)
+        street.enforce(nobody("s-out", "server", "egress"), nobody("s-in", "server", "ingress"))
+        what = tell_of(street, 17, port, 4102)
+        street.mesh.wait_flow(lambda flow: flow["verdict"] == "DROPPED" and "ICMPv4" in flow.get("l4", {}))
+    finally:
+        street.mesh.delete("unrelated")
+        client.do("u.close(); ear.close()")
+
+
 def test_only_an_echo_has_an_answer(street: Street, family: int) -> None:
     """With its identifier chosen to that end, another type would pass for the reply to the pod's own ping."""
     request, other, name = (8, 13, "ICMP") if family == 4 else (128, 144, "ICMPV6")

@@ -71,6 +71,7 @@ class World:
         if len(out["endpoint_netns"]) > 1 and r.random() < 0.1:  # two endpoints in one namespace, or files say so
             one, other = r.sample(sorted(out["endpoint_netns"], key=repr), 2)
             out["endpoint_netns"][one], out["endpoint_netns"][other] = (out["endpoint_netns"][k] for k in (other, one))
+        out["hung"] = dict(out["endpoint_ifaces"])
         return out
 
 
@@ -95,6 +96,11 @@ def answers(state: State) -> dict[Question, bool]:
     def at(name: str, key: Record) -> Any:
         return state[name].get(key)
 
+    def hooked(key: Record) -> Any:
+        """Return whom a packet hook takes for the pod at an interface, nobody's number if it does not know; None where
+        none hangs."""
+        return at("endpoint_ifaces", key) or abi.EndpointRef(0) if key in state["hung"] else None
+
     def addressed(ip: str) -> Any:
         return at("endpoint_ips", abi.AddrKey(pack_addr(ip)))
 
@@ -104,12 +110,12 @@ def answers(state: State) -> dict[Question, bool]:
 
     out: dict[Question, bool] = {}
     for index, pod in enumerate(PODS):
-        sender, caller = at("endpoint_ifaces", abi.IfaceKey(10 + index)), at("endpoint_netns", abi.NetnsKey(50 + index))
+        sender, caller = hooked(abi.IfaceKey(10 + index)), at("endpoint_netns", abi.NetnsKey(50 + index))
         for other in (*PODS, *OUTSIDE):
             if other == pod:
                 continue
             number = PODS.index(other) if other in PODS else -1
-            receiver = at("endpoint_ifaces", abi.IfaceKey(10 + number)) if number >= 0 else None
+            receiver = hooked(abi.IfaceKey(10 + number)) if number >= 0 else None
             called = addressed(other)
             for port in PORTS:
                 for source in PODS:  # whatever a pod says that its address is
@@ -147,6 +153,8 @@ def writes(state: State, steps: list[plan.Step | plan.Turn | plan.Hang]) -> Iter
     """Do the steps, one write at a time."""
     for step in steps:
         if isinstance(step, plan.Hang):
+            state["hung"] = dict(state["endpoint_ifaces"])
+            yield "hang"
             continue
         if isinstance(step, plan.Turn):
             state["edition"] = {abi.EndpointKey(0): abi.Edition(step.state)}
@@ -266,6 +274,7 @@ def _of_two(pods: Iterable[tuple[int, int, int]]) -> State:
         out["endpoint_ips"][abi.AddrKey(pack_addr(PODS[address]))] = abi.EndpointRef(index + 1)
         out["endpoint_ifaces"][abi.IfaceKey(10 + index)] = abi.EndpointRef(index + 1)
         out["endpoint_netns"][abi.NetnsKey(50 + index)] = abi.EndpointRef(index + 1)
+    out["hung"] = dict(out["endpoint_ifaces"])
     return out
 
 
