@@ -54,7 +54,7 @@ def test_what_stopped_half_way_is_read_again(monkeypatch: pytest.MonkeyPatch) ->
     kernel.refuses_puts = kernel.refuses_reads = True
     for refused in (lambda: kernel.held.put(compiler.Desired(EMPTY), kernel.attach), kernel.held.make_sure):
         with pytest.raises(OSError, match="no"):
-            refused()  # type: ignore[operator]
+            refused()
     kernel.refuses_reads = False
     for _ in range(2):
         kernel.held.make_sure()
