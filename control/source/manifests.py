@@ -120,12 +120,12 @@ class _Found:
             *_passed_over(self.skipped),
             *portnames.unnamed_ports(snapshot),
             *references.to_nothing(snapshot),
-            *references.never_learned(snapshot),
             *references.unknown_namespaces(snapshot),
             *nobody.selected(snapshot),
             *mixed.protocols(snapshot),
             *unserved.entities(snapshot),
             *unserved.by_proxy(snapshot),
+            *unserved.by_name(snapshot),
         )
         return model.LoadResult(snapshot, tuple(self.problems), advice, skipped)
 
