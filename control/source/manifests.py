@@ -112,14 +112,14 @@ class _Found:
     def result(self) -> model.LoadResult:
         taken: claims.Taken = {}
         kept: list[model.Object] = []
-        settled, folded = owners.settle(self.objects)
+        settled, folded, nodes = owners.settle(self.objects)
         for obj in settled:
             clashes = claims.clashes((obj,), taken)
             self.problems += (portnames.problem_at(obj.source, "", each) for _, each in clashes)
             if not clashes:
                 kept += claims.take((obj,), taken)
         skipped = dict(sorted(Counter(" ".join(each.kind) for each in self.skipped).items()))
-        snapshot = dataclasses.replace(assemble.snapshot(kept), folded=folded)
+        snapshot = dataclasses.replace(assemble.snapshot(kept), folded=folded, folded_nodes=nodes)
         advice = (
             *self.advice,
             *_passed_over(self.skipped),

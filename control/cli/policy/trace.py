@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from control.analysis import lookup, world
 from control.analysis import trace as analysis
-from control.analysis import world
 from control.cli import place
 from control.cli.policy import answer, ends, source
 from control.source import unserved
@@ -61,7 +61,7 @@ def trace(
         raise ends.wrong(f"--from {origin}: nobody calls by a name (an address, or a workload)")
     snapshot = source.load(files, namespace)
     if to.startswith("fqdn:"):
-        snapshot = world.with_name(snapshot, ends.dns_name(to))
+        snapshot = lookup.with_name(snapshot, ends.dns_name(to))
     known = world.World(snapshot, namespace)
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:

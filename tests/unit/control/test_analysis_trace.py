@@ -13,7 +13,7 @@ import pytest
 from click import testing
 
 from control import policy_set
-from control.analysis import explain, trace, world
+from control.analysis import explain, lookup, trace, world
 from control.cli.main import cli
 from control.policy import request
 from control.source import manifests
@@ -157,7 +157,7 @@ def test_names_are_met_outside_every_range(tmp_path: Path) -> None:
     """
     plain = known(tmp_path, policy("out", spec))
     for name, verdict in (("api.example.com", "allowed"), ("a.b.example.com", "denied"), ("example.com", "denied")):
-        there = world.World(world.with_name(plain.snapshot, name))
+        there = world.World(lookup.with_name(plain.snapshot, name))
         assert ask(there, "shop/web", f"fqdn:{name}", 443).verdict == verdict
 
 
@@ -314,7 +314,7 @@ egress:
 )
 def test_a_name_is_met_in_no_range_where_there_is_such_an_address(tmp_path: Path, ranges: str, address: str) -> None:
     there = known(tmp_path, policy("out", NAME_AND_RANGES.replace("RANGES", ranges)))
-    assert world.with_name(there.snapshot, "example.com").learned == {"example.com": (address,)}
+    assert lookup.with_name(there.snapshot, "example.com").learned == {"example.com": (address,)}
 
 
 def test_a_name_is_met_outside_thousands_of_ranges_at_once(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_name_is_met_outside_thousands_of_ranges_at_once(tmp_path: Path) -> No
     many = ", ".join(f"10.{i // 250}.{i % 250}.0/24" for i in range(3000))
     there = known(tmp_path, policy("out", NAME_AND_RANGES.replace("RANGES", f"{all_but_one}, {many}")))
     before = time.process_time()
-    learned = world.with_name(there.snapshot, "example.com").learned
+    learned = lookup.with_name(there.snapshot, "example.com").learned
     assert time.process_time() - before < 5  # address by address it was most of a minute
     assert learned == {"example.com": ("203.0.113.9",)}
 
