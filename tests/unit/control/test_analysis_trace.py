@@ -374,6 +374,39 @@ def test_only_what_is_wrong_is_lacking(tmp_path: Path) -> None:
     assert nearest(there, "shop/web", "shop/db", 80) == ("peer", "port")
 
 
+NEAR = """
+endpointSelector: {matchLabels: {app: web}}
+egress:
+- {toEndpoints: [{matchLabels: {app: other}}]}
+- {toCIDR: [192.0.2.0/24, 10.0.0.0/16]}
+- {toCIDRSet: [{cidr: 203.0.113.0/24, except: [203.0.113.8/29]}]}
+- {toFQDNs: [{matchName: a.example}], toPorts: [{ports: [{port: "443", protocol: TCP}]}]}
+"""
+NODE = """
+apiVersion: v1
+kind: Node
+metadata: {name: n}
+status: {addresses: [{type: InternalIP, address: 192.0.2.7}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("to", "told"),
+    [
+        ("192.0.2.7", "[1] (FILE:8) is for other peers (192.0.2.0/24: ranges do not match nodes)"),
+        ("shop/db", "[1] (FILE:8) is for other peers (10.0.0.0/16: ranges do not match pods)"),
+        ("203.0.113.9", "[2] (FILE:9) is for other peers (203.0.113.0/24 except 203.0.113.8/29)"),
+        ("fqdn:a.example", "[3] (FILE:10) is for other ports (443/TCP)"),
+        ("198.51.100.1", "[0] (FILE:7) is for other peers (app=other namespace=shop)"),
+    ],
+)
+def test_the_nearest_rule_speaks_of_who_is_asked_about(tmp_path: Path, to: str, told: str) -> None:
+    known(tmp_path, policy("web", NEAR), NODE)
+    found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
+    (near,) = [line for line in found.stdout.splitlines() if "nearest: " in line]
+    assert near.endswith(" spec.egress" + told.replace("FILE", str(tmp_path / "p0.yaml"))), near
+
+
 def test_at_egress_a_port_name_is_the_one_that_is_called(tmp_path: Path) -> None:
     spec = """
     endpointSelector: {matchLabels: {app: db}}
