@@ -113,7 +113,7 @@ def _row(id: int, endpoint: abi.Endpoint | None, sets: Sets, names: Names, hooks
 
 def _policy(endpoint: abi.Endpoint | None, facts: SetFacts) -> str:
     if endpoint is None:
-        return "not in force: its namespace or interface was not found"
+        return "not in force: its namespace or interface was not found, or can have no hooks"
     if not endpoint.flags & abi.EndpointFlag.ENROLLED:
         return "everything is refused: not enrolled yet"
     if not endpoint.set_id or not facts.entries:
