@@ -52,6 +52,8 @@ class Options:
                 raise ConfigInvalid(f"--node-ip {ip}: not an IP address (such as 192.0.2.1 or 2001:db8::1)") from None
         for cidr in self.cluster_cidrs:
             try:
+                if "/" not in cidr:  # would be one address, which nobody means by a cluster
+                    raise ValueError
                 peers.parse_prefix(cidr)
             except ValueError:
                 raise ConfigInvalid(

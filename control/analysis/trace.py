@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from control import evaluate, identity, model, policy_set
+from control import evaluate, identity, model, places, policy_set
 from control.analysis import world
 from control.policy import request, resolve, words
 from loader import abi
@@ -121,7 +121,7 @@ def _side(
     said = _said(rules, call)
     http, name = (said, None) if call.http is not None else (None, said)
     refused = decision.verdict == abi.Verdict.DENY or said == DENIED
-    nearest = _nearest(known, workload, direction, peer.identity, call) if refused else None
+    nearest = _nearest(known, workload, direction, peer, call) if refused else None
     some = "" if said or not rules else _kind(rules)
     own_node = refused and peer.is_node and (not peer.on_node or not workload.node)
     if own_node:
@@ -184,29 +184,58 @@ def author(known: world.World, key: str) -> Author | None:
 
 
 def _nearest(
-    known: world.World, workload: model.Workload, direction: abi.Direction, peer: int, call: Call
+    known: world.World, workload: model.Workload, direction: abi.Direction, peer: world.End, call: Call
 ) -> Nearest | None:
-    """Return the enforced rule that lacks least; of several the first. None: there is no rule that allows anything."""
-    found: list[tuple[int, int, Nearest]] = []
+    """Return the enforced rule that lacks least; of several one that speaks of the peer, and then the first. None:
+    there is no rule that allows anything.
+    """
+    found: list[tuple[int, bool, int, Nearest]] = []
     for rule in known.policy(workload).rules:
         if rule.direction != direction or rule.verdict == abi.Verdict.DENY or rule.audit:
             continue
         who = author(known, rule.rule)
         if who is None or rule.rule == identity.LOCALHOST_RULE:
             continue
+        around = _around(rule, peer)
         lacks = _lacks(known, workload, rule, peer, call)
-        found.append((len(lacks), len(found), Nearest(who, tuple(lacks), tuple(lacks.values()))))
-    return min(found)[2] if found else None
+        is_other = "peer" in lacks and around is None
+        if "peer" in lacks and around is not None:
+            lacks["peer"] = words.whom([around]) + _why_not(around, peer)
+        found.append((len(lacks), is_other, len(found), Nearest(who, tuple(lacks), tuple(lacks.values()))))
+    return min(found)[-1] if found else None
+
+
+def _around(rule: resolve.ResolvedRule, peer: world.End) -> model.CidrPeer | None:
+    """Return the first range of a rule that has an address of the peer in it, be it cut out again."""
+    addresses = _addresses(peer)
+    ranges = (each for each in rule.peers or () if isinstance(each, model.CidrPeer))
+    return next((each for each in ranges if any(each.prefix.contains(at) for at in addresses)), None)
+
+
+def _addresses(peer: world.End) -> list[model.Prefix]:
+    if peer.workload is not None:
+        return list(map(places.host, peer.workload.ips))
+    try:
+        return [places.host(peer.name)]
+    except ValueError:  # a name
+        return []
+
+
+def _why_not(around: model.CidrPeer, peer: world.End) -> str:
+    """Return why a range that has an address in it is not about it, where the range itself does not tell."""
+    if any(cut.contains(at) for at in _addresses(peer) for cut in around.excepts):
+        return ""
+    return ": ranges do not match nodes" if peer.is_node else ": ranges do not match pods" if peer.workload else ""
 
 
 def _lacks(
-    known: world.World, workload: model.Workload, rule: resolve.ResolvedRule, peer: int, call: Call
+    known: world.World, workload: model.Workload, rule: resolve.ResolvedRule, peer: world.End, call: Call
 ) -> dict[str, str]:
     """Return what the rule does not allow, each judged apart, and what it does; nothing: something comes before it."""
     lacks = {}
-    if not known.is_peer(rule, peer):
+    if not known.is_peer(rule, peer.identity):
         lacks["peer"] = words.whom(rule.peers)
-    if not known.is_port(rule, workload, peer, call.proto, call.port):
+    if not known.is_port(rule, workload, peer.identity, call.proto, call.port):
         lacks["port"] = words.ports(rule.ports)
     if rule.l7 is not None and _said((rule.l7,), call) == DENIED:
         lacks["request"] = words.l7_word(rule.l7)

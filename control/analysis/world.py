@@ -7,23 +7,17 @@ look-up.
 import dataclasses
 import functools
 import ipaddress
-import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable
 
 from control import compile as compiler
-from control import evaluate, identity, model, names, places
+from control import evaluate, identity, model, names
 from control.policy import meaning, refer, resolve
 from control.policy_set import Meaning, PolicySet, compile_set
 from loader import abi
 
 # The name of a service, or of one of the pods behind it.
 _IN_CLUSTER = re.compile(r"(?:.+\.)?([^.]+\.[^.]+)\.svc(?:\.cluster\.local)?")
-
-
-# Where names are looked up at: what nobody uses is the highest.
-_LOWEST, _HIGHEST = int(ipaddress.IPv4Address("1.0.0.0")), int(ipaddress.IPv4Address("240.0.0.1"))
 
 
 class Unknown(ValueError):
@@ -95,7 +89,9 @@ class World:
             raise _is_service(text, self._services[str(address)])
         workload = self._by_ip.get(str(address))
         node = self._node_at.get(str(address), "")
-        return self.of(workload) if workload else End(str(address), self._at(address), is_node=bool(node), on_node=node)
+        if workload:
+            return self.of(self._there(workload, str(address)))
+        return End(str(address), self._at(address), is_node=bool(node), on_node=node)
 
     def of(self, workload: model.Workload) -> End:
         """Return a workload as an end; one with its node's network is its node, where no policy is asked."""
@@ -161,18 +157,23 @@ class World:
     def _find(self, text: str) -> model.Workload:
         namespace, slash, name = text.partition("/")
         key = text if slash else f"{self._namespace}/{namespace}"
-        found = self._workloads.get(key) or self._workloads.get(self.snapshot.folded.get(key, ""), [])
-        if not found:
-            if f"{name}.{namespace}" in self._service_names:
-                raise _is_service(text, self._service_names[f"{name}.{namespace}"])
-            near = [each for each in sorted(self._workloads) if each.endswith(f"/{name or namespace}")]
-            there = near or sorted(self._workloads)
-            more = "" if len(there) <= 10 else ", ..."
-            if kinds := [each for each in near if each.split("/")[::2] == key.split("/")]:
-                raise Unknown(f"several kinds are called {key} (say which: {', '.join(kinds)})")
-            hint = _hint(text) or self._owner_of(key)
-            raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more}){hint}")
-        return found[0]
+        if found := self._workloads.get(key):
+            return found[0]
+        if found := self._workloads.get(self.snapshot.folded.get(key, "")):
+            return self._there(found[0], key)
+        if f"{name}.{namespace}" in self._service_names:
+            raise _is_service(text, self._service_names[f"{name}.{namespace}"])
+        near = [each for each in sorted(self._workloads) if each.endswith(f"/{name or namespace}")]
+        there = near or sorted(self._workloads)
+        more = "" if len(there) <= 10 else ", ..."
+        if kinds := [each for each in near if each.split("/")[::2] == key.split("/")]:
+            raise Unknown(f"several kinds are called {key} (say which: {', '.join(kinds)})")
+        hint = _hint(text) or self._owner_of(key)
+        raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more}){hint}")
+
+    def _there(self, workload: model.Workload, pod: str) -> model.Workload:
+        """Return who stands for a pod, as it is on that pod's node, where one of its pods was named."""
+        return dataclasses.replace(workload, node=self.snapshot.folded_nodes.get(pod, workload.node))
 
     def _owner_of(self, key: str) -> str:
         """Return who stands for the pod that may have been meant: the name of each begins with its controller's."""
@@ -222,34 +223,3 @@ def _apart(snapshot: model.Snapshot) -> model.Snapshot:
         return snapshot
     found = (dataclasses.replace(w, name=f"{w.kind}/{w.name}") if shared[str(w)] > 1 else w for w in snapshot.workloads)
     return dataclasses.replace(snapshot, workloads=tuple(found))
-
-
-def with_name(snapshot: model.Snapshot, name: str) -> model.Snapshot:
-    """Return the snapshot as it is once name has been looked up: at an address that no rule names otherwise.
-
-    Where rules name all of them, at one that the fewest ranges are around.
-    """
-    if name in snapshot.learned:
-        return snapshot
-    ranges = [prefix for prefix in places.places(refer.written_out(snapshot)) if prefix.version == 4]
-    used = [ip for workload in snapshot.workloads for ip in workload.ips]
-    used += [ip for node in snapshot.nodes for ip in node.ips]
-    used += [ip for service in snapshot.services for ip in (*service.cluster_ips, *service.endpoints)]
-    used += [ip for addresses in snapshot.learned.values() for ip in addresses]
-    free = _free(ranges, [prefix for prefix in map(places.host, used) if prefix.version == 4])
-    return dataclasses.replace(snapshot, learned={**snapshot.learned, name: (str(ipaddress.IPv4Address(free)),)})
-
-
-def _free(ranges: Iterable[model.Prefix], used: Iterable[model.Prefix]) -> int:
-    """Return the highest address that the fewest ranges are around and that nobody has."""
-    edges = Counter({_LOWEST: 0, _HIGHEST + 1: 0})
-    for prefixes, weight in ((ranges, 1), (used, 1 << 32)):
-        for prefix in prefixes:
-            edges[prefix.address] += weight
-            edges[prefix.last + 1] -= weight
-    best, around = (1 << 64, 0), 0
-    for first, following in itertools.pairwise(sorted(edges)):
-        around += edges[first]
-        if _LOWEST <= first <= _HIGHEST:
-            best = min(best, (around, -(following - 1)))
-    return -best[1]

@@ -131,7 +131,7 @@ def _row(
 
 def _policy(endpoint: abi.Endpoint | None, coming: abi.Endpoint | None, sets: Sets) -> str:
     if endpoint is None:
-        return "not in force: its namespace or interface was not found"
+        return "not in force: its namespace or interface was not found, or can have no hooks"
     if not endpoint.flags & abi.EndpointFlag.ENROLLED:
         return "everything is refused: not enrolled yet"
     if not _is_loaded(endpoint, sets):

@@ -41,6 +41,7 @@ class Snapshot:
     cidr_groups: tuple[CidrGroup, ...] = ()
     learned: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # DNS name -> addresses
     folded: Mapping[str, str] = dataclasses.field(default_factory=dict)  # "namespace/name" -> that of who stands for it
+    folded_nodes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # such a name, or its address -> its node
     files: Mapping[str, FileState] = dataclasses.field(default_factory=dict)
     refused: Mapping[str, Refused] = dataclasses.field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from control import model
 from control.policy import field, parse
-from control.source import assemble, backends, claims, content, document, listing, objects, references
+from control.source import assemble, backends, claims, content, document, listing, objects, references, unserved
 
 MAX_FILES = 10_000
 EMPTY = model.Snapshot()
@@ -96,7 +96,7 @@ def load(
     states, in_force, conflicts = _without_conflicts(candidates, previous, is_first)
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
-    meant = (*backends.nobody_meant(snapshot), *references.to_nothing(snapshot), *references.never_learned(snapshot))
+    meant = (*backends.nobody_meant(snapshot), *references.to_nothing(snapshot), *unserved.by_name(snapshot))
     found = (*problems, *conflicts, *advice, *meant)
     # One that is empty may have held anything before; who has a record of what it held knows better.
     empty = [file for file, state in states.items() if isinstance(state, _Taken) and state.is_empty]

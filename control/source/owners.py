@@ -29,8 +29,9 @@ class Owned(model.Workload):
     is_generated: bool = False  # `name` is only how its names begin: several may be called so
 
 
-def settle(given: Iterable[model.Object]) -> tuple[list[model.Object], dict[str, str]]:
-    """Return the objects without the workloads that another one stands for, and who does for each "namespace/name".
+def settle(given: Iterable[model.Object]) -> tuple[list[model.Object], dict[str, str], dict[str, str]]:
+    """Return the objects without the workloads that another one stands for, who does for each "namespace/name", and
+    the node of each by that name and by its addresses: whom it stands for may be on several.
 
     Where that one shares its name with another kind, it is "namespace/KIND/name".
     """
@@ -38,6 +39,7 @@ def settle(given: Iterable[model.Object]) -> tuple[list[model.Object], dict[str,
     there = {_key(obj): obj for obj in everything if isinstance(obj, Owned)}
     ips: dict[_Key, dict[str, None]] = {}
     folded: dict[str, Owned] = {}
+    nodes: dict[str, str] = {}
     out: list[model.Object] = []
     for obj in everything:
         top = _top(obj, there) if isinstance(obj, Owned) else None
@@ -48,14 +50,16 @@ def settle(given: Iterable[model.Object]) -> tuple[list[model.Object], dict[str,
         ):
             ips.setdefault(_key(top), {}).update(dict.fromkeys(obj.ips))
             folded[str(obj)] = top
+            nodes |= dict.fromkeys((str(obj), *obj.ips) if obj.node else (), obj.node)
         else:
             out.append(obj)
     settled = [_plain(obj, ips.get(_key(obj), {})) if isinstance(obj, Owned) else obj for obj in out]
     called = Counter(str(w) for w in {(w.kind, str(w)): w for w in settled if isinstance(w, model.Workload)}.values())
-    return settled, {
+    names = {
         name: f"{top.namespace}/{top.kind}/{top.name}" if called[str(top)] > 1 else str(top)
         for name, top in folded.items()
     }
+    return settled, names, nodes
 
 
 def _told_apart(given: Iterable[model.Object]) -> list[model.Object]:

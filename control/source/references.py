@@ -1,10 +1,10 @@
-"""What only all files together can tell of a rule's peers: whether there is what it refers to, or names to learn."""
+"""What only all files together can tell of a rule's peers: whether there is what it refers to."""
 
 import functools
 from collections.abc import Callable, Iterator
 
 from control import model
-from control.policy import field, refer
+from control.policy import refer
 from control.source import portnames
 from loader import abi
 
@@ -51,22 +51,6 @@ def _called(peer: Reference) -> str:
     return f"{kind}{among} " + (
         "has the labels that are asked for" if peer.selector is not None else f"is called {peer.name}"
     )
-
-
-def never_learned(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each policy with names of addresses, where no rule looks at DNS to learn them from."""
-    rules = [(policy, rule) for policy in snapshot.policies for section in policy.sections for rule in section.rules]
-    if any(rule.l7 is not None and rule.l7.dns for _, rule in rules):
-        return
-    told: set[str] = set()
-    for policy, rule in rules:
-        names = [peer for peer in rule.peers or () if isinstance(peer, model.NamePeer)]
-        if names and policy.key not in told:
-            told.add(policy.key)
-            done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
-            name = field.quote(names[0].name or names[0].pattern)
-            message = f"no rule has rules.dns, so no address of {name} is ever learned and this rule {done} nothing"
-            yield portnames.problem_at(rule.source, f"{portnames.shown(policy)} {rule.path}", message)
 
 
 def unknown_namespaces(snapshot: model.Snapshot) -> Iterator[model.Problem]:

@@ -1,6 +1,7 @@
 """What rules say that is read here and not served by this version.
 
-NEEDS_PROXY and `by_proxy` are all that is said anywhere of the proxy that is missing: they go when it comes.
+What is said anywhere of the proxy that is missing is all here, and goes when it comes: of bytes NEEDS_PROXY and
+`by_proxy`, of DNS names, which it learns, LEARNS_NO_NAMES and `by_name`.
 """
 
 from collections.abc import Iterator
@@ -10,18 +11,37 @@ from control.source import portnames
 from loader import abi
 
 NEEDS_PROXY = "this version refuses it all the same: what looks into bytes needs the proxy, which it does not have yet"
+LEARNS_NO_NAMES = (
+    "no proxy learns names yet, so in this version toFQDNs allows and denies nothing: an address of that name is "
+    "judged by the other rules alone"
+)
 
 _NOBODY = (model.Entity.HEALTH, model.Entity.INGRESS, model.Entity.INIT)
 
 
 def by_proxy(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each policy that lets something through for what its bytes say."""
+    """Yield a problem for each kind of bytes that a policy lets something through for, at its first such rule."""
     for policy in snapshot.policies:
-        rules = (rule for section in policy.sections for rule in section.rules if not section.of_nodes)
-        asking = next((rule for rule in rules if rule.ports != () and kind(rule.l7)), None)
-        if asking is not None:
-            message = f"{kind(asking.l7)} needs the proxy, which this version does not have: what it allows is refused"
-            yield portnames.problem_at(asking.source, f"{portnames.shown(policy)} {asking.path}", message)
+        first: dict[str, model.Rule] = {}
+        for rule in (rule for section in policy.sections if not section.of_nodes for rule in section.rules):
+            if rule.ports != () and (asked := kind(rule.l7)):
+                first.setdefault(asked, rule)
+        for asked, rule in first.items():
+            message = f"{asked} needs the proxy, which this version does not have: what it allows is refused"
+            yield portnames.problem_at(rule.source, f"{portnames.shown(policy)} {rule.path}", message)
+
+
+def by_name(snapshot: model.Snapshot) -> Iterator[model.Problem]:
+    """Yield a problem for each rule that means DNS names: a deny of them is open, so none may go untold."""
+    for policy in snapshot.policies:
+        first: dict[str, model.Rule] = {}  # a rule whose ports differ in L7 is several
+        for rule in (rule for section in policy.sections for rule in section.rules):
+            if any(isinstance(peer, model.NamePeer) for peer in rule.peers or ()):
+                first.setdefault(rule.path, rule)
+        for path, rule in first.items():
+            done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
+            message = f"toFQDNs {done} nothing in this version: no proxy learns names yet"
+            yield portnames.problem_at(rule.source, f"{portnames.shown(policy)} {path}", message)
 
 
 def kind(asked: model.L7Rules | None) -> str:

@@ -83,6 +83,7 @@ def test_with_the_wrong_bcc(node: Node, tmp_path: Path) -> None:
         ("--run-dir", "/proc/nowhere", "/proc/nowhere"),
         ("--node-ip", "10.0.0.999", "10.0.0.999"),
         ("--cluster-cidr", "10.0.0.0/99", "10.0.0.0/99"),
+        ("--cluster-cidr", "10.0.0.0", "--cluster-cidr 10.0.0.0: not an address range (such as 10.0.0.0/8"),
         ("--flow-log", "/nowhere/flows.json", "--flow-log /nowhere/flows.json: /nowhere is not a directory"),
         ("--run-dir", "/etc/passwd", "/etc/passwd: cannot make the directory"),
         ("--pin-dir", "/sys/fs/bpf/no.dot", "/sys/fs/bpf/no.dot"),

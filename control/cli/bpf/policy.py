@@ -28,6 +28,7 @@ _STYLES = {"deny": "red", "allow": "green", "proxy": "cyan"}
 COLUMNS = (
     Column[policies.PolicyRow]("DIRECTION", lambda r: r.direction),
     Column[policies.PolicyRow]("VERDICT", _verdict, style=lambda t: _STYLES.get(t, "")),
+    Column[policies.PolicyRow]("RANK", lambda r: str(r.rank) if r.verdict else "", right=True),
     Column[policies.PolicyRow]("PEER", lambda r: r.peer_word),
     Column[policies.PolicyRow]("IDENTITY", lambda r: str(r.peer) if r.peer else "", right=True),
     Column[policies.PolicyRow]("PROTO", lambda r: r.proto),
@@ -53,7 +54,11 @@ def _by_owner(rows: tuple[policies.PolicyRow, ...]) -> tuple[policies.PolicyRow,
 
 @click.group()
 def policy() -> None:
-    """Policy entries. Of the entries that match a call, deny comes before allow, and both before the default.
+    """Policy entries. Of the entries that match a call, the one of the highest RANK decides.
+
+    254 is a deny, or the node where all that denies is files that cannot be read; 100 is what looks into bytes, and
+    what counts as that; 1 is an allow, 0 the default. Of one rank the longer port prefix decides, then the entry that
+    names the peer.
 
     The kernel holds a range of ports as several entries; the table shows them as one line, -o json each of them.
     """

@@ -54,7 +54,7 @@ def tell_of_names(names: Sequence[str]) -> None:
     """Say that what rules for DNS names open is in no pair, where there are such rules."""
     if names:
         shown = ", ".join(names[:5]) + (", ..." if names[5:] else "")
-        _tell([f"warning: not among these: what rules for DNS names open ({shown}); their addresses are learned later"])
+        _tell([f"warning: not among these: what rules for DNS names open ({shown}); no file tells their addresses"])
 
 
 def tell_of_kinds(kinds: Sequence[str]) -> None:

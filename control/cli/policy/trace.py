@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from control.analysis import lookup, world
 from control.analysis import trace as analysis
-from control.analysis import world
 from control.cli import place
 from control.cli.policy import answer, ends, source
 from control.source import unserved
@@ -61,7 +61,7 @@ def trace(
         raise ends.wrong(f"--from {origin}: nobody calls by a name (an address, or a workload)")
     snapshot = source.load(files, namespace)
     if to.startswith("fqdn:"):
-        snapshot = world.with_name(snapshot, ends.dns_name(to))
+        snapshot = lookup.with_name(snapshot, ends.dns_name(to))
     known = world.World(snapshot, namespace)
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
@@ -78,7 +78,7 @@ def trace(
     if not any(end.workload or end.on_host for end in (call.source, call.destination)):
         raise ends.wrong(f"neither {origin} nor {to} is a workload of the files, so no policy is asked (one must be)")
     found = analysis.trace(known, call)
-    lines = [json.dumps(_json(found), indent=2)] if output == "json" else map(printable, _lines(found, call))
+    lines = [json.dumps(_json(found, call), indent=2)] if output == "json" else map(printable, _lines(found, call))
     answer.end(EXIT[found.verdict], (f"{line}\n" for line in lines))
 
 
@@ -86,9 +86,16 @@ def _canonical(text: str) -> str:
     return f"fqdn:{ends.dns_name(text)}" if text.startswith("fqdn:") else text
 
 
-def _json(found: analysis.Trace) -> dict[str, Any]:
+def _json(found: analysis.Trace, call: analysis.Call) -> dict[str, Any]:
     out = {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
-    return out | ({"note": unserved.NEEDS_PROXY} if found.needs_proxy else {})
+    notes = _notes(found, call)
+    return out | ({"note": "; ".join(notes)} if notes else {})
+
+
+def _notes(found: analysis.Trace, call: analysis.Call) -> list[str]:
+    """Return in what this version does not do as the rules say."""
+    needs = [unserved.NEEDS_PROXY] if found.needs_proxy else []
+    return needs + ([unserved.LEARNS_NO_NAMES] if call.destination.name.startswith("fqdn:") else [])
 
 
 def _side(side: analysis.Side) -> dict[str, Any]:
@@ -135,8 +142,8 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
             yield f"  {'':8}{_near(side.nearest, analysis.DENIED in (side.http, side.name))}"
         if side.own_node:
             yield f"  {'':8}the pod's own node gets through: which node this is is not known here"
-    if found.needs_proxy:
-        yield f"  {'note':8}{unserved.NEEDS_PROXY}"
+    for note in _notes(found, call):
+        yield f"  {'note':8}{note}"
 
 
 def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:

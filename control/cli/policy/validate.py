@@ -34,8 +34,12 @@ def validate(files: tuple[str, ...], namespace: str, output: str) -> None:
     lines = [*map(str, found.problems), *(f"warning: {problem}" for problem in found.advice)]
     if found.skipped:
         lines.append(f"passed over: {_passed_over(found)}")
-    said = "no problem" if not found.problems else _count(len(found.problems), "problem", "problems")
-    summary = f"{said} in {_count(len(found.snapshot.policies), 'policy', 'policies')}"
+    good = len(found.snapshot.policies)  # what has a problem is not among them
+    summary = f"no problem in {_count(good, 'policy', 'policies')}"
+    if found.problems:
+        summary = (
+            f"{_count(len(found.problems), 'problem', 'problems')}; {_count(good, 'policy is', 'policies are')} good"
+        )
     if not status:
         lines.append(summary)
     answer.end(status, (f"{printable(line)}\n" for line in lines), summary if status else "")

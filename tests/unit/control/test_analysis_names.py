@@ -88,6 +88,51 @@ def test_a_node_that_is_not_known_may_be_the_pods_own(tmp_path: Path) -> None:
     assert json.loads(tell(tmp_path, *asked, "-o", "json").stdout)["ingress"]["own_node"] == "allowed"
 
 
+OWNED = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart, namespace: shop}
+spec: {template: {metadata: {labels: {app: db}}, spec: {containers: []}}}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: cart-1-a
+  namespace: shop
+  labels: {app: db, pod-template-hash: "1"}
+  ownerReferences: [{kind: ReplicaSet, name: cart-1, controller: true}]
+spec: {nodeName: n, containers: []}
+status: {podIP: 10.0.0.9}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: exporter-a
+  namespace: shop
+  labels: {app: x}
+  ownerReferences: [{kind: DaemonSet, name: exporter, controller: true}]
+spec: {nodeName: n, hostNetwork: true, containers: []}
+"""
+
+
+@pytest.mark.parametrize(
+    ("origin", "to", "status"),
+    [
+        ("10.9.0.1", "shop/cart-1-a", 0),
+        ("10.9.0.1", "10.0.0.9", 0),
+        ("10.9.0.2", "shop/cart-1-a", 1),
+        ("10.9.0.1", "shop/cart", 1),
+        ("shop/exporter-a", "shop/cart-1-a", 0),
+        ("shop/exporter", "shop/cart-1-a", 1),
+    ],
+)
+def test_a_pod_of_a_controller_is_on_its_own_node(tmp_path: Path, origin: str, to: str, status: int) -> None:
+    known(tmp_path, policy("db", FROM_HOST), NODES, NODE_POD, OWNED)
+    found = tell(tmp_path, "--from", origin, "--to", to, "--port", "80")
+    assert found.exit_code == status, found.output
+    assert ("own node gets through" in found.stdout) == (status == 1 and origin != "10.9.0.2")
+
+
 @pytest.mark.parametrize(
     ("to", "hint"),
     [

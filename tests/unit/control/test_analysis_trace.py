@@ -13,7 +13,7 @@ import pytest
 from click import testing
 
 from control import policy_set
-from control.analysis import explain, trace, world
+from control.analysis import explain, lookup, trace, world
 from control.cli.main import cli
 from control.policy import request
 from control.source import manifests
@@ -157,7 +157,7 @@ def test_names_are_met_outside_every_range(tmp_path: Path) -> None:
     """
     plain = known(tmp_path, policy("out", spec))
     for name, verdict in (("api.example.com", "allowed"), ("a.b.example.com", "denied"), ("example.com", "denied")):
-        there = world.World(world.with_name(plain.snapshot, name))
+        there = world.World(lookup.with_name(plain.snapshot, name))
         assert ask(there, "shop/web", f"fqdn:{name}", 443).verdict == verdict
 
 
@@ -314,7 +314,7 @@ egress:
 )
 def test_a_name_is_met_in_no_range_where_there_is_such_an_address(tmp_path: Path, ranges: str, address: str) -> None:
     there = known(tmp_path, policy("out", NAME_AND_RANGES.replace("RANGES", ranges)))
-    assert world.with_name(there.snapshot, "example.com").learned == {"example.com": (address,)}
+    assert lookup.with_name(there.snapshot, "example.com").learned == {"example.com": (address,)}
 
 
 def test_a_name_is_met_outside_thousands_of_ranges_at_once(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_name_is_met_outside_thousands_of_ranges_at_once(tmp_path: Path) -> No
     many = ", ".join(f"10.{i // 250}.{i % 250}.0/24" for i in range(3000))
     there = known(tmp_path, policy("out", NAME_AND_RANGES.replace("RANGES", f"{all_but_one}, {many}")))
     before = time.process_time()
-    learned = world.with_name(there.snapshot, "example.com").learned
+    learned = lookup.with_name(there.snapshot, "example.com").learned
     assert time.process_time() - before < 5  # address by address it was most of a minute
     assert learned == {"example.com": ("203.0.113.9",)}
 
@@ -372,6 +372,39 @@ def test_only_what_is_wrong_is_lacking(tmp_path: Path) -> None:
     there = known(tmp_path, policy("db", nobody))
     assert nearest(there, "shop/web", "shop/db", 5432) == ("peer",)
     assert nearest(there, "shop/web", "shop/db", 80) == ("peer", "port")
+
+
+NEAR = """
+endpointSelector: {matchLabels: {app: web}}
+egress:
+- {toEndpoints: [{matchLabels: {app: other}}]}
+- {toCIDR: [192.0.2.0/24, 10.0.0.0/16]}
+- {toCIDRSet: [{cidr: 203.0.113.0/24, except: [203.0.113.8/29]}]}
+- {toFQDNs: [{matchName: a.example}], toPorts: [{ports: [{port: "443", protocol: TCP}]}]}
+"""
+NODE = """
+apiVersion: v1
+kind: Node
+metadata: {name: n}
+status: {addresses: [{type: InternalIP, address: 192.0.2.7}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("to", "told"),
+    [
+        ("192.0.2.7", "[1] (FILE:8) is for other peers (192.0.2.0/24: ranges do not match nodes)"),
+        ("shop/db", "[1] (FILE:8) is for other peers (10.0.0.0/16: ranges do not match pods)"),
+        ("203.0.113.9", "[2] (FILE:9) is for other peers (203.0.113.0/24 except 203.0.113.8/29)"),
+        ("fqdn:a.example", "[3] (FILE:10) is for other ports (443/TCP)"),
+        ("198.51.100.1", "[0] (FILE:7) is for other peers (app=other namespace=shop)"),
+    ],
+)
+def test_the_nearest_rule_speaks_of_who_is_asked_about(tmp_path: Path, to: str, told: str) -> None:
+    known(tmp_path, policy("web", NEAR), NODE)
+    found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
+    (near,) = [line for line in found.stdout.splitlines() if "nearest: " in line]
+    assert near.endswith(" spec.egress" + told.replace("FILE", str(tmp_path / "p0.yaml"))), near
 
 
 def test_at_egress_a_port_name_is_the_one_that_is_called(tmp_path: Path) -> None:

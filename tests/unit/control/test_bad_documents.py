@@ -189,7 +189,7 @@ HEAVY: dict[str, Callable[[], str | bytes]] = {
     "labels.json": lambda: filled(LABELS[0], lambda i: f'"a{i}":""', LABELS[1]),
     "wrong-labels.json": lambda: filled(LABELS[0], lambda i: f'"-{i}":1', LABELS[1], 1_000_000),
     "others.json": lambda: filled(
-        ITEMS[0], lambda i: f'{{"apiVersion":"cilium.io/v2","kind":"X{i}"}}', ITEMS[1], 1_200_000
+        ITEMS[0], lambda i: f'{{"apiVersion":"cilium.io/v2","kind":"X{i}"}}', ITEMS[1], 1_800_000
     ),
     "numbers.json": lambda: filled(ITEMS[0], lambda _: "1", ITEMS[1]),
     "small.json": lambda: filled("[", lambda _: '{"":0}', "]", LARGE // 3),

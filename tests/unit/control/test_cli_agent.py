@@ -1,9 +1,13 @@
-"""What `sockmesh agent` writes to standard error at each level."""
+"""What `sockmesh agent` takes, and what it writes to standard error at each level."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from control.agent import options
+from loader.errors import ConfigInvalid
 
 SPEAK = """
 import logging, sys
@@ -24,3 +28,10 @@ def test_only_our_own_words_go_below_a_warning(level: str, ours: int, each: int)
     assert {name: spoke.count(name) for name in spoke} == {
         "sockmesh.agent": ours, "pyroute2.netlink": each, "asyncio": each, "watchfiles.main": each,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("cidr", ["10.0.0.0", "fd00::", "10.0.0.0/99"])
+def test_a_range_of_the_cluster_has_a_length(tmp_path: Path, cidr: str) -> None:
+    given = options.Options(config_dir=tmp_path, cluster_cidrs=("10.0.0.0/8", "fd00::/8", cidr))
+    with pytest.raises(ConfigInvalid, match=f"--cluster-cidr {cidr}: not an address range "):
+        given.check()

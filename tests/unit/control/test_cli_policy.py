@@ -108,6 +108,16 @@ def test_advice_does_not_end_it(old: Path) -> None:
     assert "netns and interface are missing" in result.stderr
 
 
+def test_policies_with_a_problem_are_not_counted_as_good(old: Path, tmp_path: Path) -> None:
+    good = run("validate", "-f", old)
+    assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "no problem in 1 policy")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(NAMES.replace("toFQDNs", "toFQDN"))
+    both = run("validate", "-f", old, "-f", bad)
+    assert (both.exit_code, both.stderr) == (1, "1 problem; 1 policy is good\n")
+    assert run("validate", "-f", bad).stderr == "1 problem; 0 policies are good\n"
+
+
 def test_diff_and_its_exit_status(old: Path, tmp_path: Path) -> None:
     new = manifests(tmp_path / "new", "81")
     result = run("diff", old, new, "-o", "json")

@@ -270,6 +270,12 @@ def test_the_pieces_of_a_range_of_ports_are_one_line_for_people() -> None:
     ]
 
 
+def test_an_allow_before_every_deny_is_told_from_one_behind_them() -> None:
+    held = {abi.PolicyKey(5, peer, 0, 0, 0, 0): entry(ALLOW, rank, 7) for peer, rank in ((1, 254), (2, 1))}
+    rank = next(column for column in policy_command.COLUMNS if column.heading == "RANK")
+    assert [rank.cell(row) for row in policies.rows(held.items(), NAMES, {})] == ["254", "1"]
+
+
 def test_policies_are_listed_by_the_names_of_their_endpoints() -> None:
     users = {5: ("shop/web",), 6: ("shop/api", "shop/db"), 8: ("shop/cart",)}
     sets = {abi.PolicyKey(n, peer, 0, 0, 0, 0): entry(ALLOW, 1, 7) for n in (5, 6, 7, 8) for peer in (256, 1)}
@@ -334,7 +340,7 @@ def test_the_self_tests_own_pods_are_in_no_list(monkeypatch: pytest.MonkeyPatch)
         return found
 
     assert [(r["id"], r["policy"]) for r in listed(endpoint_command.endpoint)] == [
-        (1, "not in force: its namespace or interface was not found"), (2, "enforced"),
+        (1, "not in force: its namespace or interface was not found, or can have no hooks"), (2, "enforced"),
     ]  # fmt: skip
     assert [r["source"]["endpoint"] for r in listed(sock_command.sock)] == [1]
     assert [(r["set_id"], r["endpoints"]) for r in listed(policy_command.policy)] == [(5, ["shop/db"])]

@@ -116,6 +116,34 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert str(problem).startswith("standard input: cannot be read: ")
 
 
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_nothing_on_standard_input_is_what_a_command_left_that_failed(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+    (problem,) = manifests.load(["-"]).problems
+    assert str(problem) == "standard input: holds no document: did the command before the pipe fail?"
+
+
+def test_a_cluster_of_thousands_in_one_list(tmp_path: Path) -> None:
+    def both(number: int) -> tuple[dict[str, object], ...]:
+        meta, labels = {"name": f"a{number}", "namespace": "shop"}, {"app": f"a{number}", "tier": "web"}
+        ports = [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "ports": ports}]}}
+        rule = {"from": [{"podSelector": {"matchLabels": labels}}], "ports": [{"port": 8080, "protocol": "TCP"}]}
+        spec = {"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress"], "ingress": [rule]}
+        return (
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"template": template}},
+            {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec},
+        )
+
+    items = [item for number in range(3000) for item in both(number)]
+    (tmp_path / "a.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    found = manifests.load([tmp_path])
+    assert found.problems == ()
+    assert (len(found.snapshot.workloads), len(found.snapshot.policies)) == (3000, 3000)
+
+
 @pytest.mark.parametrize("item", [POLICY.format("p", "nonsense: 1"), "a: [\n", NAMESPACE.format("Not-fine")])
 def test_one_broken_document_of_many_is_the_only_one_left_out(tmp_path: Path, item: str) -> None:
     (tmp_path / "a.yaml").write_text("---\n".join([NAMESPACE.format("a"), item, NAMESPACE.format("b")]))

@@ -84,14 +84,6 @@ def test_a_reference_to_what_there_is_not(tmp_path: Path, peer: str, told: str) 
     assert advice(tmp_path, f"egressDeny: [{{{peer}}}]") == ([f"{RULE}egressDeny[0]: {told}"] if told else [])
 
 
-def test_names_that_nobody_learns(tmp_path: Path) -> None:
-    rules = "egress: [{toFQDNs: [{matchName: a.example}]}, {toFQDNs: [{matchPattern: b.*}]}%s]"
-    why = 'no rule has rules.dns, so no address of "a.example" is ever learned and this rule allows nothing'
-    assert advice(tmp_path, rules % "") == [f"{RULE}egress[0]: {why}"]
-    dns = ", {toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchPattern: '*'}]}}]}"
-    assert not [line for line in advice(tmp_path, rules % dns) if "needs the proxy" not in line]
-
-
 @pytest.mark.parametrize(
     ("rules", "told"),
     [

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from control import compile as compiler
 from control import evaluate, identity
+from control.policy import parse
 from control.source import directory
 from loader import abi
 
@@ -36,3 +37,13 @@ def test_samples() -> None:
         assert not allowed("web", "probe", 80)
     outside = evaluate.evaluate_pair(view, ips["web"][0], "192.0.2.1", abi.Proto.TCP, 443)
     assert outside.egress is not None and outside.egress.allowed and outside.egress.audited
+    partner = evaluate.evaluate_pair(view, ips["web"][0], "198.51.100.1", abi.Proto.TCP, 443)
+    assert partner.egress is not None and not partner.egress.allowed
+
+
+def test_samples_show_every_kind_of_policy_and_both_ways_of_audit() -> None:
+    found = directory.load(SAMPLES, None).snapshot
+    kinds = {kind for _, kind in parse.KINDS}
+    assert {policy.kind for policy in found.policies} == kinds
+    assert [group.name for group in found.cidr_groups] == ["partners"]
+    assert [namespace.name for namespace in found.namespaces if namespace.audit] == ["trial"]

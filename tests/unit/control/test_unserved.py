@@ -7,7 +7,7 @@ import pytest
 from click import testing
 
 from control.cli.main import cli
-from control.source import manifests, unserved
+from control.source import directory, manifests, unserved
 
 POLICY = """
 apiVersion: cilium.io/v2
@@ -58,6 +58,51 @@ def test_what_needs_the_proxy(tmp_path: Path, what: str, field: str) -> None:
 def test_what_lets_nothing_through_is_told_of_once(tmp_path: Path, what: str) -> None:
     (only,) = advice(tmp_path, POLICY % ("p", "web", asking(what)))
     assert "so this item lets nothing through" in only
+
+
+def test_each_kind_that_needs_the_proxy_is_told_of_once_a_policy(tmp_path: Path) -> None:
+    port = "{toPorts: [{ports: [{port: '%d', protocol: TCP}], %s}]}"
+    asked = ["serverNames: [a.b]", "serverNames: [b.c]", "rules: {http: [{}]}"]
+    rules = ", ".join(port % (443 + number, each) for number, each in enumerate(asked))
+    assert advice(tmp_path, POLICY % ("p", "web", f"egress: [{rules}]")) == [
+        f"{RULE}egress[0]: serverNames {MISSING}",
+        f"{RULE}egress[2]: rules.http {MISSING}",
+    ]
+
+
+NAMES = """
+apiVersion: sockmesh.io/v1
+kind: MeshNetworkPolicy
+metadata: {name: n, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  egress: [{toEntities: [all]}, {toFQDNs: [{matchName: a.example}, {matchPattern: b.*}]}]
+  egressDeny: [{toFQDNs: [{matchName: a.example}]}]
+"""
+DNS = asking("rules: {dns: [{matchPattern: '*'}]}")
+UNLEARNED = [
+    "MeshNetworkPolicy shop/n spec.egress[1]: toFQDNs allows nothing in this version: no proxy learns names yet",
+    "MeshNetworkPolicy shop/n spec.egressDeny[0]: toFQDNs denies nothing in this version: no proxy learns names yet",
+]
+
+
+@pytest.mark.parametrize("beside", ["ingress: [{fromEntities: [all]}]", DNS])
+def test_each_rule_for_names_is_told_of_whatever_others_have(tmp_path: Path, beside: str) -> None:
+    told = advice(tmp_path, NAMES, POLICY % ("p", "web", beside))
+    assert [line for line in told if "toFQDNs" in line] == UNLEARNED
+    agent = directory.load(tmp_path, None)
+    assert [f"{p.path}: {p.message}" for p in agent.problems if "toFQDNs" in p.message] == UNLEARNED
+
+
+@pytest.mark.parametrize("port", ["443", "80"])
+def test_a_trace_to_a_name_says_that_names_have_no_effect(tmp_path: Path, port: str) -> None:
+    advice(tmp_path, NAMES, WEB)
+    call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--port", port]
+    found = testing.CliRunner().invoke(cli, [*call, "--to", "fqdn:a.example"])
+    assert found.exit_code == 1 and found.stdout.splitlines()[-1] == f"  note    {unserved.LEARNS_NO_NAMES}"
+    found = testing.CliRunner().invoke(cli, [*call, "--to", "fqdn:c.example", "-o", "json"])
+    assert found.exit_code == 0 and json.loads(found.stdout)["note"] == unserved.LEARNS_NO_NAMES
+    assert "note" not in json.loads(testing.CliRunner().invoke(cli, [*call, "--to", "192.0.2.1", "-o", "json"]).stdout)
 
 
 def test_entities_that_are_nobody(tmp_path: Path) -> None:
