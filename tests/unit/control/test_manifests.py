@@ -188,6 +188,14 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
         "cilium.io/v2 CiliumClusterwideEnvoyConfig", "cilium.io/v2alpha1 CiliumBGPPeeringPolicy",
         "projectcalico.org/v3 NetworkPolicy", "crd.projectcalico.org/v1 NetworkPolicy",
         "serving.knative.dev/v1 Service", "example.com/v1 Deployment",
+        # Their names are like ours, or begin like them.
+        "cilium.io/v2 CiliumNode", "cilium.io/v2 CiliumIdentity", "cilium.io/v2alpha1 CiliumEndpointSlice",
+        "networking.gke.io/v1 Network", "crd.projectcalico.org/v1 StagedNetworkPolicy",
+        "policy.networking.k8s.io/v1alpha1 AdminNetworkPolicy",
+        "policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy", "authentication.istio.io/v1alpha1 MeshPolicy",
+        "kuma.io/v1alpha1 MeshTrafficPermission",
+        "multicluster.solo.io/v1alpha1 MeshWorkload", "policy/v1beta1 PodSecurityPolicy",
+        "extensions/v1beta1 PodSecurityPolicy", "v1 PodTemplate",
     ]  # fmt: skip
     text = "---\n".join("apiVersion: {}\nkind: {}\nanything: [1]\n".format(*kind.split()) for kind in others)
     (tmp_path / "a.yaml").write_text(text + "---\n" + INGRESS)
@@ -224,6 +232,21 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
         ("0.0.0.0/0 NetworkPolicy", 'apiVersion: unknown "0.0.0.0/0" of kind NetworkPolicy (networking.k8s.io/v1)'),
         ("Networking.k8s.io/v1 NetworkPolicy", 'apiVersion: unknown "Networking.k8s.io/v1" of kind NetworkPolicy ('),
         ("networking.k8s.o/v1 NetworkPolicy", 'apiVersion: unknown "networking.k8s.o/v1" of kind NetworkPolicy ('),
+        # Both are mistyped.
+        *(
+            (kind, f'unknown kind "{kind}" (')
+            for kind in (
+                "cilium/v2 CiliumNetworkPolcy",
+                "cilium/v2 CiliumNetworkPolicies",
+                "a.example/v2 CiliumCidrGroup",
+                "a.example/v1 MeshNetworkPolcy",
+                "a.example/v1 ClusterMeshNetworkPolicies",
+                "v1 NetworkPolicies",
+                "extensions/v1beta1 NetworkPolcy",
+                "networking.k8s.o/v1 NetworkPolicies",
+                "networking/v1 NetworkPolcy",
+            )
+        ),
     ],
 )
 def test_kinds_that_were_meant_to_be_ours(tmp_path: Path, kind: str, message: str) -> None:
