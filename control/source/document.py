@@ -2,7 +2,7 @@
 
 The YAML event stream is read with a stack of our own, so nesting cannot exhaust the interpreter's, and anchors are
 refused, so a few lines cannot stand for gigabytes. Scalars mean what they mean to Kubernetes (YAML 1.1 booleans), but
-a number with a leading zero stays a string, since half the world reads it as octal.
+a number with a leading zero stays a string, since half the world reads it as octal: names and labels refuse it.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _BOOLEANS = {
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
-_DOUBTFUL = re.compile(r"[-+]?0([xX][0-9a-fA-F_]+|[bB][01_]+|[oO]?[0-7_]+)|[-+]?[1-9][0-9_]*")
+_DOUBTFUL = re.compile(r"[-+]?0([xX][0-9a-fA-F_]{1,16}|[bB][01_]+|[oO][0-7_]+)|[-+]?[0-9][0-9_]*(\.[0-9_]*)?")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 _MARK = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")

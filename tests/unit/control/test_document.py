@@ -36,13 +36,15 @@ def told(error: document.DocumentError) -> str:
         ("a", "a"), ("80", 80), ("-1", -1), ("+7", 7), ("'80'", "80"), ('"80"', "80"), ("1.5", 1.5), ("1e3", 1000.0),
         ("true", True), ("Yes", True), ("ON", True), ("off", False), ("no", False), ("y", "y"), ("~", None),
         ("null", None), ("010", "010"), ("0x10", "0x10"), ("22:22", "22:22"), ("2020-01-01", "2020-01-01"),
+        ("089", "089"), ("1.2_3", "1.2_3"), ("9" * 35, "9" * 35), ("12e4567", "12e4567"),
+        ("0x" + "a" * 40, "0x" + "a" * 40),
         (".", "."), (".5", 0.5), ("1_000", "1_000"), (".inf", ".inf"), ("!!str 80", "80"), ("|\n  x\n", "x\n"),
     ],
 )  # fmt: skip
 def test_scalars(text: str, value: object) -> None:
     (found,) = read(f"k: {text}")
     assert found == {"k": value}
-    is_doubtful = text in ("010", "0x10", "1_000")  # a number to others
+    is_doubtful = text in ("010", "0x10", "1_000", "089", "1.2_3", "9" * 35)  # a number to others
     assert type(found["k"]) is (field.Doubtful if is_doubtful else type(value))
 
 
