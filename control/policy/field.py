@@ -180,11 +180,18 @@ class Field:
         if value is not None and pattern is not None and not pattern.fullmatch(value):
             self.problem(f"invalid {quote(value)} ({what})")
             return None
-        return value
+        return value if pattern is None else self._certain(value)
 
     def prose(self, most: int = 4096) -> str | None:
         """Return a string that is for people to read: it may have several lines."""
-        return self._string(_UNFIT_PROSE, most)
+        return self._certain(self._string(_UNFIT_PROSE, most))
+
+    def _certain(self, value: str | None) -> str | None:
+        """Return value if it is a string to everybody."""
+        if value is None or not isinstance(self.node.value, Doubtful):
+            return value
+        self.problem(f"invalid {quote(value)} (others take it for a number: write it in quotes)")
+        return None
 
     def _string(self, unfit: re.Pattern[str], most: int) -> str | None:
         value = self.node.value

@@ -47,23 +47,23 @@ def read_rules(place: field.Field, context: Context) -> Asked | None:
 def _read_kind(kind: str, entries: dict[str, field.Field], namespace: str) -> Asked:
     place = entries[kind]
     if kind == HTTP:
-        requests = tuple(_read_http(item, namespace) for item in place.items())
+        requests = tuple(_read_http(item, namespace) for item in place.each())
         if place.node.value == ():
             place.advise(f"is empty, {_NOTHING} ([{{}}] lets every request through)")
         return Asked(kind, model.L7Rules(http=requests))
     if kind == DNS:
-        names = tuple(name for name in map(fqdn.read_name_peer, place.items()) if name is not None)
+        names = tuple(name for name in map(fqdn.read_name_peer, place.each()) if name is not None)
         if place.node.value == ():
             place.advise(f'is empty, {_NOTHING} ([{{matchPattern: "*"}}] lets every query through)')
         return Asked(kind, model.L7Rules(dns=names))
     if kind == "kafka":
-        for item in place.items():
+        for item in place.each():
             for part in item.fields(KAFKA_KEYS).values():
                 part.text()
         place.advise(f"Kafka rules are not served here, {_NOTHING}")
     else:
         kind = f"l7proto {place.text() or ''}"
-        for item in entries["l7"].items() if "l7" in entries else ():
+        for item in entries["l7"].each() if "l7" in entries else ():
             for part in (item.mapping() or {}).values():
                 part.text()
         place.advise(f"rules of other protocols are not served here, {_NOTHING}")
@@ -73,9 +73,9 @@ def _read_kind(kind: str, entries: dict[str, field.Field], namespace: str) -> As
 def _read_http(item: field.Field, namespace: str) -> model.HttpRule:
     parts = item.fields(HTTP_KEYS)
     method, path, host = (_expression(parts[key]) if key in parts else "" for key in HTTP_KEYS[:3])
-    headers = [_read_header(each) for each in (parts["headers"].items() if "headers" in parts else ())]
+    headers = [_read_header(each) for each in (parts["headers"].each() if "headers" in parts else ())]
     if "headerMatches" in parts:
-        headers += [_read_header_match(each, namespace) for each in parts["headerMatches"].items()]
+        headers += [_read_header_match(each, namespace) for each in parts["headerMatches"].each()]
     return model.HttpRule(method, path, host, tuple(header for header in headers if header is not None))
 
 

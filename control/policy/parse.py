@@ -50,7 +50,9 @@ def read_metadata(document: field.Field, entries: dict[str, field.Field], namesp
     elif "namespace" in parts:
         parts["namespace"].problem("this kind belongs to no namespace")
     labels = selectors.read_labels(parts["labels"]) if "labels" in parts else {}
-    for annotation in (parts["annotations"].mapping() or {}).values() if "annotations" in parts else ():
+    for key, annotation in (parts["annotations"].mapping() or {}).items() if "annotations" in parts else ():
+        if not selectors.is_label_key(key.lower()):  # unlike in a label, what is in front of the / may have capitals
+            annotation.problem(f"invalid annotation key ({selectors.KEY_RULE})")
         annotation.prose(most=262144)
     return namespace or "", name or "", labels
 

@@ -2,7 +2,7 @@
 
 The YAML event stream is read with a stack of our own, so nesting cannot exhaust the interpreter's, and anchors are
 refused, so a few lines cannot stand for gigabytes. Scalars mean what they mean to Kubernetes (YAML 1.1 booleans), but
-a number with a leading zero stays a string, since half the world reads it as octal.
+a number with a leading zero stays a string, since half the world reads it as octal: names and labels refuse it.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _BOOLEANS = {
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
-_DOUBTFUL = re.compile(r"[-+]?0([xX][0-9a-fA-F_]+|[bB][01_]+|[oO]?[0-7_]+)|[-+]?[1-9][0-9_]*")
+_DOUBTFUL = re.compile(r"[-+]?0([xX][0-9a-fA-F_]{1,16}|[bB][01_]+|[oO][0-7_]+)|[-+]?[0-9][0-9_]*(\.[0-9_]*)?")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 _MARK = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")
@@ -85,7 +85,9 @@ def parse_all(
     found, error = _parse(text, is_json, events, is_nothing)
     errors: list[DocumentError] = []
     marks = iter(()) if is_json else _marks(text)
-    while error is not None and len(errors) < MAX_ERRORS:
+    for _ in range(MAX_ERRORS):  # of attempts: an error that is told once may be met again and again
+        if error is None:
+            break
         if not errors or errors[-1].args != error.args or errors[-1].line != error.line:
             errors.append(error)
         # An error may be seen only at the mark that ends its document.
@@ -150,12 +152,21 @@ _short_scalar = functools.lru_cache(maxsize=1 << 14)(scalar)  # few words make u
 def _yaml_documents(text: str, events: Iterator[int], is_nothing: IsNothing | None) -> Iterator[field.Node]:
     loader = _LOADER(text)
     try:
-        yield from _build(loader.get_event, events, is_nothing)
+        yield from _build(_events(loader), events, is_nothing)
     finally:
         loader.dispose()
 
 
-def _build(get_event: Callable[[], Any], count: Iterator[int], is_nothing: IsNothing | None) -> Iterator[field.Node]:
+def _events(loader: Any) -> Iterator[Any]:
+    event = None
+    try:
+        while (event := loader.get_event()) is not None:
+            yield event
+    except ValueError as error:  # of libyaml's wrapper, which does not say where: behind the last event
+        raise DocumentError(f"not YAML: {error}", event.end_mark.line + 1 if event else 0) from None
+
+
+def _build(events: Iterator[Any], count: Iterator[int], is_nothing: IsNothing | None) -> Iterator[field.Node]:
     """Yield the documents of a stream of events, in one loop: a large file has hundreds of thousands."""
     # Each open collection around the current one.
     stack: list[tuple[int, list[field.Node] | None, dict[str, field.Node] | None, str | None]] = []
@@ -166,7 +177,7 @@ def _build(get_event: Callable[[], Any], count: Iterator[int], is_nothing: IsNot
     key: str | None = None
     done: field.Node | None = None
     anchored = 0  # the line of the document's first anchor or alias
-    while (event := get_event()) is not None:
+    for event in events:
         kind = type(event)
         line = event.start_mark.line + 1
         if next(count) > MAX_EVENTS:

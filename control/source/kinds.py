@@ -1,5 +1,6 @@
 """Which kinds of documents there are: ours, those that mean nothing here, and those that were meant to be ours."""
 
+import functools
 import re
 from collections.abc import Collection
 
@@ -16,10 +17,12 @@ _OTHER_POLICIES = (
 )  # fmt: skip
 _OF_CILIUM = ("CiliumBGPPeeringPolicy", "CiliumEgressGatewayPolicy", "CiliumLocalRedirectPolicy")
 _ALIKE = 0.66  # CiliumNetworkPolcy is meant to be ours, CiliumClusterwideEnvoyConfig is not
+_MORE_ALIKE = 0.75  # where the group is another one, too: Network is networking.gke.io's
 # An apiVersion that a kind of somebody else's may have.
 _OF_OTHERS = re.compile(r"[-a-z0-9]+(\.[-a-z0-9]+)+/[a-z][-a-z0-9]*")
 # Of the kinds that are read, those that there are in one group only.
 _OURS_ALONE = re.compile(r"(Cilium|Mesh|ClusterMesh).*(Policy|Group)")
+_LIKE_OURS_ALONE = re.compile(r"Cilium|Mesh|ClusterMesh")  # how what was mistyped begins, whatever its group is
 
 
 def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
@@ -29,8 +32,7 @@ def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
     group = _group(api_version).casefold()
     if name in versions and (not skips or _is_meant(api_version, name, _group(versions[name]))):
         return f"apiVersion: unknown {field.quote(api_version)} of kind {name} ({versions[name]})"
-    near = (_likeness(name, ours) for ours in versions if _group(versions[ours]) == group in _POLICY_GROUPS)
-    if not skips or group == _OWN_GROUP or any(likeness >= _ALIKE for likeness in near):
+    if not skips or group == _OWN_GROUP or any(_is_near(kind, ours, _group(versions[ours])) for ours in versions):
         return f"unknown kind {field.quote(f'{api_version} {name}')} {field.one_of(sorted(versions))}"
     return ""
 
@@ -42,6 +44,17 @@ def _is_meant(api_version: str, name: str, ours: str) -> bool:
         return True
     # Others have kinds of these names too: NetworkPolicy is also crd.projectcalico.org's, Service also Knative's.
     return _likeness(group, ours) >= _ALIKE
+
+
+def _is_near(kind: Kind, ours: str, group: str) -> bool:
+    """Tell whether a kind may be one of ours that decides about policy, mistyped."""
+    api_version, name = kind
+    likeness = _likeness(name, ours) if group in (_OWN_GROUP, *_POLICY_GROUPS) else 0
+    if _group(api_version).casefold() == group:
+        return likeness >= _ALIKE
+    # Others put a word of theirs before it: AdminNetworkPolicy is policy.networking.k8s.io's.
+    is_meant = not name.endswith(ours) and _is_meant(api_version, name, group)
+    return likeness >= _MORE_ALIKE and (is_meant or bool(_LIKE_OURS_ALONE.match(name) and _LIKE_OURS_ALONE.match(ours)))
 
 
 def is_policy(kind: Kind) -> bool:
@@ -60,6 +73,7 @@ def _likeness(one: str, other: str) -> float:
     return 2 * len(of_one & of_other) / (len(of_one) + len(of_other))
 
 
-def _pairs(word: str) -> set[str]:
+@functools.lru_cache(maxsize=64)  # those of ours are asked for again and again
+def _pairs(word: str) -> frozenset[str]:
     word = word.lower()
-    return {word[index : index + 2] for index in range(len(word) - 1)}
+    return frozenset(word[index : index + 2] for index in range(len(word) - 1))

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -35,13 +36,15 @@ def told(error: document.DocumentError) -> str:
         ("a", "a"), ("80", 80), ("-1", -1), ("+7", 7), ("'80'", "80"), ('"80"', "80"), ("1.5", 1.5), ("1e3", 1000.0),
         ("true", True), ("Yes", True), ("ON", True), ("off", False), ("no", False), ("y", "y"), ("~", None),
         ("null", None), ("010", "010"), ("0x10", "0x10"), ("22:22", "22:22"), ("2020-01-01", "2020-01-01"),
+        ("089", "089"), ("1.2_3", "1.2_3"), ("9" * 35, "9" * 35), ("12e4567", "12e4567"),
+        ("0x" + "a" * 40, "0x" + "a" * 40),
         (".", "."), (".5", 0.5), ("1_000", "1_000"), (".inf", ".inf"), ("!!str 80", "80"), ("|\n  x\n", "x\n"),
     ],
 )  # fmt: skip
 def test_scalars(text: str, value: object) -> None:
     (found,) = read(f"k: {text}")
     assert found == {"k": value}
-    is_doubtful = text in ("010", "0x10", "1_000")  # a number to others
+    is_doubtful = text in ("010", "0x10", "1_000", "089", "1.2_3", "9" * 35)  # a number to others
     assert type(found["k"]) is (field.Doubtful if is_doubtful else type(value))
 
 
@@ -90,6 +93,23 @@ def test_what_precedes_an_error_is_kept() -> None:
     nodes, error = document.parse("a: 1\n---\nb: [")
     assert [plain(node) for node in nodes] == [{"a": 1}]
     assert error is not None
+
+
+NO_UTF8 = "!%ED%A0%80"  # a tag that is half of a surrogate pair: an error of which libyaml's wrapper tells no line
+
+
+def test_an_error_is_behind_what_could_be_read() -> None:
+    nodes, errors = document.parse_all(f"---\na: 1\n--- {{b: 2}}\n---\nc: {NO_UTF8} x\n---\nd: 4\n")
+    assert [plain(node) for node in nodes] == [{"a": 1}, {"b": 2}, {"d": 4}]
+    assert [told(error)[:18] for error in errors] == ["line 5: not YAML: "]
+
+
+@pytest.mark.parametrize("text", [f"--- {NO_UTF8}\n", "--- [\n", "--- {a: 1, a: 1}\n", "---\na: &a 1\n"])
+def test_a_text_is_read_on_with_a_few_times_only(text: str) -> None:
+    with mock.patch.object(document, "_parse", wraps=document._parse) as parse:
+        _, errors = document.parse_all(text * 500)
+    assert parse.call_count <= document.MAX_ERRORS + 1
+    assert 10 <= len(errors) <= document.MAX_ERRORS
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,14 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
         "cilium.io/v2 CiliumClusterwideEnvoyConfig", "cilium.io/v2alpha1 CiliumBGPPeeringPolicy",
         "projectcalico.org/v3 NetworkPolicy", "crd.projectcalico.org/v1 NetworkPolicy",
         "serving.knative.dev/v1 Service", "example.com/v1 Deployment",
+        # Their names are like ours, or begin like them.
+        "cilium.io/v2 CiliumNode", "cilium.io/v2 CiliumIdentity", "cilium.io/v2alpha1 CiliumEndpointSlice",
+        "networking.gke.io/v1 Network", "crd.projectcalico.org/v1 StagedNetworkPolicy",
+        "policy.networking.k8s.io/v1alpha1 AdminNetworkPolicy",
+        "policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy", "authentication.istio.io/v1alpha1 MeshPolicy",
+        "kuma.io/v1alpha1 MeshTrafficPermission",
+        "multicluster.solo.io/v1alpha1 MeshWorkload", "policy/v1beta1 PodSecurityPolicy",
+        "extensions/v1beta1 PodSecurityPolicy", "v1 PodTemplate",
     ]  # fmt: skip
     text = "---\n".join("apiVersion: {}\nkind: {}\nanything: [1]\n".format(*kind.split()) for kind in others)
     (tmp_path / "a.yaml").write_text(text + "---\n" + INGRESS)
@@ -252,6 +260,21 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
         ("0.0.0.0/0 NetworkPolicy", 'apiVersion: unknown "0.0.0.0/0" of kind NetworkPolicy (networking.k8s.io/v1)'),
         ("Networking.k8s.io/v1 NetworkPolicy", 'apiVersion: unknown "Networking.k8s.io/v1" of kind NetworkPolicy ('),
         ("networking.k8s.o/v1 NetworkPolicy", 'apiVersion: unknown "networking.k8s.o/v1" of kind NetworkPolicy ('),
+        # Both are mistyped.
+        *(
+            (kind, f'unknown kind "{kind}" (')
+            for kind in (
+                "cilium/v2 CiliumNetworkPolcy",
+                "cilium/v2 CiliumNetworkPolicies",
+                "a.example/v2 CiliumCidrGroup",
+                "a.example/v1 MeshNetworkPolcy",
+                "a.example/v1 ClusterMeshNetworkPolicies",
+                "v1 NetworkPolicies",
+                "extensions/v1beta1 NetworkPolcy",
+                "networking.k8s.o/v1 NetworkPolicies",
+                "networking/v1 NetworkPolcy",
+            )
+        ),
     ],
 )
 def test_kinds_that_were_meant_to_be_ours(tmp_path: Path, kind: str, message: str) -> None:
@@ -420,3 +443,48 @@ def test_what_one_may_think_is_read_below_a_directory(tmp_path: Path) -> None:
         f"A.YAML: {ending}", f"b.Yml: {ending}", f"link: {link}", f"empty/up: {link}",
     ]  # fmt: skip
     assert names(manifests.load([tmp_path / "here", below / "link"]).snapshot) == ["a", "b"]
+
+
+def told_of_policy(folder: Path, metadata: str, spec: str = "endpointSelector: {}") -> list[tuple[str, str]]:
+    head = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n"
+    (folder / "a.yaml").write_text(f"{head}metadata: {{{metadata}}}\nspec: {{ingress: [{{}}], {spec}}}\n")
+    return [(problem.path, problem.message) for problem in manifests.load([folder]).problems]
+
+
+@pytest.mark.parametrize("value", ["0x10", "0777", "1_000", "9" * 35])
+@pytest.mark.parametrize(
+    ("metadata", "spec", "path"),
+    [
+        ("name: p", "endpointSelector: {matchLabels: {v: %s}}", "spec.endpointSelector.matchLabels.v"),
+        (
+            "name: p",
+            "endpointSelector: {matchExpressions: [{key: v, operator: In, values: [%s]}]}",
+            "spec.endpointSelector.matchExpressions[0].values[0]",
+        ),
+        ("name: p", "endpointSelector: {}, description: %s", "spec.description"),
+        ("name: p, labels: {v: %s}", "endpointSelector: {}", "metadata.labels.v"),
+        ("name: p, annotations: {v: %s}", "endpointSelector: {}", "metadata.annotations.v"),
+    ],
+)
+def test_words_that_others_take_for_numbers_are_in_quotes(
+    tmp_path: Path, value: str, metadata: str, spec: str, path: str
+) -> None:
+    message = f'invalid "{value}" (others take it for a number: write it in quotes)'
+    assert told_of_policy(tmp_path, metadata.replace("%s", value), spec.replace("%s", value)) == [(path, message)]
+    assert told_of_policy(tmp_path, metadata.replace("%s", f"'{value}'"), spec.replace("%s", f"'{value}'")) == []
+
+
+@pytest.mark.parametrize("name", ["0777", "0x10"])
+def test_names_that_others_take_for_numbers_are_in_quotes(tmp_path: Path, name: str) -> None:
+    problems = told_of_policy(tmp_path, f"name: {name}, namespace: {name}")
+    assert [path for path, _ in problems] == ["metadata.name", "metadata.namespace"]
+    assert told_of_policy(tmp_path, f"name: '{name}', namespace: '{name}'") == []
+
+
+@pytest.mark.parametrize(
+    ("key", "is_right"),
+    [("a", True), ("A.b/C_d", True), ("a" * 64, False), ("bad key!", False), ("a/b/c", False), ("", False)],
+)
+def test_keys_of_annotations(tmp_path: Path, key: str, is_right: bool) -> None:
+    problems = told_of_policy(tmp_path, f"name: p, annotations: {{'{key}': x}}")
+    assert [message[:23] for _, message in problems] == ([] if is_right else ["invalid annotation key "])

@@ -1,8 +1,11 @@
 """What a rule asks of the bytes: read whole, refused where Cilium refuses it, and never less than is written."""
 
+from unittest import mock
+
 import pytest
 
 from control import model
+from control.policy import field
 from loader import abi
 from tests.unit.control.documents import ALLOW, CCNP, CNP, OUT, PROXY, problems, section
 
@@ -157,6 +160,21 @@ HEADER = '("Name" for a header with any value, or "Name: Value")'
 )  # fmt: skip
 def test_items_that_are_refused(item: str, wrong: list[str]) -> None:
     assert problems(egress(item)) == [f"spec.egress[0].toPorts[0]{each}" for each in wrong]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "http: [{many}]", "dns: [{many}]", "kafka: [{many}]", "l7proto: a, l7: [{many}]",
+        "http: [{{headers: [{many}]}}]", "http: [{{headerMatches: [{many}]}}]",
+    ],
+)  # fmt: skip
+def test_what_nobody_would_be_told_of_is_not_read(asked: str) -> None:
+    wrong = "{path: '(', matchName: '(', topic: 1, name: '('}"
+    item = asked.format(many=", ".join([wrong] * 500))
+    with mock.patch.object(field.Field, "problem", autospec=True, side_effect=field.Field.problem) as problem:
+        problems(egress(f"{WEB}, rules: {{{item}}}"))
+    assert problem.call_count < 150
 
 
 def test_dns_rules_and_listeners_are_for_egress_only() -> None:
