@@ -99,29 +99,10 @@ def _new(old: model.Snapshot, new: model.Snapshot, about: Iterable[Item]) -> Ite
 
 
 def _ports(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
-    """Yield the workloads whose labels stand for other ports by a name that some rule uses, those that are gone too.
-
-    At egress a name is what all pods with the labels call so, so one that goes may free the requests to another one.
-    """
+    """Yield the workloads whose labels stand for other ports by a name that some rule uses, those that are gone too."""
     used = {item.place.port.name for item in items if item.place.port is not None and item.place.port.name}
-
-    def called(snapshot: model.Snapshot) -> dict[object, set[model.ContainerPort]]:
-        out: dict[object, set[model.ContainerPort]] = {}
-        for w, labels in identity.labelled(snapshot):
-            for key in ((w.kind, str(w)), _labels(w, labels)):
-                out.setdefault(key, set()).update(port for port in w.ports if port.name in used)
-        return out
-
-    were, are = called(old), called(new)
-    for w, labels in [*identity.labelled(new), *identity.labelled(old)]:
-        keys = [key for key in ((w.kind, str(w)), _labels(w, labels)) if key in were and key in are]
-        if any(were[key] != are[key] for key in keys):
-            yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
-
-
-def _labels(w: model.Workload, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a workload shares its port names by; what has a node's network is any node."""
-    return ("reserved:remote-node",) if w.host_network else labels
+    for w, _ in around.renamed(old, new, used):
+        yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
 
 
 def _nodes(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:

@@ -254,3 +254,38 @@ def test_more_kinds_of_pods_than_can_be_looked_at(tmp_path: Path) -> None:
     assert diff(tmp_path, A + B + many + apart[0], A + B + many + apart[1])[0] == 0
     status, said = diff(tmp_path, A + B + many, A + pod("b", labels="app: b, k1: v") + many)
     assert (status, "more kinds of these than could be looked at" in said) == (1, True)
+
+
+def calling(name: str, port: int, labels: str = "") -> str:
+    return pod(name, labels=labels).replace(
+        "containers: []", f"containers: [{{name: c, ports: [{{name: web, containerPort: {port}}}]}}]"
+    )
+
+
+BY_NAME = "toPorts: [{ports: [{port: web, protocol: TCP}]}]"
+OF_C = "matchLabels: {app: c}"
+FROM_C = cilium(f"ingress: [{{fromEndpoints: [{{{OF_C}}}], {BY_NAME}}}]")
+TO_A = cilium(f"egress: [{{toEndpoints: [{{{APP_A}}}], {BY_NAME}}}]", subject=OF_C)
+TO_ANYBODY = cilium(f"egress: [{{{BY_NAME}}}]", subject=OF_C)
+NOT_TO_A = cilium(
+    f"enableDefaultDeny: {{egress: false}}, egressDeny: [{{toEndpoints: [{{{APP_A}}}], {BY_NAME}}}]", subject=OF_C
+)
+
+
+@pytest.mark.parametrize("rules", [FROM_C, TO_A, TO_ANYBODY, NOT_TO_A])
+def test_a_port_name_that_is_another_number_for_pods_that_nobody_declares(tmp_path: Path, rules: str) -> None:
+    old, new = calling("a", 80) + rules, calling("a", 8080) + rules
+    status, said = diff(tmp_path, old, new)
+    port = 80 if rules is NOT_TO_A else 8080
+    assert (status, f"TCP {port} from undeclared pods of namespace x with app=c" in said) == (1, True)
+    assert diff(tmp_path, A + pod("b") + rules, A + calling("b", 81) + rules)[0] == (1 if rules is TO_ANYBODY else 0)
+    if rules is not NOT_TO_A:
+        assert diff(tmp_path, old, A + rules)[0] == 0
+
+
+def test_a_port_name_of_a_pod_that_is_gone(tmp_path: Path) -> None:
+    """What pods with the same labels call so is denied at all of them."""
+    old = calling("a", 80) + calling("b", 8080, "app: a") + NOT_TO_A
+    status, said = diff(tmp_path, old, calling("a", 80) + NOT_TO_A)
+    assert (status, "TCP 8080 from undeclared pods of namespace x with app=c" in said) == (1, True)
+    assert diff(tmp_path, calling("a", 80) + calling("b", 80, "app: a") + NOT_TO_A, calling("a", 80) + NOT_TO_A)[0] == 0
