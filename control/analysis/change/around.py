@@ -58,7 +58,7 @@ def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written
     """Yield the rules that mean somebody else than before, or other ports, or are of somebody else, as they are
     written.
     """
-    outside = _outside(old) != _outside(new) or _is_freed(old, new)
+    outside = _outside(old) != _outside(new) or any(freed(old, new))
     relabelled = list(_labels(old, new))
     rules = dict.fromkeys(_rules(both))
     used = {rule.port.name for rule in rules if rule.port is not None}
@@ -140,7 +140,7 @@ def _outside(snapshot: model.Snapshot) -> object:
     return hosts, nodes, set(places.api_server_of(snapshot.services))
 
 
-def _is_freed(old: model.Snapshot, new: model.Snapshot) -> bool:
-    """Tell whether a pod that is still there has lost its addresses, which are outside then."""
+def freed(old: model.Snapshot, new: model.Snapshot) -> Iterator[model.Workload]:
+    """Yield the pods that are still there and have lost their addresses, which are outside then."""
     had = {(w.kind, str(w)) for w in old.workloads if w.ips}
-    return any((w.kind, str(w)) in had and not w.ips for w in new.workloads)
+    return (w for w in new.workloads if (w.kind, str(w)) in had and not w.ips)

@@ -5,7 +5,7 @@ Pairs show what that opens by address. What it opens by name, or for which reque
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from control import identity, model
+from control import identity, model, places
 from control.analysis.change import around, written
 from control.analysis.change.around import Values
 from control.analysis.change.written import Beside, Item, Written
@@ -24,8 +24,15 @@ def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written
         yield from _relabelled(old, new, deciding, about)
         yield from _new(old, new, about)
         yield from _ports(old, new, deciding)
-    if about or any(item.place.of_nodes for item in items):
-        yield from _nodes(old, new, items)
+    of_nodes = any(item.place.of_nodes for item in items)
+    if about or of_nodes:
+        yield from _freed(old, new)
+    # Where requests of pods only are bound, those of all others are free wherever these are.
+    if of_nodes or not all(written.is_of_pods(item.place.peer) for item in about):
+        yield from _elsewhere(old, new)
+        yield from _nodes(old, new)
+    elif about and any(isinstance(item.place.peer, model.NodePeer) for item in items):
+        yield from _nodes(old, new)
 
 
 def _deciding(items: Iterable[Item], about: Collection[Item], both: tuple[Written, Written]) -> Iterator[Item]:
@@ -105,20 +112,31 @@ def _ports(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> I
         yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
 
 
-def _nodes(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
-    """Yield the nodes, and the API server, that are others than before, where rules are about these."""
-    peers = [item.place.peer for item in items]
-    if any(item.place.of_nodes for item in items) or any(isinstance(peer, model.NodePeer) for peer in peers):
-        were = {node.name: (node.labels, node.ips) for node in old.nodes}
-        for node in new.nodes:
-            if (node.labels, node.ips) != were.get(node.name):
-                yield Beside("requests, because rules are about nodes", f"Node {node.name}", node.source)
-    if model.Entity.KUBE_APISERVER in peers and (there := _api_server(new)) != _api_server(old):
-        yield Beside(f"requests, because the API server is at {', '.join(sorted(there))}", "default/kubernetes", "")
+def _freed(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
+    """Yield the pods whose addresses are outside now, where rules for pods bind nobody."""
+    for w in around.freed(old, new):
+        yield Beside("requests or names, because it has no address any more", f"{w.kind} {w}", w.source)
 
 
-def _api_server(snapshot: model.Snapshot) -> set[str]:
-    return {ip for s in snapshot.services if (s.namespace, s.name) == ("default", "kubernetes") for ip in s.endpoints}
+def _elsewhere(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
+    """Yield the workloads for which another node is their own now, and the API server where it is another one."""
+    were = {(w.kind, str(w)): w.node for w in old.workloads}
+    for w in new.workloads:
+        if w.node != were.get((w.kind, str(w)), w.node):
+            yield Beside("requests or names, because it is on another node", f"{w.kind} {w}", w.source)
+    there = set(places.api_server_of(new.services))
+    if there != set(places.api_server_of(old.services)):
+        what = f"at {', '.join(sorted(there))}" if there else "nowhere"
+        yield Beside(f"requests, because the API server is {what}", "default/kubernetes", "")
+
+
+def _nodes(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
+    """Yield the nodes that are others than before; the addresses of one that is gone are outside."""
+    were, are = ({node.name: node for node in snapshot.nodes} for snapshot in (old, new))
+    for name, node in {**were, **are}.items():
+        seen = [(each[name].labels, each[name].ips) if name in each else None for each in (were, are)]
+        if seen[0] != seen[1]:
+            yield Beside("requests, because rules are about nodes", f"Node {name}", node.source)
 
 
 def _of(asked: Iterable[model.Selector], labels: tuple[str, ...]) -> set[model.Selector]:

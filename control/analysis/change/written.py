@@ -97,6 +97,11 @@ def apart(one: model.Selector, other: model.Selector) -> bool:
     )
 
 
+def is_of_pods(peer: model.Peer | None) -> bool:
+    """Tell whether a peer can mean nothing but pods."""
+    return isinstance(peer, model.Selector) and all(r.source in ("any", "k8s") for r in peer.requirements)
+
+
 def covers(one: model.Selector, other: model.Selector) -> bool:
     """Tell whether the first asks for nothing that the second does not: it selects whomever the second selects."""
     return set(one.requirements) <= set(other.requirements)
