@@ -222,3 +222,35 @@ def test_what_is_said_of_one_snapshot() -> None:
         "what rules say of GRE, ICMP",
     )
     assert beside.kinds(snapshot(ingress(ALLOWED))) == ()
+
+
+FOR_REQUESTS: Doc = {"toPorts": http("/a")["toPorts"]}
+OWN_NODE = "any request of the own node, ingress"
+
+
+@pytest.mark.parametrize(
+    ("peers", "words"),
+    [
+        ({}, ""),
+        ({"fromEntities": ["host"]}, " from entity host"),
+        ({"fromEntities": ["cluster"]}, " from entity cluster"),
+        ({"fromEndpoints": [{"matchLabels": {"reserved:host": ""}}]}, " from reserved:host="),
+    ],
+)
+def test_the_own_node_is_not_refused_by_default(peers: Doc, words: str) -> None:
+    """So a rule for its requests that goes leaves it all of them."""
+    bound, others = {**peers, **FOR_REQUESTS}, {**OTHERS, "toPorts": [{"ports": [{"port": "81"}]}]}
+    found = [each.what for each in beside.opened(snapshot(ingress(bound, others)), snapshot(ingress(others)))]
+    assert found == [f"{OWN_NODE}{words}, TCP 80"]
+    # Where it is bound still, or denied, that opens nothing.
+    for rules in (
+        ingress({"fromEntities": ["host"], **FOR_REQUESTS}, others),
+        ingress(others) | {"ingressDeny": [{"fromEntities": ["host"], "toPorts": [PLAIN]}]},
+    ):
+        assert OWN_NODE not in str(beside.opened(snapshot(ingress(bound, others)), snapshot(rules)))
+
+
+@pytest.mark.parametrize("peers", [WEB, {"fromEntities": ["world"]}, {"fromCIDR": ["10.0.0.0/8"]}])
+def test_rules_for_requests_of_others_than_the_own_node(peers: Doc) -> None:
+    old = snapshot(ingress({**peers, **FOR_REQUESTS}, OTHERS))
+    assert OWN_NODE not in str(beside.opened(old, snapshot(ingress(OTHERS))))
