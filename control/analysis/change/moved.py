@@ -17,7 +17,7 @@ Said = tuple[str, str]  # the policy, and the file that says so
 def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written]) -> Iterator[Beside]:
     """Yield what changed about ends for which some of the rules, old and new, are in no pair."""
     items = {**both[0].items, **both[1].items}
-    yield from _escaped(old, new, bool(items))
+    yield from _escaped(old, new, any(each.items or each.defaults for each in both))
     about = {i: None for i in items if i.request is not None or isinstance(i.place.peer, model.NamePeer)}
     if about:
         deciding = {item: items[item] for item in _deciding(items, about, both)}

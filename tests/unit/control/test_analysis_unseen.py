@@ -289,3 +289,11 @@ def test_a_port_name_of_a_pod_that_is_gone(tmp_path: Path) -> None:
     status, said = diff(tmp_path, old, calling("a", 80) + NOT_TO_A)
     assert (status, "TCP 8080 from undeclared pods of namespace x with app=c" in said) == (1, True)
     assert diff(tmp_path, calling("a", 80) + calling("b", 80, "app: a") + NOT_TO_A, calling("a", 80) + NOT_TO_A)[0] == 0
+
+
+@pytest.mark.parametrize("types", ["Ingress", "Egress", "Ingress, Egress"])
+def test_a_new_pod_on_its_nodes_network_where_policies_only_refuse(tmp_path: Path, types: str) -> None:
+    closed = network(f"podSelector: {{}}, policyTypes: [{types}]")
+    status, said = diff(tmp_path, A + closed, A + ON_HOST + closed)
+    assert (status, "on the network of its node, where no policy of pods holds (Pod x/h" in said) == (1, True)
+    assert diff(tmp_path, A + ON_HOST + closed, A + closed)[0] == 0
