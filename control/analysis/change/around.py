@@ -4,7 +4,7 @@ Only there is it worth asking what it means for pods that no file declares.
 """
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from control import identity, model, places
@@ -26,7 +26,7 @@ class Rule(NamedTuple):
     port: model.PortSpec | None = None
 
 
-def around(changed: Iterable[Rule], both: tuple[Written, Written]) -> Around:
+def around(changed: Collection[Rule], both: tuple[Written, Written]) -> Around:
     """Return whom the rules that a change is about are of and mean, and what else is asked of these."""
     about = {selector for rule in changed for selector in (rule.subject, _pods(rule.peer)) if selector is not None}
     rules = {rule._replace(port=None) for rule in _rules(both)}
@@ -34,10 +34,10 @@ def around(changed: Iterable[Rule], both: tuple[Written, Written]) -> Around:
     for rule in rules:
         if isinstance(rule.peer, model.Selector) and not all(written.apart(rule.subject, each) for each in about):
             asking.add(rule.peer)
-    # Where a name is denied, it may stand for a number that nobody asks for.
+    # A name that is denied may stand for a number that nobody asks for: it counts where the rule means others now.
     ports = {
         i.place.port for each in both for i in each.items if i.place.port and not (i.is_deny and i.place.port.name)
-    }
+    } | {rule.port for rule in changed if rule.port is not None}
     return Around(frozenset(about), frozenset(asking), frozenset(ports))
 
 

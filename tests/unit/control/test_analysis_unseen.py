@@ -297,3 +297,12 @@ def test_a_new_pod_on_its_nodes_network_where_policies_only_refuse(tmp_path: Pat
     status, said = diff(tmp_path, A + closed, A + ON_HOST + closed)
     assert (status, "on the network of its node, where no policy of pods holds (Pod x/h" in said) == (1, True)
     assert diff(tmp_path, A + ON_HOST + closed, A + closed)[0] == 0
+
+
+def test_a_port_name_that_is_denied_to_pods_of_a_namespace_with_other_labels(tmp_path: Path) -> None:
+    team_q = "{matchLabels: {io.cilium.k8s.namespace.labels.team: q}}"
+    rules = A + cilium(f"enableDefaultDeny: {{egress: false}}, egressDeny: [{{toEndpoints: [{team_q}], {BY_NAME}}}]")
+    denied, free = rules + namespace("y", "team: q"), rules + namespace("y", "team: r")
+    status, said = diff(tmp_path, denied, free)
+    assert (status, "to undeclared pods of namespace y" in said) == (1, True)
+    assert diff(tmp_path, free, denied)[0] == diff(tmp_path, free, rules + namespace("y", "team: s"))[0] == 0
