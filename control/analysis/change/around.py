@@ -76,7 +76,9 @@ def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written
         return any(not isinstance(peer, model.Selector) or selectors.fulfils(peer, values) for values in naming)
 
     for rule in rules:
-        means_others = differs(rule.peer) if isinstance(rule.peer, model.Selector) else outside
+        means_others = (isinstance(rule.peer, model.Selector) and differs(rule.peer)) or (
+            outside and not written.is_of_pods(rule.peer)
+        )
         names_others = rule.port is not None and (calls_others(rule.subject) or calls_others(rule.peer))
         if differs(rule.subject) or means_others or names_others:
             yield rule

@@ -306,3 +306,32 @@ def test_a_port_name_that_is_denied_to_pods_of_a_namespace_with_other_labels(tmp
     status, said = diff(tmp_path, denied, free)
     assert (status, "to undeclared pods of namespace y" in said) == (1, True)
     assert diff(tmp_path, free, denied)[0] == diff(tmp_path, free, rules + namespace("y", "team: s"))[0] == 0
+
+
+def api_server(ip: str) -> str:
+    about = "metadata: {name: kubernetes, namespace: default}"
+    return (
+        f"---\napiVersion: v1\nkind: Service\n{about}\nspec: {{ports: [{{port: 443}}]}}\n"
+        f"---\napiVersion: v1\nkind: Endpoints\n{about}\n"
+        f"subsets: [{{addresses: [{{ip: {ip}}}], ports: [{{port: 6443}}]}}]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "peer", ["toEntities: [kube-apiserver]", 'toEndpoints: [{matchLabels: {"reserved:kube-apiserver": ""}}]']
+)
+def test_an_api_server_elsewhere_for_pods_that_nobody_declares(tmp_path: Path, peer: str) -> None:
+    rules = A + cilium(f"enableDefaultDeny: {{egress: false}}, egressDeny: [{{{peer}}}]", subject=OF_C)
+    old, new = rules + api_server("10.2.0.1"), rules + api_server("10.2.0.2")
+    status, said = diff(tmp_path, old, new)
+    assert (status, "10.2.0.1" in said) == (1, True)
+    assert diff(tmp_path, rules, old)[0] == 0
+
+
+def test_a_node_with_other_labels_for_pods_that_nobody_declares(tmp_path: Path) -> None:
+    peer = 'toEndpoints: [{matchLabels: {"reserved:remote-node": "", "k8s:role": db}}]'
+    rules = A + cilium(f"enableDefaultDeny: {{egress: false}}, egressDeny: [{{{peer}}}]", subject=OF_C)
+    db = node("n1", "10.9.0.1").replace("name: n1", "name: n1, labels: {role: db}")
+    status, said = diff(tmp_path, rules + db, rules + db.replace("db", "web"))
+    assert (status, "10.9.0.1" in said) == (1, True)
+    assert diff(tmp_path, rules + db.replace("db", "web"), rules + db)[0] == 0
