@@ -122,6 +122,9 @@ def _labels(old: model.Snapshot, new: model.Snapshot) -> Iterator[tuple[Values, 
     """Yield the values of labels, before and now, of the workloads that have others now; nothing: it was not there."""
     were = {(w.kind, str(w)): labels for w, labels in identity.labelled(old) if not w.host_network}
     changed = {(were.get((w.kind, str(w)), ()), labels) for w, labels in identity.labelled(new) if not w.host_network}
+    # Whoever has a pod's address that is outside now is no pod any more.
+    lost = {(w.kind, str(w)) for w in freed(old, new)}
+    changed |= {(labels, ()) for whose, labels in were.items() if whose in lost}
     return ((selectors.values_of(was), selectors.values_of(now)) for was, now in changed if was != now)
 
 

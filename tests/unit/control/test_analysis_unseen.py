@@ -335,3 +335,11 @@ def test_a_node_with_other_labels_for_pods_that_nobody_declares(tmp_path: Path) 
     status, said = diff(tmp_path, rules + db, rules + db.replace("db", "web"))
     assert (status, "10.9.0.1" in said) == (1, True)
     assert diff(tmp_path, rules + db.replace("db", "web"), rules + db)[0] == 0
+
+
+def test_an_address_that_is_outside_now_for_pods_that_nobody_declares(tmp_path: Path) -> None:
+    rules = A + cilium("enableDefaultDeny: {egress: false}, egressDeny: [{toEndpoints: [{}]}]", subject=OF_C)
+    old = rules + pod("b", status="podIP: 10.0.0.5")
+    status, said = diff(tmp_path, old, rules + B)
+    assert (status, "10.0.0.5, which was x/b's" in said) == (1, True)
+    assert diff(tmp_path, rules + B, old)[0] == 0
