@@ -86,7 +86,7 @@ def _no_longer_bound(before: Written, after: Written) -> Iterator[Told]:
     closed = [item.place for item in after.items if item.is_deny or item.request is not None]
     for place, (where, source) in {i.place: said for i, said in before.items.items() if i.request is not None}.items():
         what = f"any request, {written.at(place)}"
-        if (place.of_nodes, place.subject, place.direction) not in after.defaults:
+        if not after.refuses(place.of_nodes, place.subject, place.direction):
             yield Told(Beside(what, where, source))
         elif _is_open_to_own_node(place, closed):
             yield Told(Beside(f"any request of the own node, {written.at(place)}", where, source))
@@ -128,11 +128,7 @@ def _no_longer_denied(before: Written, after: Written) -> Iterator[Told]:
         else:
             yield Told(beside, unless=item.place if written.is_of_named_port(item) else None)
     for (of_nodes, subject, direction), said in before.defaults.items():
-        still = any(
-            (of_nodes, direction) == (nodes, way) and written.covers(other, subject)
-            for nodes, other, way in after.defaults
-        )
-        if not still:
+        if not after.refuses(of_nodes, subject, direction):
             whose = " of nodes" if of_nodes else f" of {words.peer_word(subject)}"
             beside = Beside(f"{direction.name.lower()}{whose}, no longer denied by default", *said)
             yield Told(beside, None if of_nodes else Place(False, subject, direction, None, None))
