@@ -4,7 +4,7 @@ Only there is it worth asking what it means for pods that no file declares.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from control import identity, model, places
@@ -19,24 +19,25 @@ _PODS = (None, model.Entity.ALL, model.Entity.CLUSTER, model.Entity.CLUSTER_MESH
 
 
 class Rule(NamedTuple):
-    """Whom a rule is of, and whom it means; `peer` None: anybody."""
+    """Whom a rule is of, and whom it means; `peer` None: anybody. `port`: where it is one by name."""
 
     subject: model.Selector
     peer: model.Peer | None
+    port: model.PortSpec | None = None
 
 
-def around(changed: Iterable[Rule], both: tuple[Written, Written]) -> Around:
+def around(changed: Collection[Rule], both: tuple[Written, Written]) -> Around:
     """Return whom the rules that a change is about are of and mean, and what else is asked of these."""
     about = {selector for rule in changed for selector in (rule.subject, _pods(rule.peer)) if selector is not None}
-    rules = {*_rules(both)}
+    rules = {rule._replace(port=None) for rule in _rules(both)}
     asking = {rule.subject for rule in rules}
     for rule in rules:
         if isinstance(rule.peer, model.Selector) and not all(written.apart(rule.subject, each) for each in about):
             asking.add(rule.peer)
-    # Where a name is denied, it may stand for a number that nobody asks for.
+    # A name that is denied may stand for a number that nobody asks for: it counts where the rule means others now.
     ports = {
         i.place.port for each in both for i in each.items if i.place.port and not (i.is_deny and i.place.port.name)
-    }
+    } | {rule.port for rule in changed if rule.port is not None}
     return Around(frozenset(about), frozenset(asking), frozenset(ports))
 
 
@@ -48,24 +49,38 @@ def _pods(peer: model.Peer | None) -> model.Selector | None:
 
 def _rules(both: tuple[Written, Written]) -> Iterator[Rule]:
     for each in both:
-        yield from (Rule(i.place.subject, i.place.peer) for i in each.items if not i.place.of_nodes)
+        places = (item.place for item in each.items if not item.place.of_nodes)
+        yield from (Rule(p.subject, p.peer, p.port if p.port and p.port.name else None) for p in places)
         yield from (Rule(subject, None) for of_nodes, subject, _ in each.defaults if not of_nodes)
 
 
 def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written]) -> Iterator[Rule]:
-    """Yield the rules that mean somebody else than before, or are of somebody else, as they are written."""
-    outside = _outside(old) != _outside(new) or _is_freed(old, new)
-    labels = list(_labels(old, new))
+    """Yield the rules that mean somebody else than before, or other ports, or are of somebody else, as they are
+    written.
+    """
+    outside = _outside(old) != _outside(new) or any(freed(old, new))
+    relabelled = list(_labels(old, new))
+    rules = dict.fromkeys(_rules(both))
+    used = {rule.port.name for rule in rules if rule.port is not None}
+    naming = [selectors.values_of(labels) for labels in {labels for _, labels in renamed(old, new, used)}]
     in_namespaces = [(was, now) for _, was, now in of_namespaces(old, new)]
 
     @functools.cache
     def differs(selector: model.Selector) -> bool:
         own = of_namespace(selector)
-        pairs = [*((selector, each) for each in labels), *((own, each) for each in in_namespaces)]
+        pairs = [*((selector, each) for each in relabelled), *((own, each) for each in in_namespaces)]
         return any(selectors.fulfils(asked, was) != selectors.fulfils(asked, now) for asked, (was, now) in pairs)
 
-    for rule in dict.fromkeys(_rules(both)):
-        if differs(rule.subject) or (differs(rule.peer) if isinstance(rule.peer, model.Selector) else outside):
+    @functools.cache
+    def calls_others(peer: model.Peer | None) -> bool:
+        return any(not isinstance(peer, model.Selector) or selectors.fulfils(peer, values) for values in naming)
+
+    for rule in rules:
+        means_others = (isinstance(rule.peer, model.Selector) and differs(rule.peer)) or (
+            outside and not written.is_of_pods(rule.peer)
+        )
+        names_others = rule.port is not None and (calls_others(rule.subject) or calls_others(rule.peer))
+        if differs(rule.subject) or means_others or names_others:
             yield rule
 
 
@@ -76,10 +91,40 @@ def of_namespace(selector: model.Selector) -> model.Selector:
     return model.Selector(tuple(asked))
 
 
+def renamed(
+    old: model.Snapshot, new: model.Snapshot, used: Collection[str]
+) -> Iterator[tuple[model.Workload, tuple[str, ...]]]:
+    """Yield the workloads whose labels stand for other ports by one of some names, with these; those gone, too.
+
+    At egress a name is what all pods with the labels call so, so one that goes may free what another one has.
+    """
+
+    def called(snapshot: model.Snapshot) -> dict[object, set[model.ContainerPort]]:
+        out: dict[object, set[model.ContainerPort]] = {}
+        for w, labels in identity.labelled(snapshot):
+            for key in ((w.kind, str(w)), _naming(w, labels)):
+                out.setdefault(key, set()).update(port for port in w.ports if port.name in used)
+        return out
+
+    were, are = called(old), called(new)
+    for w, labels in [*identity.labelled(new), *identity.labelled(old)]:
+        keys = [key for key in ((w.kind, str(w)), _naming(w, labels)) if key in were and key in are]
+        if any(were[key] != are[key] for key in keys):
+            yield w, _naming(w, labels)
+
+
+def _naming(w: model.Workload, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a workload shares its port names by; what has a node's network is any node."""
+    return (places.REMOTE_NODE,) if w.host_network else labels
+
+
 def _labels(old: model.Snapshot, new: model.Snapshot) -> Iterator[tuple[Values, Values]]:
     """Yield the values of labels, before and now, of the workloads that have others now; nothing: it was not there."""
     were = {(w.kind, str(w)): labels for w, labels in identity.labelled(old) if not w.host_network}
     changed = {(were.get((w.kind, str(w)), ()), labels) for w, labels in identity.labelled(new) if not w.host_network}
+    # Whoever has a pod's address that is outside now is no pod any more.
+    lost = {(w.kind, str(w)) for w in freed(old, new)}
+    changed |= {(labels, ()) for whose, labels in were.items() if whose in lost}
     return ((selectors.values_of(was), selectors.values_of(now)) for was, now in changed if was != now)
 
 
@@ -100,7 +145,7 @@ def _outside(snapshot: model.Snapshot) -> object:
     return hosts, nodes, set(places.api_server_of(snapshot.services))
 
 
-def _is_freed(old: model.Snapshot, new: model.Snapshot) -> bool:
-    """Tell whether a pod that is still there has lost its addresses, which are outside then."""
+def freed(old: model.Snapshot, new: model.Snapshot) -> Iterator[model.Workload]:
+    """Yield the pods that are still there and have lost their addresses, which are outside then."""
     had = {(w.kind, str(w)) for w in old.workloads if w.ips}
-    return any((w.kind, str(w)) in had and not w.ips for w in new.workloads)
+    return (w for w in new.workloads if (w.kind, str(w)) in had and not w.ips)

@@ -6,14 +6,17 @@ should rather refuse too much.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from control import model
 from control.analysis.change import lacking, moved, written
 from control.analysis.change.lacking import Told
 from control.analysis.change.written import Beside, Item, Place, Written
-from control.policy import dnsnames, words
+from control.policy import dnsnames, selectors, words
 from loader import abi
+
+_OWN_NODE = selectors.values_of(["reserved:host"])
+_WITH_OWN_NODE = (None, model.Entity.ALL, model.Entity.HOST, model.Entity.CLUSTER, model.Entity.CLUSTER_MESH)
 
 
 def names(snapshot: model.Snapshot) -> tuple[str, ...]:
@@ -80,16 +83,34 @@ def _no_longer_bound(before: Written, after: Written) -> Iterator[Told]:
     still = {item.place for item in after.items if item.request is not None}
     free = {item.place: said for item, said in after.items.items() if item.request is None and not item.is_deny}
     added = {place: said for place, said in free.items() if Item(place, False, None) not in before.items}
+    closed = [item.place for item in after.items if item.is_deny or item.request is not None]
     for place, (where, source) in {i.place: said for i, said in before.items.items() if i.request is not None}.items():
         what = f"any request, {written.at(place)}"
-        if (place.of_nodes, place.subject, place.direction) not in after.defaults:
+        if not after.refuses(place.of_nodes, place.subject, place.direction):
             yield Told(Beside(what, where, source))
+        elif _is_open_to_own_node(place, closed):
+            yield Told(Beside(f"any request of the own node, {written.at(place)}", where, source))
         for other, said in (added if place in still else free).items():
             # A rule for the same peer and ports takes the place of one for requests; beside others, that one rules. One
             # for requests that binds nobody may take it for particular peers, too.
             takes = (other.peer, other.port) == (place.peer, place.port) or other in after.unbound
             if written.meet(place, other) and (takes or place not in still):
                 yield Told(Beside(what, *said))
+
+
+def _is_open_to_own_node(place: Place, closed: Iterable[Place]) -> bool:
+    """Tell whether a pod's own node, which no default refuses, may make any request where some were bound: unless it
+    is denied or bound at one of some places still.
+    """
+    return (
+        (place.of_nodes, place.direction) == (False, abi.Direction.INGRESS)
+        and _means_own_node(place.peer)
+        and not any(_means_own_node(each.peer) and written.includes(each._replace(peer=None), place) for each in closed)
+    )
+
+
+def _means_own_node(peer: model.Peer | None) -> bool:
+    return peer in _WITH_OWN_NODE or (isinstance(peer, model.Selector) and selectors.fulfils(peer, _OWN_NODE))
 
 
 def _no_longer_denied(before: Written, after: Written) -> Iterator[Told]:
@@ -107,11 +128,7 @@ def _no_longer_denied(before: Written, after: Written) -> Iterator[Told]:
         else:
             yield Told(beside, unless=item.place if written.is_of_named_port(item) else None)
     for (of_nodes, subject, direction), said in before.defaults.items():
-        still = any(
-            (of_nodes, direction) == (nodes, way) and written.covers(other, subject)
-            for nodes, other, way in after.defaults
-        )
-        if not still:
+        if not after.refuses(of_nodes, subject, direction):
             whose = " of nodes" if of_nodes else f" of {words.peer_word(subject)}"
             beside = Beside(f"{direction.name.lower()}{whose}, no longer denied by default", *said)
             yield Told(beside, None if of_nodes else Place(False, subject, direction, None, None))

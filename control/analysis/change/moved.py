@@ -5,7 +5,7 @@ Pairs show what that opens by address. What it opens by name, or for which reque
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from control import identity, model
+from control import identity, model, places
 from control.analysis.change import around, written
 from control.analysis.change.around import Values
 from control.analysis.change.written import Beside, Item, Written
@@ -17,15 +17,22 @@ Said = tuple[str, str]  # the policy, and the file that says so
 def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written]) -> Iterator[Beside]:
     """Yield what changed about ends for which some of the rules, old and new, are in no pair."""
     items = {**both[0].items, **both[1].items}
-    yield from _escaped(old, new, bool(items))
+    yield from _escaped(old, new, any(each.items or each.defaults for each in both))
     about = {i: None for i in items if i.request is not None or isinstance(i.place.peer, model.NamePeer)}
     if about:
         deciding = {item: items[item] for item in _deciding(items, about, both)}
         yield from _relabelled(old, new, deciding, about)
         yield from _new(old, new, about)
         yield from _ports(old, new, deciding)
-    if about or any(item.place.of_nodes for item in items):
-        yield from _nodes(old, new, items)
+    of_nodes = any(item.place.of_nodes for item in items)
+    if about or of_nodes:
+        yield from _freed(old, new)
+    # Where requests of pods only are bound, those of all others are free wherever these are.
+    if of_nodes or not all(written.is_of_pods(item.place.peer) for item in about):
+        yield from _elsewhere(old, new)
+        yield from _nodes(old, new)
+    elif about and any(isinstance(item.place.peer, model.NodePeer) for item in items):
+        yield from _nodes(old, new)
 
 
 def _deciding(items: Iterable[Item], about: Collection[Item], both: tuple[Written, Written]) -> Iterator[Item]:
@@ -99,45 +106,37 @@ def _new(old: model.Snapshot, new: model.Snapshot, about: Iterable[Item]) -> Ite
 
 
 def _ports(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
-    """Yield the workloads whose labels stand for other ports by a name that some rule uses, those that are gone too.
-
-    At egress a name is what all pods with the labels call so, so one that goes may free the requests to another one.
-    """
+    """Yield the workloads whose labels stand for other ports by a name that some rule uses, those that are gone too."""
     used = {item.place.port.name for item in items if item.place.port is not None and item.place.port.name}
-
-    def called(snapshot: model.Snapshot) -> dict[object, set[model.ContainerPort]]:
-        out: dict[object, set[model.ContainerPort]] = {}
-        for w, labels in identity.labelled(snapshot):
-            for key in ((w.kind, str(w)), _labels(w, labels)):
-                out.setdefault(key, set()).update(port for port in w.ports if port.name in used)
-        return out
-
-    were, are = called(old), called(new)
-    for w, labels in [*identity.labelled(new), *identity.labelled(old)]:
-        keys = [key for key in ((w.kind, str(w)), _labels(w, labels)) if key in were and key in are]
-        if any(were[key] != are[key] for key in keys):
-            yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
+    for w, _ in around.renamed(old, new, used):
+        yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
 
 
-def _labels(w: model.Workload, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a workload shares its port names by; what has a node's network is any node."""
-    return ("reserved:remote-node",) if w.host_network else labels
+def _freed(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
+    """Yield the pods whose addresses are outside now, where rules for pods bind nobody."""
+    for w in around.freed(old, new):
+        yield Beside("requests or names, because it has no address any more", f"{w.kind} {w}", w.source)
 
 
-def _nodes(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
-    """Yield the nodes, and the API server, that are others than before, where rules are about these."""
-    peers = [item.place.peer for item in items]
-    if any(item.place.of_nodes for item in items) or any(isinstance(peer, model.NodePeer) for peer in peers):
-        were = {node.name: (node.labels, node.ips) for node in old.nodes}
-        for node in new.nodes:
-            if (node.labels, node.ips) != were.get(node.name):
-                yield Beside("requests, because rules are about nodes", f"Node {node.name}", node.source)
-    if model.Entity.KUBE_APISERVER in peers and (there := _api_server(new)) != _api_server(old):
-        yield Beside(f"requests, because the API server is at {', '.join(sorted(there))}", "default/kubernetes", "")
+def _elsewhere(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
+    """Yield the workloads for which another node is their own now, and the API server where it is another one."""
+    were = {(w.kind, str(w)): w.node for w in old.workloads}
+    for w in new.workloads:
+        if w.node != were.get((w.kind, str(w)), w.node):
+            yield Beside("requests or names, because it is on another node", f"{w.kind} {w}", w.source)
+    there = set(places.api_server_of(new.services))
+    if there != set(places.api_server_of(old.services)):
+        what = f"at {', '.join(sorted(there))}" if there else "nowhere"
+        yield Beside(f"requests, because the API server is {what}", "default/kubernetes", "")
 
 
-def _api_server(snapshot: model.Snapshot) -> set[str]:
-    return {ip for s in snapshot.services if (s.namespace, s.name) == ("default", "kubernetes") for ip in s.endpoints}
+def _nodes(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
+    """Yield the nodes that are others than before; the addresses of one that is gone are outside."""
+    were, are = ({node.name: node for node in snapshot.nodes} for snapshot in (old, new))
+    for name, node in {**were, **are}.items():
+        seen = [(each[name].labels, each[name].ips) if name in each else None for each in (were, are)]
+        if seen[0] != seen[1]:
+            yield Beside("requests, because rules are about nodes", f"Node {name}", node.source)
 
 
 def _of(asked: Iterable[model.Selector], labels: tuple[str, ...]) -> set[model.Selector]:

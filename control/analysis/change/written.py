@@ -53,6 +53,14 @@ class Written:
     unbound: set[Place]  # of rules for requests whose policy refuses nothing, so that they let all pass
     defaults: dict[tuple[bool, model.Selector, abi.Direction], tuple[str, str]]  # where what is not allowed is refused
 
+    def refuses(self, of_nodes: bool, subject: model.Selector, direction: abi.Direction) -> bool:
+        """Tell whether what is not allowed is refused for all whom a selector means; False also where it is not plain
+        to see.
+        """
+        return any(
+            (of_nodes, direction) == (nodes, way) and covers(other, subject) for nodes, other, way in self.defaults
+        )
+
 
 def read(snapshot: model.Snapshot) -> Written:
     out = Written({}, set(), {})
@@ -95,6 +103,11 @@ def apart(one: model.Selector, other: model.Selector) -> bool:
         for also in other.requirements
         if also.operator is model.Operator.IN
     )
+
+
+def is_of_pods(peer: model.Peer | None) -> bool:
+    """Tell whether a peer can mean nothing but pods."""
+    return isinstance(peer, model.Selector) and all(r.source in ("any", "k8s") for r in peer.requirements)
 
 
 def covers(one: model.Selector, other: model.Selector) -> bool:
@@ -149,12 +162,20 @@ def meet(one: Place, other: Place) -> bool:
     """Tell whether both may be about one packet."""
     if (one.of_nodes, one.direction) != (other.of_nodes, other.direction):
         return False
-    if apart(one.subject, other.subject):
+    if apart(one.subject, other.subject) or _peers_apart(one.peer, other.peer):
         return False
     a, b = one.port or _EVERYBODY, other.port or _EVERYBODY
     if a.proto != b.proto and abi.Proto.ANY not in (a.proto, b.proto):
         return False
     return max(a.first, b.first) <= min(a.last, b.last)
+
+
+def _peers_apart(one: model.Peer | None, other: model.Peer | None) -> bool:
+    """Tell whether nobody is meant by both; False also where that is not plain to see."""
+    if isinstance(one, model.Selector) and isinstance(other, model.Selector):
+        return apart(one, other)
+    # No range means a pod.
+    return any(is_of_pods(each) and isinstance(also, model.CidrPeer) for each, also in ((one, other), (other, one)))
 
 
 def item_words(item: Item) -> str:

@@ -222,3 +222,62 @@ def test_what_is_said_of_one_snapshot() -> None:
         "what rules say of GRE, ICMP",
     )
     assert beside.kinds(snapshot(ingress(ALLOWED))) == ()
+
+
+FOR_REQUESTS: Doc = {"toPorts": http("/a")["toPorts"]}
+OWN_NODE = "any request of the own node, ingress"
+
+
+@pytest.mark.parametrize(
+    ("peers", "words"),
+    [
+        ({}, ""),
+        ({"fromEntities": ["host"]}, " from entity host"),
+        ({"fromEntities": ["cluster"]}, " from entity cluster"),
+        ({"fromEndpoints": [{"matchLabels": {"reserved:host": ""}}]}, " from reserved:host="),
+    ],
+)
+def test_the_own_node_is_not_refused_by_default(peers: Doc, words: str) -> None:
+    """So a rule for its requests that goes leaves it all of them."""
+    bound, others = {**peers, **FOR_REQUESTS}, {**OTHERS, "toPorts": [{"ports": [{"port": "81"}]}]}
+    found = [each.what for each in beside.opened(snapshot(ingress(bound, others)), snapshot(ingress(others)))]
+    assert found == [f"{OWN_NODE}{words}, TCP 80"]
+    # Where it is bound still, or denied, that opens nothing.
+    for rules in (
+        ingress({"fromEntities": ["host"], **FOR_REQUESTS}, others),
+        ingress(others) | {"ingressDeny": [{"fromEntities": ["host"], "toPorts": [PLAIN]}]},
+    ):
+        assert OWN_NODE not in str(beside.opened(snapshot(ingress(bound, others)), snapshot(rules)))
+
+
+@pytest.mark.parametrize("peers", [WEB, {"fromEntities": ["world"]}, {"fromCIDR": ["10.0.0.0/8"]}])
+def test_rules_for_requests_of_others_than_the_own_node(peers: Doc) -> None:
+    old = snapshot(ingress({**peers, **FOR_REQUESTS}, OTHERS))
+    assert OWN_NODE not in str(beside.opened(old, snapshot(ingress(OTHERS))))
+
+
+def test_a_default_of_all_pods_refuses_what_a_rule_for_requests_no_longer_lets_in() -> None:
+    everybody = snapshot({"ingress": [OTHERS]}, name="q", endpointSelector={}).policies
+    old = snapshot(ingress(http("/a")))
+    both = dataclasses.replace(old, policies=old.policies + everybody)
+    assert beside.opened(both, dataclasses.replace(old, policies=everybody)) == ()
+    # One of other pods does not.
+    others = snapshot({"ingress": [OTHERS]}, name="q", endpointSelector={"matchLabels": {"tier": "db"}}).policies
+    both = dataclasses.replace(old, policies=old.policies + others)
+    assert "any request, ingress from app=web namespace=shop, TCP 80" in [
+        each.what for each in beside.opened(both, dataclasses.replace(old, policies=others))
+    ]
+
+
+@pytest.mark.parametrize("peers", [{"fromCIDR": ["10.0.0.0/8"]}, OTHERS])
+def test_rules_for_requests_beside_plain_ones_of_others(peers: Doc) -> None:
+    bound = {**peers, **FOR_REQUESTS}
+    assert beside.opened(snapshot(ingress(bound, ALLOWED)), snapshot(ingress(ALLOWED))) == ()
+    # Who is meant by both, or may be, has all requests free then.
+    for free in ({**peers, "toPorts": [PLAIN]}, {"toPorts": [PLAIN]}, {"fromEntities": ["all"]}):
+        found = [each.what for each in beside.opened(snapshot(ingress(bound)), snapshot(ingress(free)))]
+        assert any(what.startswith("any request, ingress from") for what in found)
+    labels = {"matchExpressions": [{"key": "app", "operator": "Exists"}]}
+    if peers is OTHERS:
+        free = {"fromEndpoints": [labels], "toPorts": [PLAIN]}
+        assert beside.opened(snapshot(ingress(bound, ALLOWED)), snapshot(ingress(ALLOWED, free))) != ()

@@ -155,3 +155,53 @@ def test_nodes_and_the_api_server_that_are_others() -> None:
     )
     assert told(old, new) == ["requests, because the API server is at 10.9.0.2"]
     assert told(old, old) == []
+
+
+TO_80: Doc = {"toPorts": http("/a")["toPorts"]}
+ANY_80: Doc = {"toPorts": ALLOWED["toPorts"]}
+ROLE_DB: Doc = {"fromEndpoints": [{"matchLabels": {"reserved:remote-node": "", "k8s:role": "db"}}]}
+
+
+def test_requests_of_a_node_that_no_rule_for_others_binds_any_more() -> None:
+    """The ports are open as before: it is another rule that holds for the node."""
+    rules = snapshot({"egress": [{"toCIDR": ["10.0.0.0/8"], **TO_80}, ANY_80]})
+    known = having(rules, workload("api"), nodes=(model.Node("n", {}, ("10.9.0.1",)),))
+    without = having(rules, workload("api"))
+    assert told(without, known) == told(known, without) == ["requests, because rules are about nodes"]
+    rules = snapshot(ingress({**ROLE_DB, **TO_80}, ANY_80))
+    old, new = (
+        having(rules, workload("api"), nodes=(model.Node("n", {"role": role}, ("10.9.0.1",)),))
+        for role in ("db", "web")
+    )
+    assert told(old, new) == ["requests, because rules are about nodes"]
+    assert told(old, old) == []
+
+
+def test_requests_of_what_is_on_the_same_node_now() -> None:
+    rules = snapshot({"egress": [{"toEntities": ["remote-node"], **TO_80}, {"toEntities": ["host"], **ANY_80}]})
+    api, agent = workload("api", node="n1"), workload("agent", host_network=True, node="n2")
+    old, new = having(rules, api, agent), having(rules, api, dataclasses.replace(agent, node="n1"))
+    assert told(old, new) == ["requests or names, because it is on another node"]
+    assert told(old, having(rules, dataclasses.replace(api, node="n2"), agent))[-1:] == [
+        "requests or names, because it is on another node"
+    ]
+    # Rules for requests of pods leave all nodes free.
+    rules = snapshot({"egress": [{"toEndpoints": WEB["fromEndpoints"], **TO_80}, ANY_80]})
+    assert told(having(rules, api, agent), having(rules, api, dataclasses.replace(agent, node="n1"))) == []
+
+
+def test_requests_to_an_address_that_is_no_pods_any_more() -> None:
+    rules = snapshot({"egress": [{"toEndpoints": WEB["fromEndpoints"], **TO_80}, ANY_80]})
+    old, new = (having(rules, workload("api"), workload("web", ips=ips)) for ips in (("10.1.1.1",), ()))
+    assert told(old, new) == ["requests or names, because it has no address any more"]
+    assert told(new, old) == []
+
+
+def test_the_api_server_for_a_policy_of_nodes() -> None:
+    spec: Doc = {"egressDeny": [{"toEntities": ["kube-apiserver"]}]}
+    rules = snapshot(spec, kind="CiliumClusterwideNetworkPolicy", nodeSelector={})
+    old, new = (
+        having(rules, services=(model.Service("default", "kubernetes", endpoints=(ip,)),))
+        for ip in ("10.9.0.1", "10.9.0.2")
+    )
+    assert told(old, new) == ["requests, because the API server is at 10.9.0.2"]

@@ -254,3 +254,92 @@ def test_more_kinds_of_pods_than_can_be_looked_at(tmp_path: Path) -> None:
     assert diff(tmp_path, A + B + many + apart[0], A + B + many + apart[1])[0] == 0
     status, said = diff(tmp_path, A + B + many, A + pod("b", labels="app: b, k1: v") + many)
     assert (status, "more kinds of these than could be looked at" in said) == (1, True)
+
+
+def calling(name: str, port: int, labels: str = "") -> str:
+    return pod(name, labels=labels).replace(
+        "containers: []", f"containers: [{{name: c, ports: [{{name: web, containerPort: {port}}}]}}]"
+    )
+
+
+BY_NAME = "toPorts: [{ports: [{port: web, protocol: TCP}]}]"
+OF_C = "matchLabels: {app: c}"
+FROM_C = cilium(f"ingress: [{{fromEndpoints: [{{{OF_C}}}], {BY_NAME}}}]")
+TO_A = cilium(f"egress: [{{toEndpoints: [{{{APP_A}}}], {BY_NAME}}}]", subject=OF_C)
+TO_ANYBODY = cilium(f"egress: [{{{BY_NAME}}}]", subject=OF_C)
+NOT_TO_A = cilium(
+    f"enableDefaultDeny: {{egress: false}}, egressDeny: [{{toEndpoints: [{{{APP_A}}}], {BY_NAME}}}]", subject=OF_C
+)
+
+
+@pytest.mark.parametrize("rules", [FROM_C, TO_A, TO_ANYBODY, NOT_TO_A])
+def test_a_port_name_that_is_another_number_for_pods_that_nobody_declares(tmp_path: Path, rules: str) -> None:
+    old, new = calling("a", 80) + rules, calling("a", 8080) + rules
+    status, said = diff(tmp_path, old, new)
+    port = 80 if rules is NOT_TO_A else 8080
+    assert (status, f"TCP {port} from undeclared pods of namespace x with app=c" in said) == (1, True)
+    assert diff(tmp_path, A + pod("b") + rules, A + calling("b", 81) + rules)[0] == (1 if rules is TO_ANYBODY else 0)
+    if rules is not NOT_TO_A:
+        assert diff(tmp_path, old, A + rules)[0] == 0
+
+
+def test_a_port_name_of_a_pod_that_is_gone(tmp_path: Path) -> None:
+    """What pods with the same labels call so is denied at all of them."""
+    old = calling("a", 80) + calling("b", 8080, "app: a") + NOT_TO_A
+    status, said = diff(tmp_path, old, calling("a", 80) + NOT_TO_A)
+    assert (status, "TCP 8080 from undeclared pods of namespace x with app=c" in said) == (1, True)
+    assert diff(tmp_path, calling("a", 80) + calling("b", 80, "app: a") + NOT_TO_A, calling("a", 80) + NOT_TO_A)[0] == 0
+
+
+@pytest.mark.parametrize("types", ["Ingress", "Egress", "Ingress, Egress"])
+def test_a_new_pod_on_its_nodes_network_where_policies_only_refuse(tmp_path: Path, types: str) -> None:
+    closed = network(f"podSelector: {{}}, policyTypes: [{types}]")
+    status, said = diff(tmp_path, A + closed, A + ON_HOST + closed)
+    assert (status, "on the network of its node, where no policy of pods holds (Pod x/h" in said) == (1, True)
+    assert diff(tmp_path, A + ON_HOST + closed, A + closed)[0] == 0
+
+
+def test_a_port_name_that_is_denied_to_pods_of_a_namespace_with_other_labels(tmp_path: Path) -> None:
+    team_q = "{matchLabels: {io.cilium.k8s.namespace.labels.team: q}}"
+    rules = A + cilium(f"enableDefaultDeny: {{egress: false}}, egressDeny: [{{toEndpoints: [{team_q}], {BY_NAME}}}]")
+    denied, free = rules + namespace("y", "team: q"), rules + namespace("y", "team: r")
+    status, said = diff(tmp_path, denied, free)
+    assert (status, "to undeclared pods of namespace y" in said) == (1, True)
+    assert diff(tmp_path, free, denied)[0] == diff(tmp_path, free, rules + namespace("y", "team: s"))[0] == 0
+
+
+def api_server(ip: str) -> str:
+    about = "metadata: {name: kubernetes, namespace: default}"
+    return (
+        f"---\napiVersion: v1\nkind: Service\n{about}\nspec: {{ports: [{{port: 443}}]}}\n"
+        f"---\napiVersion: v1\nkind: Endpoints\n{about}\n"
+        f"subsets: [{{addresses: [{{ip: {ip}}}], ports: [{{port: 6443}}]}}]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "peer", ["toEntities: [kube-apiserver]", 'toEndpoints: [{matchLabels: {"reserved:kube-apiserver": ""}}]']
+)
+def test_an_api_server_elsewhere_for_pods_that_nobody_declares(tmp_path: Path, peer: str) -> None:
+    rules = A + cilium(f"enableDefaultDeny: {{egress: false}}, egressDeny: [{{{peer}}}]", subject=OF_C)
+    old, new = rules + api_server("10.2.0.1"), rules + api_server("10.2.0.2")
+    status, said = diff(tmp_path, old, new)
+    assert (status, "10.2.0.1" in said) == (1, True)
+    assert diff(tmp_path, rules, old)[0] == 0
+
+
+def test_a_node_with_other_labels_for_pods_that_nobody_declares(tmp_path: Path) -> None:
+    peer = 'toEndpoints: [{matchLabels: {"reserved:remote-node": "", "k8s:role": db}}]'
+    rules = A + cilium(f"enableDefaultDeny: {{egress: false}}, egressDeny: [{{{peer}}}]", subject=OF_C)
+    db = node("n1", "10.9.0.1").replace("name: n1", "name: n1, labels: {role: db}")
+    status, said = diff(tmp_path, rules + db, rules + db.replace("db", "web"))
+    assert (status, "10.9.0.1" in said) == (1, True)
+    assert diff(tmp_path, rules + db.replace("db", "web"), rules + db)[0] == 0
+
+
+def test_an_address_that_is_outside_now_for_pods_that_nobody_declares(tmp_path: Path) -> None:
+    rules = A + cilium("enableDefaultDeny: {egress: false}, egressDeny: [{toEndpoints: [{}]}]", subject=OF_C)
+    old = rules + pod("b", status="podIP: 10.0.0.5")
+    status, said = diff(tmp_path, old, rules + B)
+    assert (status, "10.0.0.5, which was x/b's" in said) == (1, True)
+    assert diff(tmp_path, rules + B, old)[0] == 0
