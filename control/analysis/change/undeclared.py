@@ -35,13 +35,15 @@ def examples(around: Around, snapshots: Sequence[model.Snapshot]) -> tuple[model
     """Return a pod for each mix of answers; None where these are too many. Nobody where the change is about no pods."""
     asking = around.about | around.asking
     found: list[model.Workload] = []
-    # A port name may stand for any number, or for none.
-    kinds = dict.fromkeys([(), _called(around.ports)])
+    # A port name may stand for any number, or for none; to whoever calls a pod, also for what others with its labels
+    # call so.
+    called = _called(around.ports)
+    kinds = [(False, ()), *([(True, called), (True, ())] if called else [])]
     for name in sorted(_named(asking, snapshots)) if around.about else ():
         told = _choices(name, asking, snapshots)
         if math.prod(map(len, told.values())) * len(kinds) > MAX_EXAMPLES:
             return None
-        for workload in _of_namespace(name, told, tuple(kinds)):
+        for workload in _of_namespace(name, told, kinds):
             if any(selectors.fulfils(about, each) for each in seen(workload, snapshots) for about in around.about):
                 found.append(workload)
         if len(found) > MAX_EXAMPLES:
@@ -77,15 +79,19 @@ def _named(asking: Iterable[model.Selector], snapshots: Iterable[model.Snapshot]
 
 
 def _of_namespace(
-    name: str, told: Mapping[str, list[str | None]], kinds: Iterable[tuple[model.ContainerPort, ...]]
+    name: str, told: Mapping[str, list[str | None]], kinds: Sequence[tuple[bool, tuple[model.ContainerPort, ...]]]
 ) -> Iterator[model.Workload]:
-    """Yield the pods of one namespace by the labels that they may differ in, and by their ports."""
+    """Yield the pods of one namespace by the labels that they may differ in, and by their ports; `kinds`: whether any
+    pod with the same labels has some, and those of this one.
+    """
     for chosen in itertools.product(*told.values()):
         labels = {key: value for key, value in zip(told, chosen, strict=True) if value is not None}
         account = labels.pop(model.SERVICE_ACCOUNT_KEY, "")
-        for ports in kinds:
-            marked = labels | {_MARK: "some" if ports else "none"}
-            shown = ",".join(f"{key}={value}" for key, value in [*marked.items(), ("", account)])
+        for has_some, ports in kinds:
+            marked = labels | {_MARK: "some" if has_some else "none"}
+            shown = ",".join(
+                f"{key}={value}" for key, value in [*marked.items(), ("", account), ("ports", bool(ports))]
+            )
             yield model.Workload(name, shown, marked, account, ports=ports, kind=KIND)
 
 

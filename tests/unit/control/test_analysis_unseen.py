@@ -343,3 +343,14 @@ def test_an_address_that_is_outside_now_for_pods_that_nobody_declares(tmp_path: 
     status, said = diff(tmp_path, old, rules + B)
     assert (status, "10.0.0.5, which was x/b's" in said) == (1, True)
     assert diff(tmp_path, rules + B, old)[0] == 0
+
+
+def test_a_port_name_of_other_pods_with_the_same_labels(tmp_path: Path) -> None:
+    """Whoever calls a pod may call what any pod with its labels calls so, and the pod itself need not."""
+    shut = cilium(
+        f"egress: [{{toEndpoints: [{{}}], {BY_NAME}}}], ingress: [{{fromEndpoints: [{{}}], {BY_NAME}}}]", subject=""
+    )
+    free = cilium(f"egress: [{{toEndpoints: [{{}}], {BY_NAME}}}], ingress: [{{fromEndpoints: [{{}}]}}]", subject="")
+    for workloads in (A + calling("b", 80), A, ""):
+        assert diff(tmp_path, workloads + shut, workloads + free)[0] == 1
+        assert diff(tmp_path, workloads + free, workloads + shut)[0] == 0
