@@ -119,22 +119,25 @@ static __always_inline void ask_edition(struct decision *d, struct answer *a, st
     a->audited = 1;
 }
 
+/* `both`: where both editions count, both must allow; without, the older one answers, for who only wants to tell. */
+static __always_inline void ask_of(struct decision *d, struct answer *a, struct endpoint *ep, u32 id, u8 direction,
+                                   struct identities peer, u8 proto, u16 port, int both) {
+  u32 state = edition_state();
+  int next = state == EDITION_STATE_NEXT;
+  ask_edition(d, a, ep, id, next, direction, next ? peer.next : peer.now, proto, port);
+  if (both && state == EDITION_STATE_BOTH && a->verdict != VERDICT_DENY)
+    ask_edition(d, a, ep, id, 1, direction, peer.next, proto, port);
+}
+
 static __always_inline void ask_with(struct decision *d, struct answer *a, struct endpoint *ep, u32 id, u8 direction,
                                      struct identities peer, u8 proto, u16 port) {
-  u32 state = edition_state(), who = state == EDITION_STATE_NEXT ? peer.next : peer.now;
-  int next = state == EDITION_STATE_NEXT, more = state == EDITION_STATE_BOTH;
-#pragma clang loop unroll(disable)
-  do {
-    ask_edition(d, a, ep, id, next, direction, who, proto, port);
-    who = peer.next;
-    next = 1;
-  } while (more-- > 0 && a->verdict != VERDICT_DENY);
+  ask_of(d, a, ep, id, direction, peer, proto, port, 1);
 }
 
 static __always_inline void ask(struct answer *a, struct endpoint *ep, u32 id, u8 direction, struct identities peer,
-                                u8 proto, u16 port) {
+                                u8 proto, u16 port, int both) {
   struct decision d;
-  ask_with(&d, a, ep, id, direction, peer, proto, port);
+  ask_of(&d, a, ep, id, direction, peer, proto, port, both);
 }
 
 /* Both ends' answers to a connection from src to dst; an end that is not ours has no say. */
@@ -149,7 +152,7 @@ struct pair {
   struct answer ingress;
 };
 
-static __always_inline void ask_pair(struct pair *p, const u8 *src, const u8 *dst, u8 proto, u16 port) {
+static __always_inline void ask_pair(struct pair *p, const u8 *src, const u8 *dst, u8 proto, u16 port, int both) {
   __builtin_memset(p, 0, sizeof(*p));
   p->egress.verdict = VERDICT_ALLOW;
   p->ingress.verdict = VERDICT_ALLOW;
@@ -168,9 +171,9 @@ static __always_inline void ask_pair(struct pair *p, const u8 *src, const u8 *ds
   if (s && p->src_endpoint == p->dst_endpoint)
     return; /* a pod may always talk to itself */
   if (s)
-    ask(&p->egress, s, p->src_endpoint, DIRECTION_EGRESS, to, proto, port);
+    ask(&p->egress, s, p->src_endpoint, DIRECTION_EGRESS, to, proto, port, both);
   if (d)
-    ask(&p->ingress, d, p->dst_endpoint, DIRECTION_INGRESS, from, proto, port);
+    ask(&p->ingress, d, p->dst_endpoint, DIRECTION_INGRESS, from, proto, port, both);
 }
 
 static __always_inline int pair_allowed(const struct pair *p) {

@@ -21,11 +21,13 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
     return 0;
   if (c->generation == cfg->generation)
     return !c->denied;
+  if (edition_state() == EDITION_STATE_BOTH)
+    return 0; /* for some milliseconds it goes over TCP, whose hooks ask both: twice here is too much for kernel 6.1 */
   u32 generation = cfg->generation;
   struct pair p;
   int side = initiator(c);
   struct end *from = END_OF(c, side), *to = END_OF(c, !side);
-  ask_pair(&p, side ? k->addr1 : k->addr0, side ? k->addr0 : k->addr1, IPPROTO_TCP, side ? k->port0 : k->port1);
+  ask_pair(&p, side ? k->addr1 : k->addr0, side ? k->addr0 : k->addr1, IPPROTO_TCP, side ? k->port0 : k->port1, 0);
   /* Only a plain ALLOW may be short-cut: a proxy verdict needs TCP, and the proxy behind it. */
   int still = is_still(from, p.src_endpoint) && is_still(to, p.dst_endpoint);
   int ok = p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW && still;

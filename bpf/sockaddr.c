@@ -100,9 +100,9 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     struct endpoint *dst = p.dst_endpoint ? endpoint_by_id(p.dst_endpoint) : 0;
     struct identities to = dst ? identities_in(dst, p.dst_endpoint) : identities_at(addr);
     p.dst_identity = current(to);
-    ask(&p.egress, src, id, DIRECTION_EGRESS, to, proto, *port);
+    ask(&p.egress, src, id, DIRECTION_EGRESS, to, proto, *port, 1);
     if (dst)
-      ask(&p.ingress, dst, p.dst_endpoint, DIRECTION_INGRESS, from, proto, *port);
+      ask(&p.ingress, dst, p.dst_endpoint, DIRECTION_INGRESS, from, proto, *port, 1);
   }
   if (pair_allowed(&p))
     return SK_ALLOW;

@@ -189,7 +189,7 @@ static __always_inline int failed(struct bpf_sock_ops *s, struct tuple *t) {
   struct pair p;
   if (!is_ours(s, t))
     return 0;
-  ask_pair(&p, t->local, t->remote, IPPROTO_TCP, t->remote_port);
+  ask_pair(&p, t->local, t->remote, IPPROTO_TCP, t->remote_port, 0);
   if (!pair_allowed(&p)) {
     struct ct_entry *passed = ct_find(t->local, t->remote, t->local_port, t->remote_port, p.src_endpoint, DIRECTION_EGRESS);
     if (!passed)

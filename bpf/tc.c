@@ -44,18 +44,18 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct scratch
   /* An error is for the sender of the packet it quotes, and for nobody else. */
   if (!addr_equal(p->daddr, in->saddr))
     return 0;
-  struct ct_entry *e;
+  struct ct_entry *e = 0;
 #pragma clang loop unroll(disable)
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 4 && !e; i++) {
     if (i & 1)
       ct_key_reverse(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, in);
     else
       ct_key_forward(&k, id, i & 2 ? DIRECTION_EGRESS : DIRECTION_INGRESS, in);
     e = ct.lookup(&k);
-    if (!e)
-      continue;
-    if (e->generation == generation)
-      return 1;
+  }
+  if (e && e->generation == generation)
+    return 1;
+  if (e) {
     ask_with(&w->decision, &w->answer, ep, id, k.direction,
              identities_at(k.direction == DIRECTION_EGRESS ? k.daddr : k.saddr), k.proto, k.dport);
     return w->answer.verdict != VERDICT_DENY;

@@ -97,11 +97,11 @@ void native_edition(u32 state) {
 
 void native_ask(struct answer *out, struct endpoint *ep, u32 direction, u32 now, u32 next, u32 proto, u32 port) {
   struct identities peer = {.now = now, .next = next};
-  ask(out, ep, ep->id, direction, peer, proto, port);
+  ask(out, ep, ep->id, direction, peer, proto, port, 1);
 }
 
 void native_ask_pair(struct pair *out, const u8 *src, const u8 *dst, u32 proto, u32 port) {
-  ask_pair(out, src, dst, proto, port);
+  ask_pair(out, src, dst, proto, port, 1);
 }
 
 int native_conn_side(struct conn_key *k, const u8 *local, const u8 *remote, u32 lport, u32 rport) {
