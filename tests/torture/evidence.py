@@ -73,7 +73,7 @@ class Evidence:
             0  # an agent that is killed between writing a record and letting go of its event leaves it twice
         )
         self._recent: list[tuple[Batch, dict[int, Json]]] = []
-        self._heard: dict[int, str] = {}  # connection -> when its close was, of those that may come again
+        self._heard: dict[int, str] = {}  # connection -> how long it was, to the nanosecond
 
     def expect(self, batch: Batch, plans: dict[int, Json]) -> None:
         """Announce a batch, so that its records can be told."""
@@ -90,11 +90,13 @@ class Evidence:
             for batch, plans in self._recent:
                 if batch.port <= to < batch.port + PORTS:
                     plan = plans[batch.first + ports["source_port"] - CLIENT_BASE]
-                    if self._heard.get(plan["id"]) == flow["time"]:
+                    ours = flow["extensions"]["value"]["sockmesh"]
+                    # Not its time: each agent measures anew how far the clocks are apart.
+                    if self._heard.get(plan["id"]) == ours["duration_ns"]:
                         self.repeated += 1
                         continue
-                    self._heard[plan["id"]] = flow["time"]
-                    self._count(plan, flow["extensions"]["value"]["sockmesh"])
+                    self._heard[plan["id"]] = ours["duration_ns"]
+                    self._count(plan, ours)
 
     def _count(self, plan: Json, ours: Json) -> None:
         client, server = plan["sides"]
