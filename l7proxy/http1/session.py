@@ -1,0 +1,279 @@
+"""One client's connection and the one to its server, as bytes in and bytes out.
+
+Requests are judged one at a time, in order: the next one waits until its predecessor's answer is whole. A request that
+is let through goes on as it came; one that is not gets a 403 and its body is thrown away, and the connection lives on.
+
+    session.from_client(data)         # then send what to_server and to_client say, and clear them
+    session.from_server(data)
+"""
+
+import enum
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from l7proxy.http1 import body, head
+from l7proxy.http1.head import Malformed
+
+MAX_HELD = head.MAX_HEAD + (64 << 10)  # bytes of later requests, before the client must wait
+
+FORBIDDEN = b"Access denied\r\n"
+
+
+class Refusal(enum.IntEnum):
+    """Answers of our own."""
+
+    BAD_REQUEST = 400
+    FORBIDDEN = 403
+    TOO_LARGE = 431
+    BAD_GATEWAY = 502
+    UNAVAILABLE = 503
+    TIMEOUT = 504
+
+
+_REASONS = {
+    400: "Bad Request",
+    403: "Forbidden",
+    431: "Request Header Fields Too Large",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+class Verdict(NamedTuple):
+    """What policy says of one request. `head`: what goes on instead of it, where a rule mends headers."""
+
+    allowed: bool
+    head: bytes | None = None
+
+
+class Exchange(NamedTuple):
+    """One request and what became of it, for the record."""
+
+    request: head.Request | None  # None: it could not be read
+    status: int
+    allowed: bool
+    began_ns: int
+    ended_ns: int
+    why: str = ""
+
+
+class _At(enum.Enum):
+    """Where one side of the exchange is."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    DONE = enum.auto()
+
+
+class Session:
+    """`judge`: asked once for each request; `tell`: told of each exchange when it is over.
+
+    `to_server`, `to_client`: what is to be sent. `waits_for_client`: no more should be read from it for now.
+    `is_over`: nothing more comes, close both when all is sent. `is_tunnel`: bytes go both ways as they are.
+    """
+
+    __slots__ = (
+        "_answer", "_asked", "_began", "_body", "_discards", "_held", "_interim", "_judge", "_request", "_response",
+        "_tell", "_to_come", "is_over", "is_tunnel", "to_client", "to_server",
+    )  # fmt: skip
+
+    def __init__(self, judge: Callable[[head.Request, bytes], Verdict], tell: Callable[[Exchange], None]) -> None:
+        self._judge, self._tell = judge, tell
+        self.to_server: list[bytes] = []
+        self.to_client: list[bytes] = []
+        self.is_over = self.is_tunnel = False
+        self._held = b""  # from the client, not yet looked at
+        self._answer = b""  # from the server, a head that is not whole
+        self._asked = self._to_come = _At.HEAD
+        self._discards = False  # the body of a refused request
+        self._request: head.Request | None = None
+        self._response: head.Response | None = None
+        self._body: body.Body | None = None
+        self._interim: body.Body | None = None
+        self._began = 0
+
+    @property
+    def waits_for_client(self) -> bool:
+        return len(self._held) <= MAX_HELD
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is in the middle of anything."""
+        return self._asked is _At.HEAD and not self._held
+
+    # --- from the client ------------------------------------------------------------------------------------------
+
+    def from_client(self, data: bytes) -> None:
+        if self.is_tunnel:
+            self.to_server.append(data)
+            return
+        self._held = self._held + data if self._held else data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what the client has sent as far as it may be taken now."""
+        try:
+            while not self.is_over and not self.is_tunnel:
+                self._next_if_done()
+                before = len(self._held)
+                if self._asked is _At.HEAD and before:
+                    self._take_head()
+                elif self._asked is _At.BODY and before:
+                    self._take_body()
+                if len(self._held) == before:
+                    return
+        except Malformed as error:
+            self._refuse(Refusal.TOO_LARGE if "longer" in str(error) else Refusal.BAD_REQUEST, str(error), last=True)
+
+    def _take_head(self) -> None:
+        if self._held.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is no request
+            self._held = self._held[2:]
+            return
+        end = head.end_of(self._held)
+        if not end:
+            return
+        whole = self._held if end == len(self._held) else self._held[:end]
+        self._held = self._held[end:]
+        self._began = time.monotonic_ns()
+        self._request = None
+        self._request = request = head.request(whole)
+        verdict = self._judge(request, whole)
+        self._body = body.of(request.length)
+        self._asked = _At.DONE if self._body.is_done else _At.BODY
+        if verdict.allowed:
+            self._discards = False
+            self.to_server.append(verdict.head or whole)
+            self._to_come = _At.HEAD
+            return
+        # A client that waits for a 100 may send the body all the same, or not: nobody can tell which.
+        self._discards = True
+        self._refuse(Refusal.FORBIDDEN, "", last=request.expects or not request.keeps)
+
+    def _take_body(self) -> None:
+        assert self._body is not None
+        end = self._body.take(self._held, 0)
+        if end and not self._discards:
+            self.to_server.append(self._held if end == len(self._held) else self._held[:end])
+        self._held = self._held[end:]
+        if self._body.is_done:
+            self._asked = _At.DONE
+
+    def client_ended(self) -> None:
+        """The client will send no more; what was asked may still be answered."""
+        if self._asked is _At.HEAD:
+            self.is_over = True
+
+    # --- from the server ------------------------------------------------------------------------------------------
+
+    def from_server(self, data: bytes) -> None:
+        if self.is_tunnel:
+            self.to_client.append(data)
+            return
+        try:
+            while data and not self.is_over:
+                if self.is_tunnel:
+                    self.to_client.append(data)
+                    return
+                data = self._take_answer(data) if self._to_come is _At.HEAD else self._take_answered(data)
+                if data and self._to_come is _At.DONE:
+                    raise Malformed("the server sent more than it was asked for")
+        except Malformed as error:
+            self._bad_answer(str(error))
+
+    def _take_answer(self, data: bytes) -> bytes:
+        if self._asked is _At.HEAD or self._discards:
+            raise Malformed("the server answered before it was asked")
+        self._answer = self._answer + data if self._answer else data
+        end = head.end_of(self._answer)
+        if not end:
+            return b""
+        whole, rest = (self._answer, b"") if end == len(self._answer) else (self._answer[:end], self._answer[end:])
+        self._answer = b""
+        request = self._request
+        assert request is not None
+        response = head.response(whole, request.method)
+        self.to_client.append(whole)
+        if response.status == 101 or (request.method == "CONNECT" and 200 <= response.status < 300):
+            if response.status == 101 and not request.upgrade:
+                raise Malformed("the server switched protocols without being asked")
+            self.is_tunnel = True
+            self._told(response.status)
+            if self._held:
+                self.to_server.append(self._held)
+                self._held = b""
+            return rest
+        if response.status < 200:
+            return rest
+        self._response = response
+        self._interim = body.of(response.length)
+        self._to_come = _At.BODY
+        if self._interim.is_done:
+            self._answered()
+        return rest
+
+    def _take_answered(self, data: bytes) -> bytes:
+        assert self._interim is not None
+        if self._answer:
+            data, self._answer = self._answer + data, b""
+        end = self._interim.take(data, 0)
+        if end:
+            self.to_client.append(data if end == len(data) else data[:end])
+        rest = data[end:]
+        if self._interim.is_done:
+            self._answered()
+            return rest
+        self._answer = rest  # a line of a chunk that is not whole
+        return b""
+
+    def _answered(self) -> None:
+        self._to_come = _At.DONE
+        assert self._response is not None and self._request is not None
+        self._told(self._response.status)
+        self._go_on()
+
+    def server_ended(self) -> None:
+        """The server will send no more."""
+        if self.is_tunnel:
+            return
+        if self._to_come is _At.BODY and isinstance(self._interim, body.UntilClose):
+            self._answered()
+        elif self._asked is not _At.HEAD and self._to_come is not _At.DONE and not self._discards:
+            self._bad_answer("the server closed before its answer was whole")
+        self.is_over = True
+
+    # --- both -----------------------------------------------------------------------------------------------------
+
+    def _next_if_done(self) -> None:
+        if self._asked is not _At.DONE or self._to_come is not _At.DONE:
+            return
+        answered = self._discards or (self._response is not None and self._response.keeps)
+        self.is_over = not (self._request is not None and self._request.keeps and answered)
+        self._asked = self._to_come = _At.HEAD
+        self._discards = False
+
+    def _told(self, status: int, why: str = "", allowed: bool = True) -> None:
+        self._tell(Exchange(self._request, status, allowed, self._began, time.monotonic_ns(), why))
+
+    def _refuse(self, status: Refusal, why: str, last: bool) -> None:
+        """Answer in the server's place."""
+        text = FORBIDDEN if status is Refusal.FORBIDDEN else why.encode() + b"\r\n"
+        close = "connection: close\r\n" if last else ""
+        self.to_client.append(
+            f"HTTP/1.1 {int(status)} {_REASONS[int(status)]}\r\ncontent-length: {len(text)}\r\n"
+            f"content-type: text/plain\r\n{close}\r\n".encode()
+            + (b"" if self._is_head() else text)
+        )
+        self._told(int(status), why, allowed=False)
+        self._to_come = _At.DONE
+        self.is_over = self.is_over or last
+
+    def _is_head(self) -> bool:
+        return self._request is not None and self._request.method == "HEAD"
+
+    def _bad_answer(self, why: str) -> None:
+        if self._to_come is _At.HEAD and self._asked is not _At.HEAD:
+            self._refuse(Refusal.BAD_GATEWAY, why, last=True)
+        else:
+            self.is_over = True  # it is in the middle of its answer: only the end can tell the client

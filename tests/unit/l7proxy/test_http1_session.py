@@ -1,0 +1,180 @@
+"""Playbooks: what is sent to whom when a client and a server say this and that."""
+
+import random
+
+import pytest
+
+from l7proxy.http1 import head
+from l7proxy.http1.session import Exchange, Session, Verdict
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\ncontent-type: text/plain\r\n\r\nAccess denied\r\n"
+
+
+def get(path: str, *fields: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: a", *fields, "", ""]).encode()
+
+
+class Stage:
+    """A session whose policy lets /open through; `heard` is what server and client got."""
+
+    def __init__(self) -> None:
+        self.told: list[Exchange] = []
+        self.judged: list[str] = []
+        self.server = self.client = b""
+        self.session = Session(self._judge, self.told.append)
+
+    def _judge(self, request: head.Request, whole: bytes) -> Verdict:
+        self.judged.append(request.path)
+        return Verdict(request.path.startswith("/open") or request.method == "CONNECT")
+
+    def _sent(self) -> None:
+        self.server += b"".join(self.session.to_server)
+        self.client += b"".join(self.session.to_client)
+        self.session.to_server.clear()
+        self.session.to_client.clear()
+
+    def asks(self, data: bytes) -> "Stage":
+        self.session.from_client(data)
+        self._sent()
+        return self
+
+    def answers(self, data: bytes) -> "Stage":
+        self.session.from_server(data)
+        self._sent()
+        return self
+
+    def ends(self, who: str) -> "Stage":
+        getattr(self.session, f"{who}_ended")()
+        self._sent()
+        return self
+
+
+def test_what_is_allowed_goes_on_as_it_came() -> None:
+    stage = Stage().asks(get("/open")).answers(OK)
+    assert (stage.server, stage.client) == (get("/open"), OK) and not stage.session.is_over
+    assert [(e.status, e.allowed) for e in stage.told] == [(200, True)]
+
+
+def test_a_refusal_and_the_connection_lives_on() -> None:
+    stage = Stage().asks(get("/open")).answers(OK).asks(get("/shut")).asks(get("/open/2")).answers(OK)
+    assert stage.server == get("/open") + get("/open/2")
+    assert stage.client == OK + FORBIDDEN + OK and not stage.session.is_over
+    assert [e.status for e in stage.told] == [200, 403, 200]
+
+
+def test_the_body_of_what_is_refused_goes_nowhere() -> None:
+    post = b"POST /shut HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n" + get("/open")[:20]
+    stage = Stage().asks(post + get("/open")).answers(OK)
+    assert stage.server == get("/open") and stage.judged == ["/shut", "/open"]
+    assert stage.client == FORBIDDEN + OK
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    stage = Stage().asks(get("/open/1") + get("/shut") + get("/open/2"))
+    assert stage.server == get("/open/1") and stage.client == b""
+    stage.answers(OK)
+    assert stage.server == get("/open/1") + get("/open/2") and stage.client == OK + FORBIDDEN
+    stage.answers(OK)
+    assert stage.client == OK + FORBIDDEN + OK
+
+
+def test_many_refused_requests_in_one_piece() -> None:
+    stage = Stage().asks(get("/shut") * 3000)
+    assert stage.client == FORBIDDEN * 3000 and stage.server == b""
+
+
+def test_bytes_one_at_a_time() -> None:
+    stage = Stage()
+    chunked = b"POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: x\r\n\r\n"
+    for byte in chunked + get("/open"):
+        stage.asks(bytes([byte]))
+    assert stage.server == chunked
+    answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    for byte in answer:
+        stage.answers(bytes([byte]))
+    assert stage.client == answer and stage.server == chunked + get("/open")
+
+
+def test_an_answer_before_the_body_is_whole() -> None:
+    post = b"POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+    stage = Stage().asks(post + b"ab").answers(OK).asks(b"cd" + get("/open"))
+    assert stage.server == post + b"abcd" + get("/open") and stage.client == OK
+
+
+@pytest.mark.parametrize("status", [101, 200])
+def test_a_tunnel_after_an_allowed_request(status: int) -> None:
+    ask = (
+        get("/open", "Connection: Upgrade", "Upgrade: x")
+        if status == 101
+        else b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
+    answer = f"HTTP/1.1 {status} Well\r\n\r\n".encode()
+    stage = Stage().asks(ask + b"early").answers(answer + b"first").asks(get("/shut")).answers(b"\x00")
+    assert stage.session.is_tunnel
+    assert stage.server == ask + b"early" + get("/shut") and stage.client == answer + b"first\x00"
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer", "client"),
+    [
+        (get("/open", "Connection: close"), OK, OK),
+        (get("/open"), OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), None),
+        (b"GET /open HTTP/1.0\r\n\r\n", OK, OK),
+    ],
+)
+def test_the_connection_ends_when_one_side_says_so(ask: bytes, answer: bytes, client: bytes | None) -> None:
+    stage = Stage().asks(ask).answers(answer)
+    assert stage.session.is_over and stage.client == (client or answer)
+
+
+def test_a_body_until_the_end() -> None:
+    stage = Stage().asks(get("/open")).answers(b"HTTP/1.1 200 OK\r\n\r\nabc").answers(b"def")
+    assert not stage.told and not stage.session.is_over
+    stage.ends("server")
+    assert stage.session.is_over and [e.status for e in stage.told] == [200]
+
+
+def test_a_refused_client_that_waits_for_a_100_is_let_go() -> None:
+    stage = Stage().asks(b"POST /shut HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert stage.session.is_over and b"403" in stage.client
+
+
+def test_a_broken_request_gets_a_400_and_the_end() -> None:
+    stage = Stage().asks(get("/open")).asks(b"GET / HTTP/1.1\nHost: a\r\n\r\n").answers(OK)
+    assert stage.client.startswith(OK + b"HTTP/1.1 400 ") and stage.session.is_over and stage.server == get("/open")
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\nx\r\n\r\n", b"garbage\r\n\r\n"])
+def test_a_broken_answer_is_a_502(answer: bytes) -> None:
+    stage = Stage().asks(get("/open")).answers(answer)
+    assert stage.client.startswith(b"HTTP/1.1 502 ") and stage.session.is_over
+
+
+def test_a_server_that_ends_too_early() -> None:
+    assert Stage().asks(get("/open")).ends("server").client.startswith(b"HTTP/1.1 502 ")
+    stage = Stage().asks(get("/open")).answers(OK[:-1]).ends("server")
+    assert stage.session.is_over and stage.client == OK[:-1]
+
+
+def test_a_server_that_says_more_than_it_was_asked_for() -> None:
+    stage = Stage().asks(get("/open")).answers(OK + OK)
+    assert stage.session.is_over and stage.client == OK
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_cut_gives_the_same(seed: int) -> None:
+    rng = random.Random(seed)
+    asks = [get(rng.choice(("/open/x", "/shut"))) for _ in range(8)]
+    whole = b"".join(asks)
+    stage, at, answered = Stage(), 0, 0
+    while at < len(whole) or answered < stage.server.count(b"GET "):
+        size = rng.randrange(1, 60)
+        if at < len(whole):
+            stage.asks(whole[at : at + size])
+            at += size
+        if answered < stage.server.count(b"\r\n\r\n"):
+            stage.answers(OK)
+            answered += 1
+    assert stage.server == b"".join(ask for ask in asks if b"/open" in ask)
+    assert stage.client == b"".join(OK if b"/open" in ask else FORBIDDEN for ask in asks)
