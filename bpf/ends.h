@@ -11,7 +11,7 @@ static __always_inline u32 look_up_end(struct end *e, const u8 *addr) {
   u32 id = endpoint_id_by_addr(addr);
   struct endpoint *ep = id ? endpoint_by_id(id) : 0;
   e->endpoint = id;
-  e->identity = ep ? current(identities_in(ep, id)) : identity_of(addr);
+  e->identity = ep ? identity_in(ep, id) : identity_of(addr);
   return ep ? ep->flags : 0;
 }
 

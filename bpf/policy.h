@@ -77,6 +77,10 @@ static __always_inline struct identities identities_in(const struct endpoint *ep
   return out;
 }
 
+static __always_inline u32 identity_in(const struct endpoint *ep, u32 id) {
+  return current(identities_in(ep, id));
+}
+
 /* One end's answer, as one word of policy plus what the record needs. */
 struct answer {
   u32 rule_id;

@@ -57,12 +57,12 @@ static __always_inline void event_ends(struct flow_event *e, const u8 *saddr, co
                                        const struct endpoint *ep, u32 id, u8 direction) {
   if (direction == DIRECTION_EGRESS) {
     e->src_endpoint = id;
-    e->src_identity = ep ? current(identities_in(ep, id)) : 0;
+    e->src_identity = ep ? identity_in(ep, id) : 0;
     e->dst_endpoint = endpoint_id_by_addr(daddr);
     e->dst_identity = identity_of(daddr);
   } else {
     e->dst_endpoint = id;
-    e->dst_identity = ep ? current(identities_in(ep, id)) : 0;
+    e->dst_identity = ep ? identity_in(ep, id) : 0;
     e->src_endpoint = endpoint_id_by_addr(saddr);
     e->src_identity = identity_of(saddr);
   }
@@ -193,14 +193,14 @@ static __always_inline struct ct_entry *ended(struct scratch *w, struct ct_key *
   c->verdict = VERDICT_ALLOW;
   if (out) {
     c->src_endpoint = id;
-    c->src_identity = current(identities_in(ep, id));
+    c->src_identity = identity_in(ep, id);
     c->egress_rule = w->over.rule_id;
     c->dst_endpoint = other;
     c->dst_identity = w->over.peer_identity;
     c->ingress_rule = other_rule;
   } else {
     c->dst_endpoint = id;
-    c->dst_identity = current(identities_in(ep, id));
+    c->dst_identity = identity_in(ep, id);
     c->ingress_rule = w->over.rule_id;
     c->src_endpoint = other;
     c->src_identity = w->over.peer_identity;
