@@ -15,7 +15,7 @@ from control.policy import selectors
 
 Values = Mapping[tuple[str, str], set[str]]
 _ANY_POD = model.Selector((selectors.IS_ENDPOINT,))
-_PODS = (None, model.Entity.ALL, model.Entity.CLUSTER, model.Entity.CLUSTER_MESH)
+PODS = (None, model.Entity.ALL, model.Entity.CLUSTER, model.Entity.CLUSTER_MESH)
 
 
 class Rule(NamedTuple):
@@ -44,7 +44,7 @@ def around(changed: Collection[Rule], both: tuple[Written, Written]) -> Around:
 def _pods(peer: model.Peer | None) -> model.Selector | None:
     if isinstance(peer, model.Selector):
         return peer
-    return _ANY_POD if peer in _PODS else None
+    return _ANY_POD if peer in PODS else None
 
 
 def _rules(both: tuple[Written, Written]) -> Iterator[Rule]:

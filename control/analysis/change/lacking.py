@@ -17,7 +17,6 @@ _MOST = 3  # of those that something is opened to, by name
 _TOO_MANY = Beside(
     "something for pods that no file declares: there are more kinds of these than could be looked at", "labels", ""
 )
-_ANY = (None, model.Entity.ALL, model.Entity.CLUSTER, model.Entity.CLUSTER_MESH)
 
 
 class Told(NamedTuple):
@@ -69,7 +68,7 @@ def _is_at(place: Place, opening: Opening) -> bool:
     if isinstance(place.peer, model.Selector):
         by_entity = any(r.source == "reserved" for r in place.peer.requirements)
         return _has(peer, place.peer) or (by_entity and peer.has_more)
-    return place.peer in _ANY or peer.has_more
+    return place.peer in around.PODS or peer.has_more
 
 
 def _has(side: Side, selector: model.Selector) -> bool:
