@@ -96,9 +96,12 @@ class _Change:
 
     def _both_identities(self) -> dict[Record, Record]:
         """Return the ranges that change, in both editions: where one is not in a state, the one around it counts."""
-        before, after = ranges.Ranges(self.have.get("ipcache", {})), ranges.Ranges(self.want["ipcache"])
         out: dict[Record, Record] = {}
-        for key in (*self.puts["ipcache"], *self.deletes["ipcache"]):
+        changed = (*self.puts["ipcache"], *self.deletes["ipcache"])
+        if not changed:
+            return out  # without looking at all addresses
+        before, after = ranges.Ranges(self.have.get("ipcache", {})), ranges.Ranges(self.want["ipcache"])
+        for key in changed:
             assert isinstance(key, abi.IpcacheKey)
             old, new = (state.identity(key.addr, key.prefixlen) for state in (before, after))
             out[key] = abi.IpcacheValue(old, new)
