@@ -70,7 +70,7 @@ class _At(enum.Enum):
 class Session:
     """`judge`: asked once for each request; `tell`: told of each exchange when it is over.
 
-    `to_server`, `to_client`: what is to be sent. `waits_for_client`: no more should be read from it for now.
+    `to_server`, `to_client`: what is to be sent. `waits_for_client`: more may be read from it.
     `is_over`: nothing more comes, close both when all is sent. `is_tunnel`: bytes go both ways as they are.
     """
 
