@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from control import model
 from control.policy import field
-from control.source import portnames
+from control.source import portnames, remarks
 
 
 def nobody_meant(snapshot: model.Snapshot) -> Iterator[model.Problem]:
@@ -46,4 +46,4 @@ def _has(workload: model.Workload, port: model.ServicePort) -> bool:
 
 
 def _problem(service: model.Service, path: str, message: str) -> model.Problem:
-    return portnames.problem_at(service.source, f"Service {service.namespace}/{service.name} {path}", message)
+    return remarks.problem_at(service.source, f"Service {service.namespace}/{service.name} {path}", message)

@@ -27,6 +27,7 @@ from control.source import (
     owners,
     portnames,
     references,
+    remarks,
     unserved,
     walk,
 )
@@ -115,7 +116,7 @@ class _Found:
         settled, folded, nodes = owners.settle(self.objects)
         for obj in settled:
             clashes = claims.clashes((obj,), taken)
-            self.problems += (portnames.problem_at(obj.source, "", each) for _, each in clashes)
+            self.problems += (remarks.problem_at(obj.source, "", each) for _, each in clashes)
             if not clashes:
                 kept += claims.take((obj,), taken)
         skipped = dict(sorted(Counter(" ".join(each.kind) for each in self.skipped).items()))
@@ -154,13 +155,13 @@ def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
     ours = {name for _, name in (*parse.KINDS, *READERS)}
     for each in skipped:
         if each.kind[0].startswith("kustomize.config.k8s.io/"):
-            yield portnames.problem_at(each.source, "", f"{each.kind[1]} is not applied here ({objects.KUSTOMIZE})")
+            yield remarks.problem_at(each.source, "", f"{each.kind[1]} is not applied here ({objects.KUSTOMIZE})")
     for (has_pods, (api_version, name)), those in found.items():
         what = name if name not in ours else f"{name} of {api_version}"
         what = what if what.isprintable() and len(what) <= 80 else field.quote(what)
         not_so = "not read, so it has no pods here" if has_pods else "not evaluated here"
         many = f"{len(those)} of them {'is' if len(those) == 1 else 'are'} passed over"
-        yield portnames.problem_at(those[0].source, "", f"{what} is {not_so}: {many}")
+        yield remarks.problem_at(those[0].source, "", f"{what} is {not_so}: {many}")
 
 
 def _with_remedy(problems: list[model.Problem]) -> list[model.Problem]:

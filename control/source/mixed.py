@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from control import model
 from control.policy import words
-from control.source import portnames, unserved
+from control.source import remarks, unserved
 from loader import abi
 
 _HTTP, _SERVER_NAMES = "rules.http", "serverNames"
@@ -37,10 +37,10 @@ def protocols(snapshot: model.Snapshot) -> Iterator[model.Problem]:
         if clash is not None:
             at, spec, kind, (theirs, _, other_policy) = clash
             message = (
-                f"{kind} on port {words.port_word(spec)}, for which {portnames.shown(other_policy)} has {theirs}: "
+                f"{kind} on port {words.port_word(spec)}, for which {remarks.shown(other_policy)} has {theirs}: "
                 "a port speaks one protocol (one kind of rules for the same endpoints and port)"
             )
-            yield portnames.problem_at(at.source, f"{portnames.shown(policy)} {at.path}", message)
+            yield remarks.of_policy(policy, at.path, at.source, message)
 
 
 def _differ(one: _Asked, other: _Asked) -> bool:

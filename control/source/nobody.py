@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from control import identity, model
 from control.policy import selections, words
-from control.source import portnames
+from control.source import remarks
 from loader import abi
 
 
@@ -36,7 +36,7 @@ def selected(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                         told.setdefault((f"{rule.path}\n{rule.source}", _nobody(peer, f"is {done} anything by it")))
         for where, message in told:
             path, _, source = where.partition("\n")
-            yield portnames.problem_at(source, f"{portnames.shown(policy)} {path}", message)
+            yield remarks.of_policy(policy, path, source, message)
 
 
 def _nobody(selector: model.Selector, what: str) -> str:

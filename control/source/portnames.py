@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from control import identity, model
 from control.policy import field, meaning, ports, refer
+from control.source import remarks
 from loader import abi
 
 MOST_NAMES = 10  # in a message
@@ -42,7 +43,7 @@ def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
         effect = f"so it {'denies' if rule.verdict == abi.Verdict.DENY else 'allows'} nothing"
         for wanted in _missing(rule, have):
             message = f"no {whose} has a {wanted}, {effect} {names_of(have) if pods else '(a number)'}"
-            yield problem_at(rule.source, f"{shown(policy)} {rule.path}", message)
+            yield remarks.of_policy(policy, rule.path, rule.source, message)
 
 
 def _missing(rule: model.Rule, have: Iterable[model.ContainerPort]) -> Iterator[str]:
@@ -64,14 +65,3 @@ def names_of(found: Iterable[model.ContainerPort]) -> str:
     if not names:
         return "(none of them names a port)"
     return field.one_of([*names[:MOST_NAMES], *(["..."] if len(names) > MOST_NAMES else [])])
-
-
-def shown(policy: model.Policy) -> str:
-    """Return what a policy is called in a message."""
-    return f"{policy.kind} {policy.namespace}/{policy.name}" if policy.namespace else f"{policy.kind} {policy.name}"
-
-
-def problem_at(source: str, path: str, message: str) -> model.Problem:
-    """Return the problem of an object or rule, whose source is "file:line"."""
-    file, _, line = source.rpartition(":")
-    return model.Problem(file or line, path, message, int(line) if file else 0)

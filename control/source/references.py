@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from control import model
 from control.policy import refer
-from control.source import portnames
+from control.source import remarks
 from loader import abi
 
 Reference = model.CidrGroupPeer | model.ServicePeer
@@ -26,7 +26,7 @@ def to_nothing(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                         told.setdefault((f"{rule.path}\n{rule.source}", f"no {_called(peer)}, {effect}"))
         for where, message in told:
             path, _, source = where.partition("\n")
-            yield portnames.problem_at(source, f"{portnames.shown(policy)} {path}", message)
+            yield remarks.of_policy(policy, path, source, message)
 
 
 def _finder(known: refer.Referents) -> Callable[[Reference], bool]:
@@ -69,7 +69,7 @@ def unknown_namespaces(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                         f"asks for the label {keys[0]} of namespaces, whose labels are unknown and count as absent: no "
                         "Namespace is given (kubectl get ns -o yaml prints them)"
                     )
-                    yield portnames.problem_at(source, f"{portnames.shown(policy)} {path}", message)
+                    yield remarks.of_policy(policy, path, source, message)
                     return
 
 

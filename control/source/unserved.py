@@ -7,7 +7,7 @@ What is said anywhere of the proxy that is missing is all here, and goes when it
 from collections.abc import Iterator
 
 from control import model, places
-from control.source import portnames
+from control.source import remarks
 from loader import abi
 
 NEEDS_PROXY = "this version refuses it all the same: what looks into bytes needs the proxy, which it does not have yet"
@@ -28,7 +28,7 @@ def by_proxy(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                 first.setdefault(asked, rule)
         for asked, rule in first.items():
             message = f"{asked} needs the proxy, which this version does not have: what it allows is refused"
-            yield portnames.problem_at(rule.source, f"{portnames.shown(policy)} {rule.path}", message)
+            yield remarks.of_policy(policy, rule.path, rule.source, message)
 
 
 def by_name(snapshot: model.Snapshot) -> Iterator[model.Problem]:
@@ -41,7 +41,7 @@ def by_name(snapshot: model.Snapshot) -> Iterator[model.Problem]:
         for path, rule in first.items():
             done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
             message = f"toFQDNs {done} nothing in this version: no proxy learns names yet"
-            yield portnames.problem_at(rule.source, f"{portnames.shown(policy)} {path}", message)
+            yield remarks.of_policy(policy, path, rule.source, message)
 
 
 def kind(asked: model.L7Rules | None) -> str:
@@ -66,4 +66,4 @@ def entities(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                     done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
                     there = "" if len(rule.peers or ()) == 1 else " there"
                     message = f"entity {peer.value}: {nobody[peer]}, so this rule {done} nothing{there}"
-                    yield portnames.problem_at(rule.source, f"{portnames.shown(policy)} {rule.path}", message)
+                    yield remarks.of_policy(policy, rule.path, rule.source, message)

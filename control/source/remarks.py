@@ -1,0 +1,19 @@
+"""What is wrong with an object or a rule that could be read: where it stands, and in whose name."""
+
+from control import model
+
+
+def shown(policy: model.Policy) -> str:
+    """Return what a policy is called in a message."""
+    return f"{policy.kind} {policy.namespace}/{policy.name}" if policy.namespace else f"{policy.kind} {policy.name}"
+
+
+def problem_at(source: str, path: str, message: str) -> model.Problem:
+    """Return the problem of an object or rule, whose source is "file:line"."""
+    file, _, line = source.rpartition(":")
+    return model.Problem(file or line, path, message, int(line) if file else 0)
+
+
+def of_policy(policy: model.Policy, path: str, source: str, message: str) -> model.Problem:
+    """Return the problem of what stands at a path of a policy."""
+    return problem_at(source, f"{shown(policy)} {path}", message)
