@@ -3,8 +3,8 @@
     rules = Rules(l7)
     rules.decide("GET", "/", "shop", ())   # Decision(allowed=True, changes=())
 
-The first rule that matches counts. A header that stands there several times has their values with commas between, as for
-who reads it as a list: which of them a server takes, nobody can tell.
+The first rule that matches counts. A header that stands there several times has their values with commas between, as
+for who reads it as a list: which of them a server takes, nobody can tell.
 """
 
 import dataclasses
@@ -56,12 +56,11 @@ class Rules:
         key = method, path, host, seen
         found = self._known.get(key)
         if found is None:
-            found = next(
-                (rule.decision(seen) for rule in self._rules if rule.matches(method, path, host, seen)), DENIED
-            )
-            if len(self._known) >= _CACHED:
-                self._known.popitem(last=False)
-            self._known[key] = found
+            found = next((rule.decision(seen) for rule in self._rules if rule.matches(*key)), DENIED)
+            if len(method) + len(path) + len(host) + sum(len(value) for _, value in seen) <= _CACHED_BYTES:
+                if len(self._known) >= _CACHED:
+                    self._known.popitem(last=False)
+                self._known[key] = found
         return found
 
 
