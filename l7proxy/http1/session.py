@@ -70,20 +70,21 @@ class _At(enum.Enum):
 class Session:
     """`judge`: asked once for each request; `tell`: told of each exchange when it is over.
 
-    `to_server`, `to_client`: what is to be sent. `waits_for_client`: more may be read from it.
-    `is_over`: nothing more comes, close both when all is sent. `is_tunnel`: bytes go both ways as they are.
+    `to_server`, `to_client`: what is to be sent. `ends_server`, `ends_client`: nothing follows it, though more may come
+    from there. `waits_for_client`: more may be read from it. `is_over`: close both when all is sent; `is_broken`: at
+    once, for what the client has is not whole. `is_tunnel`: bytes go both ways as they are.
     """
 
     __slots__ = (
-        "_answer", "_asked", "_began", "_body", "_discards", "_held", "_interim", "_judge", "_request", "_response",
-        "_tell", "_to_come", "is_over", "is_tunnel", "to_client", "to_server",
+        "_answer", "_asked", "_began", "_body", "_client_ended", "_discards", "_held", "_interim", "_judge", "_request",
+        "_response", "_tell", "_to_come", "ends_client", "is_broken", "is_over", "is_tunnel", "to_client", "to_server",
     )  # fmt: skip
 
     def __init__(self, judge: Callable[[head.Request, bytes], Verdict], tell: Callable[[Exchange], None]) -> None:
         self._judge, self._tell = judge, tell
         self.to_server: list[bytes] = []
         self.to_client: list[bytes] = []
-        self.is_over = self.is_tunnel = False
+        self.is_over = self.is_broken = self.is_tunnel = self.ends_client = self._client_ended = False
         self._held = b""  # from the client, not yet looked at
         self._answer = b""  # from the server, a head that is not whole
         self._asked = self._to_come = _At.HEAD
@@ -97,6 +98,10 @@ class Session:
     @property
     def waits_for_client(self) -> bool:
         return len(self._held) <= MAX_HELD
+
+    @property
+    def ends_server(self) -> bool:
+        return self._client_ended and not self._held
 
     @property
     def is_idle(self) -> bool:
@@ -162,7 +167,8 @@ class Session:
 
     def client_ended(self) -> None:
         """The client will send no more; what was asked may still be answered."""
-        if self._asked is _At.HEAD:
+        self._client_ended = True
+        if self._asked is _At.HEAD and not self.is_tunnel:
             self.is_over = True
 
     # --- from the server ------------------------------------------------------------------------------------------
@@ -236,6 +242,7 @@ class Session:
     def server_ended(self) -> None:
         """The server will send no more."""
         if self.is_tunnel:
+            self.ends_client = True
             return
         if self._to_come is _At.BODY and isinstance(self._interim, body.UntilClose):
             self._answered()
@@ -275,5 +282,12 @@ class Session:
     def _bad_answer(self, why: str) -> None:
         if self._to_come is _At.HEAD and self._asked is not _At.HEAD:
             self._refuse(Refusal.BAD_GATEWAY, why, last=True)
-        else:
-            self.is_over = True  # it is in the middle of its answer: only the end can tell the client
+        else:  # it is in the middle of its answer: only the end can tell the client
+            self.is_over = self.is_broken = True
+
+    def failed(self, why: str) -> None:
+        """The server cannot be reached."""
+        if self._asked is not _At.HEAD and self._to_come is _At.HEAD and not self._discards:
+            self.to_server.clear()
+            self._refuse(Refusal.UNAVAILABLE, why, last=True)
+        self.is_over = True

@@ -1,0 +1,217 @@
+"""One client's connection and the one to its server: carries what a session says, as fast as the slower side takes it.
+
+The session (http1.Session and its like) decides; a link only moves bytes. What one side cannot take is not read from
+the other, so that a link holds a bounded number of bytes however large a body is.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Protocol, cast
+
+_HIGH_WATER = 256 << 10  # bytes that wait for a side before the other is not read; then half of it
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds: what waits is thrown away, the peer gets a reset
+
+
+class Session(Protocol):
+    """What a link asks of one: see http1.Session."""
+
+    to_server: list[bytes]
+    to_client: list[bytes]
+    is_over: bool
+    is_broken: bool
+    ends_client: bool
+
+    @property
+    def ends_server(self) -> bool: ...
+    @property
+    def waits_for_client(self) -> bool: ...
+    def from_client(self, data: bytes) -> None: ...
+    def from_server(self, data: bytes) -> None: ...
+    def client_ended(self) -> None: ...
+    def server_ended(self) -> None: ...
+    def failed(self, why: str) -> None: ...
+
+
+Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
+
+
+class Link(asyncio.Protocol):
+    """The client's side, which owns both. `dial`: called once the client has asked for something that may go on.
+
+    `ended` is told when both connections are gone. `active`: the loop's time when something last came.
+    """
+
+    __slots__ = (
+        "_client_full", "_dial", "_dialled", "_ended", "_loop", "_reads_client", "_server_full", "_told_client",
+        "_told_server", "_upstream", "active", "client", "server", "session",
+    )  # fmt: skip
+
+    def __init__(self, session: Session, dial: Dial, ended: Callable[["Link"], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._dial, self._ended = dial, ended
+        self._dialled: asyncio.Task[object] | None = None
+        self._upstream = _Upstream(self)
+        self._client_full = self._server_full = self._told_client = self._told_server = False
+        self._reads_client = True
+        self.session = session
+        self.client: asyncio.Transport | None = None
+        self.server: asyncio.Transport | None = None
+        self.active = self._loop.time()
+
+    # --- the client -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.client = cast(asyncio.Transport, transport)
+        self.client.set_write_buffer_limits(_HIGH_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        self.active = self._loop.time()
+        self.session.from_client(data)
+        self.flush()
+
+    def eof_received(self) -> bool:
+        self.session.client_ended()
+        self.flush()
+        return True  # what was asked may still be answered
+
+    def pause_writing(self) -> None:
+        self._client_full = True
+        if self.server is not None:
+            self.server.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._client_full = False
+        if self.server is not None:
+            self.server.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.client = None
+        self._lost(error)
+
+    # --- both -----------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what the session says, and read on or not."""
+        session, server, client = self.session, self.server, self.client
+        if session.to_server:
+            if server is not None:
+                server.write(_taken(session.to_server))
+            elif self._dialled is None:
+                self._dialled = self._loop.create_task(self._call())
+        if session.to_client and client is not None:
+            client.write(_taken(session.to_client))
+        if session.is_over:
+            self.reset() if session.is_broken else self.close()
+            return
+        if session.ends_server and server is not None and not self._told_server:
+            self._told_server = True
+            server.write_eof()
+        if client is not None:
+            if session.ends_client and not self._told_client:
+                self._told_client = True
+                client.write_eof()
+            reads = session.waits_for_client and not self._server_full and (server is not None or not session.to_server)
+            if reads is not self._reads_client:
+                self._reads_client = reads
+                client.resume_reading() if reads else client.pause_reading()
+
+    async def _call(self) -> None:
+        try:
+            await self._dial(lambda: self._upstream)
+        except OSError as error:
+            if self.client is not None:
+                self.session.failed(error.strerror or str(error))
+                self.flush()
+
+    def server_full(self, full: bool) -> None:
+        self._server_full = full
+        self.flush()
+
+    def close(self) -> None:
+        """End both when what waits has been sent."""
+        for side in (self.client, self.server):
+            if side is not None:
+                side.close()
+
+    def reset(self) -> None:
+        """End both at once, so that neither takes it for the end of what it was to get."""
+        for side in (self.client, self.server):
+            if side is not None:
+                reset(side)
+
+    def _lost(self, error: Exception | None) -> None:
+        """One side is gone, and so the other must go: after what waits for it, or at once where bytes are missing."""
+        if error is not None and not self.session.is_over:
+            self.reset()
+        else:
+            self.close()
+        if self.client is None and self._dialled is not None and self.server is None:
+            self._dialled.cancel()
+        if self.client is None and self.server is None:
+            self._ended(self)
+
+    # --- the server, told by _Upstream ----------------------------------------------------------------------------
+
+    def server_made(self, transport: asyncio.Transport) -> None:
+        if self.client is None:
+            transport.abort()
+            return
+        self.server = transport
+        transport.set_write_buffer_limits(_HIGH_WATER)
+        self.flush()
+
+    def server_lost(self, error: Exception | None) -> None:
+        self.server = None
+        if error is None and not self.session.is_over:
+            self.session.server_ended()
+            self.flush()
+        self._lost(error)
+
+
+class _Upstream(asyncio.Protocol):
+    """The server's side."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._link.server_made(cast(asyncio.Transport, transport))
+
+    def data_received(self, data: bytes) -> None:
+        link = self._link
+        link.session.from_server(data)
+        link.flush()
+
+    def eof_received(self) -> bool:
+        link = self._link
+        link.session.server_ended()
+        link.flush()
+        return True
+
+    def pause_writing(self) -> None:
+        self._link.server_full(True)
+
+    def resume_writing(self) -> None:
+        self._link.server_full(False)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._link.server_lost(error)
+
+
+def _taken(parts: list[bytes]) -> bytes:
+    """Return what is to be sent, taken out before it is: a transport that is full says so, and calls flush() again."""
+    whole = parts[0] if len(parts) == 1 else b"".join(parts)
+    parts.clear()
+    return whole
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close a connection so that its peer gets a reset."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
