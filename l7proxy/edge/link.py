@@ -209,7 +209,7 @@ def _taken(parts: list[bytes]) -> bytes:
     return whole
 
 
-def reset(transport: asyncio.Transport) -> None:
+def reset(transport: asyncio.WriteTransport) -> None:
     """Close a connection so that its peer gets a reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None:

@@ -168,7 +168,7 @@ class Session:
     def client_ended(self) -> None:
         """The client will send no more; what was asked may still be answered."""
         self._client_ended = True
-        if self._asked is _At.HEAD and not self.is_tunnel:
+        if self.ends_client if self.is_tunnel else self._asked is _At.HEAD:
             self.is_over = True
 
     # --- from the server ------------------------------------------------------------------------------------------
@@ -243,6 +243,7 @@ class Session:
         """The server will send no more."""
         if self.is_tunnel:
             self.ends_client = True
+            self.is_over = self._client_ended
             return
         if self._to_come is _At.BODY and isinstance(self._interim, body.UntilClose):
             self._answered()
