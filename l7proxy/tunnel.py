@@ -25,11 +25,11 @@ class Tunnel:
 
     def client_ended(self) -> None:
         self._client_ended = True
-        self.is_over = self.ends_client
+        self.is_over |= self.ends_client
 
     def server_ended(self) -> None:
         self.ends_client = True
-        self.is_over = self._client_ended
+        self.is_over |= self._client_ended
 
     def failed(self, why: str) -> None:
         """The server cannot be reached: nothing but a reset can tell the client."""
