@@ -41,6 +41,9 @@ class Limits(NamedTuple):
     timeout_ns: int = 10 * 10**9
 
 
+LIMITS = Limits()
+
+
 class Lookup(NamedTuple):
     """One query and what became of it, for the record. `name` is "" where it could not be read."""
 
@@ -111,7 +114,7 @@ class Resolver:
         self,
         judge: Callable[[message.Query, End, End], bool],
         tell: Callable[[Lookup], None],
-        limits: Limits = Limits(),  # noqa: B008
+        limits: Limits = LIMITS,
         draw: Callable[[], int] = _draw,
     ) -> None:
         if not 0 < limits.in_all <= 1 << 14:

@@ -55,6 +55,7 @@ class Change(NamedTuple):
 
 
 NOTHING = Change()
+LIMITS = Limits()
 
 
 def nobody(address: str) -> bool:
@@ -66,7 +67,7 @@ class Table:
 
     __slots__ = ("_due", "_in_use", "_limits", "_names", "_size", "_until", "given_up")
 
-    def __init__(self, limits: Limits = Limits(), in_use: Callable[[str], bool] = nobody) -> None:  # noqa: B008
+    def __init__(self, limits: Limits = LIMITS, in_use: Callable[[str], bool] = nobody) -> None:
         if not 0 < limits.of_one <= limits.in_all:
             raise ValueError("one name must have room for an address, and all names for those of one")
         self._limits, self._in_use = limits, in_use

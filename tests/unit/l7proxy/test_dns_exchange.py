@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from control import model
 from control.policy import request
 from l7proxy.dns import message
-from l7proxy.dns.exchange import Dropped, End, Forward, Limits, Lookup, Reply, Resolver
+from l7proxy.dns.exchange import LIMITS, Dropped, End, Forward, Limits, Lookup, Reply, Resolver
 from l7proxy.dns.learned import Learned, Table
 from l7proxy.dns.message import Rcode, Type
 
@@ -43,7 +43,7 @@ GOOD = f"{OPEN}. 60 A 192.0.2.1"
 class Stage:
     """A resolver whose policy lets `RULES` through, and whose ids are 1, 2, 3 ..."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(self, limits: Limits = LIMITS) -> None:
         self.told: list[Lookup] = []
         self.judged: list[str] = []
         self.ids = 0

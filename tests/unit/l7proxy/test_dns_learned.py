@@ -114,6 +114,14 @@ def test_one_name_has_room_for_so_many() -> None:
     assert table.given_up == 3 and table.addresses() == {BANK: (A1, A2), SHOP: (A2, A4)}
 
 
+def test_what_was_learned_longest_ago_is_given_up_first() -> None:
+    table = Table(Limits(of_one=3, in_all=10))
+    teach(table, SHOP, A1, A2)
+    teach(table, SHOP, A3)
+    teach(table, SHOP, A1)
+    assert teach(table, SHOP, A4).removed == ((SHOP, A2),)
+
+
 def test_what_is_in_use_is_given_up_last_and_what_came_just_now_never() -> None:
     used = {A1}
     table = Table(Limits(of_one=2, in_all=10), used.__contains__)
@@ -212,6 +220,7 @@ def consistent(table: Table, limits: Limits) -> None:
     names = table.addresses()
     assert len(table) == sum(map(len, names.values())) <= limits.in_all
     assert all(0 < len(held) <= limits.of_one for held in names.values())
+    assert set(table._names) == {address for held in names.values() for address in held}
     for address in (A1, A2, A3, A4):
         assert table.names_of(address) == {name for name, held in names.items() if address in held}
     for peer in (model.NamePeer(name=SHOP), model.NamePeer(pattern="*n*.example")):

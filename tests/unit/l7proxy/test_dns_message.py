@@ -152,6 +152,18 @@ def test_what_the_chain_does_not_lead_to_is_not_learned() -> None:
     assert message.answer(chaos).addresses == ()
 
 
+def test_of_two_cnames_of_one_name_the_first_counts() -> None:
+    data = response("www.example.com. 9 CNAME a.", "x.example. 9 CNAME b.", "a. 9 A 192.0.2.1", "b. 9 A 203.0.113.1")
+    owner = data.index(b"\1x\7example")
+    two = data[:owner] + b"\xc0\x0c" + data[owner + 11 :]
+    assert message.answer(two)[6:8] == (("192.0.2.1",), ("a",))
+
+
+def test_a_cname_of_another_class_leads_nowhere() -> None:
+    data = response("www.example.com. 9 CNAME x.", "x. 9 A 203.0.113.1")
+    assert message.answer(data.replace(b"\0\5\0\1", b"\0\5\0\3"))[6:8] == ((), ())
+
+
 def test_chains_end() -> None:
     ring = ["www.example.com. 9 CNAME a.example.", "a.example. 9 CNAME www.example.com.", "a.example. 9 A 192.0.2.1"]
     assert learned(*ring) == (("192.0.2.1",), ("a.example", "www.example.com"), 9)

@@ -102,6 +102,13 @@ def test_what_is_no_name(data: bytes) -> None:
         read(HEADER + data)
 
 
+def test_a_part_points_further_back_than_where_it_began() -> None:
+    for part in (pointer(12), b"\x01a" + pointer(12), pointer(13)):
+        data = HEADER + part + b"\0" + pointer(12)
+        with pytest.raises(Malformed, match="back"):
+            read(data, len(data) - 2)
+
+
 def test_the_longest_name() -> None:
     longest = (b"a" * 63, b"b" * 63, b"c" * 63, b"d" * 61)
     assert len(read(HEADER + wire(*longest))[0]) == 253
