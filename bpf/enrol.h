@@ -115,6 +115,11 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
     return;
   if (!(cfg->acceleration && cfg->self_test) && !(ep->flags & ENDPOINT_FLAG_SELF_TEST))
     return; /* switched off since the connection opened */
+  struct endpoint *far = endpoint_by_id(peer->endpoint);
+  if (!far || !(ep->flags & far->flags & ENDPOINT_FLAG_ACCELERATE)) {
+    e->reason = ACCEL_REASON_OPT_OUT; /* since then, too */
+    return;
+  }
   /* A socket may be made blocking after it was accepted, and a program may ask FIONREAD: wait for a moment when this end
    * has read all there was, in the mode it is in now. */
   if (peek32(e->sock, OFF_TP_RCVNXT) != peek32(e->sock, OFF_TP_COPIED))

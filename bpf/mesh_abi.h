@@ -159,6 +159,11 @@ enum ct_flag {
   CT_FLAG_TRACKED = 16,
 };
 
+enum closed {
+  CLOSED_SOCKET = 1,
+  CLOSED_POD = 2,
+};
+
 enum metric {
   METRIC_EVENTS_LOST = 0,
   METRIC_REDIRECT_MESSAGES = 1,
@@ -193,6 +198,7 @@ enum metric {
   METRIC_DIRECT_PACKETS = 31,
   METRIC_REFUSED_CALLS = 28,
   METRIC_FAILED_CALLS = 32,
+  METRIC_PASS_SWITCHING = 33,
 };
 
 struct end {
@@ -425,11 +431,13 @@ struct ct_entry {
   __u64 rx_packets;
   __u64 rx_bytes;
   __u32 generation;
-  __u32 peer_identity;
   __u32 rule_id;
   __u32 flags;
+  __u32 identity;
+  __u32 peer_identity;
+  __u32 peer_endpoint;
 };
-_Static_assert(sizeof(struct ct_entry) == 64, "struct ct_entry");
+_Static_assert(sizeof(struct ct_entry) == 72, "struct ct_entry");
 _Static_assert(__builtin_offsetof(struct ct_entry, created) == 0, "struct ct_entry.created");
 _Static_assert(__builtin_offsetof(struct ct_entry, last_seen) == 8, "struct ct_entry.last_seen");
 _Static_assert(__builtin_offsetof(struct ct_entry, tx_packets) == 16, "struct ct_entry.tx_packets");
@@ -437,9 +445,11 @@ _Static_assert(__builtin_offsetof(struct ct_entry, tx_bytes) == 24, "struct ct_e
 _Static_assert(__builtin_offsetof(struct ct_entry, rx_packets) == 32, "struct ct_entry.rx_packets");
 _Static_assert(__builtin_offsetof(struct ct_entry, rx_bytes) == 40, "struct ct_entry.rx_bytes");
 _Static_assert(__builtin_offsetof(struct ct_entry, generation) == 48, "struct ct_entry.generation");
-_Static_assert(__builtin_offsetof(struct ct_entry, peer_identity) == 52, "struct ct_entry.peer_identity");
-_Static_assert(__builtin_offsetof(struct ct_entry, rule_id) == 56, "struct ct_entry.rule_id");
-_Static_assert(__builtin_offsetof(struct ct_entry, flags) == 60, "struct ct_entry.flags");
+_Static_assert(__builtin_offsetof(struct ct_entry, rule_id) == 52, "struct ct_entry.rule_id");
+_Static_assert(__builtin_offsetof(struct ct_entry, flags) == 56, "struct ct_entry.flags");
+_Static_assert(__builtin_offsetof(struct ct_entry, identity) == 60, "struct ct_entry.identity");
+_Static_assert(__builtin_offsetof(struct ct_entry, peer_identity) == 64, "struct ct_entry.peer_identity");
+_Static_assert(__builtin_offsetof(struct ct_entry, peer_endpoint) == 68, "struct ct_entry.peer_endpoint");
 
 struct conn_key {
   __u8 addr0[16];

@@ -13,6 +13,7 @@ struct scratch {
   struct packet packet;
   struct packet inner;
   struct decision decision;
+  struct decision peer_decision;
   struct answer answer;
   struct answer peer_answer;
   struct ct_entry over; /* of a connection that has ended */
@@ -152,8 +153,7 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
  * out of the map tells of it: the agent or another core may be at it. An entry without a record is returned, for the new
  * connection's to be written over it, unless that one is denied. It is looked up anew: asking policy took time, and an
  * element of an LRU map serves another key once it is deleted. */
-static __always_inline struct ct_entry *ended(struct scratch *w, struct ct_key *k, u64 born, int denied,
-                                              const struct endpoint *ep) {
+static __always_inline struct ct_entry *ended(struct scratch *w, struct ct_key *k, u64 born, int denied) {
   struct ct_entry *e = ct.lookup(k);
   if (!e || e->created != born)
     return 0;
@@ -163,7 +163,7 @@ static __always_inline struct ct_entry *ended(struct scratch *w, struct ct_key *
   if (ct.delete(k) || !(w->over.flags & CT_FLAG_REPORTED))
     return 0;
   u32 id = k->endpoint, out = k->direction == DIRECTION_EGRESS;
-  u32 other = endpoint_id_by_addr(out ? k->daddr : k->saddr), other_rule = 0;
+  u32 other = w->over.peer_endpoint, other_rule = 0;
   if (other) {
     k->endpoint = other;
     k->direction = !out;
@@ -193,14 +193,14 @@ static __always_inline struct ct_entry *ended(struct scratch *w, struct ct_key *
   c->verdict = VERDICT_ALLOW;
   if (out) {
     c->src_endpoint = id;
-    c->src_identity = identity_in(ep, id);
+    c->src_identity = w->over.identity;
     c->egress_rule = w->over.rule_id;
     c->dst_endpoint = other;
     c->dst_identity = w->over.peer_identity;
     c->ingress_rule = other_rule;
   } else {
     c->dst_endpoint = id;
-    c->dst_identity = identity_in(ep, id);
+    c->dst_identity = w->over.identity;
     c->ingress_rule = w->over.rule_id;
     c->src_endpoint = other;
     c->src_identity = w->over.peer_identity;

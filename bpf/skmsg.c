@@ -10,20 +10,25 @@
 #include "flow.h"
 #include "kernel.h"
 
-/* Whether an end's address, which `owner` has now, is still its pod's. A pod made anew may have another id. */
+/* Whether an end's address, which `owner` has now, is still its pod's: that pod may have got another id, and another may
+ * have its address. */
 static __always_inline int is_still(const struct end *e, u32 owner) {
-  return owner && (owner == e->endpoint || !endpoint_by_id(e->endpoint));
+  struct endpoint *ep = owner ? endpoint_by_id(owner) : 0;
+  u64 net = ep ? peek64(e->sock, OFF_SKC_NET) : 0;
+  return net && peek64(net, OFF_NET_COOKIE) == ep->netns_cookie;
 }
 
-static __always_inline int allowed_now(struct conn *c, const struct conn_key *k) {
+/* 0, or the metric that counts why the message goes over TCP. */
+static __always_inline u32 refused_now(struct conn *c, const struct conn_key *k) {
   struct config *cfg = get_config();
   if (!cfg)
-    return 0;
-  if (c->generation == cfg->generation)
-    return !c->denied;
+    return METRIC_PASS_DENIED;
+  /* Before the edition: what an edit writes last must not be taken for the generation of what it replaced. */
+  u32 generation = *(volatile u32 *)&cfg->generation;
+  if (c->generation == generation)
+    return c->denied ? METRIC_PASS_DENIED : 0;
   if (edition_state() == EDITION_STATE_BOTH)
-    return 0; /* for some milliseconds it goes over TCP, whose hooks ask both: twice here is too much for kernel 6.1 */
-  u32 generation = cfg->generation;
+    return METRIC_PASS_SWITCHING; /* TCP's hooks ask both, for some milliseconds: here it is too much for kernel 6.1 */
   struct pair p;
   int side = initiator(c);
   struct end *from = END_OF(c, side), *to = END_OF(c, !side);
@@ -35,7 +40,7 @@ static __always_inline int allowed_now(struct conn *c, const struct conn_key *k)
   to->rule = still ? p.ingress.rule_id : 0;
   c->denied = !ok;
   c->generation = generation;
-  return ok;
+  return ok ? 0 : METRIC_PASS_DENIED;
 }
 
 /* What a queued message is taken to cost beside its bytes. On 6.18 that is 1 KB; a quarter of it lets a pipeline of small
@@ -151,10 +156,9 @@ int skmsg(struct sk_msg_md *m) {
   take_turn(me);
   if (me->enrolled != 1 || peer->enrolled != 1)
     goto tcp;
-  if (!allowed_now(c, &k)) {
-    why = METRIC_PASS_DENIED;
+  why = refused_now(c, &k);
+  if (why)
     goto tcp;
-  }
   if (me->marked | peer->marked) {
     why = METRIC_PASS_MARKED;
     goto tcp;

@@ -170,7 +170,7 @@ static __always_inline int closed(struct bpf_sock_ops *s, struct tuple *t) {
    * exactly: tcp_sock counts payload as it leaves. */
   mine->tcp_sent = peek64(mine->sock, OFF_TP_BYTES_SENT) - peek64(mine->sock, OFF_TP_BYTES_RETRANS);
   mine->tcp_received = s->bytes_received - (peek64(mine->sock, OFF_SK_FLAGS) >> SOCK_DONE_BIT & 1);
-  mine->closed = 1;
+  mine->closed = CLOSED_SOCKET;
   __sync_fetch_and_add(&mine->tcp_msgs, 0); /* a fence: of two ends that close at once, one at least sees the other's */
   if (peer->cookie && !peer->closed)
     return 0;

@@ -63,6 +63,22 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct scratch
   return in->proto == IPPROTO_TCP && let_through(in, id, generation);
 }
 
+/* Whether the policy of a pod of this node is against what it sends: asked again where its packet arrives. On the way it
+ * may wait, for the receiver's hardware address even seconds, and an edit may pass it by: its own hook asked the edition
+ * before, and the receiver's asks the next one, so that of two ends that refuse it in turn neither would be heard. What
+ * answers somebody at the sender's own hook was asked about there. */
+static __always_inline int sender_denies(struct scratch *w, u32 sender, u32 generation, u16 port) {
+  struct packet *p = &w->packet;
+  struct ct_key k ALIGNED;
+  ct_key_reverse(&k, sender, DIRECTION_EGRESS, p);
+  const struct ct_entry *asked = ct.lookup(&k);
+  struct endpoint *ep = endpoint_by_id(sender);
+  if (!ep || (asked && asked->generation == generation))
+    return 0;
+  ask_with(&w->peer_decision, &w->peer_answer, ep, sender, DIRECTION_EGRESS, identities_at(p->daddr), p->proto, port);
+  return w->peer_answer.verdict == VERDICT_DENY;
+}
+
 static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   u32 zero = 0;
   struct scratch *w = scratch.lookup(&zero);
@@ -146,28 +162,36 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
 
   int begun = 0;
   if (!e || e->generation != generation) {
-    struct identities peer = identities_at(direction == DIRECTION_EGRESS ? p->daddr : p->saddr);
+    const u8 *far = direction == DIRECTION_EGRESS ? p->daddr : p->saddr;
+    struct identities peer = identities_at(far);
     u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k.dport;
     ask_with(&w->decision, a, ep, id, k.direction, peer, p->proto, port);
     int denied = a->verdict == VERDICT_DENY;
     if (e && denied)
       over = e->created;
     if (over)
-      spare = ended(w, &k, over, denied, ep);
+      spare = ended(w, &k, over, denied);
     else if (e)
       e = ct.lookup(&k); /* asking took time, and an element of an LRU map serves another key once it is deleted */
     if (denied)
       return drop(skb, p, ep, id, direction, a->reason, a->rule_id);
+    u32 sender = direction == DIRECTION_INGRESS && !reply ? endpoint_id_by_addr(far) : 0;
+    if (sender && sender != id && sender_denies(w, sender, generation, port))
+      return drop(skb, p, endpoint_by_id(sender), sender, DIRECTION_EGRESS, w->peer_answer.reason, w->peer_answer.rule_id);
     if (e) {
       e->generation = generation;
       e->rule_id = a->rule_id;
+      e->identity = identity_in(ep, id);
       e->peer_identity = current(peer);
+      e->peer_endpoint = endpoint_id_by_addr(far);
     } else if (p->proto != IPPROTO_TCP || !(p->tcp_flags & (TCP_FIN | TCP_RST))) {
       /* What ends a connection begins none: the other end's packets would be replies to it. */
       struct ct_entry fresh = {};
       fresh.created = now;
       fresh.generation = generation;
+      fresh.identity = identity_in(ep, id);
       fresh.peer_identity = current(peer);
+      fresh.peer_endpoint = endpoint_id_by_addr(far);
       fresh.rule_id = a->rule_id;
       fresh.last_seen = now;
       begun = 1;

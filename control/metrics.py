@@ -76,6 +76,7 @@ SERIES: dict[abi.Metric, Series] = {
     abi.Metric.PASS_QUEUE_FULL: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "queue_full")),
     abi.Metric.PASS_MARKED: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "marked")),
     abi.Metric.PASS_DENIED: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "denied")),
+    abi.Metric.PASS_SWITCHING: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "switching")),
     abi.Metric.PASS_GONE: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "gone")),
     abi.Metric.REDIRECT_FAILED: Series(_SHORTCUT_CAUSE, _SHORTCUT_PASS, ("reason", "redirect_failed")),
     abi.Metric.CONNECTIONS_OPENED: Series("connections_opened", "TCP connections opened by or to enrolled endpoints."),

@@ -95,7 +95,7 @@ def close_ends(opened: Maps, endpoints: Container[int]) -> None:
         if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
             continue
         left, right = (
-            dataclasses.replace(e, closed=1) if e.cookie and gone else e
+            dataclasses.replace(e, closed=int(abi.Closed.POD)) if e.cookie and gone and not e.closed else e
             for e, gone in zip(conn.end, theirs, strict=True)
         )
         with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from control import evaluate, names
@@ -56,17 +56,22 @@ class Judge:
             self._answers[key] = pair
         return None if pair.allowed else pair
 
-    def has_lost(self, endpoint: int, addr: bytes) -> bool:
-        """Tell whether a pod that is still here has that address no more: whatever policy says of it, it says of
-        another pod, or of none."""
+    def has_lost(self, endpoint: int, addr: bytes, is_gone: bool = False) -> bool:
+        """Tell whether a pod has that address no more: whatever policy says of it, it says of another pod, or of none.
+
+        `is_gone`: the pod is none of ours any more, and has lost what another has; its address may stay its own.
+        """
+        if is_gone:
+            return bool(self._owners.get(addr, endpoint) != endpoint)
         return endpoint in self._identities and self._owners.get(addr) != endpoint
 
     def against(
-        self, saddr: bytes, daddr: bytes, dport: int, src: int, dst: int
+        self, saddr: bytes, daddr: bytes, dport: int, src: int, dst: int, gone: Container[int] = ()
     ) -> tuple[evaluate.Pair, abi.Direction | None] | None:
         """Return `pair` and `lost` of Doomed for a connection, None where it may go on. `src`, `dst`: the endpoints on
-        record, or 0."""
-        lost = _FROM if self.has_lost(src, saddr) else _TO if self.has_lost(dst, daddr) else None
+        record, or 0; `gone`: which of them are none of ours any more."""
+        ends = ((_FROM, src, saddr), (_TO, dst, daddr))
+        lost = next((way for way, id, addr in ends if self.has_lost(id, addr, id in gone)), None)
         if lost is None:
             pair = self.denied(saddr, daddr, dport)
             return (pair, None) if pair else None
@@ -87,11 +92,16 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
         side, saddr, sport, daddr, dport = initiator(key, conn)
         seen.add((saddr, sport, daddr, dport))
         source, target = conn.end[side], conn.end[1 - side]
-        src, dst = (0 if end.closed else end.endpoint for end in (source, target))
-        if against := judge.against(saddr, daddr, dport, src, dst):
+        src, dst = (0 if end.closed == abi.Closed.SOCKET else end.endpoint for end in (source, target))
+        gone = {end.endpoint for end in conn.end if end.closed == abi.Closed.POD}
+        if against := judge.against(saddr, daddr, dport, src, dst, gone):
             pair, lost = against
             cookie = source.cookie or target.cookie
             src, dst = owner(opened, saddr, source.endpoint), owner(opened, daddr, target.endpoint)
+            if lost is not None and source.closed == abi.Closed.POD:
+                src, pair = source.endpoint, dataclasses.replace(pair, source_identity=source.identity)
+            if lost is not None and target.closed == abi.Closed.POD:
+                dst, pair = target.endpoint, dataclasses.replace(pair, destination_identity=target.identity)
             out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, cookie, lost))
     # Each end that is ours has an entry, which names its endpoint.
     ends: dict[tuple[bytes, int, bytes, int], list[int]] = {}
@@ -164,14 +174,14 @@ def reset(connections: Sequence[Doomed], known: names.Names) -> Outcome:
     out = Outcome(set(), {}, {})
     missed: Mapping[int, set[str]] = defaultdict(set)
     for number, each in enumerate(connections):
-        for end, endpoint, local, lport, remote, rport in (
-            ("src", each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport),
-            ("dst", each.dst_endpoint, each.daddr, each.dport, each.saddr, each.sport),
+        for end, way, endpoint, local, lport, remote, rport in (
+            ("src", _FROM, each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport),
+            ("dst", _TO, each.dst_endpoint, each.daddr, each.dport, each.saddr, each.sport),
         ):
             name = known.endpoint(endpoint) if endpoint else None
             if name and name.netns:
                 by_netns[name.netns][local, lport, remote, rport, 0] = number, end
-            elif endpoint:
+            elif endpoint and (name or each.lost != way):  # else the pod is none of ours any more
                 missed[number].add(end)
                 out.reasons[str(name or endpoint)] = f"endpoint {name or endpoint}: its network namespace is not known"
     for netns, ends in by_netns.items():

@@ -86,10 +86,12 @@ _CT = {name: at for name, _, at in abi.CtEntry.FIELDS}
 
 
 def remembered(opened: maps.Maps) -> Iterator[tuple[int, int]]:
-    """Yield the rule and the identity that each connection knows; there may be very many."""
+    """Yield the rule and the identities that each connection knows; there may be very many."""
     number = struct.Struct("=I").unpack_from
     for _, raw in opened.ct.raw_items():
-        yield number(raw, _CT["rule_id"])[0], number(raw, _CT["peer_identity"])[0]
+        rule = number(raw, _CT["rule_id"])[0]
+        yield rule, number(raw, _CT["identity"])[0]
+        yield rule, number(raw, _CT["peer_identity"])[0]
     for _, conn in opened.conns.items():
         for end in conn.end:
             yield end.rule, end.identity

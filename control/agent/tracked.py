@@ -110,10 +110,7 @@ def _event(
 ) -> abi.FlowEvent:
     """Return a record of a connection as its entry has it."""
     egress = key.direction == abi.Direction.EGRESS
-    endpoint = opened.endpoints.get(abi.EndpointKey(key.endpoint))
-    own = endpoint.identity if endpoint else 0
-    other_ref = opened.endpoint_ips.get(abi.AddrKey(key.daddr if egress else key.saddr))
-    other = other_ref.id if other_ref else 0
+    own, other = value.identity, value.peer_endpoint
     # The other end's entry, which was not reported: it knows the rule that let the call in there.
     mirror = dataclasses.replace(key, endpoint=other, direction=int(not key.direction))
     answer = (others.get(mirror) or opened.ct.get(mirror)) if other else None

@@ -51,6 +51,7 @@ from loader.abi.words import (
     FIRST_CIDR_IDENTITY,
     FIRST_POD_IDENTITY,
     AccelReason,
+    Closed,
     ConnFlag,
     CtFlag,
     Direction,
@@ -68,11 +69,10 @@ from loader.abi.words import (
 
 __all__ = [
     "BPF_F_NO_PREALLOC", "ENUMS", "FIRST_CIDR_IDENTITY", "FIRST_POD_IDENTITY", "MAPS", "MAP_BY_NAME", "RECORDS",
-    "AccelReason", "AddrKey", "Backend", "BackendKey", "Caught", "Config", "Conn", "ConnFlag", "ConnKey",
+    "AccelReason", "AddrKey", "Backend", "BackendKey", "Caught", "Closed", "Config", "Conn", "ConnFlag", "ConnKey",
     "CookieKey", "Counter", "CtEntry", "CtFlag", "CtKey", "Direction", "DropReason", "Edition", "EditionState", "End",
-    "Endpoint",
-    "EndpointFlag", "EndpointKey", "EndpointRef", "Ends", "EventType", "FlowEvent", "FragKey", "FragValue", "Hook",
-    "IfaceKey", "IpcacheKey", "IpcacheValue", "MapSpec", "Metric", "NetnsKey", "PolicyKey", "PolicyValue", "Proto",
-    "Rank", "RecordType", "ReservedIdentity", "ReverseKey", "ReverseValue", "Service", "ServiceKey", "TrafficKey",
-    "TrafficValue", "Verdict", "fingerprint", "header",
+    "Endpoint", "EndpointFlag", "EndpointKey", "EndpointRef", "Ends", "EventType", "FlowEvent", "FragKey",
+    "FragValue", "Hook", "IfaceKey", "IpcacheKey", "IpcacheValue", "MapSpec", "Metric", "NetnsKey", "PolicyKey",
+    "PolicyValue", "Proto", "Rank", "RecordType", "ReservedIdentity", "ReverseKey", "ReverseValue", "Service",
+    "ServiceKey", "TrafficKey", "TrafficValue", "Verdict", "fingerprint", "header",
 ]  # fmt: skip

@@ -28,9 +28,12 @@ class CtEntry(Record):
     rx_packets: U64
     rx_bytes: U64
     generation: U32
-    peer_identity: U32
     rule_id: U32
     flags: U32  # CtFlag
+    # Who the two ends were when policy was last asked: an address may be another pod's when the end is put on record.
+    identity: U32
+    peer_identity: U32
+    peer_endpoint: U32  # endpoint id; 0: not ours
 
 
 @record
@@ -66,7 +69,7 @@ class End(Record):
     reason: U8  # AccelReason: why bytes *to* this end are, or are not, redirected
     marked: U8  # AccelReason that bars redirecting to it for good; 0: none
     enrolled: U8  # 1: its socket is in the sockhash; 2: it is about to be
-    closed: U8  # 1: its socket has closed
+    closed: U8  # Closed
     busy: U8  # 1: it has asked for a message's way, and a redirect of its may be under way since
     asks: U8  # 1: its program asks FIONREAD
     overruns: U8  # how often, of late, its peer did not keep up

@@ -177,6 +177,13 @@ class ConnFlag(enum.IntFlag):
     DIRECT = 1024  # its packets go from one pod's interface into the other's
 
 
+class Closed(enum.IntEnum):
+    """Why an end of a connection is taken for closed; 0: it is open."""
+
+    SOCKET = 1  # its socket has closed
+    POD = 2  # its pod is gone, or is none of ours any more: its socket may live
+
+
 class CtFlag(enum.IntFlag):
     SEEN_REPLY = 1
     CLOSING = 2  # FIN or RST seen
@@ -221,3 +228,4 @@ class Metric(enum.IntEnum):
     DIRECT_PACKETS = 31  # delivered past the host's bridge and routes
     REFUSED_CALLS = 28  # connect and sendmsg calls that got EPERM
     FAILED_CALLS = 32  # TCP calls that policy let through and nobody took
+    PASS_SWITCHING = 33  # policy changes over from one edition to the next

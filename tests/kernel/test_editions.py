@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from loader import abi
 from tests.hosts import Mesh, Node, Pod
+from tests.kernel.pairs import Maker, connect, receive
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import policy
 
@@ -87,3 +89,55 @@ def test_an_address_that_a_range_allows_is_nobodys_on_its_way(node: Node) -> Non
             mesh.apply("workload-one", document)
 
         assert not under_edits(node, mesh, [(one, one.ip, aim)], take)
+
+
+def test_a_packet_waits_on_its_way_while_a_deny_moves(node: Node) -> None:
+    """For the receiver's hardware address, between the sender's hook and the receiver's."""
+    one, aim = node.pods["one"], node.pods["aim"]
+
+    def ip(netns: str, *words: str) -> None:
+        node.run(["nsenter", f"--net={netns}", "ip", *words])
+
+    ip(node.netns, "link", "set", aim.interface, "nomaster")  # each pod's address is routed, as many networks do
+    ip(node.netns, "route", "add", f"{aim.ip}/32", "dev", aim.interface)
+    ip(one.netns, "route", "add", f"{aim.ip}/32", "via", node.gateway)
+    denies = {name: policy("deny", name, egress=[{}], ingress=[{}]) for name in ("one", "aim")}
+    with Mesh(node, [denies["aim"]]) as mesh:
+        sender, hearer = Puppet(one), Puppet(aim, ears=True)
+
+        def send(port: int, word: str) -> None:
+            packet = "send_packet(udp_packet(mine, ip, 4712, port, word), ip)"
+            sender.do(packet, mine=one.ip, ip=aim.ip, port=port, word=word)
+
+        def dropped(port: int) -> Any:
+            return mesh.wait_flow(
+                lambda flow: flow["verdict"] == "DROPPED" and flow["l4"].get("UDP", {}).get("destination_port") == port
+            )
+
+        ip(aim.netns, "link", "set", "eth0", "arp", "off")
+        ip(node.netns, "neigh", "flush", "dev", aim.interface)
+        send(4801, "waits")
+        mesh.apply("policy-0", denies["one"])
+        assert mesh.call("reconcile")["problems"] == []
+        ip(aim.netns, "link", "set", "eth0", "arp", "on")
+        assert "egress_denied_by" in dropped(4801)
+        assert hearer.do("result = heard()") == []
+
+
+def test_what_changes_over_is_no_denial(node: Node) -> None:
+    """An agent dies in the midst of an edit: a new connection goes over TCP, and is counted as what it is."""
+    with Mesh(node) as mesh, mesh.open_maps() as maps:
+        mesh.kill()
+        try:
+            maps.edition.put_at(0, abi.Edition(abi.EditionState.BOTH))
+            switching, denied = (maps.counter(m) for m in (abi.Metric.PASS_SWITCHING, abi.Metric.PASS_DENIED))
+            pair = connect(Maker(node.pods["one"]), Maker(node.pods["aim"]), maps)
+            assert not pair.warm_up()
+            pair.a.send(b"word")
+            assert receive(pair.b, 4) == b"word"
+            assert maps.counter(abi.Metric.PASS_SWITCHING) > switching
+            assert maps.counter(abi.Metric.PASS_DENIED) == denied
+        finally:
+            mesh.start()
+        assert pair.warm_up()
+        pair.close()

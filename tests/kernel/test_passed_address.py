@@ -1,5 +1,6 @@
 """An open connection whose pod loses its address is reset: it would go on as that of the pod that has it now."""
 
+import contextlib
 import dataclasses
 import itertools
 import socket
@@ -47,6 +48,14 @@ class Town:
                 document["metadata"]["labels"]["is"] = label
             documents.append(document)
         self.mesh.apply("pods", *documents)
+        assert self.mesh.call("reconcile")["problems"] == []
+
+    def give_away(self) -> None:
+        """one is a pod of the mesh no more, and other, which is good now, has its address."""
+        document = self.node.pods["other"].workload_yaml()
+        document["spec"]["ips"] = [self.ip("one", 4), self.ip("one", 6)]
+        document["metadata"]["labels"]["is"] = "good"
+        self.mesh.apply("pods", document)
         assert self.mesh.call("reconcile")["problems"] == []
 
     def resets(self, port: int) -> list[Json]:
@@ -127,8 +136,9 @@ def test_programs_outside_their_pods_cgroups_both_lose_it(town: Town) -> None:
     town.require_record(4302, "one", "server")
 
 
+@pytest.mark.parametrize("is_gone", [False, True], ids=["without it", "gone"])
 @pytest.mark.parametrize("short_cut", [True, False], ids=["short-cut", "plain"])
-def test_nothing_passes_before_the_agent_comes_to_it(town: Town, short_cut: bool) -> None:
+def test_nothing_passes_before_the_agent_comes_to_it(town: Town, short_cut: bool, is_gone: bool) -> None:
     """What one had of server, other has now, in the maps: its address and what is allowed to it."""
     pods = [town.node.pods[name] for name in ("one", "server")]
     with town.mesh.open_maps() as maps:
@@ -146,6 +156,9 @@ def test_nothing_passes_before_the_agent_comes_to_it(town: Town, short_cut: bool
             for ip, ref in zip(ips, refs[::-1], strict=True):
                 assert ref
                 maps.endpoint_ips.put(ip, ref)
+            if is_gone:
+                maps.endpoint_ips.delete(ips[1])
+                maps.endpoints.delete(one[0])
             apply.bump(maps)
             sent = [pair.redirected(end) for end in (pair.a, pair.b)]
             for end in (pair.a, pair.b):
@@ -158,3 +171,63 @@ def test_nothing_passes_before_the_agent_comes_to_it(town: Town, short_cut: bool
         finally:
             town.mesh.start()
             pair.close()
+
+
+@pytest.mark.parametrize("caller", ["one", "server"])
+def test_what_a_pod_had_that_is_no_more_is_not_its_heirs(town: Town, caller: str) -> None:
+    """Its processes live on. Policy lets the heir do all that it did."""
+    pods = [town.node.pods[name] for name in ((caller, "server") if caller == "one" else ("server", "one"))]
+    with town.mesh.open_maps() as maps:
+        pair = connect(Maker(pods[0]), Maker(pods[1]), maps)
+        assert pair.warm_up()
+        port = pair.b.getsockname()[1]
+        of_one, of_server = (pair.a, pair.b) if caller == "one" else (pair.b, pair.a)
+        town.give_away()
+        of_server.setblocking(True)
+        of_server.settimeout(WITHIN_S)
+        with pytest.raises((ConnectionResetError, ConnectionAbortedError)):
+            of_server.recv(4)
+        with contextlib.suppress(ConnectionError):  # its own end may have been told, too
+            of_one.send(b"late")
+        flow = wait_until(lambda: town.resets(port), "the reset is on record")[0]
+        ends = [flow["source"], flow["destination"]]
+        his, servers = ends if caller == "one" else ends[::-1]
+        assert (servers["pod_name"], his["pod_name"]) == ("server", "one")
+        assert [label for label in his["labels"] if "app=" in label] == ["k8s:app=one"]
+        assert (flow["verdict"], flow["drop_reason_desc"]) == ("DROPPED", "INVALID_SOURCE_IP")
+        pair.close()
+
+
+def test_the_end_of_a_conversation_names_whom_it_was_with(town: Town) -> None:
+    """Over UDP: the packet hook tells of it when the next packet meets an address that is another pod's."""
+    port = next(PORTS)
+    town.puppets["one"].do("echo_udp(ip, port)", ip=town.ip("one", 4), port=port)
+    order = """
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.connect((ip, port))
+u.settimeout(5)
+for _ in range(3):
+    u.send(b"x")
+    u.recv(10)
+"""
+    town.puppets["server"].do(order, ip=town.ip("one", 4), port=port)
+    town.write(is_passed=True)
+    said = town.puppets["server"].do(
+        "result = None\ntry:\n    u.send(b'x')\nexcept OSError as e:\n    result = e.errno"
+    )
+    assert said in (None, 1)
+    packet = "send_packet(udp_packet(mine, ip, sport, port, 'late'), ip)"  # past the call's hook, which refuses it
+    sport = town.puppets["server"].do("result = u.getsockname()[1]")
+    town.puppets["server"].do(packet, mine=town.ip("server", 4), ip=town.ip("one", 4), sport=sport, port=port)
+    flows = [
+        town.mesh.wait_flow(
+            lambda flow, event=event: (
+                mesh_part(flow)["event"] == event  # type: ignore[misc]
+                and flow["l4"].get("UDP", {}).get("destination_port") == port
+            )
+        )
+        for event in ("open", "close")
+    ]
+    for flow in flows:
+        assert (flow["source"]["pod_name"], flow["destination"]["pod_name"]) == ("server", "one")
+        assert [label for label in flow["destination"]["labels"] if "app=" in label] == ["k8s:app=one"]

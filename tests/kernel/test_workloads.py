@@ -130,9 +130,13 @@ def test_acceleration_off_is_for_connections_that_open_from_then_on(town: Town) 
     first = client.do(CALL, ip=ip)
     before = redirected(first)
     assert before
+    young = client.do(
+        "s = socket.create_connection((ip, 4715), 5); calls.append(s); result = s.getsockname()[1]", ip=ip
+    )
     assert town.write("server", acceleration="off") == []
-    client.do("exchange(calls[0], 40)")
+    client.do("for s in calls[:2]: exchange(s, 40)")
     assert redirected(first) > before
+    assert not redirected(young)  # it had not taken it yet
     assert not redirected(client.do(CALL, ip=ip))
     client.do("for s in calls: s.close()")
 
