@@ -92,8 +92,8 @@ def _wanted(responses: Iterable[record.Json], asked: query.Query) -> Iterator[re
     matcher = query.Matcher(asked)
     yield from (response for response in responses if matcher.wants(response))
     raise errors.AgentUnavailable(
-        "the agent stopped, so no more flows come (policy stays in force); start it with `sockmesh agent` and observe "
-        "again"
+        "the agent stopped, so no more flows come (policy stays in force); start it with `sockmesh agent --config DIR` "
+        "and observe again"
     )
 
 

@@ -264,8 +264,8 @@ def test_no_agent(tmp_path: pathlib.Path) -> None:
     result = run("--run-dir", str(tmp_path))
     assert result.exit_code == 1
     assert result.stderr == (
-        f"sockmesh: no agent is running: there is no socket {tmp_path}/agent.sock; start one with `sockmesh agent`, "
-        "or name its directory with --run-dir\n"
+        f"sockmesh: no agent is running: there is no socket {tmp_path}/agent.sock; start one with "
+        "`sockmesh agent --config DIR`, or name its directory with --run-dir\n"
     )
 
 
@@ -382,7 +382,8 @@ def test_following_says_so_when_the_agent_stops(tmp_path: pathlib.Path, flows: l
         flows.close()
         assert process.wait(10) == 1
         said = process.stderr.read().decode()
-    assert said.count("\n") == 1 and "the agent stopped" in said and "start it with `sockmesh agent`" in said
+    assert said.count("\n") == 1
+    assert "the agent stopped" in said and "start it with `sockmesh agent --config DIR`" in said
 
 
 def test_that_nothing_matched_is_told_to_a_terminal_only(tmp_path: pathlib.Path) -> None:
