@@ -1,5 +1,7 @@
 """`sockmesh status`: is the agent alive, what is in force, what is wrong."""
 
+import dataclasses
+import re
 import sys
 import time
 from pathlib import Path
@@ -9,18 +11,27 @@ import click
 from control.cli.bpf.endpoint import COLUMNS
 from control.cli.gather import COUNTED, gather
 from control.cli.place import Place, output_option, place_options
-from control.cli.show import print_json, print_table
+from control.cli.show import Column, print_json, print_table
 from control.flow.summary import amount, counted, span
 from control.inspect import health, proxyless
+from control.inspect.endpoints import EndpointRow
 from control.terminal import printable
 
 _WIDTH = 14
+_LEFT = "what is in the kernel stays in force; edits of policy and flow records wait for an agent"
 _WITHOUT_WORDS = {
     health.State.STARTING: ("starting", "yellow"),
     health.State.SILENT: ("DOES NOT ANSWER", "red"),
     health.State.DEAD: ("DEAD", "red"),
 }
-_LEFT = "what is in the kernel stays in force; edits of policy and flow records wait for an agent"
+
+
+def _in_a_word(column: Column[EndpointRow]) -> Column[EndpointRow]:
+    """Leave the reason out of a state: it is said under the problems, and by `sockmesh bpf endpoint list`."""
+    return dataclasses.replace(column, cell=lambda row: re.split("[:;,] ", column.cell(row))[0])
+
+
+_ENDPOINTS = tuple(_in_a_word(each) if each.heading in ("POLICY", "SHORT CUT") else each for each in COLUMNS)
 
 
 @click.command()
@@ -87,7 +98,7 @@ def _print(found: health.Health) -> None:
         _list("warnings", found.warnings, "yellow")
     if found.endpoints:
         click.echo()
-        print_table(found.endpoints, COLUMNS)
+        print_table(found.endpoints, _ENDPOINTS)
 
 
 def _print_agent(found: health.Health) -> None:
