@@ -32,7 +32,8 @@ def test_a_running_agent_is_never_uninstalled_and_a_stopped_one_whole() -> None:
             unsure = uninstall()
             assert unsure.returncode == 2 and "give --pins to confirm" in unsure.stderr
             early = uninstall("--pins")
-            assert early.returncode == 1 and "an agent is running" in early.stderr
+            assert early.returncode == 1 and mesh.agent
+            assert f"another agent (pid {mesh.agent.pid}) is running with this directory: stop it" in early.stderr
             mesh.stop()
             assert (mesh.run_dir / "selftest.json").exists()
             elsewhere = subprocess.run(
