@@ -413,6 +413,18 @@ def test_status_of_an_agent_that_starts_is_not_that_of_a_dead_one(living: Site) 
     assert living.json("status", status=1)["state"] == "dead"
 
 
+def test_status_waits_for_an_agent_that_is_yet_to_start(living: Site) -> None:
+    living.ensure(alive=False)
+    places = ["--pin-dir", str(living.node.pins), "--run-dir", str(living.mesh.run_dir)]
+    waiting = living.node.popen(
+        [sys.executable, "-m", "control.cli.main", "status", "--wait", "--brief", *places],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    living.ensure(alive=True)
+    said, complaint = waiting.communicate(timeout=60)
+    assert (waiting.returncode, complaint) == (0, "") and said.startswith("node cli: agent alive, revision ")
+
+
 def test_status_of_a_first_start_has_no_word_of_death_and_counts_no_pod_of_the_self_test() -> None:
     with Node("start") as node:
         web = node.pod("web")

@@ -150,6 +150,33 @@ def test_the_lock_tells_an_agent_that_starts_from_a_dead_one(
     assert bool(found.why_silent) == (wanted != "alive") and ("running" in found.why_silent) == (wanted == "dead")
 
 
+def test_waiting_ends_when_the_self_test_is_done_whatever_it_found(tmp_path: Path) -> None:
+    place = Place(tmp_path, tmp_path)
+    answers = [b'{"self_test_running": true}\n', b"no json\n", b'{"self_test_running": false, "problems": ["a"]}\n']
+
+    def answer_all() -> None:
+        while answers:
+            answers_once(listener, answers.pop(0))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place.socket))
+        listener.listen()
+        answering = threading.Thread(target=answer_all)
+        answering.start()
+        status.until_ready(place, 60 * 10**9)
+        answering.join()
+    assert answers == []
+
+
+def test_waiting_has_an_end_and_says_what_it_waited_for(tmp_path: Path) -> None:
+    words = ["status", "--wait", "--run-dir", str(tmp_path), "--pin-dir", str(tmp_path), "--wait-duration"]
+    late = testing.CliRunner().invoke(cli, [*words, "10ms"])
+    assert (late.exit_code, late.stdout) == (1, "")
+    assert late.stderr.startswith("sockmesh: the agent is not ready after 10.0 ms: no agent is running: there is no ")
+    wrong = testing.CliRunner().invoke(cli, [*words, "soon"])
+    assert wrong.exit_code == 2 and "soon is not a span of time (30s, 5m, 1m30s)" in wrong.stderr
+
+
 def state(**given: Any) -> health.Health:
     healthy: dict[str, Any] = {
         "alive": True, "state": health.State.ALIVE, "why_silent": "", "agent": AGENT, "in_force": True,
