@@ -534,6 +534,8 @@ def test_status_tells_of_rules_that_need_the_proxy(living: Site) -> None:
         count = living.json("status")["l7_entries"]  # no problem: what was asked for is refused, and nothing is broken
         assert count and f"\nL7 rules      {count} entr" in living.cli("status")
         assert "REFUSED" in living.cli("status", "--brief")
+        assert "rules.http needs the proxy" in living.json("status")["agent"]["warnings"][0]
+        assert "WARNING l7.yaml:" in living.mesh.log.read_text()
     finally:
         living.mesh.delete("l7")
         living.mesh.settle()
