@@ -12,7 +12,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
 
-setup: ## install everything that tests and bench need (Debian packages, .venv)
+setup: ## install all that tests and bench need: Debian packages (Go, PostgreSQL, qemu ...), .venv, a kernel to boot
 	@scripts/setup.sh test
 
 setup-demo:
@@ -22,7 +22,7 @@ demo: setup-demo ## four pods, a policy, real programs, flow records: the mesh a
 	@.venv/bin/sockmesh demo
 
 test: export SOCKMESH_REQUIRE_KERNEL = 1
-test: setup check ## everything: checks, then unit, native, conformance, kernel and e2e tests; a skip is a failure
+test: setup check ## every check and test, half an hour on two cores; a skip is a failure; PYTEST_ARGS=tests/unit a part
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 check: setup ## generated header, ruff, mypy --strict, import layers

@@ -91,11 +91,11 @@ def _why(socket_path: str, error: OSError) -> str:
     match error:
         case FileNotFoundError():
             return (
-                f"no agent is running: there is no socket {socket_path}; start one with `sockmesh agent`, "
+                f"no agent is running: there is no socket {socket_path}; start one with `sockmesh agent --config DIR`, "
                 "or name its directory with --run-dir"
             )
         case ConnectionRefusedError():
-            return f"the agent of {socket_path} is not running any more; start it with `sockmesh agent`"
+            return f"the agent of {socket_path} is not running any more; start it with `sockmesh agent --config DIR`"
         case PermissionError():
             return f"you may not use {socket_path}; run this as root"
         case TimeoutError() | BlockingIOError():

@@ -22,7 +22,8 @@ _GET_CURRENT_TASK, _SOCKET_COOKIE, _NETNS_COOKIE = 35, 46, 122
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One thing the mesh needs. ok None: could not be looked at, detail says why. remedy: what to do when not ok."""
+    """One thing the mesh needs. ok None: could not be looked at, detail says why. remedy: what to do if it is missing,
+    or to be able to look."""
 
     name: str
     ok: bool | None
@@ -41,18 +42,21 @@ class Probe:
     look: Callable[[], str]
 
     def run(self) -> Feature:
-        ok: bool | None = True
+        ok = True
         try:
             detail = self.look()
-        except CannotLook as error:
-            ok, detail = None, str(error)
+        except CannotLook as error:  # so nobody knows whether it is missing: the remedy for that would mislead
+            return self._unseen(str(error), "run it as root" if probes.missing_capabilities() else "")
         except MeshError as error:
             ok, detail = False, str(error)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EACCES) and probes.missing_capabilities():
-                return Feature(self.name, None, "needs root to be tried", "run it as root", self.needed_for)
+                return self._unseen("needs root to be tried", "run it as root")
             ok, detail = False, error.strerror or str(error)
         return Feature(self.name, ok, detail, "" if ok else self.remedy, self.needed_for)
+
+    def _unseen(self, why: str, remedy: str) -> Feature:
+        return Feature(self.name, None, why, remedy, self.needed_for)
 
 
 _T, _A = programs.ProgType, programs.AttachType

@@ -7,14 +7,13 @@ Everything lies under the pin directory: `maps/`, `progs/` (the programs in forc
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from loader import abi, attach, bpf, compiler, filters, headers, maps, mounts, programs
+from loader import abi, attach, bpf, compiler, filters, headers, locking, maps, mounts, programs
 from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported, LayoutMismatch, MeshError, PrivilegeMissing
 
 ATTACH_CAPABILITIES = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
@@ -62,10 +61,10 @@ class Mesh:
         _require_privileges()
         _require_bpffs(pin_dir)
         _make(run_dir)
-        locks = [_take_lock(run_dir, run_dir / "agent.lock", os.O_RDWR | os.O_CREAT)]
+        locks = [locking.take(run_dir, run_dir / "agent.lock", os.O_RDWR | os.O_CREAT)]
         adopted = True
         try:
-            locks.append(_take_lock(pin_dir, pin_dir, os.O_RDONLY | os.O_DIRECTORY))
+            locks.append(locking.take(pin_dir, pin_dir, os.O_RDONLY | os.O_DIRECTORY))
             adopted = (pin_dir / "progs").is_dir()
             _require_layout(pin_dir, run_dir / "layout.sha256")
             mesh = cls(pin_dir, maps.create_all(pin_dir), locks)
@@ -244,17 +243,3 @@ def _require_layout(pin_dir: Path, stamp: Path) -> None:
             "run `sockmesh uninstall --pins` and start the agent again"
         )
     stamp.write_text(wanted)
-
-
-def _take_lock(directory: Path, path: Path, flags: int) -> int:
-    """Only one agent owns a directory of pins and a run directory; a lock goes with its process, however that ends."""
-    try:
-        fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise AttachFailed(f"{directory}: cannot write there: {error.strerror}: give another one") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise AttachFailed(f"{directory}: another agent is running with this directory: stop it first") from error
-    return fd

@@ -20,6 +20,7 @@ fail() {
 group=${1:-demo}
 packages=(python3 python3-venv python3-bpfcc linux-libc-dev iproute2 iputils-ping util-linux procps gcc libc6-dev
 	nginx-light wrk curl redis-server redis-tools)
+tests='.[dev,kernels]'
 extra='.'
 case $group in
 demo) ;;
@@ -27,7 +28,7 @@ test)
 	packages+=(python3-dev make haproxy socat memcached iperf3 nftables nghttp2-client nghttp2-server golang-go postgresql
 		liburing-dev qemu-system-x86 busybox-static kmod udev)
 	command -v node >/dev/null || packages+=(nodejs)
-	extra='.[dev,kernels]'
+	extra=$tests
 	;;
 *) fail "unknown group '$group': say demo or test" ;;
 esac
@@ -35,6 +36,8 @@ esac
 . /etc/os-release 2>/dev/null || true
 command -v apt-get >/dev/null || fail "this is ${PRETTY_NAME:-not Debian}; make installs its packages with apt-get and" \
 	"needs Debian 12 or newer (on another system install the packages named in scripts/setup.sh by hand)."
+[ ! -L $VENV ] || fail "$VENV is a link to $(readlink $VENV): what is installed here would turn that environment, and" \
+	"the checkout it belongs to, to this one; remove the link (rm $VENV) and run it again."
 [ "$(id -u)" = 0 ] || fail "BPF programs, network namespaces and apt-get need root: run it again with sudo."
 
 missing=()
@@ -67,19 +70,23 @@ fi
 
 # An inherited PYTHONPATH or pyenv shim would mix another interpreter's packages into ours.
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
-wanted="$extra $(sha256sum pyproject.toml | cut -d' ' -f1)"
-stamp=$VENV/.stamp-$group
-if [ ! -x $VENV/bin/python ] || ! $VENV/bin/python -c 'import bcc' 2>/dev/null; then
+here=$(pwd -P)
+wanted() { echo "$1 $(sha256sum pyproject.toml | cut -d' ' -f1) $here"; }
+is_installed() { [ "$(cat "$VENV/.stamp-$1" 2>/dev/null)" = "$(wanted "$2")" ]; }
+# Scripts in it name its directory: in a checkout that was moved or copied they lead to the old one.
+if [ ! -x $VENV/bin/python ] || ! grep -qsF "$here/$VENV/bin/" $VENV/bin/pip ||
+	! $VENV/bin/python -c 'import bcc' 2>/dev/null; then
 	say "making the virtual environment $VENV from $PYTHON"
 	$PYTHON -m venv --clear --system-site-packages $VENV
 fi
-if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+# What tests need is all that the demo needs.
+if ! is_installed "$group" "$extra" && ! is_installed test "$tests"; then
 	say "installing Python packages into $VENV ($extra)"
 	started=$SECONDS
 	$VENV/bin/python -m pip install -qq --disable-pip-version-check --no-input --editable "$extra" ||
 		fail "pip could not install the Python packages; its own words are above."
 	rm -rf $VENV/lib/python3*/site-packages/loader # an editable install copies bpf/ there, and the copy would go stale
-	echo "$wanted" >"$stamp"
+	wanted "$extra" >"$VENV/.stamp-$group"
 	say "Python packages are there after $((SECONDS - started)) s"
 fi
 

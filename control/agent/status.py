@@ -6,6 +6,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from control import metrics
+from control.agent import trial
 from loader import abi
 from loader.maps import Maps
 
@@ -100,6 +101,7 @@ def status(agent: "Agent") -> Json:
         "warnings": list(agent.unfulfilled.warnings),
         "acceleration_off": agent.accel_off,
         "self_test": agent.self_test,
+        "self_test_running": agent.accel_off == trial.RUNNING,
         "resets": agent.ledger.resets,
         "hooks_restored": agent.reconciler.hooks_restored,
         "resident_memory_bytes": rss_bytes(),

@@ -1,4 +1,5 @@
-"""Selectors in force that no Workload fulfils. No problem, for what is written is in force; but it may be a slip.
+"""Selectors in force that no Workload fulfils, and rules that the proxy would have to serve. No problem, for what is
+written is in force; but it may be a slip, and what rules for requests allow is refused.
 
 A misspelt label in a live policy cuts traffic, and nothing is wrong with the file. All pods that a selector can mean
 are declared in the directory, those of other nodes too: who is not there has no labels that the kernel could know.
@@ -7,7 +8,7 @@ are declared in the directory, those of other nodes too: who is not there has no
 import logging
 
 from control import model
-from control.source import nobody
+from control.source import nobody, unserved
 
 LOG = logging.getLogger("sockmesh.agent")
 
@@ -24,7 +25,7 @@ class Unfulfilled:
         if snapshot is self._of or snapshot is None:
             return
         before, self._of = self.warnings, snapshot
-        self.warnings = tuple(str(found) for found in nobody.selected(snapshot))
+        self.warnings = tuple(map(str, (*nobody.selected(snapshot), *unserved.by_proxy(snapshot))))
         for each in self.warnings:
             if each not in before:
                 LOG.warning("%s", each)

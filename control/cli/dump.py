@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import click
 from control.cli.gather import gather
 from control.cli.place import Place, place_options
 from control.cli.show import jsonable
+from control.flow.summary import counted
 from loader.errors import MeshError
 
 _MOST = 20_000
@@ -34,9 +35,12 @@ def dump(file: str, output: str, max_entries: int, pin_dir: Path, run_dir: Path)
     """Write one JSON with all that a bug report needs: status, switches, every map with names, features, versions.
 
     It holds names, labels, addresses and rules of this node, and no payload, key or password. What cannot be read is in
-    it as a sentence, so a dump is possible however broken the node is.
+    it as a sentence, and told of on standard error, so a dump is possible however broken the node is.
     """
-    text = json.dumps(report(Place(pin_dir, run_dir), max_entries), indent=1) + "\n"
+    found = report(Place(pin_dir, run_dir), max_entries)
+    if said := unread(found):
+        click.echo(f"sockmesh: {said}", err=True)
+    text = json.dumps(found, indent=1) + "\n"
     if file in ("-", "/dev/stdout"):  # the second, opened anew, would begin at the start of a file that it leads to
         click.echo(text, nl=False)
         return
@@ -49,6 +53,15 @@ def dump(file: str, output: str, max_entries: int, pin_dir: Path, run_dir: Path)
     except OSError as error:
         raise MeshError(f"{file}: cannot write the dump: {error.strerror}") from None
     click.echo(f"{file}: {len(text):,} bytes", err=True)
+
+
+def unread(found: Mapping[str, Any]) -> str:
+    """Return one sentence on the parts of a report that could not be read, and why; "" if all could."""
+    errors = {name: part["error"] for name, part in found.items() if isinstance(part, dict) and "error" in part}
+    if not errors:
+        return ""
+    whys = "; ".join(dict.fromkeys(errors.values()))
+    return f"{counted(len(errors), 'part')} could not be read ({', '.join(errors)}): {whys}"
 
 
 def _is_special(file: str) -> bool:

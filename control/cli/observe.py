@@ -92,8 +92,8 @@ def _wanted(responses: Iterable[record.Json], asked: query.Query) -> Iterator[re
     matcher = query.Matcher(asked)
     yield from (response for response in responses if matcher.wants(response))
     raise errors.AgentUnavailable(
-        "the agent stopped, so no more flows come (policy stays in force); start it with `sockmesh agent` and observe "
-        "again"
+        "the agent stopped, so no more flows come (policy stays in force); start it with `sockmesh agent --config DIR` "
+        "and observe again"
     )
 
 
@@ -102,12 +102,12 @@ def _paint(text: str, what: str) -> str:
 
 
 def _told_if_none(responses: Iterator[record.Json], asked: query.Query) -> Iterator[record.Json]:
-    """Pass responses on; where there were none, tell a person so, and nothing a program might read."""
+    """Pass responses on; where there were none, say so on standard error, as kubectl does: the output stays empty."""
     found = False
     for response in responses:
-        found |= "flow" in response
+        found = True
         yield response
-    if not found and sys.stderr.isatty():
+    if not found and asked.last != 0 and asked.first != 0:  # who asked for none knows it
         filtered = asked.terms or asked.since_ns is not None or asked.until_ns is not None
         click.echo("no flow matches these filters" if filtered else "no flows yet", err=True)
 

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from control import admin_client
 from control.agent import options, state
 from control.inspect import health
 from control.names import Names
-from loader import maps, numbers
+from loader import locking, maps, numbers
 from loader.errors import AgentUnavailable, AttachFailed, MeshError
 
 Command = Callable[..., None]
@@ -60,7 +59,7 @@ class Place:
             return health.Agent(health.State.ALIVE, admin_client.call(str(self.socket), "status", timeout=5.0))
         except AgentUnavailable as error:
             # An agent has the lock from its first step to its last, and listens when it has compiled its programs.
-            if not _is_locked(self.run_dir / "agent.lock"):
+            if locking.holder(self.run_dir / "agent.lock") is None:
                 return health.Agent(health.State.DEAD, None, str(error))
             if isinstance(error, admin_client.NobodyListens):
                 return health.Agent(health.State.STARTING, None, _STARTS)
@@ -81,18 +80,6 @@ def _tell_of_no_names(place: Place) -> None:
                 "an agent, so numbers stand alone (its directory is --run-dir)",
                 err=True,
             )
-
-
-def _is_locked(file: Path) -> bool:
-    """Return whether somebody holds a lock on a file; whoever tried and took it would keep an agent from starting."""
-    try:
-        found = file.stat()
-        table = Path("/proc/locks").read_text()
-    except OSError:
-        return False
-    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    lines = (line.split() for line in table.splitlines())
-    return any(wanted in words and "->" not in words for words in lines)  # "->": waits for it
 
 
 def _directory(name: str, default: Path, variable: str) -> Callable[[Command], Command]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -11,12 +12,11 @@ import click
 from control.terminal import printable
 
 R = TypeVar("R")
-_RICH_ROWS = 500
 
 
 @dataclasses.dataclass(frozen=True)
 class Column(Generic[R]):
-    """A heading and what stands under it; `style` is rich's, given the cell's text."""
+    """A heading and what stands under it; `style` gives a cell's colour by its text: "red", "green bold", "" none."""
 
     heading: str
     cell: Callable[[R], str]
@@ -25,44 +25,29 @@ class Column(Generic[R]):
 
 
 def print_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:
-    """Print rows in columns: folded and coloured on a terminal, in lines as long as they must be into a pipe."""
-    # A rich table lays out some thousand rows a second; whoever asks for more will not mind wrapped lines.
-    is_rich = sys.stdout.isatty() and len(rows) <= _RICH_ROWS
-    for line in rich_lines(rows, columns) if is_rich else plain_lines(rows, columns):
+    """Print rows in columns, one line a row however wide: a terminal wraps it, and `less -S` does not."""
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for line in lines(rows, columns, coloured):
         click.echo(line)
 
 
-def _cells(rows: Iterable[R], columns: Sequence[Column[R]]) -> Iterator[list[str]]:
-    return ([printable(column.cell(row)) for column in columns] for row in rows)
-
-
-def plain_lines(rows: Iterable[R], columns: Sequence[Column[R]]) -> Iterator[str]:
-    """Yield the heading and a line a row, without colours."""
-    lines = [[column.heading for column in columns], *_cells(rows, columns)]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    for cells in lines:
-        laid = (
-            text.rjust(width) if column.right else text.ljust(width)
-            for text, width, column in zip(cells, widths, columns, strict=True)
-        )  # fmt: skip
+def lines(rows: Iterable[R], columns: Sequence[Column[R]], coloured: bool = False) -> Iterator[str]:
+    """Yield the heading and a line a row; colours change nothing else."""
+    table = [[column.heading for column in columns]]
+    table += [[printable(column.cell(row)) for column in columns] for row in rows]
+    widths = [max(map(len, texts)) for texts in zip(*table, strict=True)]
+    for number, texts in enumerate(table):
+        laid = []
+        for text, width, column in zip(texts, widths, columns, strict=True):
+            shown = _styled(text, column.style(text) if number else "bold") if coloured else text
+            gap = " " * (width - len(text))
+            laid.append(gap + shown if column.right else shown + gap)
         yield "  ".join(laid).rstrip()
 
 
-def rich_lines(rows: Iterable[R], columns: Sequence[Column[R]], width: int | None = None) -> Iterator[str]:
-    """Yield the same for a terminal of that width (None: the one we write to)."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        out.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
-    for cells in _cells(rows, columns):
-        out.add_row(*(Text(text, style=column.style(text)) for text, column in zip(cells, columns, strict=True)))
-    console = Console(width=width, markup=False, highlight=False, emoji=False)
-    with console.capture() as captured:
-        console.print(out)
-    return (line.rstrip() for line in captured.get().splitlines())
+def _styled(text: str, style: str) -> str:
+    colour = style.removesuffix("bold").strip()
+    return click.style(text, fg=colour or None, bold=style.endswith("bold") or None) if style else text
 
 
 def show(rows: Sequence[R], columns: Sequence[Column[R]], output: str, empty: str) -> None:

@@ -1,5 +1,7 @@
 """`sockmesh status`: is the agent alive, what is in force, what is wrong."""
 
+import dataclasses
+import re
 import sys
 import time
 from pathlib import Path
@@ -9,25 +11,63 @@ import click
 from control.cli.bpf.endpoint import COLUMNS
 from control.cli.gather import COUNTED, gather
 from control.cli.place import Place, output_option, place_options
-from control.cli.show import print_json, print_table
+from control.cli.show import Column, print_json, print_table
+from control.flow import query
 from control.flow.summary import amount, counted, span
 from control.inspect import health, proxyless
+from control.inspect.endpoints import EndpointRow
 from control.terminal import printable
+from loader.errors import AgentUnavailable
 
 _WIDTH = 14
+_PAUSE_S = 0.2
+_LEFT = "what is in the kernel stays in force; edits of policy and flow records wait for an agent"
 _WITHOUT_WORDS = {
     health.State.STARTING: ("starting", "yellow"),
     health.State.SILENT: ("DOES NOT ANSWER", "red"),
     health.State.DEAD: ("DEAD", "red"),
 }
-_LEFT = "what is in the kernel stays in force; edits of policy and flow records wait for an agent"
+
+
+def _in_a_word(column: Column[EndpointRow]) -> Column[EndpointRow]:
+    """Leave the reason out of a state: it is said under the problems, and by `sockmesh bpf endpoint list`."""
+    return dataclasses.replace(column, cell=lambda row: re.split("[:;,] ", column.cell(row))[0])
+
+
+_ENDPOINTS = tuple(_in_a_word(each) if each.heading in ("POLICY", "SHORT CUT") else each for each in COLUMNS)
+
+
+def _span(ctx: click.Context, param: click.Parameter, given: str) -> int:
+    longest = query.parse_span(given)
+    if longest is None:
+        raise click.BadParameter(f"{given} is not a span of time (30s, 5m, 1m30s)", ctx, param)
+    return longest
+
+
+def until_ready(place: Place, longest_ns: int) -> None:
+    """Return once the agent has its configuration in force and knows whether the short cut is safe here.
+
+    Raises AgentUnavailable when it takes longer. An agent answers when it has read its directory for the first time;
+    problems with that are no reason to wait, as they would not pass.
+    """
+    end = time.monotonic_ns() + longest_ns
+    while True:
+        found = place.agent_status()
+        if found.words and not found.words.get("self_test_running"):
+            return
+        if time.monotonic_ns() > end:
+            why = found.why_silent or "its self-test is running"
+            raise AgentUnavailable(f"the agent is not ready after {span(longest_ns)}: {why}")
+        time.sleep(_PAUSE_S)
 
 
 @click.command()
 @click.option("--brief", is_flag=True, help="One line.")
+@click.option("--wait", is_flag=True, help="Wait until the agent answers and its self-test is done.")
+@click.option("--wait-duration", default="5m", show_default=True, callback=_span, help="The longest to wait.")
 @place_options
 @output_option
-def status(brief: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
+def status(brief: bool, wait: bool, wait_duration: int, pin_dir: Path, run_dir: Path, output: str) -> None:
     """Show whether the agent is alive, what is in force on this node, and what is wrong.
 
     Works while the agent is dead or starts, from what is in the kernel.
@@ -38,10 +78,14 @@ def status(brief: bool, pin_dir: Path, run_dir: Path, output: str) -> None:
          that starts is none, nor is the kill switch)
       1  something is wrong: the agent is dead or does not answer, there are
          problems (endpoints that are not in force and a self-test that failed
-         are such), or no policy is in force here yet
+         are such), no policy is in force here yet, or --wait did not see the
+         agent ready in time
       2  the command was given wrongly
     """
-    found = gather(Place(pin_dir, run_dir))
+    place = Place(pin_dir, run_dir)
+    if wait:
+        until_ready(place, wait_duration)
+    found = gather(place)
     if output == "json":
         print_json(found)
     elif brief:
@@ -87,7 +131,7 @@ def _print(found: health.Health) -> None:
         _list("warnings", found.warnings, "yellow")
     if found.endpoints:
         click.echo()
-        print_table(found.endpoints, COLUMNS)
+        print_table(found.endpoints, _ENDPOINTS)
 
 
 def _print_agent(found: health.Health) -> None:

@@ -1,7 +1,6 @@
 """`sockmesh uninstall`: takes hooks, pins and state away."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import socket
@@ -12,6 +11,7 @@ import click
 
 from control.agent import lastgood
 from control.cli.place import Place, place_options
+from loader import locking
 from loader.errors import AttachFailed, MeshError
 
 STATE_FILES = (
@@ -51,12 +51,9 @@ def uninstall(pins: bool, force: bool, pin_dir: Path, run_dir: Path) -> None:
 def _agent_kept_out(run_dir: Path) -> Iterator[None]:
     """Hold the agent's lock; raises AttachFailed while an agent has it."""
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = locking.take(run_dir, run_dir / "agent.lock", os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise AttachFailed(f"{run_dir}: an agent is running with this directory: stop it first") from None
     finally:
         os.close(lock)
 

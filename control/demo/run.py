@@ -31,7 +31,7 @@ class DemoFailed(MeshError):
 
 
 class _Interrupted(BaseException):
-    pass
+    """By the signal that is its argument."""
 
 
 @dataclasses.dataclass
@@ -51,6 +51,7 @@ class Figures:
     left_behind: tuple[str, ...] = ()
     seconds: float = 0.0
     interrupted: bool = False
+    by_signal: int = 0  # that interrupted it
     unheard: bool = False  # whoever read the show has gone (`sockmesh demo | head`): nothing that `-o json` could say
 
     def unexpected(self) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ class Figures:
     def to_json(self) -> dict[str, Any]:
         """Return all figures, the ratios among them."""
         out: dict[str, Any] = jsonable(self)
-        del out["unheard"]
+        del out["unheard"], out["by_signal"]
         for comparison, found in zip(out["comparisons"], self.comparisons, strict=True):
             comparison["ratio"] = round(found.ratio, 3)
         return out | {"unexpected": list(self.unexpected())}
@@ -88,7 +89,7 @@ def run(output: str, seconds: float) -> None:
         sys.exit(128 + signal.SIGPIPE)
     else:
         _epilogue(figures, shown)
-    sys.exit(130 if figures.interrupted else 1 if figures.unexpected() else 0)
+    sys.exit(128 + figures.by_signal if figures.interrupted else 1 if figures.unexpected() else 0)
 
 
 def _epilogue(figures: Figures, shown: stage.Stage) -> None:
@@ -113,7 +114,7 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         if os.getpid() != owner:
             os._exit(128 + number)  # a child that pyroute2 forked: it must not walk up and clean up what is ours
         calm()
-        raise _Interrupted
+        raise _Interrupted(number)
 
     owner = os.getpid()
     before = {number: signal.signal(number, stop) for number in _SIGNALS}
@@ -142,8 +143,8 @@ def _guarded(figures: Figures, step: Callable[[], None], log: Path | None = None
             words = log.read_text().splitlines()[-1:] if log and log.exists() else []
             text = f"the demo failed: {' '.join(str(error).split())[:400] or type(error).__name__}"
             return text + (f" (the agent's last words: {words[0]})" if words else "")
-    except _Interrupted:
-        figures.interrupted = True
+    except _Interrupted as by:
+        figures.interrupted, figures.by_signal = True, by.args[0]
         return ""
 
 

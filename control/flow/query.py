@@ -62,10 +62,16 @@ def parse_moment(text: str, now_ns: int) -> int:
     """
     if text == "now":
         return now_ns
+    span = parse_span(text)
+    return parse_time(text) if span is None else now_ns - span
+
+
+def parse_span(text: str) -> int | None:
+    """Return the nanoseconds of a span ("5m", "1h30m", "2.5s"), or None for what is none."""
     spans = _SPAN.findall(text)
-    if spans and "".join(number + unit for number, unit in spans) == text:
-        return now_ns - sum(round(float(number) * _UNITS[unit]) for number, unit in spans)
-    return parse_time(text)
+    if not spans or "".join(number + unit for number, unit in spans) != text:
+        return None
+    return sum(round(float(number) * _UNITS[unit]) for number, unit in spans)
 
 
 @dataclasses.dataclass(frozen=True)

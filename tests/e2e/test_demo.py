@@ -55,17 +55,17 @@ def test_a_show_for_people() -> None:
     assert "NOT AS EXPECTED" not in answer.stdout
 
 
-@pytest.mark.parametrize("moment", ["policy: client", "-- 3."])
-def test_interrupted_it_leaves_nothing(moment: str) -> None:
+@pytest.mark.parametrize(("moment", "number"), [("policy: client", signal.SIGTERM), ("-- 3.", signal.SIGINT)])
+def test_interrupted_it_leaves_nothing(moment: str, number: signal.Signals) -> None:
     """Once while the agent starts, once at work. The whole group gets the signal, as from a terminal's Ctrl-C."""
     demo = subprocess.Popen(DEMO, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             start_new_session=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})  # fmt: skip
     assert demo.stdout is not None
     assert any(line.startswith(moment) for line in demo.stdout), demo.communicate()
     (mine,) = [d.name for d in Path("/run/sockmesh-test").iterdir() if _owner(d) == demo.pid]
-    os.killpg(demo.pid, signal.SIGINT)
+    os.killpg(demo.pid, number)
     rest, errors = demo.communicate(timeout=90)
-    assert demo.returncode == 130, (rest, errors)
+    assert demo.returncode == 128 + number, (rest, errors)
     assert "interrupted" in rest and "Gone again" in rest and "Traceback" not in errors, (rest, errors)
     wait_until(lambda: nothing_left(mine), "everything is gone")
 

@@ -62,7 +62,8 @@ def test_every_command_and_option_exists() -> None:
     used = list(commands())
     assert len(used) > 40
     assert [wrong for wrong in map(problem, used) if wrong] == []
-    known = {flag for words in ("agent", "observe", "policy trace", "policy diff") for flag in flags_of(words)}
+    named = ("agent", "observe", "status", "policy trace", "policy diff")
+    known = {flag for words in named for flag in flags_of(words)}
     assert words_of(r"--[a-z-]+") - known - {"--help", "--system-site-packages"} == set()
 
 

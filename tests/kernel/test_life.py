@@ -339,7 +339,7 @@ def test_a_second_agent_on_the_same_directory_is_refused(place: Place, shared: s
     second = agent(place, "--run-dir", str(run_dir), "--metrics", "")
     assert second.returncode != 0
     assert len(second.stderr.strip().splitlines()) == 1
-    assert "another agent is running" in second.stderr
+    assert place.mesh.agent and f"another agent (pid {place.mesh.agent.pid}) is running" in second.stderr
     place.assert_policy_holds()
 
 

@@ -1,12 +1,13 @@
 """`sockmesh bpf ipcache`: which identity an address has."""
 
+import ipaddress
 from pathlib import Path
 
 import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
-from control.inspect import addresses, inforce
+from control.inspect import addresses, inforce, services
 from loader.errors import MeshError
 
 _COLUMNS = (
@@ -20,6 +21,14 @@ _COLUMNS = (
 def _rows(place: Place) -> tuple[addresses.AddressRow, ...]:
     with place.maps() as opened:
         return addresses.rows(inforce.ipcache(opened), place.names())
+
+
+def _service_at(place: Place, ip: str) -> str:
+    """Return the name of the service with an address, or "": it has no identity, for its backends are judged."""
+    with place.maps() as opened:
+        found = services.rows(opened.services.items(), opened.backends.items(), place.names())
+    wanted = ipaddress.ip_address(ip)
+    return next((row.name for row in found if ipaddress.ip_address(row.ip) == wanted), "")
 
 
 @click.group()
@@ -41,10 +50,13 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
 @output_option
 def get(ip: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     """Show the prefix and identity that decide for IP."""
+    place = Place(pin_dir, run_dir)
     try:
-        row = addresses.lookup(_rows(Place(pin_dir, run_dir)), ip)
+        row = addresses.lookup(_rows(place), ip)
     except ValueError:
         raise click.BadParameter(f"{ip!r} is not an IP address") from None
+    if service := _service_at(place, ip):
+        click.echo(f"{ip} is the address of service {service}; its backends: `sockmesh bpf lb get {ip}`", err=True)
     if row is None:
         raise MeshError(f"no prefix covers {ip}: the kernel takes it for the world (identity 2)")
     facts = {

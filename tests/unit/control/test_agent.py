@@ -79,3 +79,19 @@ def test_selectors_that_no_workload_fulfils_are_told_of_once(tmp_path: Path, cap
     assert said.startswith("x.yaml:") and "no workload of these files has app=webx " in said
     assert warned("webx # still") == [] and len(found.warnings) == 1
     assert warned("web") == [] and not found.warnings
+
+
+def test_a_rule_that_needs_the_proxy_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """All that it allows is refused: whoever has put it in force must not learn that from calls that fail."""
+    (tmp_path / "x.yaml").write_text(
+        "kind: CiliumNetworkPolicy\napiVersion: cilium.io/v2\nmetadata: {name: p, namespace: shop}\n"
+        "spec:\n  endpointSelector: {}\n  ingress:\n"
+        "  - toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}]}}]\n"
+    )
+    found, snapshot = unfulfilled.Unfulfilled(), None
+    for _ in range(2):
+        snapshot = directory.load(tmp_path, snapshot).snapshot
+        found.look(snapshot)
+    (said,) = caplog.messages
+    assert said.startswith("x.yaml:7: CiliumNetworkPolicy shop/p spec.ingress[0]: rules.http needs the proxy, which ")
+    assert said.endswith(": what it allows is refused") and found.warnings == (said,)

@@ -4,12 +4,16 @@ import dataclasses
 import fcntl
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click import testing
 
@@ -21,6 +25,7 @@ from loader import abi, numbers
 from loader.features import Feature
 from tests.unit.conns import conn
 
+ROOT = Path(__file__).resolve().parents[3]
 ROW = endpoints.EndpointRow(
     1, "shop/web", 256, (), (), "enforced", "open", "open", 2, 5, "on", ("enrolled", "has-cgroup"), "vh-web", 4, "", "",
     "", tuple(f"hook{n}" for n in range(health.SOCKET_HOOKS)),
@@ -145,6 +150,33 @@ def test_the_lock_tells_an_agent_that_starts_from_a_dead_one(
     assert bool(found.why_silent) == (wanted != "alive") and ("running" in found.why_silent) == (wanted == "dead")
 
 
+def test_waiting_ends_when_the_self_test_is_done_whatever_it_found(tmp_path: Path) -> None:
+    place = Place(tmp_path, tmp_path)
+    answers = [b'{"self_test_running": true}\n', b"no json\n", b'{"self_test_running": false, "problems": ["a"]}\n']
+
+    def answer_all() -> None:
+        while answers:
+            answers_once(listener, answers.pop(0))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place.socket))
+        listener.listen()
+        answering = threading.Thread(target=answer_all)
+        answering.start()
+        status.until_ready(place, 60 * 10**9)
+        answering.join()
+    assert answers == []
+
+
+def test_waiting_has_an_end_and_says_what_it_waited_for(tmp_path: Path) -> None:
+    words = ["status", "--wait", "--run-dir", str(tmp_path), "--pin-dir", str(tmp_path), "--wait-duration"]
+    late = testing.CliRunner().invoke(cli, [*words, "10ms"])
+    assert (late.exit_code, late.stdout) == (1, "")
+    assert late.stderr.startswith("sockmesh: the agent is not ready after 10.0 ms: no agent is running: there is no ")
+    wrong = testing.CliRunner().invoke(cli, [*words, "soon"])
+    assert wrong.exit_code == 2 and "soon is not a span of time (30s, 5m, 1m30s)" in wrong.stderr
+
+
 def state(**given: Any) -> health.Health:
     healthy: dict[str, Any] = {
         "alive": True, "state": health.State.ALIVE, "why_silent": "", "agent": AGENT, "in_force": True,
@@ -211,6 +243,24 @@ def test_rules_that_only_a_proxy_could_serve_are_told_of() -> None:
     ) in lines
     assert health.brief(state(l7_entries=1)).endswith(", 1 L7 entry REFUSED")
     assert proxyless.word(1).startswith("1 entry needs") and "L7" not in health.brief(state())
+
+
+def test_the_table_of_status_has_words_and_its_problems_the_sentences() -> None:
+    policy = "not in force: its namespace or interface was not found, or can have no hooks"
+    closed = dataclasses.replace(ROW, policy=policy, acceleration="no cgroup was given, so its sockets cannot be seen")
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status._print(
+            state(
+                agent=AGENT | {"flow_log": None},
+                endpoints=(ROW, closed),
+                problems=health.problems(alive(), [ROW, closed], ()),
+            )
+        )
+    heading, row, other = out.getvalue().splitlines()[-3:]
+    assert heading.endswith("SHORT CUT") and row.endswith("  on") and other.endswith("  no cgroup was given")
+    assert "  enforced      open" in row and "  not in force  open" in other
+    assert f"problems      1\n  - endpoint shop/web: {policy}\n" in out.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -281,11 +331,29 @@ def test_tables_keep_brackets_and_long_lines_and_disarm_control_characters() -> 
     assert printed([], "table") == "nothing\n"
 
 
-def test_a_terminal_gets_the_same_lines_and_folds_what_is_too_wide() -> None:
-    rows = [("spec.ingress[0]", 1), ("x", 2222)]
-    assert list(show.rich_lines(rows, COLUMNS, 80)) == list(show.plain_lines(rows, COLUMNS))
-    folded = list(show.rich_lines([("y" * 100, 1)], COLUMNS, 40))
-    assert max(map(len, folded)) <= 40 and sum(line.count("y") for line in folded) == 100
+def test_a_terminal_gets_the_same_lines_in_colours_and_wraps_them_itself() -> None:
+    columns = (*COLUMNS, show.Column[tuple[str, int]]("WORD", lambda _: "ok", True, lambda _: "green bold"))
+    rows = [("spec.ingress[0]", 1), ("y" * 300, 2222)]
+    coloured, plain = list(show.lines(rows, columns, True)), list(show.lines(rows, columns))
+    assert list(map(click.unstyle, coloured)) == plain and len(plain) == 3
+    assert coloured[1].endswith("  " + click.style("ok", fg="green", bold=True))
+
+
+def test_a_terminal_is_told_a_row_a_line_however_narrow_it_is() -> None:
+    """Cells were folded in the midst of words: enforce/d, 10.66./0.11."""
+    program = (
+        "from control.cli.show import Column, print_table;"
+        "print_table([('y' * 100,)], [Column('NAME', lambda r: r[0], style=lambda _: 'red')])"
+    )
+    ours, its = os.openpty()
+    for env in ({}, {"NO_COLOR": "1"}):
+        env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"COLUMNS": "40", "TERM": "xterm"} | env
+        subprocess.run([sys.executable, "-c", program], stdout=its, cwd=ROOT, env=env, check=True, timeout=30)
+        said = os.read(ours, 1000).decode()
+        assert click.unstyle(said) == f"NAME\r\n{'y' * 100}\r\n"
+        assert ("\x1b[31m" in said) == ("NO_COLOR" not in env)
+    os.close(ours)
+    os.close(its)
 
 
 def test_json_has_plain_lists_and_numbers() -> None:
@@ -309,8 +377,6 @@ def test_what_is_misspelt_is_answered_with_what_there_is(words: list[str], messa
 
 
 def test_every_command_of_the_table_exists_and_explains_itself() -> None:
-    import click
-
     context = click.Context(cli)
     for name in COMMANDS:
         command = cli.get_command(context, name)

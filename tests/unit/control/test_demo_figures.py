@@ -1,5 +1,6 @@
 """What the demo reads out of wrk's and redis-benchmark's words, and how it draws it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from control.demo.run import Figures
 from control.demo.steps import Call, Cut
 from loader.errors import PackageMissing
 
+ROOT = Path(__file__).resolve().parents[3]
 WRK = """\
 Running 1s test @ http://10.244.0.10/small
   1 threads and 16 connections
@@ -92,3 +94,10 @@ def test_what_is_not_as_it_must_be_is_named() -> None:
     found = figures.to_json()
     assert found["comparisons"][0]["tcp"]["bytes_per_s"] is None  # nothing was measured, which is not none at all
     assert found["comparisons"][0]["ratio"] == 2.5 and len(found["unexpected"]) == 3
+
+
+def test_a_longer_tail_is_not_left_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    stage.Terminal().comparisons((COMPARISON,))
+    lines = capsys.readouterr().out.splitlines()
+    name, page = re.findall(r'"(.*)" in (\S+)$', lines[2])[0]
+    assert f"- **{name} " in (ROOT / page).read_text() and lines[3] == ""

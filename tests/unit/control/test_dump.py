@@ -80,6 +80,16 @@ def test_as_with_every_command_output_is_the_form(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_could_not_be_read_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    whys = {"status": {"error": "/x: no"}, "maps": {"error": "/x: no"}, "pins": {"error": "/y: no"}, "names": {}}
+    monkeypatch.setattr(command, "report", lambda *_: whys)
+    answer = CliRunner().invoke(cli, ["dump"])
+    assert (answer.exit_code, json.loads(answer.stdout)) == (0, whys)
+    assert answer.stderr == "sockmesh: 3 parts could not be read (status, maps, pins): /x: no; /y: no\n"
+    monkeypatch.setattr(command, "report", lambda *_: {"names": {}})
+    assert CliRunner().invoke(cli, ["dump"]).stderr == ""
+
+
 def test_a_file_given_as_the_form_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     answer = CliRunner().invoke(cli, ["dump", "--output", "report.json"])

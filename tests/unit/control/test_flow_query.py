@@ -235,7 +235,7 @@ def test_a_bad_filter_is_the_callers_error(agent: str) -> None:
 
 
 def test_no_agent(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(errors.AgentUnavailable, match=r"no agent is running: there is no socket .*`sockmesh agent`"):
+    with pytest.raises(errors.AgentUnavailable, match=r"no agent is running: there is .*`sockmesh agent --config DIR`"):
         admin_client.call(str(tmp_path / "none.sock"), "status")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loader import features
+from loader import features, probes
 from loader.errors import FeatureUnsupported
 from loader.features import Feature, Probe
 from loader.probes import CannotLook
@@ -31,15 +31,19 @@ def test_what_works_has_a_detail_and_no_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    "error, ok, detail",
+    "error, detail",
     [
-        (OSError(errno.EINVAL, "Invalid argument"), False, "Invalid argument"),
-        (FeatureUnsupported("no such struct"), False, "no such struct"),
-        (CannotLook("not mounted"), None, "not mounted"),
+        (OSError(errno.EINVAL, "Invalid argument"), "Invalid argument"),
+        (FeatureUnsupported("no such struct"), "no such struct"),
     ],
 )
-def test_a_failure_says_what_and_how_to_mend_it(error: Exception, ok: bool | None, detail: str) -> None:
-    assert outcome(error) == Feature("thing", ok, detail, "mend it", "policy")
+def test_a_failure_says_what_and_how_to_mend_it(error: Exception, detail: str) -> None:
+    assert outcome(error) == Feature("thing", False, detail, "mend it", "policy")
+
+
+def test_what_could_not_be_seen_is_not_to_be_mended() -> None:
+    remedy = "run it as root" if probes.missing_capabilities() else ""
+    assert outcome(CannotLook("not mounted")) == Feature("thing", None, "not mounted", remedy, "policy")
 
 
 def test_every_probe_has_a_name_of_its_own_and_a_remedy() -> None:
@@ -70,4 +74,5 @@ def test_without_rights_the_privileges_are_missing_and_the_rest_could_not_be_tri
     for name in ("map: socket hash", "programs: packet filter", "links: cgroup", "filters: clsact"):
         assert found[name].ok is None and found[name].detail, found[name]
     assert all(feature.remedy for feature in found.values() if not feature.ok)
+    assert {feature.remedy for feature in found.values() if feature.ok is None} == {"run it as root"}
     assert child.stderr == ""
