@@ -15,9 +15,9 @@ _LENGTHS = """
     30
 """
 _END = 256  # the mark; nobody may send it
-_DEAD = -1
 
-Steps = list[tuple[int, bytes]]
+# By the next byte: the row to go on with, and the octets that were read. Empty until it is first needed.
+_Row = list[tuple["_Row", bytes]]
 
 
 def _tree() -> list[list[int]]:
@@ -41,18 +41,18 @@ def _tree() -> list[list[int]]:
 _NODES = _tree()
 
 
-class _Table(dict[int, Steps]):
-    """From a node, by the next byte: to which node, and the octets read. A row is made when it is first needed."""
-
-    def __missing__(self, node: int) -> Steps:
-        self[node] = row = [_step(node, byte) for byte in range(256)]
-        return row
+_ROWS: list[_Row] = [[] for _ in _NODES]
+_DEAD: _Row = []
+_DEAD += [(_DEAD, b"")] * 256
 
 
-def _step(node: int, byte: int) -> tuple[int, bytes]:
+def _fill(row: _Row) -> None:
+    node = next(node for node, each in enumerate(_ROWS) if each is row)
+    row += [_step(node, byte) for byte in range(256)]
+
+
+def _step(node: int, byte: int) -> tuple[_Row, bytes]:
     read = bytearray()
-    if node == _DEAD:
-        return _DEAD, b""
     for shift in range(7, -1, -1):
         node = _NODES[node][byte >> shift & 1]
         if node == ~_END:
@@ -60,29 +60,32 @@ def _step(node: int, byte: int) -> tuple[int, bytes]:
         if node < 0:
             read.append(~node)
             node = 0
-    return node, bytes(read)
+    return _ROWS[node], bytes(read)
 
 
-def _padded() -> frozenset[int]:
-    """Return the nodes where a string may end: up to seven bits into the end mark."""
-    ends = [0]
+def _ends() -> frozenset[int]:
+    """Return the rows (by identity) where a string may end: up to seven bits into the end mark."""
+    nodes = [0]
     for _ in range(7):
-        ends.append(_NODES[ends[-1]][1])
-    return frozenset(ends)
+        nodes.append(_NODES[nodes[-1]][1])
+    return frozenset(id(_ROWS[node]) for node in nodes)
 
 
-_TABLE = _Table()
-_ENDS = _padded()
+_ENDS = _ends()
 
 
 def decode(data: bytes) -> bytes:
     """Return the text, at most 8/5 as long; raises Broken."""
-    table, node = _TABLE, 0
+    row = _ROWS[0]
     read: list[bytes] = []
     add = read.append
     for byte in data:
-        node, octets = table[node][byte]
+        try:
+            row, octets = row[byte]
+        except IndexError:
+            _fill(row)
+            row, octets = row[byte]
         add(octets)
-    if node not in _ENDS:
+    if id(row) not in _ENDS:
         raise Broken(Code.COMPRESSION_ERROR, "a string is not in the Huffman code")
     return b"".join(read)

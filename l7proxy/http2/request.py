@@ -1,17 +1,20 @@
 """A request's head, from its fields: read strictly, because what is decided on must be what the server sees.
 
-Pseudo-headers come first and once, and a request names one host (RFC 9113, 8.3.1).
+Pseudo-headers come first and once, and a request names one host (RFC 9113, 8.3.1). A client's blocks are much alike:
+`Reader` reads only what has changed.
 """
 
-import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from l7proxy.http2 import fields
+from l7proxy.http2 import fields, hpack
 from l7proxy.http2.fields import Fields, Known, Malformed
+from l7proxy.http2.frames import Broken
 
-_CACHED = 4096  # blocks; clients send the same again and again
-_MAX_CACHED = 1024  # bytes of one
+_KEPT = 4096  # blocks; clients send the same again and again
+_MAX_KEPT = 1024  # bytes of one
+_MAX_ALIKE = 64  # fields; blocks with more are read in full
+_kept: dict[bytes, "Request"] = {}
 
 
 class Request(NamedTuple):
@@ -28,7 +31,81 @@ class Request(NamedTuple):
 
 def read(block: bytes) -> Request:
     """Read a block that leans on no table; raises Malformed, hpack.TooLarge, frames.Broken."""
-    return _read_again(block) if len(block) <= _MAX_CACHED else of(fields.walk(block))
+    return of(fields.walk(block))
+
+
+class _Alike(NamedTuple):
+    """Blocks that begin and end with the same whole fields, with plain ones between (`traceparent`, `grpc-timeout`)."""
+
+    start: bytes
+    end: bytes
+    request: Request
+    before: Fields  # those of the start, but for the pseudo-headers
+    after: Fields
+
+    def read(self, block: bytes) -> Request | None:
+        """Return what `read` returns, None if this block is not alike."""
+        middle = block[len(self.start) : len(block) - len(self.end)]
+        if middle[:1] == hpack.TO_NO_TABLE:
+            return None
+        try:
+            found = [fields.known(hpack.field(piece)) for piece in hpack.pieces(middle)]
+        except Broken:
+            return None
+        if len(self.before) + len(found) + len(self.after) > _MAX_ALIKE or any(
+            kind != fields.PLAIN for _, kind in found
+        ):
+            return None
+        like = self.request
+        changed = (*self.before, *[field for field, _ in found], *self.after)
+        return Request(like.method, like.path, like.host, changed, like.is_grpc, like.length, like.pseudo)
+
+
+class Reader:
+    """`read` for the blocks of one client, one after the other."""
+
+    __slots__ = ("_alike", "_pieces")
+
+    def __init__(self) -> None:
+        self._alike: _Alike | None = None
+        self._pieces: list[bytes] = []  # of the last block that was read in full
+
+    def read(self, block: bytes) -> Request:
+        """Read a block that leans on no table; raises Malformed, hpack.TooLarge, frames.Broken."""
+        if len(block) > _MAX_KEPT:
+            return read(block)
+        request = _kept.get(block)
+        if request is not None:
+            return request
+        alike = self._alike
+        if (
+            alike is not None
+            and block.startswith(alike.start)
+            and block.endswith(alike.end)
+            and len(block) >= len(alike.start) + len(alike.end)
+            and (request := alike.read(block)) is not None
+        ):
+            return request
+        known = fields.walk(block)
+        request = of(known)
+        self._compare(hpack.pieces(block), known, request)
+        if len(_kept) >= _KEPT:
+            _kept.clear()
+        _kept[block] = request
+        return request
+
+    def _compare(self, pieces: list[bytes], known: list[Known], request: Request) -> None:
+        """Learn from two blocks in which few fields differ."""
+        last, self._pieces = self._pieces, pieces
+        differ = [at for at, (one, other) in enumerate(zip(pieces, last, strict=False)) if one != other]
+        if not differ or len(pieces) != len(last):
+            return
+        first, end = differ[0], differ[-1] + 1
+        if any(kind != fields.PLAIN for _, kind in known[first:end]):
+            return
+        before = tuple(field for field, kind in known[:first] if kind != fields.ASKS)
+        after = tuple(field for field, _ in known[end:])
+        self._alike = _Alike(b"".join(pieces[:first]), b"".join(pieces[end:]), request, before, after)
 
 
 def of(known: Iterable[Known]) -> Request:
@@ -80,8 +157,3 @@ def _target(pseudo: dict[bytes, bytes]) -> tuple[str, str]:
     if path == b"*" and method != b"OPTIONS":
         raise Malformed("the path is * but the method is not OPTIONS")
     return method.decode(), path.decode()
-
-
-@functools.lru_cache(maxsize=_CACHED)
-def _read_again(block: bytes) -> Request:
-    return of(fields.walk(block))

@@ -32,7 +32,8 @@ class Session:
 
     __slots__ = (
         "_accepts", "_client", "_deaf", "_decoder", "_early", "_has_preface", "_idle", "_judge", "_last",
-        "_owes_update", "_preface", "_resets", "_server", "_streams", "_tell", "is_over", "to_client", "to_server",
+        "_owes_update", "_preface", "_reader", "_resets", "_server", "_streams", "_tell", "is_over", "to_client",
+        "to_server",
     )  # fmt: skip
 
     def __init__(self, judge: Callable[[Request], Verdict], tell: Callable[[Exchange], None]) -> None:
@@ -44,6 +45,7 @@ class Session:
         self._server = Side(self.to_client, _FROM_SERVER, Session._server_block)
         self._preface, self._has_preface = b"", False
         self._decoder: hpack.Decoder | None = hpack.Decoder()  # None: the client keeps no table any more
+        self._reader = request.Reader()
         self._owes_update = False  # to the server, which may wait for the client to give up its table
         self._streams: dict[int, Stream] = {}  # let through and not over
         self._deaf: dict[int, None] = {}  # not over for the client, but what it sends goes nowhere
@@ -140,7 +142,7 @@ class Session:
         began, ends, kept_table = time.monotonic_ns(), bool(flags & END_STREAM), self._decoder is not None
         asked: Request | None = None
         try:
-            asked = request.of(self._decode(block)) if kept_table else request.read(block)
+            asked = request.of(self._decode(block)) if kept_table else self._reader.read(block)
             if ends and asked.length:
                 raise Malformed("a request has no body but a content-length")
         except TooLarge as error:
