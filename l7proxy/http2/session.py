@@ -22,6 +22,8 @@ from l7proxy.http2.refusal import GRPC_STATUS, Refusal, frames_of
 from l7proxy.http2.request import Request
 from l7proxy.http2.side import Handler, Side, check_goaway, check_ping, check_priority, check_size, check_window
 
+_GOES_ON = "a client goes on with what it had ended"
+
 
 class Session:
     """`judge`: asked once for each request; `tell`: told of each exchange when it is over.
@@ -153,7 +155,7 @@ class Session:
             # It may try again elsewhere: it has been told that this one is not served.
             return self._drop(stream, asked, began, ends, "the connection takes no more requests")
         if len(self._streams) >= MAX_STREAMS:
-            if not self._server.unacked:
+            if self._server.greeted and not self._server.unacked:
                 raise Broken(Code.ENHANCE_YOUR_CALM, f"there are more than {MAX_STREAMS} streams at once")
             self._say(frames.rst_stream(stream, Code.REFUSED_STREAM))  # it may not have heard of the bound yet
             return self._drop(stream, asked, began, ends, "there are too many streams at once")
@@ -187,6 +189,8 @@ class Session:
 
     def _trailers(self, stream: int, flags: int, block: bytes) -> bytes | None:
         opened = self._streams.get(stream)
+        if opened and opened.asked:
+            raise Broken(Code.STREAM_CLOSED, _GOES_ON)
         kept_table = self._decoder is not None
         try:
             found = self._decode(block) if kept_table else fields.walk(block)
@@ -223,7 +227,7 @@ class Session:
     def _asked(self, stream: int, opened: Stream, body: int, ends: bool) -> None:
         """Count so much more of a request's body."""
         if opened.asked:
-            raise Broken(Code.STREAM_CLOSED, "a client goes on with what it had ended")
+            raise Broken(Code.STREAM_CLOSED, _GOES_ON)
         if opened.left is not None:
             opened.left -= body
             if opened.left < 0 or (ends and opened.left):
