@@ -136,6 +136,18 @@ def test_a_reader_reads_what_is_read_in_full(blocks: list[tuple[bytes, int, byte
             assert outcome(reader.read, tried) == outcome(request.read, tried)
 
 
+@pytest.mark.parametrize("middle", [b"\x20", b"\x20" + block("t=3")[1:], block("host=other")[1:], block(":path=/")[1:]])
+def test_what_is_between_the_ends_of_blocks_that_are_alike_is_read_as_strictly(middle: bytes) -> None:
+    reader = request.Reader()
+    request._kept.clear()
+    start, end = block(HEAD + " te=trailers")[1:], block("x=y")[1:]
+    for value in ("t=1", "t=2"):
+        reader.read(start + block(value)[1:] + end)
+    assert reader._alike is not None and reader._alike.start == start
+    with pytest.raises((Malformed, Broken)):
+        reader.read(start + middle + end)
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

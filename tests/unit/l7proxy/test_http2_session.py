@@ -244,6 +244,12 @@ def test_draining() -> None:
     assert [(each.status, each.allowed) for each in stage.told] == [(0, False), (0, False), (200, True)]
 
 
+def test_a_later_goaway_never_takes_more_than_an_earlier_one() -> None:
+    stage = after_update(met()).asks(ask(5)).does("drain").answers(goaway(2**31 - 1, Code.NO_ERROR, b"soon"))
+    assert stage.seen()[1] == goaway(5, Code.NO_ERROR) + goaway(5, Code.NO_ERROR, b"soon")
+    assert stage.asks(ask(7)).judged == ["/open"] and not stage.session.is_over
+
+
 def test_a_server_that_goes_away() -> None:
     stage = after_update(met()).asks(ask(5), ask(7)).answers(goaway(5, Code.NO_ERROR))
     stage.asks(ask(9)).answers(answer(5))
