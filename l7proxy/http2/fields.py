@@ -31,6 +31,7 @@ _PSEUDO = {
 _HOST = _PSEUDO[b":authority"]
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _OF_A_CONNECTION = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
+_SPECIAL = _OF_A_CONNECTION | {b"te", b"host", b"content-length", b"content-type", b"grpc-status"}
 
 
 class Malformed(ValueError):
@@ -48,6 +49,8 @@ def known(field: Field) -> Known:
         raise Malformed("a field's name is not a token in lower case")
     if not _VALUE.fullmatch(value):
         raise Malformed(f"the value of {name.decode()} is not text, or has blanks around it")
+    if name not in _SPECIAL:
+        return field, PLAIN
     if name in _OF_A_CONNECTION or (name == b"te" and value.lower() != b"trailers"):
         raise Malformed(f"{name.decode()} is about a connection of HTTP/1.1")
     if name == b"host":

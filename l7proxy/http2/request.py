@@ -48,16 +48,19 @@ class _Alike(NamedTuple):
         middle = block[len(self.start) : len(block) - len(self.end)]
         if middle[:1] == hpack.TO_NO_TABLE:
             return None
+        found: list[hpack.Field] = []
         try:
-            found = [fields.known(hpack.field(piece)) for piece in hpack.pieces(middle)]
+            for piece in hpack.pieces(middle):
+                field, kind = fields.known(hpack.field(piece))
+                if kind != fields.PLAIN:
+                    return None
+                found.append(field)
         except Broken:
             return None
-        if len(self.before) + len(found) + len(self.after) > _MAX_ALIKE or any(
-            kind != fields.PLAIN for _, kind in found
-        ):
+        if len(self.before) + len(found) + len(self.after) > _MAX_ALIKE:
             return None
         like = self.request
-        changed = (*self.before, *[field for field, _ in found], *self.after)
+        changed = (*self.before, *found, *self.after)
         return Request(like.method, like.path, like.host, changed, like.is_grpc, like.length, like.pseudo)
 
 
