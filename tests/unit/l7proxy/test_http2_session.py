@@ -201,6 +201,22 @@ def test_a_client_must_hear_the_server_before_it_hears_us() -> None:
     assert stage.answers(WELCOME).seen() == (b"", WELCOME_ON + forbidden(1))
 
 
+def test_a_client_waits_when_the_server_says_nothing_and_much_is_refused() -> None:
+    stage, encoder = Stage().asks(HELLO), reference.Encoder()
+    for number in range(limits.MAX_EARLY + 1):
+        assert stage.session.waits_for_client
+        stage.asks(frame(HEADERS, 5, 2 * number + 1, encoder.encode(fields("/shut"))))
+    assert not stage.session.waits_for_client and stage.client == b""
+    assert stage.answers(WELCOME).session.waits_for_client
+    assert stage.client.count(b"403") == limits.MAX_EARLY + 1
+
+
+def test_a_client_that_is_gone() -> None:
+    stage = after_update(met()).asks(ask(5), ask(7, "/open", 0)).answers(answer(7)).does("client_ended")
+    assert [(each.status, each.why) for each in stage.told] == [(200, ""), (0, "the client went away")]
+    assert stage.session.is_over and stage.does("client_ended").does("server_ended").does("drain").outcomes()[2:] == []
+
+
 def test_a_reset_of_either_side_is_told_once() -> None:
     stage = after_update(met())
     stage.asks(ask(5), ask(7, "/open", 0), rst_stream(5, Code.CANCEL))
@@ -382,6 +398,21 @@ def test_a_flood_ends_the_connection(kind: str) -> None:
     assert stage.session.is_over and Code.ENHANCE_YOUR_CALM.to_bytes(4, "big") in stage.client[-150:]
     assert sum(each.request is None and bool(each.why) for each in stage.told) == 1
     assert len(stage.told) == 1 + len(stage.judged)
+
+
+def test_a_budget_is_full_again_after_a_period() -> None:
+    budget = limits.Budget(2, "things were done")
+    for _ in range(2):
+        budget.spend()
+    budget._began -= limits.PERIOD_NS
+    budget.spend()
+    budget.earn(5)
+    assert budget.spent == 0
+    for _ in range(2):
+        budget.spend()
+    with pytest.raises(frames.Broken) as caught:
+        budget.spend()
+    assert caught.value.code == Code.ENHANCE_YOUR_CALM
 
 
 def test_work_that_leads_somewhere_is_no_flood() -> None:
