@@ -1,0 +1,55 @@
+"""Answers of our own, in the server's place: a header block and nothing more.
+
+There is no body: its bytes would use the client's window for the connection, of which the server keeps the account.
+"""
+
+import enum
+
+from l7proxy.http2 import frames, hpack
+from l7proxy.http2.frames import Code
+
+
+class Refusal(enum.IntEnum):
+    """Answers of our own."""
+
+    BAD_REQUEST = 400
+    FORBIDDEN = 403
+    TOO_LARGE = 431
+    BAD_GATEWAY = 502
+
+
+GRPC_STATUS = {
+    Refusal.BAD_REQUEST: 13,
+    Refusal.FORBIDDEN: 7,
+    Refusal.TOO_LARGE: 8,
+    Refusal.BAD_GATEWAY: 14,
+}
+_MESSAGES = {
+    Refusal.BAD_REQUEST: b"Bad request",
+    Refusal.FORBIDDEN: b"Access denied",
+    Refusal.TOO_LARGE: b"Header fields too large",
+    Refusal.BAD_GATEWAY: b"Bad gateway",
+}
+_PLAIN = {each: hpack.encode(((b":status", b"%d" % each), (b"content-length", b"0"))) for each in Refusal}
+_GRPC = {
+    each: hpack.encode(
+        (
+            (b":status", b"200"),
+            (b"content-type", b"application/grpc"),
+            (b"grpc-status", b"%d" % GRPC_STATUS[each]),
+            (b"grpc-message", _MESSAGES[each]),
+        )
+    )
+    for each in Refusal
+}
+
+
+def frames_of(refusal: Refusal, stream: int, is_grpc: bool, client_ended: bool) -> bytes:
+    """Return the answer; a client that goes on sending is told to leave off (RFC 9113, 8.1)."""
+    said = frames.headers(stream, (_GRPC if is_grpc else _PLAIN)[refusal], ends=True)
+    if client_ended:
+        return said
+    return said + frames.rst_stream(stream, _CODES.get(refusal, Code.NO_ERROR))
+
+
+_CODES = {Refusal.BAD_REQUEST: Code.PROTOCOL_ERROR, Refusal.BAD_GATEWAY: Code.INTERNAL_ERROR}
