@@ -174,6 +174,9 @@ def known_key(key: object) -> PublicKey | None:
 def _read(found: x509.Certificate, der: bytes) -> Certificate:
     if found.version is not x509.Version.v3:
         raise Unreadable("it is not of version 3")
+    # The library gives the signed part as it would write it, and a signature without bits that are said to be unused.
+    if found.public_bytes(Encoding.DER) != der or der[-1 - len(found.signature)] != 0:
+        raise Unreadable("it is not in DER, which has one spelling only")
     extensions = {extension.oid: extension for extension in found.extensions}
     for oid, extension in extensions.items():
         if oid in _REFUSED or (extension.critical and oid not in _KNOWN):

@@ -61,7 +61,12 @@ def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
 
 def is_of(key: PrivateKey, public: PublicKey | None) -> bool:
     """Tell whether a certificate's key is the other half of this one."""
-    return public is not None and _info(key.public_key()) == _info(public)
+    return public is not None and are_same(key.public_key(), public)
+
+
+def are_same(one: PublicKey, other: PublicKey) -> bool:
+    """Tell whether two keys are one; cryptography before 40 compares them as objects."""
+    return _info(one) == _info(other)
 
 
 def _info(key: PublicKey) -> bytes:

@@ -80,8 +80,7 @@ def climb(
             return (*chain[: place + 1], root)
         if above is None or above.subject != current.issuer:
             break
-        if not current.is_signed_by(above):
-            raise Untrusted(Reason.BAD_SIGNATURE, _who(current))
+        _check_signature(current, above)
     raise Untrusted(Reason.UNKNOWN_ROOT, shown(current.issuer) if chain else "")
 
 
@@ -94,8 +93,7 @@ def _root_above(
         if root.subject != current.issuer:
             continue
         try:
-            if not current.is_signed_by(root):
-                raise Untrusted(Reason.BAD_SIGNATURE, _who(current))
+            _check_signature(current, root)
             _check(root, now, depth)
             return root
         except Untrusted as error:
@@ -120,6 +118,11 @@ def _check(certificate: Certificate, now: float, depth: int) -> None:
         raise Untrusted(Reason.NOT_AN_ISSUER, _who(certificate))
     if certificate.path_length is not None and certificate.path_length < depth:
         raise Untrusted(Reason.TOO_LONG, f"{_who(certificate)} allows {certificate.path_length} below it")
+
+
+def _check_signature(certificate: Certificate, issuer: Certificate) -> None:
+    if not certificate.is_signed_by(issuer):  # a weak key signs nothing
+        raise Untrusted(Reason.WEAK if issuer.is_weak else Reason.BAD_SIGNATURE, _who(certificate))
 
 
 def _name(leaf: Certificate) -> SpiffeId:

@@ -22,17 +22,24 @@ WEB = f"spiffe://{DOMAIN}/ns/shop/sa/web"
 HOUR, DAY = 3600, 86400
 
 
+_read = functools.cache(certificate.read)
+
+
 class Made(NamedTuple):
-    certificate: Certificate
+    der: bytes
     key: PrivateKey
 
     @property
-    def der(self) -> bytes:
-        return self.certificate.der
+    def certificate(self) -> Certificate:
+        return _read(self.der)
+
+    @property
+    def subject(self) -> x509.Name:
+        return x509.load_der_x509_certificate(self.der).subject
 
     @property
     def pem(self) -> bytes:
-        return self.certificate.pem
+        return ssl.DER_cert_to_PEM_cert(self.der).encode()
 
 
 def named(text: str) -> x509.Name:
@@ -69,7 +76,7 @@ def make(
     builder = (
         x509.CertificateBuilder()
         .subject_name(named(name))
-        .issuer_name(by.certificate.subject if by else named(name))
+        .issuer_name(by.subject if by else named(name))
         .serial_number(x509.random_serial_number())
         .not_valid_before(datetime.datetime.fromtimestamp(int(now + begins), datetime.UTC))
         .not_valid_after(datetime.datetime.fromtimestamp(int(now + ends), datetime.UTC))
@@ -85,8 +92,7 @@ def make(
     for value, critical in extra:
         builder = builder.add_extension(value, critical)
     signer = by.key if by else key
-    der = builder.sign(signer, hash or keys.hash_for(signer)).public_bytes(Encoding.DER)
-    return Made(certificate.read(der), key)
+    return Made(builder.sign(signer, hash or keys.hash_for(signer)).public_bytes(Encoding.DER), key)
 
 
 def root(now: float, name: str = "root", **changes: Any) -> Made:
