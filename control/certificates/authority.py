@@ -127,6 +127,8 @@ def given(key: bytes, chain: bytes, roots: bytes, trust_domain: str, now: float)
         *used, root = verify.climb(above, known, now, below=0)
     except verify.Untrusted as error:
         raise BadAuthority(f"leaves of it would not be trusted: {error}") from error
+    if not root.is_self_signed:  # OpenSSL wants to see the end of a chain
+        raise BadAuthority(f"the root {certificate.shown(root.subject)} is signed by another one")
     for each in (above[0], root):
         if any(uri != spiffe.of_domain(trust_domain) for uri in each.uris):
             raise BadAuthority(f"{certificate.shown(each.subject)} is not of the trust domain {trust_domain}")

@@ -124,7 +124,7 @@ def read(der: bytes) -> Certificate:
     except Unreadable:
         raise
     except Exception as error:  # of some ten kinds, for what may be wrong in each of its fields
-        raise Unreadable(f"it is no certificate: {error}") from error
+        raise Unreadable(f"it is no certificate: {str(error)[:200]}") from error
 
 
 def read_pem(text: bytes) -> tuple[Certificate, ...]:

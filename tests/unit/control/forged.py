@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from control.certificates import certificate, keys
@@ -42,6 +41,10 @@ class Made(NamedTuple):
         return ssl.DER_cert_to_PEM_cert(self.der).encode()
 
 
+def public_der(key: PrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def named(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
 
@@ -69,7 +72,6 @@ def make(
     key: PrivateKey | None = None,
     uses: x509.KeyUsage | None = None,
     extra: Sequence[tuple[x509.ExtensionType, bool]] = (),
-    hash: hashes.HashAlgorithm | None = None,
 ) -> Made:
     """Return a certificate by an issuer, or by itself. `is_ca` None: it does not say."""
     key = key or keys.new()
@@ -92,7 +94,7 @@ def make(
     for value, critical in extra:
         builder = builder.add_extension(value, critical)
     signer = by.key if by else key
-    return Made(builder.sign(signer, hash or keys.hash_for(signer)).public_bytes(Encoding.DER), key)
+    return Made(builder.sign(signer, keys.hash_for(signer)).public_bytes(Encoding.DER), key)
 
 
 def root(now: float, name: str = "root", **changes: Any) -> Made:

@@ -89,15 +89,26 @@ def test_requests_that_get_nothing() -> None:
             OWN.sign(REQUEST, NAME, NOW, lifetime)
 
 
+def test_a_key_that_somebody_else_has_gets_nothing() -> None:
+    mine, theirs = (forged.public_der(key) for key in (KEY, keys.new()))
+    der = x509.load_pem_x509_csr(REQUEST).public_bytes(Encoding.DER)
+    assert mine in der and len(mine) == len(theirs)
+    with pytest.raises(BadRequest, match="not signed by its own key"):
+        OWN.sign(as_request(der.replace(mine, theirs)), NAME, NOW)
+
+
+def as_request(der: bytes) -> bytes:
+    return ssl.DER_cert_to_PEM_cert(der).replace(" CERTIFICATE-", " CERTIFICATE REQUEST-").encode()
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_a_request_of_other_bytes_gets_nothing(data: st.DataObject) -> None:
     """The key in it is signed by itself: another key, or another signature, is not."""
     der = bytearray(x509.load_pem_x509_csr(REQUEST).public_bytes(Encoding.DER))
     der[data.draw(st.integers(0, len(der) - 1))] ^= data.draw(st.integers(1, 255))
-    text = ssl.DER_cert_to_PEM_cert(bytes(der)).replace(" CERTIFICATE-", " CERTIFICATE REQUEST-").encode()
     try:
-        made = OWN.sign(text, NAME, NOW)
+        made = OWN.sign(as_request(bytes(der)), NAME, NOW)
     except BadRequest:
         return
     assert keys.is_of(KEY, certificate.read_pem(made)[0].key)  # of the bits that are said to be unused
@@ -179,6 +190,7 @@ LEAF = forged.leaf(NOW, ROOT)
         ([BETWEEN], forged.root(NOW, "given root").pem, "bad signature"),
         ([forged.between(NOW, BETWEEN)], ROOT.pem, "unknown root"),
         ([BETWEEN], b"", "there is no certificate"),
+        ([BETWEEN], BETWEEN.pem, "signed by another"),
         ([forged.between(NOW, ROOT, key=forged.rsa_key(1024))], ROOT.pem, "none of"),
         ([forged.between(NOW, ROOT, key=forged.odd_curve())], ROOT.pem, "none of"),
         ([forged.between(NOW, ROOT, uris=["spiffe://other"])], ROOT.pem, "not of the trust domain"),
@@ -209,7 +221,10 @@ def test_what_is_no_key() -> None:
 
 def test_two_leaves_of_one_bundle_shake_hands() -> None:
     web, db, roots = issued(OWN), issued(OWN, DB), TrustBundle(DOMAIN, OWN.root)
-    done = forged.handshake(forged.context(False, web.pem, roots.pem), forged.context(True, db.pem, roots.pem))
+    client, server = forged.context(False, web.pem, roots.pem), forged.context(True, db.pem, roots.pem)
+    for end in (client, server):
+        end.verify_flags |= ssl.VERIFY_X509_STRICT  # from Python 3.13 on it is what one has without asking
+    done = forged.handshake(client, server)
     assert done is not None
     assert verify.peer(done.by_server, roots.roots, DOMAIN, NOW) == NAME
     assert verify.peer(done.by_client, roots.roots, DOMAIN, NOW) == DB

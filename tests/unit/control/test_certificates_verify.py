@@ -166,6 +166,8 @@ def test_whom_nobody_may_sign_for() -> None:
     for by in (ODD, SMALL):
         assert judged(forged.leaf(NOW, by), roots=[by]) is Reason.WEAK
     assert judged(forged.leaf(NOW, constrained), constrained) is Reason.UNREADABLE
+    constrained = forged.between(NOW, ROOT, extra=[(ELSEWHERE, False)])
+    assert judged(forged.leaf(NOW, constrained), constrained) is Reason.UNREADABLE
     assert judged(forged.leaf(NOW, mail), mail) is Reason.NOT_AN_ISSUER
 
 
@@ -195,6 +197,18 @@ def test_a_root_whose_name_two_bear() -> None:
     assert judged(LEAF, roots=[aged, ROOT]) == judged(LEAF, roots=[ROOT, aged]) == NAME
     assert judged(LEAF, roots=[aged, FALSE_ROOT]) is Reason.EXPIRED
     assert judged(LEAF, roots=[FALSE_ROOT, aged]) is Reason.EXPIRED
+
+
+def test_an_intermediate_may_bear_the_name_of_a_root() -> None:
+    between = forged.between(NOW, OTHER, "root")
+    assert judged(forged.leaf(NOW, between), between, roots=[ROOT, OTHER]) == NAME
+    assert judged(forged.leaf(NOW, between), between, roots=[ROOT]) is Reason.UNKNOWN_ROOT
+
+
+def test_a_leaf_among_the_roots_vouches_for_nobody() -> None:
+    alone = forged.leaf(NOW, None)
+    assert judged(alone, roots=[alone]) is Reason.NOT_AN_ISSUER
+    assert judged(LEAF, roots=[LEAF]) is Reason.UNKNOWN_ROOT
 
 
 def test_its_first_and_its_last_second() -> None:
