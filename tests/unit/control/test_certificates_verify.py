@@ -20,7 +20,7 @@ from control.certificates.verify import Reason
 from tests.unit.control import forged
 from tests.unit.control.forged import DAY, DOMAIN, HOUR, WEB, Made
 
-NOW = time.time()  # OpenSSL asks the clock
+NOW = time.time()  # OpenSSL asks the clock, some time after this in a long run
 ROOT = forged.root(NOW, ends=300 * DAY)
 BETWEEN = forged.between(NOW, ROOT)
 OTHER = forged.root(NOW, "other root")
@@ -104,7 +104,7 @@ def tampered(found: Made) -> Made:
         ([forged.leaf(NOW, ROOT, begins=-DAY, ends=-1)], [ROOT], Reason.EXPIRED),
         ([forged.leaf(NOW, STALE), STALE], [ROOT], Reason.EXPIRED),
         ([forged.leaf(NOW, STALE_ROOT)], [STALE_ROOT], Reason.EXPIRED),
-        ([forged.leaf(NOW, ROOT, begins=HOUR)], [ROOT], Reason.NOT_YET_VALID),
+        ([forged.leaf(NOW, ROOT, begins=12 * HOUR)], [ROOT], Reason.NOT_YET_VALID),
         ([forged.leaf(NOW, None)], [ROOT], Reason.SELF_SIGNED),
         ([OTHER], [ROOT], Reason.SELF_SIGNED),
         ([forged.leaf(NOW, OTHER)], [ROOT], Reason.UNKNOWN_ROOT),
@@ -252,8 +252,8 @@ def test_of_random_chains_none_is_trusted_that_openssl_refuses(data: st.DataObje
         return {
             "is_ca": data.draw(st.sampled_from([True, True, True, False, None])),
             "path_length": data.draw(st.sampled_from([None, None, 0, 1])),
-            "begins": data.draw(st.sampled_from([-HOUR] * 5 + [HOUR])),
-            "ends": data.draw(st.sampled_from([DAY] * 5 + [HOUR + 1])),
+            "begins": data.draw(st.sampled_from([-HOUR] * 5 + [12 * HOUR])),
+            "ends": data.draw(st.sampled_from([DAY] * 5 + [2 * DAY])),
             "uses": data.draw(st.sampled_from([None, None, None, MUTE_USE, BOTH_USES])),
         }
 
