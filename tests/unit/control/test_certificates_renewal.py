@@ -13,6 +13,7 @@ lives = st.floats(60, 400 * DAY)
 chances = st.floats(0, 1)
 
 
+@settings(deadline=None)
 @given(moments, lives, chances)
 def test_it_comes_around_half_life(begins: float, life: float, random: float) -> None:
     plan = Renewal.of(begins, begins + life, random)
@@ -20,6 +21,7 @@ def test_it_comes_around_half_life(begins: float, life: float, random: float) ->
     assert plan.due_at <= plan.not_after - 0.39 * life
 
 
+@settings(deadline=None)
 @given(moments, lives, st.lists(chances, min_size=1, max_size=20), st.floats(0, 1))
 def test_while_attempts_succeed_there_is_always_most_of_an_hour_or_a_third(
     begins: float, life: float, randoms: list[float], slowness: float
@@ -40,6 +42,7 @@ def test_the_renewals_of_one_moment_are_spread() -> None:
     assert all(abs(found - count / 4.8) <= 2 for found in full)
 
 
+@settings(deadline=None)
 @given(lives, st.floats(0, 1), st.lists(chances, min_size=200, max_size=200))
 def test_failures_are_followed_by_attempts_ever_more_seldom_and_some_before_the_end(
     life: float, random: float, randoms: list[float]
@@ -94,6 +97,7 @@ def test_many() -> None:
     assert renewal.due(plans, DAY / 2 + 1)[0] == 500 and not plans[500].is_valid(DAY / 2 + 1)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(), st.tuples(moments, lives, chances), max_size=50), moments, st.integers(1, 10))
 def test_what_is_due_is_what_ends_first(raw: dict[int, tuple[float, float, float]], now: float, limit: int) -> None:
     plans = {key: Renewal.of(at, at + life, random) for key, (at, life, random) in raw.items()}

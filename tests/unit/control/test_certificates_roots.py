@@ -137,6 +137,7 @@ def test_texts_that_are_no_bundle() -> None:
             roots.from_json(json.dumps({key: value for key, value in fields.items() if key != name}))
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner), max_leaves=5))
 def test_anything_is_a_bundle_or_bad(value: Any) -> None:
     fields = json.loads(BOTH.to_json())

@@ -1,7 +1,7 @@
 """The one spelling of a workload's name."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.certificates import spiffe
@@ -13,6 +13,7 @@ labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 domains = st.from_regex(r"[a-z0-9]([-._a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(domains, labels, labels)
 def test_it_reads_what_it_shows(domain: str, namespace: str, account: str) -> None:
     id = SpiffeId(domain, namespace, account)
@@ -40,6 +41,7 @@ def test_any_other_spelling_is_no_name(text: str) -> None:
         spiffe.parse(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.integers(0, 40))
 def test_anything_is_a_name_or_bad(noise: str, at: int) -> None:
     text = "spiffe://d.e/ns/shop/sa/web-1"

@@ -239,6 +239,7 @@ def test_a_signature_has_one_spelling() -> None:
     assert der[at] == 0 and judged(other) is Reason.UNREADABLE
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=4))
 def test_anything_is_nobody(chain: list[bytes]) -> None:
     with pytest.raises(verify.Untrusted):
@@ -286,6 +287,7 @@ def test_what_is_read_of_a_text() -> None:
             certificate.read_pem(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_a_name_of_anything_is_shown_short_and_harmless(text: str) -> None:
     try:
