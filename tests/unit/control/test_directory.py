@@ -96,16 +96,16 @@ def test_every_mistake_of_a_workload_is_told(tmp_path: Path) -> None:
         "metadata.labels.app: must be a string (in quotes), is a number",
         "metadata.labels.bad key: invalid label key (an optional DNS name and /, then at most 63 letters, digits, - _ "
         "and ., beginning and ending with a letter or digit)",
-        "spec.image: unknown key (acceleration, cgroup, interface, ips, netns, node, ports, serviceAccount)",
         "spec.ips[1]: 10.0.0.1 is given twice",
         'spec.ips[2]: invalid "10.0.0.300" (an IPv4 or IPv6 address)',
         'spec.ips[3]: invalid "::ffff:10.0.0.2" (neither IPv4-mapped nor with a scope)',
-        "spec.netns: must be a string (in quotes), is a number",
         'spec.interface: invalid "this-name-is-much-too-long" (an interface name)',
         'spec.acceleration: unknown "fast" (on, off)',
         'spec.ports[0].port: invalid "70000" (a number from 1 to 65535)',
         "spec.ports[1]: name is missing",
         "spec.node: must be a string (in quotes), is a number",
+        "spec.netns: must be a string (in quotes), is a number",
+        "spec.image: unknown key (acceleration, cgroup, interface, ips, netns, node, ports, serviceAccount)",
     ]
 
 
