@@ -190,6 +190,15 @@ def test_every_stage_is_explained(tmp_path: Path) -> None:
     ]
 
 
+def test_who_is_meant_is_told_apart_from_its_labels(tmp_path: Path) -> None:
+    known(tmp_path, policy("web", "endpointSelector: {matchLabels: {app: web}}\ningress: [{fromEntities: [world]}]"))
+    found = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path), "-o", "json"])
+    (meant, _) = (rule["meant"] for rule in json.loads(found.stdout)["rules"])
+    table = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path)])
+    assert len(meant) > 1 and any(", " in each for each in meant)
+    assert "; ".join(meant) in table.stdout
+
+
 DEPLOYMENT = """
 apiVersion: apps/v1
 kind: Deployment
