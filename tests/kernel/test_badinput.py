@@ -51,7 +51,7 @@ def agent(node: Node, *args: str, before: tuple[str, ...] = (), **given: Any) ->
 
 def test_a_config_directory_that_is_none(node: Node) -> None:
     nowhere = str(node.directory / "nowhere")
-    assert f"--config {nowhere}: not a directory" in agent(node, "--config", nowhere)
+    assert f"--config {nowhere}: there is no such directory: make it first" in agent(node, "--config", nowhere)
     assert "/etc/passwd: not a directory" in agent(node, "--config", "/etc/passwd")
 
 
