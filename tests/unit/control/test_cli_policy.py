@@ -11,6 +11,7 @@ import pytest
 from click import testing
 
 from control.cli.main import cli
+from control.source import directory, kinds
 from tests.unit.control.test_analysis_connectivity import pod, tcp
 
 WORKLOADS = """
@@ -251,3 +252,42 @@ def test_columns_are_as_wide_as_what_is_shown(old: Path) -> None:
         "FROM      TO       ALLOWED", "shop/web  shop/db  TCP 80",
     ]  # fmt: skip
     assert name in run("connectivity", "-f", old).stdout
+
+
+def test_validate_says_what_an_agent_will_do(old: Path) -> None:
+    good = run("validate", "--agent", "-f", old)
+    assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "no problem in 1 policy")
+    (old / "map.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n")
+    (old / "below").mkdir()
+    (old / "below" / "more.yaml").write_text(POLICY)
+    assert run("validate", "-f", old / "map.yaml").exit_code == 0
+    found = run("validate", "--agent", "-f", old)
+    assert found.exit_code == 1
+    below, config = found.stdout.splitlines()
+    assert below == f"below: {directory.UNREAD_BELOW}"
+    assert config.startswith(f'map.yaml:1: unknown kind "v1 ConfigMap"{kinds.TAKEN_ELSEWHERE} (')
+    effect = f"{directory.CLOSES_ALL}; {directory.UNKNOWN}"
+    assert config.endswith(f"; {effect}")
+    assert found.stderr == "2 problems; 1 policy is good\n"
+    as_json = json.loads(run("validate", "--agent", "-f", old, "-o", "json").stdout)
+    assert [each.get("effect") for each in as_json["problems"]] == [None, effect]
+    told = [str(problem) for problem in directory.load(old, None).problems]
+    assert found.stdout.splitlines() == told
+
+
+def test_what_an_agent_only_remarks_is_a_warning(old: Path) -> None:
+    (old / "names.yaml").write_text(NAMES)
+    found = run("validate", "--agent", "-f", old)
+    assert found.exit_code == 0 and found.stdout.startswith("warning: names.yaml:7: ")
+
+
+def test_an_agent_has_one_directory_and_no_namespace_of_its_own(old: Path) -> None:
+    for args, words in (
+        (("-f", old, "-f", old), "an agent reads one directory"),
+        (("-f", "-"), "an agent reads one directory"),
+        (("-f", old, "-n", "shop"), "an agent knows no -n shop"),
+    ):
+        refused = run("validate", "--agent", *args)
+        assert refused.exit_code == 2 and words in refused.stderr
+    file = run("validate", "--agent", "-f", old / "policy.yaml")
+    assert file.exit_code == 1 and "cannot be read: Not a directory" in file.stdout

@@ -9,7 +9,7 @@ import pytest
 
 from control import identity, model
 from control.policy import field
-from control.source import content, directory, listing, objects
+from control.source import content, directory, kinds, listing, objects
 from loader import abi
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -36,7 +36,7 @@ EXPECTED: dict[str, list[str]] = {
     "scalar.yaml": ["line 1: must be a mapping, is a string"],
     "list.yaml": ["line 1: must be a mapping, is a list"],
     "no-kind.yaml": ["line 1: apiVersion and kind are required"],
-    "unknown-kind.yaml": [f'line 1: unknown kind "apps/v1 Deployment" {KINDS}'],
+    "unknown-kind.yaml": [f'line 1: unknown kind "apps/v1 Deployment"{kinds.TAKEN_ELSEWHERE} {KINDS}'],
     "wrong-version.yaml": ['line 1: apiVersion: unknown "cilium.io/v1" of kind CiliumNetworkPolicy (cilium.io/v2)'],
     "list-of-nothing.yaml": ["items: must be a list, is a number"],
     "bad-item.yaml": [

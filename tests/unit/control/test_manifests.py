@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from control import model
-from control.source import content, directory, manifests, objects
+from control.source import content, directory, kinds, manifests, objects
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n"
 POLICY = (
@@ -314,7 +314,7 @@ def test_the_agent_reads_nodes_and_endpoints_but_no_pods(tmp_path: Path) -> None
     assert [n.audit for n in first.snapshot.namespaces] == [True]
     (tmp_path / "b.yaml").write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n")
     second = directory.load(tmp_path, first.snapshot)
-    assert second.problems[0].message.startswith('unknown kind "v1 Pod" (')
+    assert second.problems[0].message.startswith(f'unknown kind "v1 Pod"{kinds.TAKEN_ELSEWHERE} (')
     assert second.snapshot.nodes == first.snapshot.nodes
 
 
