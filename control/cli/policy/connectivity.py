@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@source.files
+@source.paths
 @click.option("-o", "--output", type=click.Choice(["table", "json", "dot", "svg"]), default="table", show_default=True,
               help="For people, for programs, for Graphviz, or a picture.")  # fmt: skip
 @click.option("--from", "origin", metavar="WHO", help="Only calls of this workload, or of all of a namespace.")

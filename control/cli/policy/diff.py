@@ -10,7 +10,13 @@ from control.terminal import printable
 OPENS = 1
 
 
+def _two_are_asked(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> None:
+    if given:
+        raise click.UsageError("the two to compare are given without -f: sockmesh policy diff OLD NEW")
+
+
 @click.command()
+@click.option("-f", "--file", multiple=True, hidden=True, expose_value=False, is_eager=True, callback=_two_are_asked)
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 @source.namespace

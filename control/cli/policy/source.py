@@ -1,6 +1,8 @@
 """Manifests for the commands that read nothing else: what is wrong with them is told before anything is worked out."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import click
 
@@ -10,6 +12,7 @@ from control.source import manifests
 from control.terminal import printable
 
 BAD_INPUT = 2
+_FILES = "Manifests: a file, a directory with all below it, or - for standard input. May be given more than once."
 NO_WORKLOADS = "the files declare no workloads (Pods, Deployments, ...)"
 
 
@@ -29,10 +32,21 @@ def _label(context: click.Context, option: click.Parameter, text: str) -> str:
 
 def files(command: Callable[..., None]) -> Callable[..., None]:
     """Add -f FILE|DIR, as often as one likes, and -n; the command takes them as `files` and `namespace`."""
-    text = "Manifests: a file, a directory with all below it, or - for standard input. May be given more than once."
-    return click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", help=text)(
-        namespace(command)
-    )
+    option = click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", help=_FILES)
+    return option(namespace(command))
+
+
+def paths(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what `files` adds, and the same manifests without -f, for a command that has no other arguments."""
+
+    @functools.wraps(command)
+    def with_both(paths: tuple[str, ...], files: tuple[str, ...], **given: Any) -> None:
+        if not paths and not files:
+            raise click.UsageError("no manifests are given: name a file or a directory, as in -f DIR")
+        command(files=(*files, *paths), **given)
+
+    option = click.option("-f", "--file", "files", multiple=True, metavar="FILE|DIR", help=_FILES)
+    return click.argument("paths", nargs=-1, metavar="[FILE|DIR]...")(option(namespace(with_both)))
 
 
 def read(paths: Sequence[str], namespace: str) -> model.LoadResult:

@@ -15,7 +15,7 @@ from control.terminal import printable
 
 
 @click.command()
-@source.files
+@source.paths
 @click.option("--agent", is_flag=True, help="Read one directory as `sockmesh agent` does at a first start.")
 @place.output_option
 @answer.said()

@@ -291,3 +291,16 @@ def test_an_agent_has_one_directory_and_no_namespace_of_its_own(old: Path) -> No
         assert refused.exit_code == 2 and words in refused.stderr
     file = run("validate", "--agent", "-f", old / "policy.yaml")
     assert file.exit_code == 1 and "cannot be read: Not a directory" in file.stdout
+
+
+def test_manifests_are_named_with_an_option_or_without(old: Path) -> None:
+    for verb in ("validate", "connectivity"):
+        with_option, without = run(verb, "-f", old), run(verb, old)
+        assert (without.exit_code, without.stdout) == (0, with_option.stdout)
+        nothing = run(verb)
+        assert nothing.exit_code == 2 and "name a file or a directory, as in -f DIR" in nothing.stderr
+    both = run("validate", "-f", old / "policy.yaml", old / "workloads.yaml")
+    assert (both.exit_code, both.stdout) == (0, "no problem in 1 policy\n")
+    for args in (("-f", old, "-f", old), ("-f", old, old)):
+        refused = run("diff", *args)
+        assert refused.exit_code == 2 and "without -f: sockmesh policy diff OLD NEW" in refused.stderr
