@@ -91,7 +91,7 @@ def _canonical(text: str) -> str:
 def _json(found: analysis.Trace, call: analysis.Call) -> dict[str, Any]:
     out = {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
     notes = _notes(found, call)
-    return out | ({"note": "; ".join(notes)} if notes else {})
+    return out | {"served": not notes} | ({"note": "; ".join(notes)} if notes else {})
 
 
 def _notes(found: analysis.Trace, call: analysis.Call) -> list[str]:
@@ -135,9 +135,10 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     what = f"{call.port}/{call.proto.name}"
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
-    some = (found.egress.some or found.ingress.some) if found.verdict == analysis.ALLOWED else ""
-    more = f", for {_SOME[some][0]} (give {_SOME[some][1]})" if some else ""
-    yield f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}{more}"
+    some = found.egress.some or found.ingress.some
+    for_some = f" for {_SOME[some][0]} (give {_SOME[some][1]})" if some else ""
+    verdict = f"allowed by the rules{for_some}, refused by this version" if found.needs_proxy else found.verdict
+    yield f"{call.source.name} -> {call.destination.name} {what}: {verdict}"
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
         yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
         if side.nearest:
