@@ -32,6 +32,7 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     from control.analysis.change import beside
     from control.analysis.picture import svg
 
+    source.tell_of_bytes(snapshot)
     source.tell_of_names(beside.names(snapshot))
     source.tell_of_kinds(beside.kinds(snapshot))
 

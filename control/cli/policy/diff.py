@@ -32,7 +32,7 @@ def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -
     """
     if old == new == "-":
         raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
-    snapshots = source.load([old], namespace), source.load([new], namespace)
+    snapshots = source.load_each([[old], [new]], namespace)
     from control.analysis import write
     from control.analysis.change import beside
     from control.analysis.change import diff as changes

@@ -103,7 +103,7 @@ def test_a_file_that_is_wrong_ends_it_before_anything_is_said(old: Path) -> None
 
 
 def test_advice_does_not_end_it(old: Path) -> None:
-    (old / "workloads.yaml").write_text(WORKLOADS.replace(", node: elsewhere", ""))
+    (old / "workloads.yaml").write_text(WORKLOADS.replace(", node: elsewhere", "", 1))
     result = run("connectivity", "-f", old, "-o", "json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"connections": OPEN_80})
     assert "netns and interface are missing" in result.stderr
@@ -304,3 +304,30 @@ def test_manifests_are_named_with_an_option_or_without(old: Path) -> None:
     for args in (("-f", old, "-f", old), ("-f", old, old)):
         refused = run("diff", *args)
         assert refused.exit_code == 2 and "without -f: sockmesh policy diff OLD NEW" in refused.stderr
+
+
+def test_warnings_are_summed_up_where_something_else_was_asked_for(old: Path, tmp_path: Path) -> None:
+    new = manifests(tmp_path / "new", "80")
+    for side in (old, new):
+        (side / "workloads.yaml").write_text(WORKLOADS.replace(", node: elsewhere", ""))
+    assert run("connectivity", "-f", old).stderr == (
+        f"sockmesh: 2 warnings: `sockmesh policy validate -f {old}` tells them\n"
+    )
+    assert run("diff", old, old).stderr == f"sockmesh: 2 warnings: `sockmesh policy validate -f {old}` tells them\n"
+    assert run("diff", old, new).stderr == (
+        f"sockmesh: 2 warnings: `sockmesh policy validate -f {old} -f {new}` tells them\n"
+    )
+    assert run("validate", "-f", old).stdout.count("warning: ") == 2
+    refused = run("trace", "-f", old, "-n", "shop", "--from", "web", "--to", "nobody", "--port", "80")
+    first, *_, last = refused.stderr.splitlines()
+    assert first == f"sockmesh: 2 warnings: `sockmesh policy validate -n shop -f {old}` tells them"
+    assert "no workload is called nobody" in last
+
+
+def test_pairs_that_this_version_refuses_are_told_of(old: Path) -> None:
+    assert run("connectivity", "-f", old).stderr == ""
+    rule = "toEntities: [all], toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}]}}]"
+    (old / "http.yaml").write_text(NAMES.partition("  egress:")[0] + f"  egress: [{{{rule}}}]\n")
+    told = run("connectivity", "-f", old).stderr
+    where = f"CiliumNetworkPolicy shop/names spec.egress[0], {old}/http.yaml:7"
+    assert f"refused by this version, for it has no proxy yet: what {where} allow\n" in told
