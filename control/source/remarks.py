@@ -12,9 +12,11 @@ def shown(policy: model.Policy) -> str:
 
 
 def problem_at(source: str, path: str, message: str) -> model.Problem:
-    """Return the problem of an object or rule, whose source is "file:line"."""
+    """Return the problem of an object or rule, whose source is "file:line", or a file."""
     file, _, line = source.rpartition(":")
-    return model.Problem(file or line, path, message, int(line) if file else 0)
+    if not file or not line.isdecimal():
+        return model.Problem(source, path, message)
+    return model.Problem(file, path, message, int(line))
 
 
 def of_policy(policy: model.Policy, path: str, source: str, message: str) -> model.Problem:
