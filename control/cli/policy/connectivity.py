@@ -6,6 +6,7 @@ import click
 
 from control.cli.policy import ends, source
 from control.cli.policy.pour import pour, progress
+from control.source import unserved
 from control.terminal import printable
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     if (origin or to) and output not in ("table", "json"):
         raise click.UsageError("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
-    from control.analysis import connectivity, dot, write
+    from control.analysis import connectivity, dot, refused, write
     from control.analysis.change import beside
     from control.analysis.picture import svg
 
@@ -39,13 +40,15 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
         among = _called(found, "--from", origin), _called(found, "--to", to)
+        has_refused = output in ("table", "json") and any(unserved.by_proxy(snapshot))
+        more = (refused.Refused(snapshot, found).of,) if has_refused else ()
         if output == "json":
-            pour(write.connections_json(found, moved, among), is_file=True)
+            pour(write.connections_json(found, moved, among, *more), is_file=True)
         elif output == "dot":
             pour(dot.graph(found, moved), is_file=True)
         elif output == "svg":
             pour([svg.picture(found)], is_file=True)
-        elif not pour(write.connections_table(found, printable, moved, among)):
+        elif not pour(write.connections_table(found, printable, moved, among, *more)):
             click.echo("nobody may talk to anybody" if found.workloads else f"no pairs: {source.NO_WORKLOADS}")
 
 

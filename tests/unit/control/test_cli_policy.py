@@ -331,3 +331,37 @@ def test_pairs_that_this_version_refuses_are_told_of(old: Path) -> None:
     told = run("connectivity", "-f", old).stderr
     where = f"CiliumNetworkPolicy shop/names spec.egress[0], {old}/http.yaml:7"
     assert f"refused by this version, for it has no proxy yet: what {where} allow\n" in told
+
+
+HTTP = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: http, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: db}}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: web}}]
+    toPorts: [{ports: [{port: "81", protocol: TCP}], rules: {http: [{method: GET}]}}]
+  - fromCIDR: [192.0.2.0/24]
+    toPorts: [{ports: [{port: "81", protocol: TCP}], rules: {http: [{method: GET}]}}]
+  - fromCIDR: [198.51.100.0/24]
+    toPorts: [{ports: [{port: "81", protocol: TCP}]}]
+  - fromCIDR: [203.0.113.0/24]
+    toPorts: [{ports: [{port: "82", protocol: TCP}]}]
+"""
+
+
+def test_what_this_version_refuses_of_a_pair_is_marked(old: Path) -> None:
+    (old / "http.yaml").write_text(HTTP)
+    (old / "policy.yaml").write_text(POLICY.replace("PORT", "80").replace("policyTypes: [Ingress, Egress]", "") + "\n")
+    found = json.loads(run("connectivity", "-f", old, "--to", "shop/db", "-o", "json").stdout)["connections"]
+    both = {"kind": "IPBlock", "cidrs": ["192.0.2.0/24", "198.51.100.0/24"]}  # of one of these it is served
+    assert found == [
+        {**OPEN_80[0], "allowed": [{"protocol": "TCP", "ports": [[80, 81]]}], "refused": tcp(81)},
+        {"from": both, "to": pod("db"), "allowed": tcp(81), "refused": tcp(81)},
+        {"from": {"kind": "IPBlock", "cidrs": ["203.0.113.0/24"]}, "to": pod("db"), "allowed": tcp(82)},
+    ]
+    lines = run("connectivity", "-f", old, "--to", "shop/db").stdout.splitlines()[1:]
+    assert [line.split("shop/db  ")[1] for line in lines] == [
+        "TCP 80-81  (refused by this version: TCP 81)", "TCP 81  (refused by this version)", "TCP 82",
+    ]  # fmt: skip
