@@ -38,7 +38,8 @@ class Options:
     def check(self) -> None:
         """Raise ConfigInvalid for what cannot be, before anything is touched."""
         if not self.config_dir.is_dir():
-            raise ConfigInvalid(f"--config {self.config_dir}: not a directory")
+            why = "not a directory" if self.config_dir.exists() else "there is no such directory: make it first"
+            raise ConfigInvalid(f"--config {self.config_dir}: {why}")
         if len(os.fsencode(self.socket)) > _LONGEST_SOCKET:
             raise ConfigInvalid(
                 f"--run-dir {self.run_dir}: {self.socket} is longer than {_LONGEST_SOCKET} bytes, which is all that "

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from control import compile as compiler
 from control import model, names
 from control.agent import cgroups, host
+from control.source import remarks
 from loader import abi, mesh, netns
 from loader.errors import AttachFailed
 
@@ -226,8 +227,7 @@ def _is_placed(workload: model.Workload) -> bool:
 
 
 def _problem(workload: model.Workload, message: str) -> model.Problem:
-    file, _, _ = workload.source.partition(":")
-    return model.Problem(file, f"Workload {workload}", message)
+    return remarks.problem_at(workload.source, f"Workload {workload}", message)
 
 
 def _require_its_own(where: str, interface: str, pod: netns.PodFacts) -> None:
@@ -248,4 +248,4 @@ def _require_its_own(where: str, interface: str, pod: netns.PodFacts) -> None:
 
 
 def _until_then(words: str) -> str:
-    return f"{words}; until then the last good values stay"
+    return f"{words}; until it is mended, the last good values stay"

@@ -36,8 +36,11 @@ def contents(
     policy: resolve.ResolvedPolicy,
     meant: Callable[[resolve.ResolvedRule], list[meaning.Meant]],
     view: portset.View = portset.ONLY_PORTS,
+    served: bool = False,
 ) -> dict[abi.Direction, Content]:
-    """Return what each direction of a policy enforces; `meant` says whom and which ports a rule means."""
+    """Return what each direction of a policy enforces; `meant` says whom and which ports a rule means. `served`: what
+    a proxy would decide on is refused, as it is where there is none.
+    """
     found: dict[tuple[abi.Direction, bool], dict[PortSet, list[Identities]]] = {}
     count = 0
     for rule in policy.rules:
@@ -46,7 +49,9 @@ def contents(
             if count > MAX_PEERS:
                 raise model.TooMuch(_TOO_MUCH)
             if ports := view.of(specs):
-                which = rule.direction, rule.verdict == abi.Verdict.DENY
+                # It comes before rules that allow, wherever it is not for all bytes.
+                needs_proxy = rule.verdict == abi.Verdict.PROXY and rule.l7 is not None
+                which = rule.direction, rule.verdict == abi.Verdict.DENY or (served and needs_proxy)
                 found.setdefault(which, {}).setdefault(ports, []).append(peers)
     out = {}
     for direction in abi.Direction:

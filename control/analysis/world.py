@@ -12,6 +12,7 @@ from collections import Counter
 
 from control import compile as compiler
 from control import evaluate, identity, model, names
+from control.analysis import meant
 from control.policy import meaning, refer, resolve
 from control.policy_set import Meaning, PolicySet, compile_set
 from loader import abi
@@ -86,7 +87,7 @@ class World:
         if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped is not None or address.scope_id):
             raise Unknown(f"{text} is neither plain IPv4 nor plain IPv6 (no IPv4-mapped address, and no scope)")
         if str(address) in self._services:
-            raise _is_service(text, self._services[str(address)])
+            raise self._is_service(text, self._services[str(address)])
         workload = self._by_ip.get(str(address))
         node = self._node_at.get(str(address), "")
         if workload:
@@ -161,15 +162,19 @@ class World:
             return found[0]
         if found := self._workloads.get(self.snapshot.folded.get(key, "")):
             return self._there(found[0], key)
-        if f"{name}.{namespace}" in self._service_names:
-            raise _is_service(text, self._service_names[f"{name}.{namespace}"])
+        for called in (f"{name}.{namespace}", meant.service_name(text, self._namespace)):
+            if called in self._service_names:
+                raise self._is_service(text, self._service_names[called])
         near = [each for each in sorted(self._workloads) if each.endswith(f"/{name or namespace}")]
         there = near or sorted(self._workloads)
         more = "" if len(there) <= 10 else ", ..."
         if kinds := [each for each in near if each.split("/")[::2] == key.split("/")]:
             raise Unknown(f"several kinds are called {key} (say which: {', '.join(kinds)})")
-        hint = _hint(text) or self._owner_of(key)
+        hint = self._owner_of(key) or ("" if near else meant.hint(text, key, self._workloads))
         raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more}){hint}")
+
+    def _is_service(self, text: str, service: model.Service) -> Unknown:
+        return Unknown(meant.is_service(text, service, self.snapshot.workloads))
 
     def _there(self, workload: model.Workload, pod: str) -> model.Workload:
         """Return who stands for a pod, as it is on that pod's node, where one of its pods was named."""
@@ -193,27 +198,11 @@ class World:
         """Return whoever has that DNS name: its learned address, or else one in no range that any rule names."""
         inside = _IN_CLUSTER.fullmatch(name)
         if inside and inside[1] in self._service_names:
-            raise _is_service(name, self._service_names[inside[1]])
+            raise self._is_service(name, self._service_names[inside[1]])
         learned = self.snapshot.learned.get(name)
         if not learned:
             raise Unknown(f"nothing is known of the name {name}")
         return End(f"fqdn:{name}", self._at(ipaddress.ip_address(learned[0])))
-
-
-def _hint(text: str) -> str:
-    """Return what may have been meant by a name that no workload has."""
-    address = re.sub(r"/\d+$", "", text)
-    if address != text and re.fullmatch(r"[0-9a-fA-F.:]+", address):
-        return f"; of a range, one address is asked about: {address}"
-    if re.fullmatch(r"[^/]+(\.[^/]+)+", text):
-        return f"; a DNS name is fqdn:{text}"
-    return ""
-
-
-def _is_service(text: str, service: model.Service) -> Unknown:
-    """Return why a service is nobody's peer: a call to it has arrived at a pod when policy is asked."""
-    behind = "pods" if service.selector else "addresses"
-    return Unknown(f"{text} is service {service.namespace}/{service.name}: ask for the {behind} behind it")
 
 
 def _apart(snapshot: model.Snapshot) -> model.Snapshot:

@@ -11,7 +11,13 @@ from control.analysis.change.written import Beside
 from control.analysis.connectivity import Among, Connectivity, End, Progress
 from control.analysis.portset import PortSet
 
+Refusing = Callable[[int, int, PortSet], PortSet]  # of a pair's ports, given with the numbers of its ends
+
 _WIDEST = 60  # of a column; what is longer moves its own line only
+
+
+def _nothing(source: int, destination: int, ports: PortSet) -> PortSet:
+    return portset.NONE
 
 
 def jsonable(ports: PortSet) -> list[dict[str, Any]]:
@@ -38,13 +44,22 @@ def items_json(items: Iterable[str]) -> Iterator[str]:
 
 
 def connections_json(
-    found: Connectivity, progress: Progress | None = None, among: Among | None = None
+    found: Connectivity,
+    progress: Progress | None = None,
+    among: Among | None = None,
+    refused: Refusing = _nothing,
 ) -> Iterator[str]:
-    """Yield `{"connections": [...]}`, a pair a line."""
+    """Yield `{"connections": [...]}`, a pair a line; `refused` is what this version refuses of a pair."""
+
+    def more(source: int, destination: int, ports: PortSet) -> str:
+        those = refused(source, destination, ports)
+        return f', "refused": {ports_json(those)}' if those else ""
+
     written = [json.dumps(end.jsonable()) for end in found.ends]
     yield '{\n  "connections": '
     yield from items_json(
-        f'{{"from": {written[source]}, "to": {written[destination]}, "allowed": {ports_json(ports)}}}'
+        f'{{"from": {written[source]}, "to": {written[destination]}, "allowed": {ports_json(ports)}'
+        f"{more(source, destination, ports)}}}"
         for source, destination, ports in found.pairs(progress, among)
     )
     yield "\n}\n"
@@ -55,8 +70,9 @@ def connections_table(
     printable: Callable[[str], str],
     progress: Progress | None = None,
     among: Among | None = None,
+    refused: Refusing = _nothing,
 ) -> Iterator[str]:
-    """Yield a heading and a line a pair, nothing where nobody may talk to anybody."""
+    """Yield a heading and a line a pair, nothing where nobody may talk to anybody; `refused` as in JSON."""
     senders = receivers = set(range(len(found.ends)))
     if among is not None and among != (None, None):  # columns are as wide as what is shown
         senders, receivers = set(), set()
@@ -67,7 +83,10 @@ def connections_table(
     first, second = _width("FROM", senders, written), _width("TO", receivers, written)
     heading = f"{'FROM':<{first}}  {'TO':<{second}}  ALLOWED\n"
     for source, destination, ports in found.pairs(progress, among):
-        yield f"{heading}{written[source]:<{first}}  {written[destination]:<{second}}  {ports}\n"
+        those = refused(source, destination, ports)
+        which = "" if those is ports else f": {those}"
+        mark = f"  (refused by this version{which})" if those else ""
+        yield f"{heading}{written[source]:<{first}}  {written[destination]:<{second}}  {ports}{mark}\n"
         heading = ""
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from control import model
 from control.policy import field, peers, ports, selectors, toports
-from control.policy.context import Context
+from control.policy.context import IN_OUR_KINDS, Context
 from loader import abi
 
 LISTS = {
@@ -25,7 +25,7 @@ def read_section(spec: field.Field, context: Context) -> model.Section:
     if not isinstance(spec.node.value, dict):
         spec.mapping()
         return model.Section(spec.path, model.Selector(), frozenset(), frozenset(), ())
-    entries = spec.fields((*SPEC_KEYS, "audit") if context.own else SPEC_KEYS)
+    entries = spec.fields((*SPEC_KEYS, *IN_OUR_KINDS) if context.own else SPEC_KEYS, elsewhere=IN_OUR_KINDS)
     if "nodeSelector" in entries and "endpointSelector" not in entries:
         context = dataclasses.replace(context, of_nodes=True)
     subject = _read_subject(spec, entries, context)

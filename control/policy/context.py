@@ -4,6 +4,12 @@ import dataclasses
 
 from loader import abi
 
+# Keys of a `spec` that a kind of ours has and the others have not.
+IN_OUR_KINDS = {
+    "audit": "unknown key: a MeshNetworkPolicy or ClusterMeshNetworkPolicy has it, and for all policies of a namespace "
+    'its annotation sockmesh.io/audit: "true"'
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Context:

@@ -28,6 +28,7 @@ class Doubtful(str):
 
 Scalar = str | int | float | bool | None
 T = TypeVar("T")
+_NO_KEYS: Mapping[str, str] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,9 +133,11 @@ class Field:
         return {k: self.child(k, v) for k, v in self.node.value.items() if v.value is not None}
 
     def fields(
-        self, allowed: Collection[str], *, required: Collection[str] = (), later: Collection[str] = ()
+        self, allowed: Collection[str], *, required: Collection[str] = (), elsewhere: Mapping[str, str] = _NO_KEYS
     ) -> "dict[str, Field]":
-        """Return the known entries; reports unknown keys, missing ones, and those whose meaning is not built yet."""
+        """Return the known entries; reports missing keys, unknown ones, and of those that are not to be here but
+        `elsewhere`, in another kind or in a later version, what that says.
+        """
         entries = self.mapping()
         if entries is None:
             return {}
@@ -143,11 +146,13 @@ class Field:
                 self.problem(f"{key} is missing")
         assert isinstance(self.node.value, dict)
         for key, node in self.node.value.items():
-            if key in later and node.value is not None:
-                self.child(key, node).problem("not supported yet")
-            elif key not in allowed and key not in later and self.report.is_full:
+            if key in allowed or (key in elsewhere and node.value is None):
+                continue
+            if key in elsewhere:
+                self.child(key, node).problem(elsewhere[key])
+            elif self.report.is_full:
                 self.report.count += 1  # to look for what was meant takes long
-            elif key not in allowed and key not in later:
+            else:
                 place = Field(
                     node, f"{self.path}.{_short(key)}" if self.path else _short(key), self.report, self.prefix
                 )

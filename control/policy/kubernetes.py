@@ -6,6 +6,7 @@ means everybody, and selecting a pod is enough to isolate it.
 
 from control import model
 from control.policy import field, peers, ports, selectors
+from control.policy.context import IN_OUR_KINDS
 from loader import abi
 
 TYPES = {"Ingress": abi.Direction.INGRESS, "Egress": abi.Direction.EGRESS}
@@ -13,7 +14,7 @@ TYPES = {"Ingress": abi.Direction.INGRESS, "Egress": abi.Direction.EGRESS}
 
 def read_section(spec: field.Field, namespace: str) -> model.Section:
     """Read the spec of a NetworkPolicy; report collects what is wrong."""
-    entries = spec.fields(("podSelector", "ingress", "egress", "policyTypes"))
+    entries = spec.fields(("podSelector", "ingress", "egress", "policyTypes"), elsewhere=IN_OUR_KINDS)
     subject = model.Selector()
     if "podSelector" in entries:
         subject = selectors.read_selector(entries["podSelector"], selectors.plain_key)

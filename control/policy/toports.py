@@ -118,8 +118,8 @@ def _served(found: Iterable[ports.Port], kind: str) -> Specs:
         if is_any and kind == l7.SERVER_NAMES:
             port.place.advise("server names are of TCP: other protocols are not allowed by this item")
         elif not set(port.protocols) <= set(carries) and not (is_any and kind == l7.DNS):
-            names = "ANY" if is_any else port.protocols[0].name
-            port.place.problem(f"{kind} rules cannot be used with protocol {names} ({allowed})")
+            names, remedy = ("ANY", f"write protocol: {allowed}") if is_any else (port.protocols[0].name, allowed)
+            port.place.problem(f"{kind} rules cannot be used with protocol {names} ({remedy})")
         out += (spec for spec in port.specs if spec.proto in carries)
     return tuple(dict.fromkeys(out))
 

@@ -14,7 +14,18 @@ from collections.abc import Iterable, Iterator
 
 from control import model
 from control.policy import field, parse
-from control.source import assemble, backends, claims, content, document, listing, objects, references, unserved
+from control.source import (
+    assemble,
+    backends,
+    claims,
+    content,
+    document,
+    listing,
+    objects,
+    references,
+    remarks,
+    unserved,
+)
 
 MAX_FILES = 10_000
 EMPTY = model.Snapshot()
@@ -97,7 +108,7 @@ def load(
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
     meant = (*backends.nobody_meant(snapshot), *references.to_nothing(snapshot), *unserved.by_name(snapshot))
-    found = (*problems, *conflicts, *advice, *meant)
+    found = tuple(remarks.in_order((*problems, *conflicts, *advice, *meant)))
     # One that is empty may have held anything before; who has a record of what it held knows better.
     empty = [file for file, state in states.items() if isinstance(state, _Taken) and state.is_empty]
     told = tuple(model.Problem(content.printable(file), "", EMPTY_FILE) for file in empty)

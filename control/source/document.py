@@ -34,6 +34,7 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?")
 _DOUBTFUL = re.compile(r"[-+]?0([xX][0-9a-fA-F_]{1,16}|[bB][01_]+|[oO][0-7_]+)|[-+]?[0-9][0-9_]*(\.[0-9_]*)?")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
+_NO_TOKEN = "cannot start any token"  # libyaml's words, and PyYAML's own
 _MARK = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")
 _COLLECTION_TAGS = (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -122,7 +123,7 @@ def _parse(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        return found, DocumentError(f"not YAML: {error.problem or error.context}", line)
+        return found, DocumentError(f"not YAML: {_problem(text, error, mark)}", line)
     except yaml.reader.ReaderError as error:
         line = text.encode(errors="replace").count(b"\n", 0, error.position) + 1
         return found, DocumentError(f"not YAML: {str(error).splitlines()[0]}", line)
@@ -131,6 +132,13 @@ def _parse(
     except (ValueError, UnicodeError) as error:  # libyaml's wrapper lets a few through
         return found, DocumentError(f"not YAML: {error}")
     return found, None
+
+
+def _problem(text: str, error: yaml.MarkedYAMLError, mark: Any) -> str:
+    """Return what is wrong in the parser's words, but of a tab, which looks like the spaces that it should be."""
+    if mark is not None and _NO_TOKEN in (error.problem or "") and text[mark.index : mark.index + 1] == "\t":
+        return "a tab, where only spaces can be: indent with spaces"
+    return str(error.problem or error.context)
 
 
 def scalar(value: str) -> field.Scalar:

@@ -23,6 +23,7 @@ _OF_OTHERS = re.compile(r"[-a-z0-9]+(\.[-a-z0-9]+)+/[a-z][-a-z0-9]*")
 # Of the kinds that are read, those that there are in one group only.
 _OURS_ALONE = re.compile(r"(Cilium|Mesh|ClusterMesh).*(Policy|Group)")
 _LIKE_OURS_ALONE = re.compile(r"Cilium|Mesh|ClusterMesh")  # how what was mistyped begins, whatever its group is
+TAKEN_ELSEWHERE = ": `sockmesh policy` takes it, the agent does not: move it to another directory"
 
 
 def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
@@ -33,8 +34,15 @@ def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
     if name in versions and (not skips or _is_meant(api_version, name, _group(versions[name]))):
         return f"apiVersion: unknown {field.quote(api_version)} of kind {name} ({versions[name]})"
     if not skips or group == _OWN_GROUP or any(_is_near(kind, ours, _group(versions[ours])) for ours in versions):
-        return f"unknown kind {field.quote(f'{api_version} {name}')} {field.one_of(sorted(versions))}"
+        is_elsewhere = not skips and not wrong(kind, known, skips=True) and not _is_like(name, versions)
+        remedy = TAKEN_ELSEWHERE if is_elsewhere else ""
+        return f"unknown kind {field.quote(f'{api_version} {name}')}{remedy} {field.one_of(sorted(versions))}"
     return ""
+
+
+def _is_like(name: str, those: Collection[str]) -> bool:
+    """Tell whether a kind is called nearly as one of those: it is mistyped, whatever its group is."""
+    return any(_likeness(name, each) >= _MORE_ALIKE for each in those)
 
 
 def _is_meant(api_version: str, name: str, ours: str) -> bool:

@@ -93,7 +93,7 @@ class _Found:
             self._read_text(text, is_json, report)
             if file == STDIN and not text.strip():  # a pipe tells nobody that what writes into it has failed
                 report.add("", NOTHING_PIPED)
-        self.problems += _with_remedy(report.problems)
+        self.problems += _with_remedy(remarks.in_order(report.problems))
         if report.count > len(report.problems):
             more = f"more problems are not told (at least {report.count - len(report.problems)})"
             self.problems.append(model.Problem(report.file, "", more))
@@ -133,7 +133,9 @@ class _Found:
             *unserved.by_proxy(snapshot),
             *unserved.by_name(snapshot),
         )
-        return model.LoadResult(snapshot, tuple(self.problems), advice, skipped)
+        return model.LoadResult(
+            snapshot, tuple(remarks.in_order(self.problems)), tuple(remarks.in_order(advice)), skipped
+        )
 
 
 def _means_nothing(report: field.Report, node: field.Node) -> bool:

@@ -1,5 +1,8 @@
 """What is wrong with an object or a rule that could be read: where it stands, and in whose name."""
 
+import sys
+from collections.abc import Iterable
+
 from control import model
 
 
@@ -9,11 +12,20 @@ def shown(policy: model.Policy) -> str:
 
 
 def problem_at(source: str, path: str, message: str) -> model.Problem:
-    """Return the problem of an object or rule, whose source is "file:line"."""
+    """Return the problem of an object or rule, whose source is "file:line", or a file."""
     file, _, line = source.rpartition(":")
-    return model.Problem(file or line, path, message, int(line) if file else 0)
+    if not file or not line.isdecimal():
+        return model.Problem(source, path, message)
+    return model.Problem(file, path, message, int(line))
 
 
 def of_policy(policy: model.Policy, path: str, source: str, message: str) -> model.Problem:
     """Return the problem of what stands at a path of a policy."""
     return problem_at(source, f"{shown(policy)} {path}", message)
+
+
+def in_order(problems: Iterable[model.Problem]) -> list[model.Problem]:
+    """Return problems by file, as files were met, and in each by line; what is of no line comes last."""
+    found = list(problems)
+    files = {file: place for place, file in enumerate(dict.fromkeys(problem.file for problem in found))}
+    return sorted(found, key=lambda problem: (files[problem.file], problem.line or sys.maxsize))

@@ -45,7 +45,11 @@ def read_service(document: field.Field) -> model.Service:
     entries = document.fields(("apiVersion", "kind", "metadata", "spec", "status"), required=("metadata", "spec"))
     namespace, name, labels = parse.read_metadata(document, entries, True)
     keys = (*SERVICE_KEYS, *SERVICE_NOISE)
-    spec = entries["spec"].fields(keys, later=("sessionAffinityConfig",)) if "spec" in entries else {}
+    spec = (
+        entries["spec"].fields(keys, elsewhere={"sessionAffinityConfig": "not supported yet"})
+        if "spec" in entries
+        else {}
+    )
     undone = spec["type"].choice(SERVICE_TYPES) if "type" in spec else ""
     if undone:
         spec["type"].advise(undone)

@@ -51,7 +51,7 @@ def agent(node: Node, *args: str, before: tuple[str, ...] = (), **given: Any) ->
 
 def test_a_config_directory_that_is_none(node: Node) -> None:
     nowhere = str(node.directory / "nowhere")
-    assert f"--config {nowhere}: not a directory" in agent(node, "--config", nowhere)
+    assert f"--config {nowhere}: there is no such directory: make it first" in agent(node, "--config", nowhere)
     assert "/etc/passwd: not a directory" in agent(node, "--config", "/etc/passwd")
 
 
@@ -188,7 +188,7 @@ def test_an_interface_that_vanishes(street: Street, ghost: Pod) -> None:
     street.node.run(["ip", "link", "del", ghost.interface])
     street.enforce_with_problems(nobody("closed", "server", "ingress"))
     (problem,) = street.mesh.call("status")["problems"]
-    assert problem.startswith("policy-ghost.yaml: ")
+    assert problem.startswith("policy-ghost.yaml:1: ")
     assert ghost.interface in problem
     assert street.connect("client", street.ip("server"), 4604) == "EPERM"
 
@@ -207,7 +207,9 @@ def test_what_vanishes_is_noticed_without_an_edit(street: Street, ghost: Pod, lo
     named = {"interface": ghost.interface, "cgroup": ghost.cgroup, "namespace": Path(ghost.netns).name}[lost]
 
     def problems() -> list[str]:
-        return [p for p in street.mesh.call("status")["problems"] if p.startswith("policy-ghost.yaml: ") and named in p]
+        return [
+            p for p in street.mesh.call("status")["problems"] if p.startswith("policy-ghost.yaml:1: ") and named in p
+        ]
 
     wait_until(problems, f"the missing {lost} is a problem", 5)
 

@@ -189,13 +189,13 @@ def test_what_is_not_the_pods_gets_no_hooks(town: Town, mistake: str) -> None:
     }[mistake]
     try:
         (problem,) = town.write("new", **spec)
-        assert problem.startswith(f"workload-new.yaml: Workload default/new: {field}")
+        assert problem.startswith(f"workload-new.yaml:1: Workload default/new: {field}")
         assert problem.endswith("the workload is NOT under policy")
         assert not any(town.has_filters(interface) for interface in ("lo", "vh-bare", "vh-new"))
         assert town.write("new") == []
         assert town.has_filters("vh-new")
         (problem,) = town.write("new", **spec)
-        assert field in problem and problem.endswith("until then the last good values stay")
+        assert field in problem and problem.endswith("until it is mended, the last good values stay")
         time.sleep(1.5)  # one look
         assert town.has_filters("vh-new") and not town.has_filters("lo") and not town.has_filters("vh-bare")
     finally:

@@ -361,7 +361,7 @@ def test_a_cgroup_that_takes_no_hook_leaves_the_packets_under_policy(town: Town)
             for _ in range(TOO_MANY):
                 held.append(bpf.link_create(held[0], target, attach))
         (problem,) = town.write("server", cgroup=str(full))
-        assert problem.startswith("workload-server.yaml: ") and str(full) in problem
+        assert problem.startswith("workload-server.yaml:1: ") and str(full) in problem
         assert not town.endpoint("server")[1].flags & abi.EndpointFlag.HAS_CGROUP
         assert town.holds(4731)
         # Its own calls are recorded by the packet hook now, unless another pod's socket hook knows of them.

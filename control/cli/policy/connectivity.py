@@ -6,6 +6,7 @@ import click
 
 from control.cli.policy import ends, source
 from control.cli.policy.pour import pour, progress
+from control.source import unserved
 from control.terminal import printable
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@source.files
+@source.paths
 @click.option("-o", "--output", type=click.Choice(["table", "json", "dot", "svg"]), default="table", show_default=True,
               help="For people, for programs, for Graphviz, or a picture.")  # fmt: skip
 @click.option("--from", "origin", metavar="WHO", help="Only calls of this workload, or of all of a namespace.")
@@ -28,23 +29,26 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     if (origin or to) and output not in ("table", "json"):
         raise click.UsageError("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
-    from control.analysis import connectivity, dot, write
+    from control.analysis import connectivity, dot, refused, write
     from control.analysis.change import beside
     from control.analysis.picture import svg
 
+    source.tell_of_bytes(snapshot)
     source.tell_of_names(beside.names(snapshot))
     source.tell_of_kinds(beside.kinds(snapshot))
 
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
         among = _called(found, "--from", origin), _called(found, "--to", to)
+        has_refused = output in ("table", "json") and any(unserved.by_proxy(snapshot))
+        more = (refused.Refused(snapshot, found).of,) if has_refused else ()
         if output == "json":
-            pour(write.connections_json(found, moved, among), is_file=True)
+            pour(write.connections_json(found, moved, among, *more), is_file=True)
         elif output == "dot":
             pour(dot.graph(found, moved), is_file=True)
         elif output == "svg":
             pour([svg.picture(found)], is_file=True)
-        elif not pour(write.connections_table(found, printable, moved, among)):
+        elif not pour(write.connections_table(found, printable, moved, among, *more)):
             click.echo("nobody may talk to anybody" if found.workloads else f"no pairs: {source.NO_WORKLOADS}")
 
 

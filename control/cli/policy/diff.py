@@ -10,7 +10,13 @@ from control.terminal import printable
 OPENS = 1
 
 
+def _two_are_asked(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> None:
+    if given:
+        raise click.UsageError("the two to compare are given without -f: sockmesh policy diff OLD NEW")
+
+
 @click.command()
+@click.option("-f", "--file", multiple=True, hidden=True, expose_value=False, is_eager=True, callback=_two_are_asked)
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 @source.namespace
@@ -26,7 +32,7 @@ def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -
     """
     if old == new == "-":
         raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
-    snapshots = source.load([old], namespace), source.load([new], namespace)
+    snapshots = source.load_each([[old], [new]], namespace)
     from control.analysis import write
     from control.analysis.change import beside
     from control.analysis.change import diff as changes

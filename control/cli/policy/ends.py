@@ -1,6 +1,7 @@
 """What the options of `sockmesh policy trace` mean."""
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,8 +9,12 @@ from control.policy import dnsnames, ports, request
 from control.terminal import printable
 from loader import abi
 
+if TYPE_CHECKING:
+    from control.analysis import world
+
 ON_HOST = "it has its node's network: no policy of pods is asked"
 PROTOCOLS = {"TCP": abi.Proto.TCP, "UDP": abi.Proto.UDP, "SCTP": abi.Proto.SCTP}
+_PORT_NAME = re.compile(r"(?=[-0-9]*[a-z])[-a-z0-9]{1,15}")
 FAMILIES = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
 
 
@@ -18,8 +23,8 @@ def wrong(text: str) -> click.UsageError:
     return click.UsageError(printable(text))
 
 
-def port(text: str) -> tuple[abi.Proto, int]:
-    """Read "80", "80/TCP", "8/ICMP" or "EchoRequest/ICMPv6"; raises click.UsageError."""
+def port(text: str) -> tuple[abi.Proto, int | str]:
+    """Read "80", "80/TCP", "8/ICMP" or "EchoRequest/ICMPv6", or a port's name; raises click.UsageError."""
     number, _, protocol = text.partition("/")
     name = protocol.upper() or "TCP"
     if name in FAMILIES:
@@ -29,9 +34,23 @@ def port(text: str) -> tuple[abi.Proto, int]:
         return FAMILIES[name], kind
     if name not in PROTOCOLS:
         raise wrong(f"--port {text}: unknown protocol {protocol} ({', '.join((*PROTOCOLS, *FAMILIES))})")
+    if _PORT_NAME.fullmatch(number):
+        return PROTOCOLS[name], number
     if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535:
-        raise wrong(f"--port {text}: {number or 'nothing'} is no port (a number from 1 to 65535)")
+        raise wrong(f"--port {text}: {number or 'nothing'} is no port (a number from 1 to 65535, or a name)")
     return PROTOCOLS[name], int(number)
+
+
+def named_port(text: str, proto: abi.Proto, name: str, end: "world.End") -> tuple[abi.Proto, int]:
+    """Return which port of a pod has a name, of any protocol if text says none; raises click.UsageError."""
+    if end.workload is None:
+        raise wrong(f"--port {text}: {end.name} is no pod that could have named ports (give a number)")
+    has = [p for p in end.workload.ports if p.name]
+    found = {(p.protocol, p.port) for p in has if p.name == name and (p.protocol == proto or "/" not in text)}
+    if len(found) != 1:
+        names = ", ".join(f"{p.name} {p.port}/{p.protocol.name}" for p in has) or "it names none"
+        raise wrong(f"--port {text}: {end.name} has {'several ports' if found else 'no port'} of that name ({names})")
+    return found.pop()
 
 
 def dns_name(text: str) -> str:

@@ -22,7 +22,8 @@ def _meant(row: analysis.RuleLine) -> str:
     if row.meant_count is None:
         return "anybody"
     more = row.meant_count - len(row.meant)
-    return (", ".join(row.meant) or "nobody") + (f" and {more} more" if more else "")
+    # Not commas: they are between the labels of one.
+    return ("; ".join(row.meant) or "nobody") + (f" and {more} more" if more else "")
 
 
 _RULES = (

@@ -1,15 +1,19 @@
 """Manifests for the commands that read nothing else: what is wrong with them is told before anything is worked out."""
 
+import functools
+import shlex
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import click
 
 from control import model
 from control.policy import objectnames
-from control.source import manifests
+from control.source import manifests, unserved
 from control.terminal import printable
 
 BAD_INPUT = 2
+_FILES = "Manifests: a file, a directory with all below it, or - for standard input. May be given more than once."
 NO_WORKLOADS = "the files declare no workloads (Pods, Deployments, ...)"
 
 
@@ -29,10 +33,21 @@ def _label(context: click.Context, option: click.Parameter, text: str) -> str:
 
 def files(command: Callable[..., None]) -> Callable[..., None]:
     """Add -f FILE|DIR, as often as one likes, and -n; the command takes them as `files` and `namespace`."""
-    text = "Manifests: a file, a directory with all below it, or - for standard input. May be given more than once."
-    return click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", help=text)(
-        namespace(command)
-    )
+    option = click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", help=_FILES)
+    return option(namespace(command))
+
+
+def paths(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what `files` adds, and the same manifests without -f, for a command that has no other arguments."""
+
+    @functools.wraps(command)
+    def with_both(paths: tuple[str, ...], files: tuple[str, ...], **given: Any) -> None:
+        if not paths and not files:
+            raise click.UsageError("no manifests are given: name a file or a directory, as in -f DIR")
+        command(files=(*files, *paths), **given)
+
+    option = click.option("-f", "--file", "files", multiple=True, metavar="FILE|DIR", help=_FILES)
+    return click.argument("paths", nargs=-1, metavar="[FILE|DIR]...")(option(namespace(with_both)))
 
 
 def read(paths: Sequence[str], namespace: str) -> model.LoadResult:
@@ -42,12 +57,30 @@ def read(paths: Sequence[str], namespace: str) -> model.LoadResult:
 
 def load(paths: Sequence[str], namespace: str) -> model.Snapshot:
     """Return what manifests declare; where any is wrong, all problems are told and the command ends with 2."""
-    found = read(paths, namespace)
-    _tell(map(str, found.problems))
-    if found.problems:
+    return load_each([paths], namespace)[0]
+
+
+def load_each(several: Sequence[Sequence[str]], namespace: str) -> list[model.Snapshot]:
+    """Return what each of several sets of manifests declares, as `load` does; what is told of two is told once."""
+    found = [read(paths, namespace) for paths in several]
+    problems = list(dict.fromkeys(str(problem) for each in found for problem in each.problems))
+    _tell(problems)
+    if problems:
         raise click.exceptions.Exit(BAD_INPUT)
-    _tell(f"warning: {advice}" for advice in found.advice)
-    return found.snapshot
+    advice = list({(a.path, a.message): a for each in found for a in each.advice}.values())
+    if len(advice) > 1:  # what was asked for would be lost among them
+        paths = [path for each in several for path in each]
+        _tell([f"{len(advice)} warnings: `{_validate(paths, namespace)}` tells them"])
+    else:
+        _tell(f"warning: {each}" for each in advice)
+    return [each.snapshot for each in found]
+
+
+def _validate(paths: Iterable[str], namespace: str) -> str:
+    where = ["-n", namespace] if namespace != "default" else []
+    return shlex.join(
+        ["sockmesh", "policy", "validate", *where, *(w for path in dict.fromkeys(paths) for w in ("-f", path))]
+    )
 
 
 def tell_of_names(names: Sequence[str]) -> None:
@@ -55,6 +88,14 @@ def tell_of_names(names: Sequence[str]) -> None:
     if names:
         shown = ", ".join(names[:5]) + (", ..." if names[5:] else "")
         _tell([f"warning: not among these: what rules for DNS names open ({shown}); no file tells their addresses"])
+
+
+def tell_of_bytes(snapshot: model.Snapshot) -> None:
+    """Say that what rules for bytes allow is in pairs and is refused, where there are such rules."""
+    if refused := list(unserved.by_proxy(snapshot)):
+        places = list(dict.fromkeys(f"{each.path}, {each.file}:{each.line}" for each in refused))
+        shown = "; ".join(places[:5]) + ("; ..." if places[5:] else "")
+        _tell([f"warning: among these, and refused by this version, for it has no proxy yet: what {shown} allow"])
 
 
 def tell_of_kinds(kinds: Sequence[str]) -> None:

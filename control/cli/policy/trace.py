@@ -30,7 +30,7 @@ _SOME = {
 @click.option(
     "--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, host, or fqdn:NAME."
 )
-@click.option("--port", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP ...", required=True)
+@click.option("--port", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP, a name ...", required=True)
 @click.option("--method", default="", help="The request's method (GET).")
 @click.option("--path", default="", help="The request's path (/).")
 @click.option("--host", default="", help="The request's host.")
@@ -56,13 +56,18 @@ def trace(
     """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input, 3: the
     answer could not be written.
     """
-    proto, number = ends.port(port)
+    proto, given = ends.port(port)
     if origin.startswith("fqdn:"):
         raise ends.wrong(f"--from {origin}: nobody calls by a name (an address, or a workload)")
     snapshot = source.load(files, namespace)
     if to.startswith("fqdn:"):
         snapshot = lookup.with_name(snapshot, ends.dns_name(to))
     known = world.World(snapshot, namespace)
+    try:
+        source_end, destination = known.end(origin), known.end(_canonical(to))
+    except world.Unknown as error:
+        raise ends.wrong(str(error)) from None
+    proto, number = (proto, given) if isinstance(given, int) else ends.named_port(port, proto, given, destination)
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
         raise ends.wrong(f"--port {port}: requests are made over TCP")
@@ -71,10 +76,7 @@ def trace(
     if not (request or server_name or query) and to.startswith("fqdn:"):
         server_name = to.removeprefix("fqdn:")
     names = [ends.dns_name(name) if name else "" for name in (server_name, query)]
-    try:
-        call = analysis.Call(known.end(origin), known.end(_canonical(to)), proto, number, request, *names)
-    except world.Unknown as error:
-        raise ends.wrong(str(error)) from None
+    call = analysis.Call(source_end, destination, proto, number, request, *names)
     if not any(end.workload or end.on_host for end in (call.source, call.destination)):
         raise ends.wrong(f"neither {origin} nor {to} is a workload of the files, so no policy is asked (one must be)")
     found = analysis.trace(known, call)
@@ -89,7 +91,7 @@ def _canonical(text: str) -> str:
 def _json(found: analysis.Trace, call: analysis.Call) -> dict[str, Any]:
     out = {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
     notes = _notes(found, call)
-    return out | ({"note": "; ".join(notes)} if notes else {})
+    return out | {"served": not notes} | ({"note": "; ".join(notes)} if notes else {})
 
 
 def _notes(found: analysis.Trace, call: analysis.Call) -> list[str]:
@@ -133,9 +135,10 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     what = f"{call.port}/{call.proto.name}"
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
-    some = (found.egress.some or found.ingress.some) if found.verdict == analysis.ALLOWED else ""
-    more = f", for {_SOME[some][0]} (give {_SOME[some][1]})" if some else ""
-    yield f"{call.source.name} -> {call.destination.name} {what}: {found.verdict}{more}"
+    some = found.egress.some or found.ingress.some
+    for_some = f" for {_SOME[some][0]} (give {_SOME[some][1]})" if some else ""
+    verdict = f"allowed by the rules{for_some}, refused by this version" if found.needs_proxy else found.verdict
+    yield f"{call.source.name} -> {call.destination.name} {what}: {verdict}"
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
         yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
         if side.nearest:

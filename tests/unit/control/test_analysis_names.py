@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.control.test_analysis_trace import known, policy, tell
+from control import model
+from control.analysis import meant
+from tests.unit.control.test_analysis_trace import PODS, known, policy, tell
 
 TLS = """
 endpointSelector: {matchLabels: {app: web}}
@@ -41,12 +43,18 @@ spec: {selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}
 @pytest.mark.parametrize(
     ("to", "port", "options", "status", "words"),
     [
-        ("192.0.2.1", "443", [], 0, "allowed, for some TLS server names (give --server-name NAME)"),
+        (
+            "192.0.2.1",
+            "443",
+            [],
+            0,
+            "allowed by the rules for some TLS server names (give --server-name NAME), refused by",
+        ),
         ("192.0.2.1", "443", ["--server-name", "api.example.com"], 0, "the name too"),
         ("192.0.2.1", "443", ["--server-name", "evil.example"], 1, "because of the name"),
         ("fqdn:www.example.org", "443", [], 0, "the name too"),
         ("fqdn:evil.example", "443", [], 1, "is for other requests (TLS server: api.example.com, *.example.org)"),
-        ("192.0.2.1", "53/UDP", [], 0, "allowed, for some names (give --query NAME)"),
+        ("192.0.2.1", "53/UDP", [], 0, "allowed by the rules for some names (give --query NAME), refused by this"),
         ("192.0.2.1", "53/UDP", ["--query", "a.example.com"], 0, "the name too"),
         ("192.0.2.1", "53/UDP", ["--query", "a.example.net"], 1, "because of the name"),
         # Rules for names say nothing of requests.
@@ -138,8 +146,12 @@ def test_a_pod_of_a_controller_is_on_its_own_node(tmp_path: Path, origin: str, t
     [
         ("10.0.0.0/8", "; of a range, one address is asked about: 10.0.0.0"),
         ("www.example.com", "; a DNS name is fqdn:www.example.com"),
-        ("shop/front", "is service shop/front: ask for the pods behind it"),
+        ("shop/front", "is service shop/front: ask for the pods behind it (shop/web)"),
+        ("svc/shop/front", "is service shop/front: ask for the pods behind it (shop/web)"),
+        ("service/front", "no workload is called service/front ("),
         ("shop/fronts", "no workload is called shop/fronts ("),
+        ("shop/wbe", "(other/guest, shop/db, shop/web); did you mean shop/web?"),
+        ("world", "; world is an entity, which may be many: give NAMESPACE/POD, an address, host, or fqdn:NAME"),
     ],
 )
 def test_what_was_meant(tmp_path: Path, to: str, hint: str) -> None:
@@ -148,3 +160,46 @@ def test_what_was_meant(tmp_path: Path, to: str, hint: str) -> None:
     found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
     assert found.exit_code == 2
     assert hint in found.output
+
+
+def test_of_the_pods_behind_a_service_some_are_named() -> None:
+    pods = [model.Workload("shop", f"web-{i}", {"app": "web"}, ips=(f"10.0.0.{i}",)) for i in range(5)]
+    service = model.Service("shop", "web", selector={"app": "web"})
+    words = "svc/web is service shop/web: ask for the pods behind it"
+    assert meant.is_service("svc/web", service, pods) == f"{words} (shop/web-0, shop/web-1, shop/web-2, ...)"
+    assert meant.is_service("svc/web", service, []) == f"{words} (none is declared)"
+    outside = model.Service("shop", "web", endpoints=("192.0.2.1",))
+    assert meant.is_service("web", outside, pods).endswith("ask for the addresses behind it (192.0.2.1)")
+
+
+PORTS = """
+apiVersion: sockmesh.io/v1
+kind: Workload
+metadata: {name: dns, namespace: shop}
+spec:
+  ips: [10.0.0.9]
+  node: n
+  ports: [{name: dns, port: 53, protocol: UDP}, {name: twice, port: 53}, {name: twice, port: 53, protocol: UDP}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("to", "port", "status", "words"),
+    [
+        ("shop/web", "http", 0, "shop/db -> shop/web 8080/TCP: allowed"),
+        ("shop/web", "http/TCP", 0, "shop/db -> shop/web 8080/TCP: allowed"),
+        ("shop/dns", "dns", 0, "shop/db -> shop/dns 53/UDP: allowed"),
+        ("shop/dns", "twice/UDP", 0, "shop/db -> shop/dns 53/UDP: allowed"),
+        ("shop/dns", "twice", 2, "shop/dns has several ports of that name (dns 53/UDP, twice 53/TCP, twice 53/UDP)"),
+        ("shop/web", "http/UDP", 2, "--port http/UDP: shop/web has no port of that name (http 8080/TCP)"),
+        ("shop/guest", "http", 2, "--port http: shop/guest has no port of that name (it names none)"),
+        ("192.0.2.1", "http", 2, "--port http: 192.0.2.1 is no pod that could have named ports (give a number)"),
+        ("shop/web", "HTTP", 2, "--port HTTP: HTTP is no port (a number from 1 to 65535, or a name)"),
+    ],
+)  # fmt: skip
+def test_a_port_has_the_name_that_the_called_pod_gives_it(
+    tmp_path: Path, to: str, port: str, status: int, words: str
+) -> None:
+    known(tmp_path, PORTS, PODS.split("---")[2].replace("namespace: other", "namespace: shop").replace("0.3", "0.8"))
+    found = tell(tmp_path, "--from", "shop/db", "--to", to, "--port", port)
+    assert (found.exit_code, words in found.output) == (status, True), found.output

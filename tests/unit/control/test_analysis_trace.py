@@ -190,6 +190,15 @@ def test_every_stage_is_explained(tmp_path: Path) -> None:
     ]
 
 
+def test_who_is_meant_is_told_apart_from_its_labels(tmp_path: Path) -> None:
+    known(tmp_path, policy("web", "endpointSelector: {matchLabels: {app: web}}\ningress: [{fromEntities: [world]}]"))
+    found = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path), "-o", "json"])
+    (meant, _) = (rule["meant"] for rule in json.loads(found.stdout)["rules"])
+    table = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path)])
+    assert len(meant) > 1 and any(", " in each for each in meant)
+    assert "; ".join(meant) in table.stdout
+
+
 DEPLOYMENT = """
 apiVersion: apps/v1
 kind: Deployment
@@ -428,9 +437,15 @@ def test_what_is_allowed_for_some_requests_says_so(tmp_path: Path) -> None:
     found = tell(tmp_path, *asked)
     assert found.exit_code == 0
     lines = found.stdout.splitlines()
-    assert lines[0].endswith(": allowed, for some requests (give --method, --path ...)")
+    assert lines[0].endswith(
+        ": allowed by the rules for some requests (give --method, --path ...), refused by this version"
+    )
     assert lines[2].endswith(", for some requests")
-    assert json.loads(tell(tmp_path, *asked, "-o", "json").stdout)["ingress"]["some_requests"] is True
+    as_json = json.loads(tell(tmp_path, *asked, "-o", "json").stdout)
+    assert (as_json["verdict"], as_json["served"], as_json["ingress"]["some_requests"]) == ("allowed", False, True)
+    assert json.loads(tell(tmp_path, *asked[:4], "--port", "81", "-o", "json").stdout)["served"] is True
+    one = tell(tmp_path, *asked, "--method", "GET", "--path", "/public/a").stdout.splitlines()
+    assert one[0].endswith("/public/a: allowed by the rules, refused by this version")
     assert "some requests" not in tell(tmp_path, *asked, "--path", "/public/a").stdout
 
 

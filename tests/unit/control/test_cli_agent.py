@@ -35,3 +35,11 @@ def test_a_range_of_the_cluster_has_a_length(tmp_path: Path, cidr: str) -> None:
     given = options.Options(config_dir=tmp_path, cluster_cidrs=("10.0.0.0/8", "fd00::/8", cidr))
     with pytest.raises(ConfigInvalid, match=f"--cluster-cidr {cidr}: not an address range "):
         given.check()
+
+
+def test_a_directory_that_is_not_there_is_not_called_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigInvalid, match="nowhere: there is no such directory: make it first"):
+        options.Options(config_dir=tmp_path / "nowhere").check()
+    with pytest.raises(ConfigInvalid, match="file: not a directory"):
+        options.Options(config_dir=tmp_path / "file").check()

@@ -11,6 +11,7 @@ import pytest
 from click import testing
 
 from control.cli.main import cli
+from control.source import directory, kinds
 from tests.unit.control.test_analysis_connectivity import pod, tcp
 
 WORKLOADS = """
@@ -102,7 +103,7 @@ def test_a_file_that_is_wrong_ends_it_before_anything_is_said(old: Path) -> None
 
 
 def test_advice_does_not_end_it(old: Path) -> None:
-    (old / "workloads.yaml").write_text(WORKLOADS.replace(", node: elsewhere", ""))
+    (old / "workloads.yaml").write_text(WORKLOADS.replace(", node: elsewhere", "", 1))
     result = run("connectivity", "-f", old, "-o", "json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"connections": OPEN_80})
     assert "netns and interface are missing" in result.stderr
@@ -251,3 +252,116 @@ def test_columns_are_as_wide_as_what_is_shown(old: Path) -> None:
         "FROM      TO       ALLOWED", "shop/web  shop/db  TCP 80",
     ]  # fmt: skip
     assert name in run("connectivity", "-f", old).stdout
+
+
+def test_validate_says_what_an_agent_will_do(old: Path) -> None:
+    good = run("validate", "--agent", "-f", old)
+    assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "no problem in 1 policy")
+    (old / "map.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n")
+    (old / "below").mkdir()
+    (old / "below" / "more.yaml").write_text(POLICY)
+    assert run("validate", "-f", old / "map.yaml").exit_code == 0
+    found = run("validate", "--agent", "-f", old)
+    assert found.exit_code == 1
+    below, config = found.stdout.splitlines()
+    assert below == f"below: {directory.UNREAD_BELOW}"
+    assert config.startswith(f'map.yaml:1: unknown kind "v1 ConfigMap"{kinds.TAKEN_ELSEWHERE} (')
+    effect = f"{directory.CLOSES_ALL}; {directory.UNKNOWN}"
+    assert config.endswith(f"; {effect}")
+    assert found.stderr == "2 problems; 1 policy is good\n"
+    as_json = json.loads(run("validate", "--agent", "-f", old, "-o", "json").stdout)
+    assert [each.get("effect") for each in as_json["problems"]] == [None, effect]
+    told = [str(problem) for problem in directory.load(old, None).problems]
+    assert found.stdout.splitlines() == told
+
+
+def test_what_an_agent_only_remarks_is_a_warning(old: Path) -> None:
+    (old / "names.yaml").write_text(NAMES)
+    found = run("validate", "--agent", "-f", old)
+    assert found.exit_code == 0 and found.stdout.startswith("warning: names.yaml:7: ")
+
+
+def test_an_agent_has_one_directory_and_no_namespace_of_its_own(old: Path) -> None:
+    for args, words in (
+        (("-f", old, "-f", old), "an agent reads one directory"),
+        (("-f", "-"), "an agent reads one directory"),
+        (("-f", old, "-n", "shop"), "an agent knows no -n shop"),
+    ):
+        refused = run("validate", "--agent", *args)
+        assert refused.exit_code == 2 and words in refused.stderr
+    file = run("validate", "--agent", "-f", old / "policy.yaml")
+    assert file.exit_code == 1 and "cannot be read: Not a directory" in file.stdout
+
+
+def test_manifests_are_named_with_an_option_or_without(old: Path) -> None:
+    for verb in ("validate", "connectivity"):
+        with_option, without = run(verb, "-f", old), run(verb, old)
+        assert (without.exit_code, without.stdout) == (0, with_option.stdout)
+        nothing = run(verb)
+        assert nothing.exit_code == 2 and "name a file or a directory, as in -f DIR" in nothing.stderr
+    both = run("validate", "-f", old / "policy.yaml", old / "workloads.yaml")
+    assert (both.exit_code, both.stdout) == (0, "no problem in 1 policy\n")
+    for args in (("-f", old, "-f", old), ("-f", old, old)):
+        refused = run("diff", *args)
+        assert refused.exit_code == 2 and "without -f: sockmesh policy diff OLD NEW" in refused.stderr
+
+
+def test_warnings_are_summed_up_where_something_else_was_asked_for(old: Path, tmp_path: Path) -> None:
+    new = manifests(tmp_path / "new", "80")
+    for side in (old, new):
+        (side / "workloads.yaml").write_text(WORKLOADS.replace(", node: elsewhere", ""))
+    assert run("connectivity", "-f", old).stderr == (
+        f"sockmesh: 2 warnings: `sockmesh policy validate -f {old}` tells them\n"
+    )
+    assert run("diff", old, old).stderr == f"sockmesh: 2 warnings: `sockmesh policy validate -f {old}` tells them\n"
+    assert run("diff", old, new).stderr == (
+        f"sockmesh: 2 warnings: `sockmesh policy validate -f {old} -f {new}` tells them\n"
+    )
+    assert run("validate", "-f", old).stdout.count("warning: ") == 2
+    refused = run("trace", "-f", old, "-n", "shop", "--from", "web", "--to", "nobody", "--port", "80")
+    first, *_, last = refused.stderr.splitlines()
+    assert first == f"sockmesh: 2 warnings: `sockmesh policy validate -n shop -f {old}` tells them"
+    assert "no workload is called nobody" in last
+
+
+def test_pairs_that_this_version_refuses_are_told_of(old: Path) -> None:
+    assert run("connectivity", "-f", old).stderr == ""
+    rule = "toEntities: [all], toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}]}}]"
+    (old / "http.yaml").write_text(NAMES.partition("  egress:")[0] + f"  egress: [{{{rule}}}]\n")
+    told = run("connectivity", "-f", old).stderr
+    where = f"CiliumNetworkPolicy shop/names spec.egress[0], {old}/http.yaml:7"
+    assert f"refused by this version, for it has no proxy yet: what {where} allow\n" in told
+
+
+HTTP = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: http, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: db}}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: web}}]
+    toPorts: [{ports: [{port: "81", protocol: TCP}], rules: {http: [{method: GET}]}}]
+  - fromCIDR: [192.0.2.0/24]
+    toPorts: [{ports: [{port: "81", protocol: TCP}], rules: {http: [{method: GET}]}}]
+  - fromCIDR: [198.51.100.0/24]
+    toPorts: [{ports: [{port: "81", protocol: TCP}]}]
+  - fromCIDR: [203.0.113.0/24]
+    toPorts: [{ports: [{port: "82", protocol: TCP}]}]
+"""
+
+
+def test_what_this_version_refuses_of_a_pair_is_marked(old: Path) -> None:
+    (old / "http.yaml").write_text(HTTP)
+    (old / "policy.yaml").write_text(POLICY.replace("PORT", "80").replace("policyTypes: [Ingress, Egress]", "") + "\n")
+    found = json.loads(run("connectivity", "-f", old, "--to", "shop/db", "-o", "json").stdout)["connections"]
+    both = {"kind": "IPBlock", "cidrs": ["192.0.2.0/24", "198.51.100.0/24"]}  # of one of these it is served
+    assert found == [
+        {**OPEN_80[0], "allowed": [{"protocol": "TCP", "ports": [[80, 81]]}], "refused": tcp(81)},
+        {"from": both, "to": pod("db"), "allowed": tcp(81), "refused": tcp(81)},
+        {"from": {"kind": "IPBlock", "cidrs": ["203.0.113.0/24"]}, "to": pod("db"), "allowed": tcp(82)},
+    ]
+    lines = run("connectivity", "-f", old, "--to", "shop/db").stdout.splitlines()[1:]
+    assert [line.split("shop/db  ")[1] for line in lines] == [
+        "TCP 80-81  (refused by this version: TCP 81)", "TCP 81  (refused by this version)", "TCP 82",
+    ]  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 
 from control import identity, model
 from control.policy import field
-from control.source import content, directory, listing, objects
+from control.source import content, directory, kinds, listing, objects
 from loader import abi
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -29,14 +29,14 @@ LABEL_RULE = "at most 63 lower-case letters, digits and dashes, beginning and en
 # What each file of the corpus must be answered with, whole lines.
 EXPECTED: dict[str, list[str]] = {
     "not-yaml.yaml": ["line 3: not YAML: did not find expected ',' or ']'"],
-    "tabs.yaml": ["line 4: not YAML: found character that cannot start any token"],
+    "tabs.yaml": ["line 4: not YAML: a tab, where only spaces can be: indent with spaces"],
     "duplicate-key.yaml": ['line 3: key "name" is given twice'],
     "alias-bomb.yaml": ["line 1: anchors and aliases are not allowed (write the value out)"],
     "merge-key.yaml": ["line 1: anchors and aliases are not allowed (write the value out)"],
     "scalar.yaml": ["line 1: must be a mapping, is a string"],
     "list.yaml": ["line 1: must be a mapping, is a list"],
     "no-kind.yaml": ["line 1: apiVersion and kind are required"],
-    "unknown-kind.yaml": [f'line 1: unknown kind "apps/v1 Deployment" {KINDS}'],
+    "unknown-kind.yaml": [f'line 1: unknown kind "apps/v1 Deployment"{kinds.TAKEN_ELSEWHERE} {KINDS}'],
     "wrong-version.yaml": ['line 1: apiVersion: unknown "cilium.io/v1" of kind CiliumNetworkPolicy (cilium.io/v2)'],
     "list-of-nothing.yaml": ["items: must be a list, is a number"],
     "bad-item.yaml": [
@@ -96,16 +96,16 @@ def test_every_mistake_of_a_workload_is_told(tmp_path: Path) -> None:
         "metadata.labels.app: must be a string (in quotes), is a number",
         "metadata.labels.bad key: invalid label key (an optional DNS name and /, then at most 63 letters, digits, - _ "
         "and ., beginning and ending with a letter or digit)",
-        "spec.image: unknown key (acceleration, cgroup, interface, ips, netns, node, ports, serviceAccount)",
         "spec.ips[1]: 10.0.0.1 is given twice",
         'spec.ips[2]: invalid "10.0.0.300" (an IPv4 or IPv6 address)',
         'spec.ips[3]: invalid "::ffff:10.0.0.2" (neither IPv4-mapped nor with a scope)',
-        "spec.netns: must be a string (in quotes), is a number",
         'spec.interface: invalid "this-name-is-much-too-long" (an interface name)',
         'spec.acceleration: unknown "fast" (on, off)',
         'spec.ports[0].port: invalid "70000" (a number from 1 to 65535)',
         "spec.ports[1]: name is missing",
         "spec.node: must be a string (in quotes), is a number",
+        "spec.netns: must be a string (in quotes), is a number",
+        "spec.image: unknown key (acceleration, cgroup, interface, ips, netns, node, ports, serviceAccount)",
     ]
 
 

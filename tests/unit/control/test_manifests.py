@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from control import model
-from control.source import content, directory, manifests, objects
+from control.source import content, directory, kinds, manifests, objects
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n"
 POLICY = (
@@ -314,7 +314,7 @@ def test_the_agent_reads_nodes_and_endpoints_but_no_pods(tmp_path: Path) -> None
     assert [n.audit for n in first.snapshot.namespaces] == [True]
     (tmp_path / "b.yaml").write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n")
     second = directory.load(tmp_path, first.snapshot)
-    assert second.problems[0].message.startswith('unknown kind "v1 Pod" (')
+    assert second.problems[0].message.startswith(f'unknown kind "v1 Pod"{kinds.TAKEN_ELSEWHERE} (')
     assert second.snapshot.nodes == first.snapshot.nodes
 
 
@@ -488,3 +488,13 @@ def test_names_that_others_take_for_numbers_are_in_quotes(tmp_path: Path, name: 
 def test_keys_of_annotations(tmp_path: Path, key: str, is_right: bool) -> None:
     problems = told_of_policy(tmp_path, f"name: p, annotations: {{'{key}': x}}")
     assert [message[:23] for _, message in problems] == ([] if is_right else ["invalid annotation key "])
+
+
+def test_problems_are_told_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    first = POLICY.format("p", "fromEntities: [all]")
+    (tmp_path / "a.yaml").write_text("---\n".join([first, first, POLICY.format("Q", "fromEntities: [al]"), "a: [\n"]))
+    (tmp_path / "b.yaml").write_text("kind: Namespace\nmetadata: {name: 7}\napiVersion: v1\n")
+    found = manifests.load([tmp_path]).problems
+    assert [(Path(problem.file).name, problem.line) for problem in found] == [
+        ("a.yaml", 6), ("a.yaml", 13), ("a.yaml", 14), ("a.yaml", 17), ("b.yaml", 2),
+    ]  # fmt: skip

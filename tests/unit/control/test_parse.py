@@ -103,8 +103,8 @@ BAD_CILIUM = {
         "spec.egress[0].toCIDRSet[0]: must have one of cidr, cidrGroupRef, cidrGroupSelector, has cidr, cidrGroupRef",
     "  nodeSelector: {}\n  ingress: [{}]": "spec.nodeSelector: is for cluster-wide kinds only (endpointSelector)",
     "  audit: true\n  ingress: [{}]":
-        "spec.audit: unknown key (description, egress, egressDeny, enableDefaultDeny, endpointSelector, ingress, "
-        "ingressDeny, labels, log, nodeSelector)",
+        "spec.audit: unknown key: a MeshNetworkPolicy or ClusterMeshNetworkPolicy has it, and for all policies of a "
+        'namespace its annotation sockmesh.io/audit: "true"',
     "  enableDefaultDeny: {ingress: maybe}\n  ingress: [{}]":
         "spec.enableDefaultDeny.ingress: must be true or false, is a string",
     "  log: {value: 0123456789012345678901234567890123456789}\n  ingress: [{}]":
@@ -143,7 +143,8 @@ BAD_KUBERNETES = {
     "  ingress: [{ports: [{port: HTTP}]}]":
         'spec.ingress[0].ports[0].port: invalid "HTTP" '
         "(a port number, or a port name of at most 15 letters, digits and single dashes, in lower case)",
-    "  audit: true": "spec.audit: unknown key (egress, ingress, podSelector, policyTypes)",
+    "  audit: true": "spec.audit: unknown key: a MeshNetworkPolicy or ClusterMeshNetworkPolicy has it, and for all "
+        'policies of a namespace its annotation sockmesh.io/audit: "true"',
 }  # fmt: skip
 
 

@@ -135,7 +135,7 @@ HEADER = '("Name" for a header with any value, or "Name: Value")'
         (f"{WEB}, rules: {{http: [{{headerMatches: [{{name: A, secret: {{namespace: m}}}}]}}]}}",
          [".rules.http[0].headerMatches[0].secret: name is missing"]),
         ("ports: [{port: '80'}], rules: {http: [{}]}",
-         [".ports[0]: http rules cannot be used with protocol ANY (TCP)"]),
+         [".ports[0]: http rules cannot be used with protocol ANY (write protocol: TCP)"]),
         ("ports: [{port: '80', protocol: UDP}], rules: {kafka: [{}]}",
          [".ports[0]: kafka rules cannot be used with protocol UDP (TCP)"]),
         ("ports: [{port: '443', protocol: UDP}], serverNames: [a]",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from control.source import manifests
+from control.source import manifests, remarks
 
 POD = """
 apiVersion: v1
@@ -122,3 +122,8 @@ def test_labels_of_namespaces_that_are_not_given(tmp_path: Path) -> None:
     assert not [line for line in by_name if "no Namespace is given" in line]
     (tmp_path / "ns.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
     assert not [line for line in advice(tmp_path, rules % "team") if "no Namespace is given" in line]
+
+
+def test_a_source_without_a_line_is_a_file_whatever_it_is_called() -> None:
+    assert str(remarks.problem_at("a:b.yaml:7", "spec", "is wrong")) == "a:b.yaml:7: spec: is wrong"
+    assert str(remarks.problem_at("a:b.yaml", "spec", "is wrong")) == "a:b.yaml: spec: is wrong"

@@ -47,7 +47,7 @@ def test_a_wrong_cgroup_is_told_by_its_field_with_where_cgroup_v2_is(told: Any, 
         f"cgroup v2 is mounted at {root}: did you mean {root}/pod?",
     }.items():
         (problem,) = told(str(cgroup))
-        assert problem.message == words + after and problem.file == "shop.yaml"
+        assert problem.message == words + after and (problem.file, problem.line) == ("shop.yaml", 3)
 
 
 def test_where_cgroup_v2_is_not_mounted_the_problem_says_how(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +165,8 @@ def test_a_network_namespace_of_two_has_its_sockets_from_who_was_there(host: Hos
     host.spaces["/elsewhere/b"] = host.spaces["b"]
     found = host.survey(second, pod("b"))
     assert [str(problem) for problem in found.problems] == [
-        "a.yaml: Workload shop/a: spec.netns: /elsewhere/b is that of Workload shop/b, too, for which its calls count "
-        "(its packets are under policy, but it gets no short cut and no error at connect)"
+        "a.yaml:1: Workload shop/a: spec.netns: /elsewhere/b is that of Workload shop/b, too, for which its calls "
+        "count (its packets are under policy, but it gets no short cut and no error at connect)"
     ]
     a, b = found.facts["shop", "a"], found.facts["shop", "b"]
     assert (a.netns_cookie, a.ifindex, a.has_cgroup) == (0, 2, False)
@@ -285,7 +285,9 @@ def test_what_is_not_the_pods_is_refused_and_takes_no_hooks_off_it(
     found = host.survey(pod("a", interface="v-b"))
     (problem,) = found.problems
     assert problem.file == "a.yaml" and problem.message.startswith(field) and " (allowed: " in problem.message
-    assert problem.message.endswith("is NOT under policy" if was == "new" else "until then the last good values stay")
+    assert problem.message.endswith(
+        "is NOT under policy" if was == "new" else "until it is mended, the last good values stay"
+    )
     assert [facts.ifindex for facts in found.facts.values()] == ([] if was == "new" else [2])
 
 
@@ -299,7 +301,7 @@ def test_one_that_is_edited_to_anothers_interface_keeps_its_own(host: Host, rest
         assert (found.facts, found.workloads["shop", "a"].interface) == (before, "v-a")
         assert [problem.message for problem in found.problems] == [
             "spec.interface: v-b is that of Workload shop/b, whose policy is in force; "
-            "until then the last good values stay"
+            "until it is mended, the last good values stay"
         ]
     assert set(host.survey(pod("a", interface="v-b"), pod("b"), pod("c", interface="v-a")).workloads) == {
         ("shop", "b"),

@@ -1,0 +1,30 @@
+"""Of what pairs may do, what this version refuses all the same: rules for bytes need the proxy, which is not there yet.
+
+The same snapshot is worked out a second time, with these rules as the kernel takes them, and the two are compared.
+"""
+
+from control import model
+from control.analysis import connectivity, spans
+from control.analysis.connectivity import Connectivity
+from control.analysis.portset import PortSet
+
+
+class Refused:
+    """What is refused of pairs that `found`, which was worked out of the snapshot, says are allowed."""
+
+    def __init__(self, snapshot: model.Snapshot, found: Connectivity) -> None:
+        self._served = connectivity.analyse(snapshot, served=True)
+        # Workloads are the same ones in the same order; the outside may be cut otherwise.
+        first = len(found.workloads)
+        self._same = [[end] for end in range(first)]
+        for held in found.addresses:
+            each = enumerate(self._served.addresses, first)
+            self._same.append([end for end, others in each if spans.common(held, others)])
+
+    def of(self, sender: int, receiver: int, ports: PortSet) -> PortSet:
+        """Return the ports of a pair, given as numbers of ends, that are refused; to some of its addresses at least."""
+        left = ports
+        for one in self._same[sender]:
+            for other in self._same[receiver]:
+                left &= self._served.allowed(one, other)
+        return ports - left
