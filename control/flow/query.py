@@ -64,8 +64,15 @@ def parse_moment(text: str, now_ns: int) -> int:
         return now_ns
     spans = _SPAN.findall(text)
     if spans and "".join(number + unit for number, unit in spans) == text:
-        return now_ns - sum(round(float(number) * _UNITS[unit]) for number, unit in spans)
-    return parse_time(text)
+        try:
+            ns = now_ns - sum(round(float(number) * _UNITS[unit]) for number, unit in spans)
+        except OverflowError:  # a float has no room for it
+            ns = -1
+    else:
+        ns = parse_time(text)
+    if ns < 0:
+        raise ValueError(f'"{text}" is before 1970-01-01, the earliest time that can be given')
+    return ns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +110,7 @@ class Query:
         for key in ("last", "first", "since_ns", "until_ns"):
             value = params.get(key)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-                raise flow_filter.FilterInvalid(f"observe: {key} is not a number")
+                raise flow_filter.FilterInvalid(f"observe: {key} is not a whole number from 0 on")
             numbers[key] = value
         try:
             terms = tuple(

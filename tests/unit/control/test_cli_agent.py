@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from control.agent import options
+from control.cli import main
 from loader.errors import ConfigInvalid
 
 SPEAK = """
@@ -28,6 +30,25 @@ def test_only_our_own_words_go_below_a_warning(level: str, ours: int, each: int)
     assert {name: spoke.count(name) for name in spoke} == {
         "sockmesh.agent": ours, "pyroute2.netlink": each, "asyncio": each, "watchfiles.main": each,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "bounds"),
+    [
+        (("agent", "--config", ".", "--flow-interval"), "0.1<=x<=1000000000"),
+        (("demo", "--seconds"), "0.1<=x<=60"),
+        (("bpf", "stats", "list", "--interval"), "0<=x<=3600"),
+    ],
+)
+@pytest.mark.parametrize("given", ["nan", "inf", "-inf"])
+def test_a_time_is_a_finite_number(words: tuple[str, ...], bounds: str, given: str) -> None:
+    result = CliRunner().invoke(main.cli, [*words, given])
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Invalid value for {shown(words[-1])}: {given} is not in the range {bounds}.\n")
+
+
+def shown(option: str) -> str:
+    return "'-i' / '--interval'" if option == "--interval" else f"'{option}'"
 
 
 @pytest.mark.parametrize("cidr", ["10.0.0.0", "fd00::", "10.0.0.0/99"])
