@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import resource
 import shutil
 import signal
 import time
@@ -15,6 +16,7 @@ LOG = logging.getLogger("sockmesh.agent")
 
 def serve(opts: options.Options) -> None:
     """Run an agent with its admin socket and /metrics until SIGTERM or SIGINT; SIGHUP reads the directory again."""
+    _take_all_files()
     opts.check()
     if opts.metrics:
         metrics_http.parse(opts.metrics)
@@ -59,6 +61,13 @@ def serve(opts: options.Options) -> None:
             server.start()
         LOG.info("node %s: %s under policy", node.node, counted(len(node.reconciler.have["endpoints"]), "workload"))
         node.run()
+
+
+def _take_all_files() -> None:
+    """Take as many open files as this process may have: followers of the flow log have one each, and the usual soft
+    limit is for programs that use select(2), which nothing here does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stopped(node: agent.Agent) -> None:

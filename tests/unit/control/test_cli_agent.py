@@ -32,6 +32,27 @@ def test_only_our_own_words_go_below_a_warning(level: str, ours: int, each: int)
     }  # fmt: skip
 
 
+SERVE = """
+import pathlib, resource, sys
+from control.agent import options, serve
+from loader.errors import ConfigInvalid
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+try:
+    serve.serve(options.Options(config_dir=pathlib.Path(sys.argv[1])))
+except ConfigInvalid:
+    print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))
+"""
+
+
+def test_the_agent_takes_as_many_files_as_it_may(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    said = subprocess.run(
+        [sys.executable, "-c", SERVE, nowhere], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert said.stdout == "True\n"
+
+
 @pytest.mark.parametrize(
     ("words", "bounds"),
     [
