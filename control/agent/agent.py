@@ -11,7 +11,7 @@ from typing import Any
 from control.agent import bell, ledger, options, patience, reconcile, state, switches, trial, unfulfilled, watch
 from control.flow import log as flow_log
 from control.flow import sink
-from loader import abi, mesh, selftest
+from loader import abi, mesh, mounts, selftest
 from loader.errors import MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
@@ -42,6 +42,7 @@ class Agent:
         )
         self.ledger = ledger.Ledger(self.mesh.maps, known, self.flows, opts.flow_interval)
         selftest.sweep(self.mesh.maps)  # what a killed predecessor's left
+        selftest.sweep_cgroups(mounts.cgroup2())
         self.reconciler = reconcile.Reconciler(opts, self.node, self.mesh, self.ledger, known)
         self.unfulfilled = unfulfilled.Unfulfilled()
         self.started = time.time()
@@ -178,6 +179,7 @@ class Agent:
 
     def close(self) -> None:
         """End the flow log and let go of the maps; what is pinned stays in force."""
+        self.trial.end()
         self.ledger.close()
         self.mesh.close()
 
