@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from loader import abi, attach, bpf, compiler, filters, headers, maps, mounts, programs, shared
@@ -55,8 +55,9 @@ class Mesh:
         return cls(pin_dir, maps.open_all(pin_dir))
 
     @classmethod
-    def load(cls, pin_dir: Path, run_dir: Path) -> "Mesh":
+    def load(cls, pin_dir: Path, run_dir: Path, is_ended: Callable[[], bool] = lambda: False) -> "Mesh":
         """Adopt or make maps and programs, and attach the machine-wide ones; raises MeshError, then nothing changed.
+        So does what ends it: while it compiles it asks `is_ended`.
 
         Programs are replaced one by one in place, so packets and sockets are judged throughout.
         """
@@ -75,7 +76,7 @@ class Mesh:
             stamp, wanted = run_dir / "programs.sha256", source_hash()
             fresh = not (adopted and stamp.exists() and stamp.read_text() == wanted and mesh._all_pinned())
             if fresh:
-                compiler.run(pin_dir, headers.prepare(run_dir / "headers"))
+                compiler.run(pin_dir, headers.prepare(run_dir / "headers"), is_ended)
                 mesh._promote()
                 stamp.write_text(wanted)
             mesh._progs = {spec.function: bpf.get(pin_dir / "progs" / spec.function) for spec in programs.PROGRAMS}
@@ -88,6 +89,7 @@ class Mesh:
         except BaseException:
             if not adopted:
                 uninstall(pin_dir)
+            shutil.rmtree(pin_dir / "staging", ignore_errors=True)
             for lock in locks:
                 os.close(lock)
             raise

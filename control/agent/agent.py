@@ -23,10 +23,10 @@ _AGEING_S = 5.0
 class Agent:
     """One node's agent. `start` puts everything in force, `run` goes on until told to stop; stopping leaves it all."""
 
-    def __init__(self, opts: options.Options) -> None:
+    def __init__(self, opts: options.Options, is_ended: Callable[[], bool] = lambda: False) -> None:
         self.opts = opts
         self.node = opts.node or socket.gethostname()
-        self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir)
+        self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir, is_ended)
         try:
             self._adopt()
         except BaseException:
