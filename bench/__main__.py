@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench import picture, report, run
 from bench.result import Result
+from control.cli.finite import FiniteRange
 from loader.errors import MeshError
 
 OUT = Path(__file__).resolve().parent / "out"
@@ -18,7 +19,7 @@ OUT = Path(__file__).resolve().parent / "out"
 @click.option("--quick", is_flag=True, help="One round of short samples: does it still work?")
 @click.option("--only", multiple=True, type=click.Choice(run.KEYS), help="Only this row; may be given again.")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Rounds (5; quick: 1).")
-@click.option("--seconds", type=click.FloatRange(0.1, 30), help="Length of a sample (1; quick: 0.3).")
+@click.option("--seconds", type=FiniteRange(0.1, 30), help="Length of a sample (1; quick: 0.3).")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, help="Where the files go.")
 def main(quick: bool, only: tuple[str, ...], rounds: int | None, seconds: float | None, out: Path) -> None:
     """Measure plain veth, the mesh and a Unix socket in turns. What is not reached does not change the exit status."""

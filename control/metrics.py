@@ -186,7 +186,7 @@ def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
     ):  # fmt: skip
         yield core.GaugeMetricFamily(f"sockmesh_{name}", text, value=value)
     yield core.CounterMetricFamily(
-        "sockmesh_hooks_restored", "Interfaces whose packet filters somebody else took off, and which were put back.",
+        "sockmesh_hooks_restored", "Places whose hooks somebody else took off, and where they were put back.",
         value=snapshot.hooks_restored,
     )  # fmt: skip
     if snapshot.node:

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from loader import bpf, mounts, programs
@@ -43,6 +43,25 @@ def cgroup(pin_dir: Path, owner: str, path: str, spec: programs.ProgramSpec, pro
         raise CgroupFailed(f"cgroup {path}: cannot attach {spec.function}: {error.strerror}") from error
     finally:
         os.close(target)
+
+
+def are_in_place(pin_dir: Path, owner: str, wanted: Mapping[str, int], target: int) -> bool:
+    """Tell whether an owner's pinned links hold the programs of these ids on a cgroup, by its id; cheap enough to be
+    asked each second, for no event of ours tells that somebody detached or removed one."""
+    prefix = str(link_path(pin_dir, owner, ""))  # a Path for each link would cost more than the kernel does
+    for function, program in wanted.items():
+        try:
+            link = bpf.get(prefix + function)
+        except FileNotFoundError:
+            return False
+        except OSError:  # nobody can tell: the agent has no descriptor left, say
+            continue
+        try:
+            if struct.unpack_from("=I4xQ", bpf.info(link, 32), 8) != (program, target):
+                return False
+        finally:
+            os.close(link)
+    return True
 
 
 def refusal(path: str, specs: Iterable[programs.ProgramSpec]) -> str:
@@ -118,6 +137,14 @@ def tracepoint(pin_dir: Path, spec: programs.ProgramSpec, prog: int) -> None:
 
 def sockhash(fd: int, prog: int) -> None:
     bpf.attach(fd, prog, int(programs.AttachType.SK_MSG_VERDICT))
+
+
+def is_on_sockhash(fd: int, program: int) -> bool:
+    """Tell whether the program of this id is the sockhash's; before kernel 5.18 nobody can."""
+    try:
+        return bpf.attached(fd, int(programs.AttachType.SK_MSG_VERDICT)) == [program]
+    except OSError:
+        return True
 
 
 def remove_links(pin_dir: Path, owner: str) -> None:

@@ -41,6 +41,7 @@ class Cmd(enum.IntEnum):
     MAP_DELETE_BATCH = 27
     LINK_CREATE = 28
     LINK_UPDATE = 29
+    LINK_DETACH = 34
 
 
 class MapType(enum.IntEnum):
@@ -105,12 +106,10 @@ def pin(fd: int, path: Path) -> None:
     call(Cmd.OBJ_PIN, struct.pack("=QII", _pointer(name), fd, 0))
 
 
-def get(path: Path) -> int:
-    """Return a new fd of a pinned map, program or link."""
+def get(path: Path | str) -> int:
+    """Return a new fd of a pinned map, program or link; the kernel makes it one that no child inherits."""
     name = _buffer(os.fsencode(path) + b"\0")
-    fd = call(Cmd.OBJ_GET, struct.pack("=QII", _pointer(name), 0, 0))
-    os.set_inheritable(fd, False)
-    return fd
+    return call(Cmd.OBJ_GET, struct.pack("=QII", _pointer(name), 0, 0))
 
 
 def info(fd: int, size: int = 256) -> bytes:
@@ -246,6 +245,15 @@ def attach(target: int, prog: int, kind: int, flags: int = 0, replace: int = 0) 
 
 def detach(target: int, prog: int, kind: int) -> None:
     call(Cmd.PROG_DETACH, struct.pack("=IIII", target, prog, kind, 0))
+
+
+def attached(target: int, kind: int) -> list[int]:
+    """Return the ids of the programs of a kind that hang on a cgroup (kernel 4.15) or a sockhash (5.18)."""
+    room = 64
+    ids = (ctypes.c_uint32 * room)()
+    attr = bytearray(struct.pack("=IIIIQI4x", target, kind, 0, 0, ctypes.addressof(ids), room))
+    call(Cmd.PROG_QUERY, attr)
+    return list(ids[: struct.unpack_from("=I", attr, 24)[0]])
 
 
 def link_create(prog: int, target: int, kind: int) -> int:

@@ -13,13 +13,17 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from loader import bpf, btf, headers, loads, programs
-from loader.errors import FeatureUnsupported, MeshError, PackageMissing, ProgramRejected
+from loader.errors import FeatureUnsupported, MeshError, PackageMissing, ProgramRejected, StartEnded
 
 _INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"\s*$', re.MULTILINE)
+
+_TIMEOUT_S, _LOOK_S = 300.0, 0.1
 
 
 def source(directory: Path, name: str) -> str:
@@ -136,16 +140,18 @@ def _say(failure: str) -> None:
     sys.stdout.flush()
 
 
-def run(pin_dir: Path, header_tree: Path) -> dict[str, str]:
-    """Compile in a child and return name -> tag; raises ProgramRejected with the compiler's or verifier's words."""
-    child = subprocess.run(
+def run(pin_dir: Path, header_tree: Path, is_ended: Callable[[], bool] = lambda: False) -> dict[str, str]:
+    """Compile in a child and return name -> tag; raises ProgramRejected with the compiler's or verifier's words, and
+    StartEnded soon after `is_ended` says so."""
+    child = subprocess.Popen(
         [sys.executable, "-m", "loader.compiler", str(pin_dir), str(header_tree)],
-        capture_output=True, text=True, errors="replace", timeout=300, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )  # fmt: skip
+    out, err = _told(child, is_ended)
     step = "the compiler process did not start"
     result: dict[str, Any] = {}
-    for line in child.stdout.splitlines():
+    for line in out.splitlines():
         with contextlib.suppress(ValueError):
             message = json.loads(line)
             step = message.get("step", step)
@@ -155,8 +161,26 @@ def run(pin_dir: Path, header_tree: Path) -> dict[str, str]:
     kind = {"FeatureUnsupported": FeatureUnsupported, "PackageMissing": PackageMissing}.get(result.get("error", ""))
     if kind:
         raise kind(result["message"])
-    detail = result.get("message") or _last_line(child.stderr) or f"exit status {child.returncode}"
-    raise ProgramRejected(f"{step}: {detail}", child.stderr)
+    detail = result.get("message") or _last_line(err) or f"exit status {child.returncode}"
+    raise ProgramRejected(f"{step}: {detail}", err)
+
+
+def _told(child: "subprocess.Popen[str]", is_ended: Callable[[], bool]) -> tuple[str, str]:
+    """Return what a child wrote until its end; when this raises, the child is no more."""
+    late = time.monotonic() + _TIMEOUT_S
+    with child:
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    told = child.communicate(timeout=_LOOK_S)
+                    if not is_ended():  # else it may have been told to end, too
+                        return told
+                if is_ended():
+                    raise StartEnded("stopped while its programs were compiled: nothing was put in force")
+                if time.monotonic() > late:
+                    raise ProgramRejected(f"the programs were not compiled after {_TIMEOUT_S:g} s", "")
+        finally:
+            child.kill()
 
 
 def _last_line(text: str) -> str:

@@ -47,3 +47,7 @@ class AgentUnavailable(MeshError):
 
 class ConfigInvalid(MeshError):
     """The author of a file must mend it: one line per problem, "file: path: what is wrong (what is allowed)"."""
+
+
+class StartEnded(MeshError):
+    """Nobody: somebody told the agent to end before its programs were there."""

@@ -10,11 +10,11 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from loader import abi, attach, bpf, compiler, filters, headers, locking, maps, mounts, programs
-from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported, LayoutMismatch, MeshError, PrivilegeMissing
+from loader import abi, attach, bpf, compiler, filters, headers, locking, maps, mounts, programs, shared
+from loader.errors import AttachFailed, CgroupFailed, LayoutMismatch, MeshError, PrivilegeMissing
 
 ATTACH_CAPABILITIES = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 
@@ -47,14 +47,16 @@ class Mesh:
         self.loaded = Loaded(adopted=True, compiled=False, acceleration="not the agent")
         self._progs: dict[str, int] = {}
         self._filters: dict[programs.Target, int] = {}  # the ids of those that hang on interfaces
+        self._ids: dict[str, int] = {}  # of all
 
     @classmethod
     def inspect(cls, pin_dir: Path) -> "Mesh":
         return cls(pin_dir, maps.open_all(pin_dir))
 
     @classmethod
-    def load(cls, pin_dir: Path, run_dir: Path) -> "Mesh":
+    def load(cls, pin_dir: Path, run_dir: Path, is_ended: Callable[[], bool] = lambda: False) -> "Mesh":
         """Adopt or make maps and programs, and attach the machine-wide ones; raises MeshError, then nothing changed.
+        So does what ends it: while it compiles it asks `is_ended`.
 
         Programs are replaced one by one in place, so packets and sockets are judged throughout.
         """
@@ -73,17 +75,20 @@ class Mesh:
             stamp, wanted = run_dir / "programs.sha256", source_hash()
             fresh = not (adopted and stamp.exists() and stamp.read_text() == wanted and mesh._all_pinned())
             if fresh:
-                compiler.run(pin_dir, headers.prepare(run_dir / "headers"))
+                compiler.run(pin_dir, headers.prepare(run_dir / "headers"), is_ended)
                 mesh._promote()
                 stamp.write_text(wanted)
             mesh._progs = {spec.function: bpf.get(pin_dir / "progs" / spec.function) for spec in programs.PROGRAMS}
-            mesh._filters = {t: bpf.prog_info(mesh._progs[name])[1] for t, name in programs.FILTERS.items()}
-            mesh.loaded = Loaded(adopted, fresh, mesh._attach_shared(replace=fresh))
+            mesh._ids = {function: bpf.prog_info(fd)[1] for function, fd in mesh._progs.items()}
+            mesh._filters = {target: mesh._ids[name] for target, name in programs.FILTERS.items()}
+            why = shared.put(pin_dir, mesh.maps.socks.fd, mesh._progs, replace=fresh)
+            mesh.loaded = Loaded(adopted, fresh, why)
             mesh._drop_strangers()
             return mesh
         except BaseException:
             if not adopted:
                 uninstall(pin_dir)
+            shutil.rmtree(pin_dir / "staging", ignore_errors=True)
             for lock in locks:
                 os.close(lock)
             raise
@@ -113,21 +118,6 @@ class Mesh:
             for path in (self.pin_dir / name).iterdir():
                 if path.name.rpartition("-")[2] not in known:
                     path.unlink()
-
-    def _attach_shared(self, replace: bool) -> str:
-        """Attach what is not a workload's: the sockhash's program and the tracepoints. Returns why they are not all."""
-        try:
-            mounts.ensure("tracefs", mounts.TRACEFS)
-            for spec in programs.PROGRAMS:
-                if spec.target is programs.Target.SOCKHASH:
-                    attach.sockhash(self.maps.socks.fd, self._progs[spec.function])
-                elif spec.target is programs.Target.TRACEPOINT:
-                    pinned = attach.link_path(self.pin_dir, "tracepoint", spec.function)
-                    if replace or not pinned.exists():
-                        attach.tracepoint(self.pin_dir, spec, self._progs[spec.function])
-        except (FeatureUnsupported, AttachFailed, OSError) as error:
-            return str(error)
-        return ""
 
     def attach(self, id: int, interface: str, ifindex: int, cgroup: str | None) -> None:
         """Attach one endpoint's hooks, or replace what hangs there. Without a cgroup ("") none of its hooks stay; where
@@ -171,6 +161,17 @@ class Mesh:
         """Return the interfaces on which not both of our filters hang; cheap enough to be asked each second."""
         with filters.Channel() as channel:
             return [index for index in ifindexes if not filters.are_in_place(channel, index, self._filters)]
+
+    def without_links(self, places: Iterable[tuple[int, int]]) -> list[int]:
+        """Return the endpoints of (id, cgroup's id) on whose cgroup not all of our hooks hang; as cheap."""
+        wanted = {s.function: self._ids[s.function] for s in programs.PROGRAMS if s.target is programs.Target.CGROUP}
+        return [id for id, at in places if not attach.are_in_place(self.pin_dir, f"endpoint-{id}", wanted, at)]
+
+    def put_back_shared(self) -> tuple[list[str], str]:
+        """Attach those of the machine-wide hooks again that somebody took away; return them, and why they are not all
+        back. Where they were not all attached at the start, nobody looks."""
+        lost = [] if self.loaded.acceleration else shared.lost(self.pin_dir, self.maps.socks.fd, self._ids)
+        return lost, shared.put(self.pin_dir, self.maps.socks.fd, self._progs, replace=False) if lost else ""
 
     def is_ours(self, ifindex: int) -> bool:
         """Tell whether a filter of ours hangs on an interface, of whatever version."""

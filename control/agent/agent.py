@@ -11,7 +11,7 @@ from typing import Any
 from control.agent import bell, ledger, options, patience, reconcile, state, switches, trial, unfulfilled, watch
 from control.flow import log as flow_log
 from control.flow import sink
-from loader import abi, mesh, selftest
+from loader import abi, mesh, mounts, selftest
 from loader.errors import MeshError
 
 LOG = logging.getLogger("sockmesh.agent")
@@ -23,10 +23,10 @@ _AGEING_S = 5.0
 class Agent:
     """One node's agent. `start` puts everything in force, `run` goes on until told to stop; stopping leaves it all."""
 
-    def __init__(self, opts: options.Options) -> None:
+    def __init__(self, opts: options.Options, is_ended: Callable[[], bool] = lambda: False) -> None:
         self.opts = opts
         self.node = opts.node or socket.gethostname()
-        self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir)
+        self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir, is_ended)
         try:
             self._adopt()
         except BaseException:
@@ -42,6 +42,7 @@ class Agent:
         )
         self.ledger = ledger.Ledger(self.mesh.maps, known, self.flows, opts.flow_interval)
         selftest.sweep(self.mesh.maps)  # what a killed predecessor's left
+        selftest.sweep_cgroups(mounts.cgroup2())
         self.reconciler = reconcile.Reconciler(opts, self.node, self.mesh, self.ledger, known)
         self.unfulfilled = unfulfilled.Unfulfilled()
         self.started = time.time()
@@ -178,6 +179,7 @@ class Agent:
 
     def close(self) -> None:
         """End the flow log and let go of the maps; what is pinned stays in force."""
+        self.trial.end()
         self.ledger.close()
         self.mesh.close()
 

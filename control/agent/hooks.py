@@ -1,6 +1,7 @@
 """Attaches the hooks of endpoints where they belong, and takes away those that are not wanted any more."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ from control import names
 from control.agent import host
 from loader import mesh
 from loader.errors import AttachFailed, CgroupFailed
+
+LOG = logging.getLogger("sockmesh.agent")
 
 
 class Where(NamedTuple):
@@ -39,6 +42,7 @@ class Hooks:
     def __init__(self, loaded: mesh.Mesh, known: names.Names) -> None:
         self._mesh = loaded
         self._hung: dict[int, _Hung] = {}
+        self._why_lost = ""  # why the machine-wide hooks cannot be put back
         # A predecessor may have died between the maps and the hooks: its endpoints by its names, once.
         self._left = {e.id: index for e in known.endpoints.values() if (index := host.index(e.interface))}
 
@@ -74,12 +78,27 @@ class Hooks:
             out.failed.append((id, error))
 
     def unhook(self) -> list[str]:
-        """Return the interfaces whose filters somebody took away, and forget that these were attached."""
-        bare = self._mesh.without_filters(hung.where.ifindex for hung in self._hung.values())
-        places = (hung.where for hung in self._hung.values())
-        lost = [each for each in places if each.ifindex in bare and host.index(each.interface) == each.ifindex]
-        self._hung = {id: hung for id, hung in self._hung.items() if hung.where not in lost}
-        return [each.interface for each in lost]
+        """Return the interfaces and cgroups whose hooks somebody took away, and forget that these were attached."""
+        bare = set(self._mesh.without_filters(hung.where.ifindex for hung in self._hung.values()))
+        loose = set(self._mesh.without_links((id, hung.inode) for id, hung in self._hung.items() if hung.inode))
+        lost = []
+        for id, (where, inode) in list(self._hung.items()):
+            # What is gone, or made again, has lost nothing: it is another matter, and another's.
+            places = [where.interface] if where.ifindex in bare and host.index(where.interface) == where.ifindex else []
+            if id in loose and where.cgroup and host.inode(where.cgroup) == inode:
+                places.append(where.cgroup)
+            if places:
+                del self._hung[id]
+            lost += places
+        return lost
+
+    def put_back_shared(self) -> list[str]:
+        """Return which of the machine-wide hooks somebody took away, and that are back; says once why they are not."""
+        lost, why = self._mesh.put_back_shared()
+        if why and why != self._why_lost:
+            LOG.error("%s: taken off by somebody else, and not to be put back: %s", ", ".join(lost), why)
+        self._why_lost = why
+        return [] if why else lost
 
     def _detach(self, wanted: Mapping[int, Where], old: Mapping[int, int]) -> None:
         # What hangs counts, too: an edit that failed half-way may have taken an endpoint out of the maps alone.

@@ -1,16 +1,25 @@
-"""Serves /metrics and /healthz, and nothing else, over HTTP."""
+"""Serves /metrics and /healthz, and nothing else, over HTTP.
 
+Any process of the node may call, so all calls together cost the agent a bounded number of threads and descriptors.
+"""
+
+import contextlib
 import http.server
 import ipaddress
 import logging
+import socket
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 from control import metrics
 from loader.errors import ConfigInvalid
 
 LOG = logging.getLogger("sockmesh.metrics")
 STILL_S = 30.0  # a loop that has not turned for so long hangs; the longest walks over full maps take seconds
+CALLERS = 16  # at once; Prometheus and the kubelet are two
+DEADLINE_S = 10.0  # for a whole call, however slowly its bytes come: Prometheus has given it up by then
 
 
 def parse(where: str) -> tuple[str, int]:
@@ -26,17 +35,62 @@ def parse(where: str) -> tuple[str, int]:
     return host, int(port)
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    """A thread for each caller: CALLERS of them, each until its deadline."""
+
+    daemon_threads = True
+    request_queue_size = CALLERS
+
+    def __init__(
+        self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler], deadline: float
+    ) -> None:
+        self._deadline = deadline
+        self._callers: dict[socket.socket, float] = {}  # -> when each must be done
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._callers) >= CALLERS:
+            self.shutdown_request(request)
+            return
+        self._callers[request] = time.monotonic() + self._deadline
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._callers.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Called twice a second: a call that is late reads an end, and cannot write."""
+        now = time.monotonic()
+        for request, end in list(self._callers.items()):
+            if now > end:
+                with contextlib.suppress(OSError):  # ended meanwhile
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        LOG.debug("a call from %s", client_address, exc_info=True)  # that broke off, which is its own matter
+
+
 class MetricsServer:
     """Answers GET and HEAD of /metrics and /healthz from `start` until `close`; `address` is where it listens (port
-    0: any free one). `still` returns for how many seconds the agent's loop has not turned."""
+    0: any free one). `still` returns for how many seconds the agent's loop has not turned. A caller that finds
+    CALLERS before it, or takes longer than `deadline`, is cut off."""
 
-    def __init__(self, where: str, snapshot: Callable[[], metrics.MetricsSnapshot], still: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        where: str,
+        snapshot: Callable[[], metrics.MetricsSnapshot],
+        still: Callable[[], float],
+        deadline: float = DEADLINE_S,
+    ) -> None:
         host, port = parse(where)
         self._at_work = at_work = threading.Lock()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             server_version, sys_version = "sockmesh", ""
-            timeout = 10
+            timeout = deadline
 
             def do_GET(self) -> None:
                 match self.path.partition("?")[0]:
@@ -64,12 +118,11 @@ class MetricsServer:
             def log_message(self, format: str, *args: object) -> None:
                 LOG.debug(format, *args)
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            address_family = 10 if ":" in host else 2
+        class Server(_Server):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
         try:
-            self._server = Server((host, port), Handler)
+            self._server = Server((host, port), Handler, deadline)
         except OSError as error:
             raise ConfigInvalid(
                 f"--metrics {where}: {error.strerror}: choose another address, or --metrics '' for none"

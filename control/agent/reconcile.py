@@ -33,7 +33,7 @@ class Reconciler:
         self._digests = content.Digests()
         self.problems: tuple[model.Problem, ...] = ()
         self.revision = known.revision
-        self.hooks_restored = 0  # interfaces whose filters somebody took away
+        self.hooks_restored = 0  # interfaces, cgroups and machine-wide hooks: where somebody took something away
         self._held = held.Held(loaded.maps, self.config_lock)
         # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
         self._is_first = not self.have["endpoints"]
@@ -230,9 +230,14 @@ class Reconciler:
 
     def has_changed(self) -> bool:
         """Tell whether a workload that was missing is here now, or one was lost or made anew, or its hooks were."""
-        if lost := self._hooks.unhook():
-            self.hooks_restored += len(lost)
-            LOG.warning("packet filters were taken off %s by somebody else: they are put back", ", ".join(lost))
+        shared, lost = self._hooks.put_back_shared(), self._hooks.unhook()
+        self.hooks_restored += len(shared) + len(lost)
+        if shared:
+            LOG.warning(
+                "hooks of the whole machine were taken off by somebody else: %s: they are back", ", ".join(shared)
+            )
+        if lost:
+            LOG.warning("hooks were taken off %s by somebody else: they are put back", ", ".join(lost))
             return True
         if self._unenforced or self._own_addresses() != self._addresses:
             return True

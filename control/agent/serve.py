@@ -2,24 +2,42 @@
 
 import contextlib
 import logging
+import resource
 import shutil
 import signal
 import time
 
 from control.agent import admin, agent, metrics_http, options, status
 from control.flow.summary import counted
-from loader.errors import AttachFailed
+from loader.errors import AttachFailed, StartEnded
 
 LOG = logging.getLogger("sockmesh.agent")
 
 
 def serve(opts: options.Options) -> None:
     """Run an agent with its admin socket and /metrics until SIGTERM or SIGINT; SIGHUP reads the directory again."""
+    _take_all_files()
+    node: agent.Agent | None = None
+    is_ended = False
+
+    def end(*_: object) -> None:
+        nonlocal is_ended
+        is_ended = True
+        if node is not None:
+            node.stop()
+
+    # From the first moment: a start that is ended takes away what it made, as one that fails does.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    signal.signal(signal.SIGHUP, lambda *_: None if node is None else node.request_reconcile())
     opts.check()
     if opts.metrics:
         metrics_http.parse(opts.metrics)
     try:
-        node = agent.Agent(opts)
+        node = agent.Agent(opts, lambda: is_ended)
+    except StartEnded as ended:
+        LOG.info("%s", ended)
+        return
     except PermissionError:
         raise
     except OSError as error:
@@ -27,9 +45,6 @@ def serve(opts: options.Options) -> None:
         copying = isinstance(error, shutil.Error) and error.args[0]  # a list: source, target and why of each file
         why = copying[0][-1] if copying else error.strerror
         raise AttachFailed(f"{error.filename or opts.run_dir}: {why}") from error
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: node.stop())
-    signal.signal(signal.SIGHUP, lambda *_: node.request_reconcile())
     fills = status.Fills()
     with contextlib.ExitStack() as stack:
         in_force = False
@@ -53,12 +68,22 @@ def serve(opts: options.Options) -> None:
                 )
             )
             stack.callback(servers[1].close)
+        if is_ended:
+            LOG.info("stopped before anything was put in force")
+            return
         in_force = True
         node.start()
         for server in servers:
             server.start()
         LOG.info("node %s: %s under policy", node.node, counted(len(node.reconciler.have["endpoints"]), "workload"))
         node.run()
+
+
+def _take_all_files() -> None:
+    """Take as many open files as this process may have: followers of the flow log have one each, and the usual soft
+    limit is for programs that use select(2), which nothing here does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stopped(node: agent.Agent) -> None:

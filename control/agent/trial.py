@@ -11,6 +11,7 @@ from loader import abi, events, mesh, selftest
 from loader.errors import MeshError
 
 LOG = logging.getLogger("sockmesh.selftest")
+_END_S = 10.0  # a sweep of full maps takes seconds; what is left then is the next start's to remove
 RUNNING = "the self-test is running"
 SWITCHED_OFF = "--no-self-test: nobody tested it on this kernel"
 _ENDPOINTS = [events.HEADER + at for name, _, at in abi.FlowEvent.FIELDS if name in ("src_endpoint", "dst_endpoint")]
@@ -26,6 +27,8 @@ class Trial:
         self._hash = mesh.source_hash()
         self._result: dict[str, str] = {}
         self._done = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="selftest", daemon=True)
 
     def passed_before(self) -> dict[str, str]:
         """Return the cases that all passed for this kernel and these programs at an earlier start, else nothing."""
@@ -36,14 +39,21 @@ class Trial:
         return {}
 
     def begin(self) -> None:
-        threading.Thread(target=self._run, name="selftest", daemon=True).start()
+        """Try it, beside all else."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Cut it short if it runs; return when all that it made is gone again."""
+        self._ended.set()
+        if self._thread.ident:  # begun
+            self._thread.join(_END_S)
 
     def _run(self) -> None:
         try:
             # Maps of its own: the agent may end, and close its own, while this runs.
             looked = mesh.Mesh.inspect(self._pin_dir)
             try:
-                self._result = selftest.run(looked)
+                self._result = selftest.run(looked, ended=self._ended)
             finally:
                 looked.close()
             if not failures(self._result):

@@ -6,7 +6,10 @@ from pathlib import Path
 import click
 
 from control.agent import options
+from control.cli.finite import FiniteRange
 from control.cli.place import PATH, pin_dir_option, run_dir_option
+
+_LONGEST_S = 1_000_000_000  # 30 years: never
 
 
 @click.command()
@@ -17,7 +20,7 @@ from control.cli.place import PATH, pin_dir_option, run_dir_option
 @click.option("--flow-log", multiple=True, metavar="FILE", help="Write flow records there; - is standard output.")
 @click.option("--flow-log-max-size", type=click.IntRange(1), default=100, show_default=True, metavar="MB")
 @click.option("--flow-log-files", type=click.IntRange(0), default=5, show_default=True, help="Rotated files kept.")
-@click.option("--flow-interval", type=click.FloatRange(0.1), default=60.0, show_default=True, metavar="SECONDS",
+@click.option("--flow-interval", type=FiniteRange(0.1, _LONGEST_S), default=60.0, show_default=True, metavar="SECONDS",
               help="How often a long-lived connection gets a record.")  # fmt: skip
 @click.option("--metrics", default="127.0.0.1:9965", show_default=True, metavar="ADDR:PORT", help="Empty: none.")
 @click.option("--acceleration/--no-acceleration", default=True, show_default=True,

@@ -2,11 +2,12 @@
 
 import click
 
+from control.cli.finite import FiniteRange
 from control.cli.place import output_option
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=1.0, show_default=True,
+@click.option("--seconds", type=FiniteRange(0.1, 60), default=1.0, show_default=True,
               help="How long each measurement takes, about.")  # fmt: skip
 @output_option
 def demo(seconds: float, output: str) -> None:

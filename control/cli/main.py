@@ -57,9 +57,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command, whatever standard output and standard error are."""
-    if sys.stdout is None or sys.stderr is None:  # closed by the caller
-        null = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
-        sys.stdout, sys.stderr = sys.stdout or null, sys.stderr or null
+    if sys.stdout is None:  # closed by the caller: whatever is written to it fails, as if it were a full disk
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
     try:
         cli(prog_name="sockmesh")
     except PermissionError as error:

@@ -38,9 +38,10 @@ def uninstall(pins: bool, force: bool, pin_dir: Path, run_dir: Path) -> None:
     with _agent_kept_out(run_dir):
         if not force:
             _require_interfaces(Place(pin_dir, run_dir))
-        from loader import mesh
+        from loader import mesh, mounts, selftest
 
         mesh.uninstall(pin_dir)
+        selftest.sweep_cgroups(mounts.cgroup2())
         _remove_state(run_dir)
     with contextlib.suppress(OSError):
         run_dir.rmdir()

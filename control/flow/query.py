@@ -14,6 +14,7 @@ from control.flow import filter as flow_filter
 
 Json = dict[str, Any]
 
+_FOR_EVER = 1 << 63  # nanoseconds
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)")
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _RFC3339 = re.compile(
@@ -63,7 +64,10 @@ def parse_moment(text: str, now_ns: int) -> int:
     if text == "now":
         return now_ns
     span = parse_span(text)
-    return parse_time(text) if span is None else now_ns - span
+    ns = parse_time(text) if span is None else now_ns - span
+    if ns < 0:
+        raise ValueError(f'"{text}" is before 1970-01-01, the earliest time that can be given')
+    return ns
 
 
 def parse_span(text: str) -> int | None:
@@ -71,7 +75,10 @@ def parse_span(text: str) -> int | None:
     spans = _SPAN.findall(text)
     if not spans or "".join(number + unit for number, unit in spans) != text:
         return None
-    return sum(round(float(number) * _UNITS[unit]) for number, unit in spans)
+    try:
+        return sum(round(float(number) * _UNITS[unit]) for number, unit in spans)
+    except OverflowError:  # a float has no room for it
+        return _FOR_EVER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Query:
         for key in ("last", "first", "since_ns", "until_ns"):
             value = params.get(key)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-                raise flow_filter.FilterInvalid(f"observe: {key} is not a number")
+                raise flow_filter.FilterInvalid(f"observe: {key} is not a whole number from 0 on")
             numbers[key] = value
         try:
             terms = tuple(

@@ -6,7 +6,7 @@ use it: two pods of its own, real sockets between them, every byte compared.
 
 from loader.numbers import FIRST_ENDPOINT, is_reserved
 from loader.selftest.cases import NAMES
-from loader.selftest.reserved import entries, sweep
+from loader.selftest.reserved import entries, sweep, sweep_cgroups
 from loader.selftest.runner import OK, run
 
-__all__ = ["FIRST_ENDPOINT", "NAMES", "OK", "entries", "is_reserved", "run", "sweep"]
+__all__ = ["FIRST_ENDPOINT", "NAMES", "OK", "entries", "is_reserved", "run", "sweep", "sweep_cgroups"]

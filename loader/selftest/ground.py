@@ -109,7 +109,7 @@ def _pod_process(channel: socket.socket, cgroup: Path) -> None:
 
 class Ground:
     """Two pods under the pinned mesh. `close` takes all of it away; so does the end of this process but for map entries
-    and empty cgroups, which the next self-test removes."""
+    and empty cgroups, which the agent removes, at its next start if it ended, too."""
 
     def __init__(self, pin_dir: Path) -> None:
         self.maps = maps.open_all(pin_dir)
@@ -218,7 +218,7 @@ class Ground:
         return self._listeners[family]
 
     def close(self) -> None:
-        """Take everything away; what cannot be removed now is the next self-test's to remove."""
+        """Take everything away; what cannot be removed now is the agent's to remove."""
         for listener in self._listeners.values():
             listener.close()
         filters.remove((pod.ifindex for pod in self.pods), self._pin_dir)

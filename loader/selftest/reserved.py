@@ -13,7 +13,6 @@ from loader.record import Record
 
 FIRST_IFINDEX = 0x7FFF0000  # interface numbers that the kernel would reach only after two thousand million interfaces
 CGROUP_PREFIX = "sockmesh-selftest-"
-_STALE_S = 60.0
 _CT_ENDPOINT = next(at for name, _, at in abi.CtKey.FIELDS if name == "endpoint")
 _PREFIX = FIRST_ENDPOINT.to_bytes(4, "little")[1:]
 
@@ -43,12 +42,21 @@ def entries(maps: Maps) -> Iterator[tuple[str, list[Record]]]:
     yield "ct", [abi.CtKey.unpack(raw) for raw in ours]
 
 
-def sweep_cgroups(root: Path) -> None:
-    """Remove empty cgroups that killed self-tests left. One in use cannot be removed, one just made is left alone."""
-    for directory in root.glob(CGROUP_PREFIX + "*"):
-        with contextlib.suppress(OSError):
-            if time.time() - directory.stat().st_mtime > _STALE_S:
+def sweep_cgroups(root: Path | None) -> None:
+    """Remove what self-tests that are no more left under a mount of cgroup v2; one in use cannot be removed."""
+    for directory in root.glob(CGROUP_PREFIX + "*") if root else ():
+        if not _is_self_test(directory.name.removeprefix(CGROUP_PREFIX)):
+            with contextlib.suppress(OSError):
                 remove_cgroup(directory)
+
+
+def _is_self_test(pid: str) -> bool:
+    """Tell whether a process is one: by its words, for the number of a dead one is given out again, and one whose
+    parent died may wait for ever to be buried, without words."""
+    try:
+        return b"loader.selftest" in Path("/proc", pid, "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def remove_cgroup_of(pid: int) -> None:

@@ -16,8 +16,11 @@ TIMEOUT_S = 30.0
 OK = "ok"
 
 
-def run(mesh: Mesh, timeout: float = TIMEOUT_S) -> dict[str, str]:
-    """Try the short cut; return each case with "ok" or what went wrong. Never raises, takes no longer than timeout."""
+def run(mesh: Mesh, timeout: float = TIMEOUT_S, ended: threading.Event | None = None) -> dict[str, str]:
+    """Try the short cut; return each case with "ok" or what went wrong, and leave nothing behind.
+
+    Never raises, takes no longer than timeout, nor much longer than until somebody sets `ended`.
+    """
     results = dict.fromkeys(NAMES, "")
     failure = ""
 
@@ -30,14 +33,14 @@ def run(mesh: Mesh, timeout: float = TIMEOUT_S) -> dict[str, str]:
             failure = message["error"]
 
     try:
-        ended = _child(str(mesh.pin_dir), timeout, take)
+        how = _child(str(mesh.pin_dir), timeout, take, ended or threading.Event())
     except (OSError, ValueError, KeyError) as error:
-        ended = f"the self-test did not run: {error}"
+        how = f"the self-test did not run: {error}"
     reserved.sweep(mesh.maps)
-    return {case: result or f"not done: {failure or ended}" for case, result in results.items()}
+    return {case: result or f"not done: {failure or how}" for case, result in results.items()}
 
 
-def _child(pin_dir: str, timeout: float, take: Callable[[str], None]) -> str:
+def _child(pin_dir: str, timeout: float, take: Callable[[str], None], ended: threading.Event) -> str:
     """Run the child and hand over its lines as they come; return how it ended."""
     child = subprocess.Popen(
         [sys.executable, "-m", "loader.selftest", pin_dir, "--case-timeout", f"{timeout / 3:g}"],
@@ -45,13 +48,18 @@ def _child(pin_dir: str, timeout: float, take: Callable[[str], None]) -> str:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, start_new_session=True,
     )  # fmt: skip
     assert child.stdout is not None and child.stderr is not None
-    late = threading.Event()
+    is_late = False
 
     def stop() -> None:
-        late.set()
         os.killpg(child.pid, signal.SIGKILL)  # a session of its own: only the child and what it started
 
-    clock = threading.Timer(timeout, stop)
+    def watch() -> None:
+        nonlocal is_late
+        is_late = not ended.wait(timeout)
+        if child.returncode is None:
+            stop()
+
+    clock = threading.Thread(target=watch, name="selftest-clock", daemon=True)
     clock.start()
     try:
         for line in child.stdout:
@@ -59,13 +67,14 @@ def _child(pin_dir: str, timeout: float, take: Callable[[str], None]) -> str:
         words = child.stderr.read().strip().splitlines()
         child.wait()
     finally:
-        clock.cancel()
         if child.poll() is None:
             stop()
             child.wait()
+        ended.set()
+        clock.join()
         child.stdout.close()
         child.stderr.close()
     reserved.remove_cgroup_of(child.pid)
-    if late.is_set():
+    if is_late:
         return f"not finished after {timeout:g} s"
     return words[-1] if words else f"the self-test ended with status {child.returncode}"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from loader import mounts
+from loader.selftest import reserved
 from tests.hosts import Mesh, Node
 
 pytestmark = pytest.mark.e2e
@@ -42,7 +44,14 @@ def test_a_running_agent_is_never_uninstalled_and_a_stopped_one_whole() -> None:
             assert elsewhere.returncode == 1 and "is in this network namespace" in elsewhere.stderr, elsewhere
             assert guest.run(["ping", "-c1", "-W1", web.ip], check=False).returncode != 0
 
+            ended = subprocess.Popen(["true"])
+            ended.wait()
+            root = mounts.cgroup2()
+            assert root
+            of_a_killed_self_test = root / f"{reserved.CGROUP_PREFIX}{ended.pid}"
+            of_a_killed_self_test.mkdir()
             done = uninstall("--pins")
+            assert not of_a_killed_self_test.exists()
             assert done.returncode == 0 and "removed: hooks" in done.stdout, done
             assert not node.pins.exists() and not mesh.run_dir.exists()
             shown = [

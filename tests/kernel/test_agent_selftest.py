@@ -2,14 +2,13 @@
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from control.agent import trial
-from loader import abi, selftest
+from loader import abi, mounts, selftest
 from loader.selftest import reserved
 from tests.hosts import Mesh, Node
 from tests.hosts.wait import wait_until
@@ -37,17 +36,23 @@ def wait_done(mesh: Mesh) -> None:
     wait_until(lambda: mesh.call("status")["self_test"], "the self-test is done", PATIENCE_S)
 
 
-def kill(mesh: Mesh) -> None:
-    """Kill the agent, and take away the cgroup of a self-test that ended with it: the next one's is far off."""
+def wait_at_work(mesh: Mesh) -> Path:
+    """Return the cgroup of the agent's self-test, when that has written into the maps."""
     assert mesh.agent
-    mesh.agent.send_signal(signal.SIGSTOP)  # so that none is begun after the look
-    state = Path(f"/proc/{mesh.agent.pid}/stat")
-    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "the agent is stopped")
+    with mesh.open_maps() as maps:
+        wait_until(lambda: maps.endpoint_ifaces.count() > 2, "the self-test is at work", PATIENCE_S)
     tasks = Path(f"/proc/{mesh.agent.pid}/task").glob("*/children")
-    children = [int(pid) for file in tasks for pid in file.read_text().split()]
-    mesh.kill()
-    for pid in children:
-        reserved.remove_cgroup_of(pid)
+    root = mounts.cgroup2()
+    assert root
+    (found,) = [root / f"{reserved.CGROUP_PREFIX}{pid}" for file in tasks for pid in file.read_text().split()]
+    assert found.is_dir()
+    return found
+
+
+def left(mesh: Mesh) -> list[str]:
+    """Return the maps that hold something of a self-test."""
+    with mesh.open_maps() as maps:
+        return [name for name, keys in reserved.entries(maps) if keys]
 
 
 def short_cut_bytes(node: Node) -> float:
@@ -97,7 +102,7 @@ def test_the_self_test_decides_once(node: Node) -> None:
         assert (status["self_test"], status["acceleration_off"]) == (PASSED, "")
         assert is_on(mesh) and record.stat().st_mtime_ns == before
 
-        kill(mesh)
+        mesh.kill()
         record.write_text(json.dumps({"hash": "of another kernel", "cases": PASSED}))
         mesh.start()
         assert mesh.call("status")["acceleration_off"] == trial.RUNNING
@@ -108,22 +113,30 @@ def test_the_self_test_decides_once(node: Node) -> None:
 
 def test_an_agent_killed_during_its_self_test(node: Node) -> None:
     with Mesh(node, self_test=True, await_self_test=False) as mesh:
-        kill(mesh)
+        mesh.kill()
         (mesh.run_dir / "selftest.json").unlink(missing_ok=True)
         mesh.start()
-
-        def at_work() -> bool:
-            with mesh.open_maps() as maps:
-                return any(True for _, keys in reserved.entries(maps) for _ in keys)
-
-        wait_until(at_work, "the self-test is at work", PATIENCE_S)
-        kill(mesh)
+        cgroup = wait_at_work(mesh)
+        mesh.kill()
+        wait_until(lambda: not any(file.read_text() for file in cgroup.glob("*/cgroup.procs")), "its pods are gone")
         mesh.start()
+        assert not cgroup.exists()
         wait_done(mesh)
         assert mesh.call("status")["self_test"] == PASSED
+        assert left(mesh) == []
         with mesh.open_maps() as maps:
-            assert [name for name, keys in reserved.entries(maps) if keys] == []
             assert maps.endpoints.count() == 2
+
+
+def test_an_agent_stopped_during_its_self_test_leaves_nothing_of_it(node: Node) -> None:
+    with Mesh(node, self_test=True, await_self_test=False) as mesh:
+        mesh.kill()
+        (mesh.run_dir / "selftest.json").unlink(missing_ok=True)
+        mesh.start()
+        cgroup = wait_at_work(mesh)
+        mesh.stop()
+        assert (left(mesh), cgroup.exists()) == ([], False)
+        assert not (mesh.run_dir / "selftest.json").exists()
 
 
 def test_without_it_the_short_cut_stays_off(node: Node) -> None:
@@ -137,7 +150,7 @@ def test_without_it_the_short_cut_stays_off(node: Node) -> None:
 def test_a_kernel_that_fails_it_gets_no_short_cut(node: Node) -> None:
     """Here because no connection ever gets that far."""
     with Mesh(node, self_test=True, await_self_test=False, args=["--probation-packets", "1000000"]) as mesh:
-        kill(mesh)
+        mesh.kill()
         (mesh.run_dir / "selftest.json").unlink(missing_ok=True)
         mesh.start()
         wait_done(mesh)

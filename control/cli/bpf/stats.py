@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from control.cli.finite import FiniteRange
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.flow.summary import counted
@@ -51,7 +52,7 @@ def stats() -> None:
 
 
 _seconds = click.option(
-    "-i", "--interval", type=click.FloatRange(0, 3600), default=1.0, show_default=True, metavar="SECONDS",
+    "-i", "--interval", type=FiniteRange(0, 3600), default=1.0, show_default=True, metavar="SECONDS",
     help="Watch for so long, and show rates; 0: totals only.",
 )  # fmt: skip
 

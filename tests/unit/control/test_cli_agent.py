@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from control.agent import options
+from control.cli import main
 from loader.errors import ConfigInvalid
 
 SPEAK = """
@@ -28,6 +30,46 @@ def test_only_our_own_words_go_below_a_warning(level: str, ours: int, each: int)
     assert {name: spoke.count(name) for name in spoke} == {
         "sockmesh.agent": ours, "pyroute2.netlink": each, "asyncio": each, "watchfiles.main": each,
     }  # fmt: skip
+
+
+SERVE = """
+import pathlib, resource, sys
+from control.agent import options, serve
+from loader.errors import ConfigInvalid
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+try:
+    serve.serve(options.Options(config_dir=pathlib.Path(sys.argv[1])))
+except ConfigInvalid:
+    print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))
+"""
+
+
+def test_the_agent_takes_as_many_files_as_it_may(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    said = subprocess.run(
+        [sys.executable, "-c", SERVE, nowhere], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert said.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "bounds"),
+    [
+        (("agent", "--config", ".", "--flow-interval"), "0.1<=x<=1000000000"),
+        (("demo", "--seconds"), "0.1<=x<=60"),
+        (("bpf", "stats", "list", "--interval"), "0<=x<=3600"),
+    ],
+)
+@pytest.mark.parametrize("given", ["nan", "inf", "-inf"])
+def test_a_time_is_a_finite_number(words: tuple[str, ...], bounds: str, given: str) -> None:
+    result = CliRunner().invoke(main.cli, [*words, given])
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Invalid value for {shown(words[-1])}: {given} is not in the range {bounds}.\n")
+
+
+def shown(option: str) -> str:
+    return "'-i' / '--interval'" if option == "--interval" else f"'{option}'"
 
 
 @pytest.mark.parametrize("cidr", ["10.0.0.0", "fd00::", "10.0.0.0/99"])

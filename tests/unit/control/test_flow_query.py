@@ -83,6 +83,12 @@ def test_no_moments(text: str) -> None:
         query.parse_moment(text, 0)
 
 
+@pytest.mark.parametrize("text", ["1001s", "9" * 400 + "d", "1969-12-31", "0001-01-01T00:00:00Z"])
+def test_no_moment_is_before_the_first(text: str) -> None:
+    with pytest.raises(ValueError, match="is before 1970-01-01"):
+        query.parse_moment(text, 1000 * SECOND)
+
+
 @pytest.mark.parametrize("ns", [0, 1, 999_999_999, 1_700_000_000_123_456_789])
 def test_time_stamps_read_back(ns: int) -> None:
     assert query.parse_time(record.timestamp(ns)) == ns
@@ -98,8 +104,8 @@ def test_a_query_survives_the_socket() -> None:
     ("params", "message"),
     [
         ({"lsat": 1}, "observe: unknown parameter 'lsat'"),
-        ({"last": "x"}, "observe: last is not a number"),
-        ({"first": -1}, "observe: first is not a number"),
+        ({"last": "x"}, "observe: last is not a whole number from 0 on"),
+        ({"first": -1}, "observe: first is not a whole number from 0 on"),
         ({"filters": [1]}, "observe: filters is not a list of {flag, value, not}"),
         ({"filters": [{"flag": "ip", "value": "x"}]}, '--ip: "x" is neither'),
     ],

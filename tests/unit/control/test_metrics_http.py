@@ -1,6 +1,8 @@
 """/metrics and /healthz over HTTP, and how the maps behind /metrics are counted without holding up a scrape."""
 
 import http.client
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import cast
@@ -10,6 +12,7 @@ import pytest
 from control import metrics
 from control.agent import metrics_http, status
 from loader.maps import Maps
+from tests.hosts.wait import wait_until
 
 HANGS = b"the agent's loop has not turned for 31 s; see its log\n"
 
@@ -58,6 +61,53 @@ def test_health_is_that_of_the_loop(
     idle[0] = seconds
     answer = asked(address, "GET", "/healthz")
     assert (answer[0], answer[3]) == (code, body)
+
+
+def slow(address: tuple[str, int]) -> socket.socket:
+    """Return a call whose request is never whole."""
+    made = socket.create_connection(address, timeout=10)
+    made.send(b"GET /metrics HTTP/1.1\r\nX")
+    return made
+
+
+def is_refused(address: tuple[str, int]) -> bool:
+    try:
+        return asked(address, "GET", "/healthz")[0] != 200
+    except (http.client.HTTPException, OSError):
+        return True
+
+
+def test_more_callers_than_there_is_room_for_are_cut_off_at_once(address: tuple[str, int]) -> None:
+    before = threading.active_count()
+    held = [slow(address) for _ in range(metrics_http.CALLERS)]
+    assert all(is_refused(address) for _ in range(50))
+    assert threading.active_count() <= before + metrics_http.CALLERS
+    held.pop().close()
+    wait_until(lambda: not is_refused(address), "there is room again")
+    for each in held:
+        each.close()
+
+
+def test_a_call_that_goes_on_and_on_is_cut_off() -> None:
+    server = metrics_http.MetricsServer("127.0.0.1:0", metrics.MetricsSnapshot, lambda: 0.0, deadline=0.5)
+    server.start()
+    caller = slow(server.address)
+    caller.settimeout(0.05)
+
+    def is_cut_off() -> bool:
+        """Send another byte, sooner than any single read would give up."""
+        try:
+            caller.send(b"a")
+            return caller.recv(1) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    assert not is_cut_off()
+    wait_until(is_cut_off, "the call is cut off", 10)
+    caller.close()
+    server.close()
 
 
 class _Map:

@@ -204,6 +204,10 @@ def test_filters(file: str, args: list[str], wanted: list[str | None]) -> None:
         (["--not", "--last"], "--not: a filter must follow it, as in --not --ip 10.0.0.1 (found '--last')"),
         (["--since", "noon"],
          '--since: "noon" is not a time (2026-11-20T20:00:00Z, 2026-11-20 or, counted back from now, 5m)'),
+        (["--since", "99999999999999999d"],
+         '--since: "99999999999999999d" is before 1970-01-01, the earliest time that can be given'),
+        (["--until", "0001-01-01T00:00:00Z"],
+         '--until: "0001-01-01T00:00:00Z" is before 1970-01-01, the earliest time that can be given'),
         (["--first", "1", "--last", "1"], "--first and --last exclude each other"),
         (["-f", "--first", "1"], "--follow has no end: it takes neither --first nor --until nor --input-file"),
         (["--time-format", "x"], '--time-format: unknown "x" (StampMilli, RFC3339, RFC3339Milli, RFC3339Micro, '

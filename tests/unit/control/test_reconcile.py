@@ -43,7 +43,13 @@ class Started:
         monkeypatch.setattr(objects, "read_documents", spy)
 
     def start_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded = cast(Any, SimpleNamespace(maps=None, without_filters=lambda indexes: [], is_ours=lambda index: False))
+        loaded: Any = SimpleNamespace(
+            maps=None,
+            without_filters=lambda indexes: [],
+            without_links=lambda places: [],
+            put_back_shared=lambda: ([], ""),
+            is_ours=lambda index: False,
+        )
         self.reconciler = reconcile.Reconciler(self.opts, "n", loaded, cast(Any, None), names.Names())
         self.really_apply = self.reconciler._apply
 
@@ -312,6 +318,8 @@ def test_hooks_that_were_taken_off_are_put_back_while_the_kernel_keeps_what_it_h
         maps=SimpleNamespace(endpoints=held),
         attach=lambda *place: attached.append(place),
         without_filters=lambda indexes: [5] if list(indexes) else [],
+        without_links=lambda places: [],
+        put_back_shared=lambda: ([], ""),
         is_ours=lambda index: False,
     )
     known = names.Names(
