@@ -5,7 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from click import testing
+
 from control import model
+from control.cli.main import cli
+from control.policy import resolve
 from control.source import manifests
 
 SOON = 2  # seconds of processor time: twice what is promised, for machines that others use
@@ -43,6 +47,18 @@ def load_soon(file: Path) -> model.LoadResult:
     return result
 
 
+def said_soon(status: int, *words: str) -> testing.Result:
+    start = time.process_time()
+    answer = testing.CliRunner().invoke(cli, ["policy", *words])
+    assert time.process_time() - start < SOON
+    assert answer.exit_code == status
+    return answer
+
+
+def refused_soon(*words: str) -> str:
+    return said_soon(2, *words).stderr
+
+
 def port(number: int | str) -> dict[str, str]:
     return {"port": str(number), "protocol": "TCP"}
 
@@ -53,3 +69,36 @@ def test_a_subject_of_many_labels_and_many_ports_with_rules(tmp_path: Path) -> N
     labels = {f"l{number}": "a" for number in range(8000)}
     result = load_soon(written(tmp_path, policy("p", endpointSelector={"matchLabels": labels}, ingress=rules)))
     assert result.problems == ()
+
+
+def test_one_rule_of_many_ranges_and_many_ports(tmp_path: Path) -> None:
+    ports = [{"ports": [port(number) for number in range(start, start + 40)]} for start in range(1, 1001, 40)]
+    cidrs = [f"10.0.{number >> 8}.{number & 255}/32" for number in range(3000)]
+    rule = {"toCIDR": cidrs, "toPorts": ports}
+    old = written(tmp_path, pod("p"), policy("a", egress=[rule]))
+    (tmp_path / "new").mkdir()
+    new = written(tmp_path / "new", pod("p"), policy("a", egress=[{**rule, "toCIDR": cidrs[1:]}]))
+    more = "CiliumNetworkPolicy/shop/a"
+    entries = f"{more} and what else selects the same pods: more than 262,144 entries are needed (fewer or wider rules)"
+    pairs = "rules come to more than 250,000 pairs of peer and port (fewer or wider rules)"
+    call = ["--from", "shop/p", "--to", "10.0.0.1", "--port", "80"]
+    assert refused_soon("trace", "-f", str(old), *call) == f"sockmesh: {entries}\n"
+    assert refused_soon("explain", "-f", str(old), "shop/p") == f"sockmesh: {entries}\n"
+    assert "10.0.0.0/21" in said_soon(0, "connectivity", "-f", str(old)).stdout
+    assert refused_soon("diff", str(old), str(new)) == f"sockmesh: {old}:1: {more}: up to here {pairs}\n"
+
+
+def test_rules_for_requests_of_many_peers_beside_plain_ones(tmp_path: Path) -> None:
+    ports = [[port(number) for number in range(start, start + 40)] for start in range(1, 1001, 40)]
+    cidrs = [f"10.0.{number >> 8}.{number & 255}/32" for number in range(3000)]
+    asking = {"toCIDR": cidrs, "toPorts": [{"ports": some, "rules": {"http": [{}]}} for some in ports]}
+    plain = {"toCIDR": cidrs[:1500], "toPorts": [{"ports": some} for some in ports]}
+    snapshot = load_soon(written(tmp_path, pod("p"), policy("a", egress=[asking, plain]))).snapshot
+    ((only, section),) = [(policy, section) for policy in snapshot.policies for section in policy.sections]
+    start = time.process_time()
+    rules = resolve.together([(only, section)]).rules
+    assert time.process_time() - start < SOON
+    assert [(rule.l7 is None, len(rule.peers or ())) for rule in rules] == [
+        *[(True, 1500), (False, 1500)] * 1000,
+        (True, 1500),
+    ]
