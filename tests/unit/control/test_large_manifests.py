@@ -102,3 +102,15 @@ def test_rules_for_requests_of_many_peers_beside_plain_ones(tmp_path: Path) -> N
         *[(True, 1500), (False, 1500)] * 1000,
         (True, 1500),
     ]
+
+
+def test_many_long_expressions(tmp_path: Path) -> None:
+    paths = [f"/{number:04d}" + "a?" * 500 for number in range(4000)]
+    again = {"toPorts": [{"ports": [port(80)], "rules": {"http": [{"path": paths[0]}] * 300}}]}
+    rule = {"toPorts": [{"ports": [port(80)], "rules": {"http": [{"path": path} for path in paths]}}]}
+    assert load_soon(written(tmp_path, policy("p", ingress=[again]))).problems == ()
+    result = load_soon(written(tmp_path, policy("p", ingress=[again, rule])))
+    assert (result.problems[0].path, result.problems[0].message) == (
+        "items[0].spec.ingress[1].toPorts[0].rules.http[260].path",
+        "is beyond the 262,144 characters of regular expressions that a file may have",
+    )
