@@ -1,6 +1,8 @@
 """Manifests within every bound that are made to take long: an answer, or an error that names the place, comes soon."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from control.cli.main import cli
 from control.policy import resolve
 from control.source import manifests
 
+ROOT = Path(__file__).parents[3]
 SOON = 2  # seconds of processor time: twice what is promised, for machines that others use
 
 
@@ -45,6 +48,14 @@ def load_soon(file: Path) -> model.LoadResult:
     result = manifests.load([file])
     assert time.process_time() - start < SOON
     return result
+
+
+def grown_by(file: Path) -> int:
+    """Return how many MB the largest process was that read a file, on its own."""
+    code = "import sys; from control.source import manifests; assert not manifests.load(sys.argv[1:]).problems"
+    both = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
+    words = [sys.executable, "-c", f"{code}; {both}", str(file)]
+    return int(subprocess.run(words, capture_output=True, cwd=ROOT, timeout=60, check=True).stdout)
 
 
 def said_soon(status: int, *words: str) -> testing.Result:
@@ -114,3 +125,19 @@ def test_many_long_expressions(tmp_path: Path) -> None:
         "items[0].spec.ingress[1].toPorts[0].rules.http[260].path",
         "is beyond the 262,144 characters of regular expressions that a file may have",
     )
+
+
+def test_port_names_of_thousands_of_rules_for_a_wide_range(tmp_path: Path) -> None:
+    cidrs = [f"10.{number >> 8}.{number & 255}.0/32" for number in range(20000)]
+    rules = [{"toCIDR": ["10.0.0.0/8"], "toPorts": [{"ports": [port("web")]}]}] * 2000
+    result = load_soon(written(tmp_path, pod("p"), policy("a", egress=[{"toCIDR": cidrs}, *rules])))
+    told = [each.message for each in result.advice]
+    assert told == ['no Workload among its peers has a TCP port named "web", so it allows nothing (a number)'] * 2000
+
+
+def test_thousands_of_selectors_that_select_nearly_everybody(tmp_path: Path) -> None:
+    pods = [pod(f"p{number}", **{f"a{number}": "x"}) for number in range(2500)]
+    absent = [{"matchExpressions": [{"key": f"b{number}", "operator": "DoesNotExist"}]} for number in range(9000)]
+    file = written(tmp_path, *pods, policy("a", ingress=[{"fromEndpoints": absent}]))
+    assert load_soon(file).advice == ()
+    assert grown_by(file) < 500
