@@ -130,7 +130,9 @@ def test_many_long_expressions(tmp_path: Path) -> None:
 def test_port_names_of_thousands_of_rules_for_a_wide_range(tmp_path: Path) -> None:
     cidrs = [f"10.{number >> 8}.{number & 255}.0/32" for number in range(20000)]
     rules = [{"toCIDR": ["10.0.0.0/8"], "toPorts": [{"ports": [port("web")]}]}] * 2000
-    result = load_soon(written(tmp_path, pod("p"), policy("a", egress=[{"toCIDR": cidrs}, *rules])))
+    file = written(tmp_path, pod("p"), policy("a", egress=[{"toCIDR": cidrs}, *rules]))
+    result = load_soon(file)
+    said_soon(0, "trace", "-f", str(file), "--from", "shop/p", "--to", "10.0.0.0", "--port", "80")
     told = [each.message for each in result.advice]
     assert told == ['no Workload among its peers has a TCP port named "web", so it allows nothing (a number)'] * 2000
 
