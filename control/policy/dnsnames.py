@@ -6,11 +6,12 @@ have, none too, but never for a dot; "*" or "**" alone is every name; a leading 
 
 import functools
 import re
+from typing import NamedTuple
 
 from control import model
 
-_CHARACTERS = "[-a-z0-9_]*"
-_LABELS = r"([-a-z0-9_]+\.)+"
+MAX_NAME = 255  # no name on the network is longer, so a longer one is nobody's: peers choose what is asked about here
+_NAME = re.compile(r"[-a-z0-9_.]*")
 
 
 def canonical(name: str) -> str:
@@ -31,7 +32,9 @@ def matches(peer: model.NamePeer, name: str) -> bool:
     False
     """
     name = canonical(name)
-    return name == canonical(peer.name) if peer.name else _compiled(peer.pattern).fullmatch(name) is not None
+    if peer.name:
+        return name == canonical(peer.name)
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None and _read(peer.pattern).matches(name.split("."))
 
 
 def show(peer: model.NamePeer) -> str:
@@ -39,12 +42,49 @@ def show(peer: model.NamePeer) -> str:
     return canonical(peer.name or peer.pattern)
 
 
-@functools.lru_cache(maxsize=65536)
-def _compiled(pattern: str) -> re.Pattern[str]:
+class _Pattern(NamedTuple):
+    """A pattern's labels, each as what stands between its stars.
+
+    `is_any`: of any number of labels. `leads`: one label or more comes before these.
+    """
+
+    labels: tuple[tuple[str, ...], ...]
+    leads: bool = False
+    is_any: bool = False
+
+    def matches(self, name: list[str]) -> bool:
+        """Tell whether a name of these labels matches, in a time that grows with the name and with the pattern only."""
+        if self.is_any:
+            return "" not in name[:-1]
+        before = len(name) - len(self.labels)
+        if before < 0 or (before > 0) != self.leads or "" in name[:before]:
+            return False
+        return all(map(_label_matches, self.labels, name[before:]))
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(pattern: str) -> _Pattern:
     pattern = canonical(pattern)
     if pattern in ("*", "**"):
-        return re.compile(r"([-a-z0-9_]+(\.|$))*")
-    leading = pattern.startswith("**.")
+        return _Pattern((), is_any=True)
     rest = re.sub(r"\*+", "*", pattern.removeprefix("**."))  # more stars than one mean no more than one
-    body = "".join(_CHARACTERS if c == "*" else re.escape(c) for c in rest)
-    return re.compile((_LABELS if leading else "") + body)
+    return _Pattern(tuple(tuple(label.split("*")) for label in rest.split(".")), leads=pattern.startswith("**."))
+
+
+def _label_matches(parts: tuple[str, ...], label: str) -> bool:
+    """Tell whether a label is these parts with anything between them.
+
+    Of what is between, each part is taken where it comes first: that leaves the most to those behind it.
+    """
+    if len(parts) == 1:
+        return label == parts[0]
+    first, *inner, last = parts
+    at, end = len(first), len(label) - len(last)
+    if at > end or not label.startswith(first) or not label.endswith(last):
+        return False
+    for part in inner:
+        found = label.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True

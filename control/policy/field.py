@@ -58,6 +58,7 @@ class Report:
         self.problems: list[model.Problem] = []
         self.count = 0  # also of those beyond the bound: who asks "is it valid?" must ask here
         self.advice: list[model.Problem] = []  # what is taken all the same, but does not do what it says
+        self.expressions: dict[str, int] = {}  # those of the file, with the length of all up to there
 
     def add(self, path: str, message: str, line: int = 0) -> None:
         self.count += 1

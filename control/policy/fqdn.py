@@ -8,7 +8,6 @@ import re
 from control import model
 from control.policy import dnsnames, field
 
-MAX_NAME = 255
 _NAME = re.compile(r"[-a-z0-9_]+(\.[-a-z0-9_]+)*")
 _PATTERN = re.compile(r"[-a-z0-9_*]+(\.[-a-z0-9_*]+)*")
 NAME_RULE = "letters, digits, - and _ with single dots between them"
@@ -44,7 +43,7 @@ def read_server_names(place: field.Field) -> tuple[str, ...]:
 
 
 def _read(place: field.Field, allowed: re.Pattern[str], rule: str) -> str | None:
-    text = place.text(most=MAX_NAME)
+    text = place.text(most=dnsnames.MAX_NAME)
     if text is None:
         return None
     name = dnsnames.canonical(text)

@@ -11,6 +11,8 @@ HTTP_KEYS = ("method", "path", "host", "headers", "headerMatches")
 KAFKA_KEYS = ("role", "apiKey", "apiVersion", "clientID", "topic")
 MISMATCHES = {mismatch.value: mismatch for mismatch in model.Mismatch if mismatch.value}
 HTTP, DNS, SERVER_NAMES = "http", "dns", "serverNames"
+# Of all different expressions of a file. To read them takes about half a second; eight thousand paths have as many.
+MAX_EXPRESSIONS = 256 << 10
 
 _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,256}")  # RFC 9110, 5.6.2: token
 _HEADER_RULE = "the name of a header: letters, digits and dashes"
@@ -82,6 +84,12 @@ def _read_http(item: field.Field, namespace: str) -> model.HttpRule:
 def _expression(place: field.Field) -> str:
     text = place.text()
     if text is None:
+        return ""
+    known = place.report.expressions
+    if text not in known:
+        known[text] = next(reversed(known.values()), 0) + len(text)
+    if known[text] > MAX_EXPRESSIONS:
+        place.problem(f"is beyond the {MAX_EXPRESSIONS:,} characters of regular expressions that a file may have")
         return ""
     try:
         regex.compile(text)

@@ -27,10 +27,14 @@ def meant(
     named: NamedPorts,
 ) -> list[Meant]:
     """Return whom and which ports a rule means; a port name is the subject's at ingress, and each peer's at egress."""
-    peers = peers_of(rule.peers, identities)
+    numbered = None if rule.ports is None else tuple(spec for spec in rule.ports if not spec.name)
+    whom = rule.peers
+    if whom is not None and numbered == () and rule.direction == abi.Direction.EGRESS:
+        # Port names are those of workloads, which no range means, and a range may mean thousands of places.
+        whom = tuple(peer for peer in whom if not isinstance(peer, model.CidrPeer))
+    peers = peers_of(whom, identities)
     if peers == frozenset():
         return []
-    numbered = None if rule.ports is None else tuple(spec for spec in rule.ports if not spec.name)
     out: list[Meant] = [(peers, numbered)] if numbered is None or numbered else []
     for spec in rule.ports or ():
         if not spec.name:

@@ -85,7 +85,7 @@ def together(selecting: Selecting) -> ResolvedPolicy:
     has_audit = len(enforced) < len(selecting)
     defaults = {direction: _default(enforced, direction) for direction in abi.Direction}
     audits = {direction: _default(selecting, direction) for direction in abi.Direction} if has_audit else defaults
-    plain = _plain(enforced), _plain(selecting) if has_audit else frozenset()
+    plain = _Plain(enforced), _Plain(selecting if has_audit else ())
     rules: list[ResolvedRule] = []
     for policy, section in selecting:
         for rule in section.rules:
@@ -134,22 +134,47 @@ def _default(selecting: Selecting, direction: abi.Direction) -> Default:
 
 # --- rules that look inside the bytes --------------------------------------------------------------------------------
 
-Where = tuple[abi.Direction, model.Peer | None, model.PortSpec]
+Who = tuple[model.Peer | None, ...]  # None: any
 
 
-def _plain(selecting: Selecting) -> frozenset[Where]:
-    """Return each (direction, peer, ports) that a rule lets through whatever the bytes say."""
-    return frozenset(
-        (rule.direction, peer, spec)
-        for _, section in selecting
-        for rule in section.rules
-        if rule.verdict == abi.Verdict.ALLOW
-        for peer in (rule.peers if rule.peers is not None else (None,))
-        for spec in rule.ports or ()
-    )
+class _Plain:
+    """What rules let through whatever the bytes say, as far as others look at bytes at the same ports.
+
+    It is asked for a rule's peers and one port at a time. All pairs of them are never written out: a rule of some
+    kilobytes has millions.
+    """
+
+    def __init__(self, selecting: Selecting) -> None:
+        rules = [rule for _, section in selecting for rule in section.rules if rule.verdict != abi.Verdict.DENY]
+        asked = {(rule.direction, spec) for rule in rules if rule.l7 is not None for spec in rule.ports or ()}
+        self._opened: dict[tuple[abi.Direction, model.PortSpec], list[frozenset[model.Peer | None]]] = {}
+        for rule in rules if asked else ():
+            places = {(rule.direction, spec) for spec in rule.ports or ()} & asked
+            if rule.verdict == abi.Verdict.ALLOW and places:
+                who = frozenset(_who(rule))
+                for place in places:
+                    self._opened.setdefault(place, []).append(who)
+        self._known: dict[tuple[int, ...], tuple[Who, Who]] = {}  # by the objects, which stay where they are
+
+    def split(self, rule: model.Rule, spec: model.PortSpec) -> tuple[Who, Who]:
+        """Return the peers of a rule that are let through at a port anyway, and the others."""
+        among = self._opened.get((rule.direction, spec), [])
+        who = _who(rule)
+        if not among:
+            return (), who
+        key = (id(rule.peers), *map(id, among))
+        if key not in self._known:
+            is_open = [any(peer in each for each in among) for peer in who]
+            opened = tuple(peer for peer, yes in zip(who, is_open, strict=True) if yes)
+            self._known[key] = opened, tuple(peer for peer, yes in zip(who, is_open, strict=True) if not yes)
+        return self._known[key]
 
 
-def _rules(rule: model.Rule, key: str, section: model.Section, plain: frozenset[Where]) -> list[ResolvedRule]:
+def _who(rule: model.Rule) -> Who:
+    return rule.peers if rule.peers is not None else (None,)
+
+
+def _rules(rule: model.Rule, key: str, section: model.Section, plain: _Plain) -> list[ResolvedRule]:
     """Return the rule as it counts beside all others: one that looks inside the bytes looks at nothing where another
     lets the same peer through at the same ports anyway, or where its policy is to refuse nothing.
     """
@@ -160,14 +185,16 @@ def _rules(rule: model.Rule, key: str, section: model.Section, plain: frozenset[
         return [dataclasses.replace(common, l7=None)]
     out, kept = [], []
     for spec in rule.ports or ():
-        who: tuple[model.Peer | None, ...] = rule.peers if rule.peers is not None else (None,)
-        opened = [peer for peer in who if (rule.direction, peer, spec) in plain]
-        closed = tuple(peer for peer in who if peer is not None and peer not in opened)
+        opened, others = plain.split(rule, spec)
         if not opened:
             kept.append(spec)
             continue
-        among = None if None in opened else tuple(peer for peer in opened if peer is not None)
+        among, closed = _peers(opened), _peers(others)
         out.append(dataclasses.replace(common, peers=among, ports=(spec,), l7=None))
         if closed:
             out.append(dataclasses.replace(common, peers=closed, ports=(spec,)))
     return [*out, dataclasses.replace(common, ports=tuple(kept))] if kept else out
+
+
+def _peers(who: Who) -> tuple[model.Peer, ...] | None:
+    return None if None in who else tuple(peer for peer in who if peer is not None)

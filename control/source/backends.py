@@ -35,7 +35,7 @@ def _of_service(service: model.Service, chosen: list[model.Workload]) -> Iterato
         name = field.quote(port.target_port)
         if service.selector:
             message = f"no selected Workload has a {port.protocol.name} port named {name}, so calls are refused "
-            message += portnames.names_of(p for w in chosen for p in w.ports)
+            message += portnames.names_of((p.name, p.protocol) for w in chosen for p in w.ports)
         else:
             message = f"endpoints have no port named {name}, so calls are refused (a number)"
         yield _problem(service, f"spec.ports[{index}].targetPort", message)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from control import identity, model
-from control.policy import selections, words
-from control.source import remarks
+from control import model
+from control.policy import words
+from control.source import pods, remarks
 from loader import abi
 
 
@@ -13,23 +13,23 @@ def selected(snapshot: model.Snapshot) -> Iterator[model.Problem]:
 
     A misspelt label closes, or opens, nothing; but files may well be without the workloads of other namespaces.
     """
-    found = selections.Selections()
-    pods = [(w, labels) for w, labels in identity.labelled(snapshot) if not w.host_network]
-    for number, labels in enumerate(dict.fromkeys(labels for _, labels in pods), 1):
-        found.add(number, labels)
-    declared = {w.namespace for w, _ in pods}
+    found = pods.Pods(snapshot)
 
     def is_nobody(selector: model.Selector) -> bool:
         asked = _namespaces(selector)
-        return bool(declared if asked is None else declared & asked) and not found.select(selector)
+        return bool(found.namespaces if asked is None else found.namespaces & asked) and not found.select(selector)
 
     for policy in snapshot.policies:
         told: dict[tuple[str, str], None] = {}
+        seen: set[str] = set()  # a rule whose ports differ in L7 is several
         for section in policy.sections:
             if not section.of_nodes and is_nobody(section.subject):
                 told.setdefault((f"{section.path}\n{section.source}", _nobody(section.subject, "is under this policy")))
                 continue
             for rule in section.rules:
+                if rule.path in seen:
+                    continue
+                seen.add(rule.path)
                 done = "denied" if rule.verdict == abi.Verdict.DENY else "allowed"
                 for peer in rule.peers or ():
                     if isinstance(peer, model.Selector) and is_nobody(peer):

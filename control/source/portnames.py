@@ -1,67 +1,72 @@
 """What only all files together can tell of a port name in a policy: whether any pod that is meant has it."""
 
-import dataclasses
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from control import identity, model
-from control.policy import field, meaning, ports, refer
-from control.source import remarks
+from control import model
+from control.policy import field, ports, refer
+from control.source import pods, remarks
 from loader import abi
 
 MOST_NAMES = 10  # in a message
 
+Peers = tuple[model.Peer, ...] | None
+
 
 def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each port name of a rule that none of the pods has whose port it would be."""
-    if not any(spec.name for p in snapshot.policies for s in p.sections for r in s.rules for spec in r.ports or ()):
+    if not any(_naming(section) for policy in snapshot.policies for section in policy.sections):
         return
     snapshot = refer.written_out(snapshot)
-    naming = [
-        (policy, section, rule)
-        for policy in snapshot.policies
-        for section in policy.sections
-        for rule in section.rules
-        if any(spec.name for spec in rule.ports or ())
-    ]
-    # Two workloads of different kinds may share a name.
-    apart = (dataclasses.replace(w, name=f"{w.kind}/{w.name}") for w in snapshot.workloads)
-    snapshot = dataclasses.replace(snapshot, workloads=tuple(apart))
-    identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
-    there: dict[int, list[model.ContainerPort]] = {number: [] for number in identities.pods}
-    for workload in snapshot.workloads:
-        number = identities.of_workload[str(workload)]
-        there.setdefault(number, []).extend(workload.ports)  # with its node's network it is no pod
-    for policy, section, rule in naming:
-        subjects = identities.subjects(section.subject)
-        is_egress = rule.direction == abi.Direction.EGRESS
-        meant = meaning.peers_of(rule.peers, identities) if is_egress else subjects
-        pods = identities.pods if meant is None else meant & identities.pods
-        if not subjects or (not pods and any(isinstance(peer, model.Selector) for peer in rule.peers or ())):
-            continue  # with nobody selected there is nobody to be wrong about
-        have = [port for number in pods for port in there[number]]
-        whose = "Workload among its peers" if is_egress else "selected Workload"
-        effect = f"so it {'denies' if rule.verdict == abi.Verdict.DENY else 'allows'} nothing"
-        for wanted in _missing(rule, have):
-            message = f"no {whose} has a {wanted}, {effect} {names_of(have) if pods else '(a number)'}"
-            yield remarks.of_policy(policy, rule.path, rule.source, message)
+    known = pods.Pods(snapshot)
+    meant_by = _each_once(known)
+    having = functools.cache(lambda those: names_of(port for port, who in known.ports.items() if who & those))
+    sections = ((each, section, _naming(section)) for each in snapshot.policies for section in each.sections)
+    for policy, section, naming in sections:
+        subjects = known.select(section.subject) if naming else 0
+        for rule in naming if subjects else ():
+            is_egress = rule.direction == abi.Direction.EGRESS
+            meant = meant_by(rule.peers) if is_egress else subjects
+            if not meant and any(isinstance(peer, model.Selector) for peer in rule.peers or ()):
+                continue  # with nobody selected there is nobody to be wrong about
+            whose = "Workload among its peers" if is_egress else "selected Workload"
+            effect = f"so it {'denies' if rule.verdict == abi.Verdict.DENY else 'allows'} nothing"
+            for wanted in _missing(rule, meant, known.ports):
+                message = f"no {whose} has a {wanted}, {effect} {having(meant) if meant else '(a number)'}"
+                yield remarks.of_policy(policy, rule.path, rule.source, message)
 
 
-def _missing(rule: model.Rule, have: Iterable[model.ContainerPort]) -> Iterator[str]:
+def _naming(section: model.Section) -> list[model.Rule]:
+    return [rule for rule in section.rules if any(spec.name for spec in rule.ports or ())]
+
+
+def _each_once(known: pods.Pods) -> Callable[[Peers], int]:
+    """Return who tells whom peers mean. A rule whose ports differ in L7 is several, of the same peers."""
+    told: dict[int, int] = {}  # by the object, which the snapshot keeps
+
+    def meant_by(peers: Peers) -> int:
+        if id(peers) not in told:
+            told[id(peers)] = known.meant(peers)
+        return told[id(peers)]
+
+    return meant_by
+
+
+def _missing(rule: model.Rule, meant: int, there: Mapping[pods.Port, int]) -> Iterator[str]:
     """Yield each named port of a rule that is not there, in words; one protocol of those given for it is enough."""
-    found = {(port.name, port.protocol) for port in have}
     protocols: dict[str, list[abi.Proto]] = {}
     for spec in rule.ports or ():
         if spec.name:
             protocols.setdefault(spec.name, []).append(spec.proto)
     for name, given in protocols.items():
-        if not any((name, protocol) in found for protocol in given):
+        if not any(there.get((name, protocol), 0) & meant for protocol in given):
             kind = "" if len(given) == len(ports.TRANSPORTS) else " or ".join(p.name for p in given) + " "
             yield f"{kind}port named {field.quote(name)}"
 
 
-def names_of(found: Iterable[model.ContainerPort]) -> str:
+def names_of(found: Iterable[pods.Port]) -> str:
     """Return the names that there are, as the end of a message."""
-    names = sorted({f"{port.name}/{port.protocol.name}" for port in found})
+    names = sorted({f"{name}/{protocol.name}" for name, protocol in found})
     if not names:
         return "(none of them names a port)"
     return field.one_of([*names[:MOST_NAMES], *(["..."] if len(names) > MOST_NAMES else [])])

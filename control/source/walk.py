@@ -1,6 +1,7 @@
 """Which files are meant where people name files and directories, and which are not that they may think of."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 
 from control.source import listing
@@ -21,7 +22,7 @@ def files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
         if os.path.isdir(path):
             below, unread = _below(path)
             yield from unread
-            if not below:
+            if not below and not any(said not in HARMLESS for _, said in unread):
                 yield path, f"has no file that ends in {', '.join(listing.ENDINGS[:-1])} or {listing.ENDINGS[-1]}"
         for file in below:
             try:
@@ -42,21 +43,38 @@ def _below(directory: str) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the files of a directory and of those in it, sorted, and what one may think is read and why it is not;
     hidden ones are somebody's own business.
     """
-    out, unread = [], []
-    for here, inner, names in os.walk(directory):
+    out: list[str] = []
+    unread: list[tuple[str, str]] = []
+
+    def cannot(error: OSError) -> None:
+        unread.append((os.fspath(error.filename or directory), _cannot_be_read(error)))
+
+    for here, inner, names in os.walk(directory, onerror=cannot):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         out += [os.path.join(here, n) for n in sorted(names) if listing.is_ours(n)]
-        others = [os.path.join(here, n) for n in sorted(names) if listing.is_ours(n.lower()) and not listing.is_ours(n)]
-        unread += [(path, OTHER_ENDING) for path in others]
-        unread += [(link, LINKED) for link in (os.path.join(here, n) for n in inner) if _is_link_to_files(link)]
+        others = [n for n in sorted(names) if not listing.is_ours(n) and not n.startswith(".")]
+        unread += [(os.path.join(here, n), OTHER_ENDING) for n in others if listing.is_ours(n.lower())]
+        for path in (os.path.join(here, name) for name in (*inner, *others)):
+            if said := _of_link(path):
+                unread.append((path, said))
         if len(out) > MAX_FILES or len(unread) > MAX_FILES:
             break
     return out, unread
 
 
-def _is_link_to_files(path: str) -> bool:
-    """Tell whether a link leads to a directory that has something to read: it may also lead around in a circle."""
+def _of_link(path: str) -> str:
+    """Return what to say of a link to a directory that has something to read, or may have: nobody can tell. It may
+    also lead around in a circle, or nowhere.
+    """
     try:
-        return os.path.islink(path) and any(listing.read(path))
-    except OSError:
-        return False
+        if os.path.islink(path) and stat.S_ISDIR(os.stat(path).st_mode) and any(listing.read(path)):
+            return LINKED
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return _cannot_be_read(error)
+    return ""
+
+
+def _cannot_be_read(error: OSError) -> str:
+    return f"cannot be read: {error.strerror}"

@@ -21,18 +21,19 @@ _WITH_OWN_NODE = (None, model.Entity.ALL, model.Entity.HOST, model.Entity.CLUSTE
 
 def names(snapshot: model.Snapshot) -> tuple[str, ...]:
     """Return the names and patterns whose addresses enforced rules allow or deny, sorted."""
-    peers = (item.place.peer for item in written.read(snapshot).items)
+    peers = (peer for _, _, rule in written.enforced(snapshot) for peer in rule.peers or ())
     return tuple(sorted({dnsnames.show(peer) for peer in peers if isinstance(peer, model.NamePeer)}))
 
 
 def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
     """Return in words what the pairs of a snapshot do not show, apart from names."""
-    items = [item for item in written.read(snapshot).items if not item.place.of_nodes]
+    items = (item for item in written.read(snapshot, only_requests=True).items if not item.place.of_nodes)
     bound = {item.place for item in items if item.request is not None}
     protocols = {
-        item.place.port.proto.name
-        for item in items
-        if item.place.port and item.place.port.proto not in written.WITH_PORTS
+        spec.proto.name
+        for _, section, rule in written.enforced(snapshot)
+        for spec in rule.ports or ()
+        if not section.of_nodes and spec.proto not in written.WITH_PORTS
     }
     out = [f"for which requests {len(bound)} of the rules' ports are open"] if bound else []
     return (*out, *([f"what rules say of {', '.join(sorted(protocols))}"] if protocols else []))

@@ -4,6 +4,7 @@ For what no pair of workloads can show. Nothing is resolved: two selectors are t
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
 _EVERYBODY = model.PortSpec(abi.Proto.ANY)
+MAX_ITEMS = 250_000  # peers times ports times requests, of all rules: thousands of policies have some ten thousand
+_TOO_MUCH = f"up to here rules come to more than {MAX_ITEMS:,} pairs of peer and port (fewer or wider rules)"
 
 
 class Beside(NamedTuple):
@@ -62,21 +65,38 @@ class Written:
         )
 
 
-def read(snapshot: model.Snapshot) -> Written:
+def enforced(snapshot: model.Snapshot) -> Iterator[tuple[model.Policy, model.Section, model.Rule]]:
+    """Yield every rule that is not only told of and allows or denies anything."""
+    for policy in refer.written_out(snapshot).policies:
+        for section in policy.sections:
+            for rule in section.rules if not section.audit else ():
+                if rule.peers != () and rule.ports != ():
+                    yield policy, section, rule
+
+
+def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
+    """Return what a snapshot enforces as it is written; raises model.TooMuch.
+
+    `only_requests`: of rules, only what those say that look at bytes.
+    """
     out = Written({}, set(), {})
     for policy in refer.written_out(snapshot).policies:
         for section in policy.sections:
-            if section.audit:
-                continue
-            for direction in sorted(section.default_deny):
+            for direction in sorted(section.default_deny) if not section.audit else ():
                 said = policy.key, section.source or policy.source
                 out.defaults.setdefault((section.of_nodes, section.subject, direction), said)
-            for rule in section.rules:
-                binds = rule.direction in section.default_deny
-                for item in _items(section, rule):
-                    if rule.l7 is not None and not binds:
-                        out.unbound.add(item.place)
-                    out.items.setdefault(item, (policy.key, rule.source or section.source or policy.source))
+    count = 0
+    for policy, section, rule in enforced(snapshot):
+        if only_requests and rule.l7 is None:
+            continue
+        source = rule.source or section.source or policy.source
+        count += _count(rule)
+        if count > MAX_ITEMS:
+            raise model.TooMuch(f"{source}: {policy.key}: {_TOO_MUCH}")
+        for item in _items(section, rule):
+            if rule.l7 is not None and rule.direction not in section.default_deny:
+                out.unbound.add(item.place)
+            out.items.setdefault(item, (policy.key, source))
     return out
 
 
@@ -88,6 +108,11 @@ def _items(section: model.Section, rule: model.Rule) -> Iterator[Item]:
             place = Place(section.of_nodes, section.subject, rule.direction, peer, port)
             for request in (None,) if l7 is None else _requests(l7):
                 yield Item(place, rule.verdict == abi.Verdict.DENY, request)
+
+
+def _count(rule: model.Rule) -> int:
+    several = (rule.peers, rule.ports, _requests(rule.l7) if rule.l7 else None)
+    return math.prod(1 if each is None else len(each) for each in several)
 
 
 def _requests(l7: model.L7Rules) -> list[model.HttpRule | model.NamePeer | str]:

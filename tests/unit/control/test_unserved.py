@@ -134,6 +134,17 @@ def test_two_policies_that_ask_two_protocols_of_a_port(tmp_path: Path, other: st
     assert not found or "on port 80/TCP, for which CiliumNetworkPolicy shop/a has rules.http: " in found[0]
 
 
+def test_two_specs_of_one_policy_that_ask_two_protocols_of_a_port(tmp_path: Path) -> None:
+    rules = [asking("rules: {dns: [{matchName: a.b}]}"), asking("rules: {http: [{}]}")]
+    specs = ", ".join(f"{{endpointSelector: {{}}, {rule}}}" for rule in rules)
+    head = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: shop}\n"
+    told = advice(tmp_path, f"{head}specs: [{specs}]\n")
+    assert [line for line in told if "speaks one protocol" in line] == [
+        "CiliumNetworkPolicy shop/p specs[1].egress[0]: rules.http on port 80/TCP, for which specs[0] has rules.dns: "
+        "a port speaks one protocol (one kind of rules for the same endpoints and port)"
+    ]
+
+
 def test_a_trace_says_what_is_refused_all_the_same(tmp_path: Path) -> None:
     advice(tmp_path, POLICY % ("p", "web", asking("rules: {http: [{path: /}]}")), WEB)
     call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--to", "192.0.2.9", "--port", "80"]

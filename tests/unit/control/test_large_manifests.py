@@ -1,0 +1,145 @@
+"""Manifests within every bound that are made to take long: an answer, or an error that names the place, comes soon."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from click import testing
+
+from control import model
+from control.cli.main import cli
+from control.policy import resolve
+from control.source import manifests
+
+ROOT = Path(__file__).parents[3]
+SOON = 2  # seconds of processor time: twice what is promised, for machines that others use
+
+
+def policy(name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"endpointSelector": {}, **spec},
+    }
+
+
+def pod(name: str, **labels: str) -> dict[str, Any]:
+    spec = {"containers": [{"name": "c"}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop", "labels": labels},
+        "spec": spec,
+    }
+
+
+def written(folder: Path, *items: dict[str, Any]) -> Path:
+    file = folder / "a.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    return file
+
+
+def load_soon(file: Path) -> model.LoadResult:
+    start = time.process_time()
+    result = manifests.load([file])
+    assert time.process_time() - start < SOON
+    return result
+
+
+def grown_by(file: Path) -> int:
+    """Return how many MB the largest process was that read a file, on its own."""
+    code = "import sys; from control.source import manifests; assert not manifests.load(sys.argv[1:]).problems"
+    both = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
+    words = [sys.executable, "-c", f"{code}; {both}", str(file)]
+    return int(subprocess.run(words, capture_output=True, cwd=ROOT, timeout=60, check=True).stdout)
+
+
+def said_soon(status: int, *words: str) -> testing.Result:
+    start = time.process_time()
+    answer = testing.CliRunner().invoke(cli, ["policy", *words])
+    assert time.process_time() - start < SOON
+    assert answer.exit_code == status
+    return answer
+
+
+def refused_soon(*words: str) -> str:
+    return said_soon(2, *words).stderr
+
+
+def port(number: int | str) -> dict[str, str]:
+    return {"port": str(number), "protocol": "TCP"}
+
+
+def test_a_subject_of_many_labels_and_many_ports_with_rules(tmp_path: Path) -> None:
+    ports = [[port(number) for number in range(start, start + 40)] for start in range(1, 4001, 40)]
+    rules = [{"toPorts": [{"ports": some, "rules": {"http": [{}]}} for some in ports]}]
+    labels = {f"l{number}": "a" for number in range(8000)}
+    result = load_soon(written(tmp_path, policy("p", endpointSelector={"matchLabels": labels}, ingress=rules)))
+    assert result.problems == ()
+
+
+def test_one_rule_of_many_ranges_and_many_ports(tmp_path: Path) -> None:
+    ports = [{"ports": [port(number) for number in range(start, start + 40)]} for start in range(1, 1001, 40)]
+    cidrs = [f"10.0.{number >> 8}.{number & 255}/32" for number in range(3000)]
+    rule = {"toCIDR": cidrs, "toPorts": ports}
+    old = written(tmp_path, pod("p"), policy("a", egress=[rule]))
+    (tmp_path / "new").mkdir()
+    new = written(tmp_path / "new", pod("p"), policy("a", egress=[{**rule, "toCIDR": cidrs[1:]}]))
+    more = "CiliumNetworkPolicy/shop/a"
+    entries = f"{more} and what else selects the same pods: more than 262,144 entries are needed (fewer or wider rules)"
+    pairs = "rules come to more than 250,000 pairs of peer and port (fewer or wider rules)"
+    call = ["--from", "shop/p", "--to", "10.0.0.1", "--port", "80"]
+    assert refused_soon("trace", "-f", str(old), *call) == f"sockmesh: {entries}\n"
+    assert refused_soon("explain", "-f", str(old), "shop/p") == f"sockmesh: {entries}\n"
+    assert "10.0.0.0/21" in said_soon(0, "connectivity", "-f", str(old)).stdout
+    assert refused_soon("diff", str(old), str(new)) == f"sockmesh: {old}:1: {more}: up to here {pairs}\n"
+
+
+def test_rules_for_requests_of_many_peers_beside_plain_ones(tmp_path: Path) -> None:
+    ports = [[port(number) for number in range(start, start + 40)] for start in range(1, 1001, 40)]
+    cidrs = [f"10.0.{number >> 8}.{number & 255}/32" for number in range(3000)]
+    asking = {"toCIDR": cidrs, "toPorts": [{"ports": some, "rules": {"http": [{}]}} for some in ports]}
+    plain = {"toCIDR": cidrs[:1500], "toPorts": [{"ports": some} for some in ports]}
+    snapshot = load_soon(written(tmp_path, pod("p"), policy("a", egress=[asking, plain]))).snapshot
+    ((only, section),) = [(policy, section) for policy in snapshot.policies for section in policy.sections]
+    start = time.process_time()
+    rules = resolve.together([(only, section)]).rules
+    assert time.process_time() - start < SOON
+    assert [(rule.l7 is None, len(rule.peers or ())) for rule in rules] == [
+        *[(True, 1500), (False, 1500)] * 1000,
+        (True, 1500),
+    ]
+
+
+def test_many_long_expressions(tmp_path: Path) -> None:
+    paths = [f"/{number:04d}" + "a?" * 500 for number in range(4000)]
+    again = {"toPorts": [{"ports": [port(80)], "rules": {"http": [{"path": paths[0]}] * 300}}]}
+    rule = {"toPorts": [{"ports": [port(80)], "rules": {"http": [{"path": path} for path in paths]}}]}
+    assert load_soon(written(tmp_path, policy("p", ingress=[again]))).problems == ()
+    result = load_soon(written(tmp_path, policy("p", ingress=[again, rule])))
+    assert (result.problems[0].path, result.problems[0].message) == (
+        "items[0].spec.ingress[1].toPorts[0].rules.http[260].path",
+        "is beyond the 262,144 characters of regular expressions that a file may have",
+    )
+
+
+def test_port_names_of_thousands_of_rules_for_a_wide_range(tmp_path: Path) -> None:
+    cidrs = [f"10.{number >> 8}.{number & 255}.0/32" for number in range(20000)]
+    rules = [{"toCIDR": ["10.0.0.0/8"], "toPorts": [{"ports": [port("web")]}]}] * 2000
+    file = written(tmp_path, pod("p"), policy("a", egress=[{"toCIDR": cidrs}, *rules]))
+    result = load_soon(file)
+    said_soon(0, "trace", "-f", str(file), "--from", "shop/p", "--to", "10.0.0.0", "--port", "80")
+    told = [each.message for each in result.advice]
+    assert told == ['no Workload among its peers has a TCP port named "web", so it allows nothing (a number)'] * 2000
+
+
+def test_thousands_of_selectors_that_select_nearly_everybody(tmp_path: Path) -> None:
+    pods = [pod(f"p{number}", **{f"a{number}": "x"}) for number in range(2500)]
+    absent = [{"matchExpressions": [{"key": f"b{number}", "operator": "DoesNotExist"}]} for number in range(9000)]
+    file = written(tmp_path, *pods, policy("a", ingress=[{"fromEndpoints": absent}]))
+    assert load_soon(file).advice == ()
+    assert grown_by(file) < 500
