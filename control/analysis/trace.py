@@ -153,10 +153,12 @@ def _kind(rules: policy_set.L7) -> str:
 def _requests(
     known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call
 ) -> policy_set.L7:
-    """Return the rules that decide of a call's requests; none where it carries no requests to them."""
+    """Return the rules that decide of a call's requests; none where these may be any."""
     if decision.verdict != abi.Verdict.PROXY or decision.key is None:
         return ()
-    return policy_set.rules_at(known.policy_set(workload, peer).l7, decision.key.direction, peer, call.proto, call.port)
+    l7 = known.policy_set(workload, peer).l7
+    found = policy_set.rules_at(l7, decision.key.direction, peer, call.proto, call.port)
+    return () if found == policy_set.ANYTHING else found
 
 
 def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call) -> bool:
