@@ -8,10 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from control import identity, model, places
 from control.analysis.change import around, written
 from control.analysis.change.around import Values
-from control.analysis.change.written import Beside, Item, Written
+from control.analysis.change.written import Beside, Item, Said, Written
 from control.policy import selectors
-
-Said = tuple[str, str]  # the policy, and the file that says so
 
 
 def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written]) -> Iterator[Beside]:
@@ -38,7 +36,7 @@ def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written
 def _deciding(items: Iterable[Item], about: Collection[Item], both: tuple[Written, Written]) -> Iterator[Item]:
     """Yield the rules that decide of requests and names: those about them, and those that may take their place."""
     bound = {(i.place.direction, i.place.peer, i.place.port) for i in about if i.request is not None}
-    unbound = both[0].unbound | both[1].unbound
+    unbound = both[0].unbound.keys() | both[1].unbound.keys()
     has_names = any(isinstance(item.place.peer, model.NamePeer) for item in about)
     for item in items:
         place = item.place

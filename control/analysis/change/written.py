@@ -4,7 +4,8 @@ For what no pair of workloads can show. Nothing is resolved: two selectors are t
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from control import model
@@ -14,6 +15,8 @@ from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
 _EVERYBODY = model.PortSpec(abi.Proto.ANY)
+
+Said = tuple[str, str]  # the policy, and the file that says so
 
 
 class Beside(NamedTuple):
@@ -45,13 +48,17 @@ class Item(NamedTuple):
     request: model.HttpRule | model.NamePeer | str | None
 
 
+_Where = tuple[bool, abi.Direction, model.Peer | None, model.PortSpec | None]
+_Subjects = Mapping[model.Selector, Said]
+
+
 @dataclasses.dataclass(frozen=True)
 class Written:
     """All that one snapshot enforces, each with the policy and the file that say so first."""
 
-    items: dict[Item, tuple[str, str]]
-    unbound: set[Place]  # of rules for requests whose policy refuses nothing, so that they let all pass
-    defaults: dict[tuple[bool, model.Selector, abi.Direction], tuple[str, str]]  # where what is not allowed is refused
+    items: dict[Item, Said]
+    unbound: dict[Place, tuple[Said, ...]]  # where rules for requests let all pass, and the rules that make that so
+    defaults: dict[tuple[bool, model.Selector, abi.Direction], Said]  # where what is not allowed is refused
 
     def refuses(self, of_nodes: bool, subject: model.Selector, direction: abi.Direction) -> bool:
         """Tell whether what is not allowed is refused for all whom a selector means; False also where it is not plain
@@ -63,7 +70,9 @@ class Written:
 
 
 def read(snapshot: model.Snapshot) -> Written:
-    out = Written({}, set(), {})
+    out = Written({}, {}, {})
+    bound: dict[_Where, dict[model.Selector, Said]] = {}
+    plain: dict[_Where, dict[model.Selector, Said]] = {}
     for policy in refer.written_out(snapshot).policies:
         for section in policy.sections:
             if section.audit:
@@ -73,11 +82,34 @@ def read(snapshot: model.Snapshot) -> Written:
                 out.defaults.setdefault((section.of_nodes, section.subject, direction), said)
             for rule in section.rules:
                 binds = rule.direction in section.default_deny
+                said = policy.key, rule.source or section.source or policy.source
                 for item in _items(section, rule):
                     if rule.l7 is not None and not binds:
-                        out.unbound.add(item.place)
-                    out.items.setdefault(item, (policy.key, rule.source or section.source or policy.source))
+                        out.unbound.setdefault(item.place, (said,))
+                    out.items.setdefault(item, said)
+                    if item.place.port is not None and not item.is_deny:
+                        among = plain if item.request is None else bound
+                        among.setdefault(_where(item.place), {}).setdefault(item.place.subject, said)
+    for where in bound.keys() & plain.keys():
+        for place, both in _unbound(where, bound[where], plain[where]):
+            out.unbound.setdefault(place, both)
     return out
+
+
+def _where(place: Place) -> _Where:
+    return place.of_nodes, place.direction, place.peer, place.port
+
+
+def _unbound(where: _Where, bound: _Subjects, plain: _Subjects) -> Iterator[tuple[Place, tuple[Said, ...]]]:
+    """Yield the places of plain rules beside rules for requests of the same peer and ports: whoever both select may
+    make any request there, whatever else is said of it.
+    """
+    of_nodes, direction, peer, port = where
+    for asked, free in itertools.product(bound, plain):
+        if not apart(asked, free):
+            more = (r for r in asked.requirements if r not in free.requirements)
+            subject = model.Selector((*free.requirements, *more))
+            yield Place(of_nodes, subject, direction, peer, port), (plain[free], bound[asked])
 
 
 def _items(section: model.Section, rule: model.Rule) -> Iterator[Item]:
