@@ -157,6 +157,11 @@ class L7Rules:
         """Tell whether the bytes may say anything, in whatever protocol."""
         return self.http is None and self.dns is None and self.server_names is None
 
+    @property
+    def is_nothing(self) -> bool:
+        """Tell whether nothing that the bytes could say is let through."""
+        return not (self.is_anything or self.http or self.dns or self.server_names)
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:

@@ -28,7 +28,7 @@ def names(snapshot: model.Snapshot) -> tuple[str, ...]:
 def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
     """Return in words what the pairs of a snapshot do not show, apart from names."""
     items = [item for item in written.read(snapshot).items if not item.place.of_nodes]
-    bound = {item.place for item in items if item.request is not None}
+    bound = {item.place for item in items if item.request not in (None, written.NOTHING)}
     protocols = {
         item.place.port.proto.name
         for item in items
@@ -52,7 +52,7 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
         if item.request is None and not item.is_deny:
             open_before.setdefault(item.place.peer, []).append(item.place)
     bound = [item.place for item in before.items if item.request is not None]
-    letting = [item.place for item in before.items if not item.is_deny and item.request != ""]
+    letting = [item.place for item in before.items if not item.is_deny and item.request != written.NOTHING]
 
     @functools.cache
     def refused(of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
@@ -63,7 +63,7 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
 
     for item, said in after.items.items():
         place = item.place
-        if item in before.items or item.is_deny or item.request == "":
+        if item in before.items or item.is_deny or item.request == written.NOTHING:
             continue
         if not refused(place.of_nodes, place.direction, place.subject):
             continue

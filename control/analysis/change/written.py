@@ -14,6 +14,7 @@ from control.policy import dnsnames, refer, words
 from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
+NOTHING = ""  # of what is asked: no request, name or query at all
 _EVERYBODY = model.PortSpec(abi.Proto.ANY)
 
 Said = tuple[str, str]  # the policy, and the file that says so
@@ -123,7 +124,7 @@ def _items(section: model.Section, rule: model.Rule) -> Iterator[Item]:
 
 
 def _requests(l7: model.L7Rules) -> list[model.HttpRule | model.NamePeer | str]:
-    return [*(l7.http or ()), *(l7.dns or ()), *(l7.server_names or ())] or [""]  # "": no request at all
+    return [*(l7.http or ()), *(l7.dns or ()), *(l7.server_names or ())] or [NOTHING]
 
 
 def apart(one: model.Selector, other: model.Selector) -> bool:

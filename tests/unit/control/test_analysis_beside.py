@@ -285,7 +285,7 @@ def test_what_is_said_of_one_snapshot() -> None:
         "for which requests 1 of the rules' ports are open",
         "what rules say of GRE, ICMP",
     )
-    assert beside.kinds(snapshot(ingress(ALLOWED))) == ()
+    assert beside.kinds(snapshot(ingress(ALLOWED))) == beside.kinds(snapshot(ingress(http()))) == ()
 
 
 FOR_REQUESTS: Doc = {"toPorts": http("/a")["toPorts"]}

@@ -9,11 +9,13 @@ from control import model
 from control.analysis import trace, world
 from control.analysis.change import beside
 from control.analysis.change.diff import difference
+from control.analysis.connectivity import analyse
 from control.policy import request
 from loader import abi
 from tests.unit.control.test_analysis_connectivity import Doc
 from tests.unit.control.test_analysis_diff_random import read
 
+TCP = abi.Proto.TCP
 PODS = tuple(model.Workload("x", app, {"app": app}, ips=(f"10.1.3.{i}",), kind="Pod") for i, app in enumerate("abc"))
 OTHERS = ("x/b", "x/c", "host", "192.0.2.9")
 REQUESTS = tuple(request.Request(method, path) for method in ("GET", "PUT") for path in ("/a", "/b"))
@@ -82,7 +84,7 @@ def passing(there: model.Snapshot) -> set[tuple[object, ...]]:
         for port in (80, 85)
         for asked in (None, *REQUESTS)
         if trace.trace(
-            known, trace.Call(ends[source], ends[destination], abi.Proto.TCP, port, asked)
+            known, trace.Call(ends[source], ends[destination], TCP, port, asked)
         ).verdict == trace.ALLOWED
     }  # fmt: skip
 
@@ -103,3 +105,17 @@ def test_a_policy_that_refuses_nothing_takes_nothing_away(seed: int) -> None:
     documents = [a_policy(given, f"p{i}") for i in range(given.choice((1, 2, 3)))]
     more = a_policy(given, "more", enableDefaultDeny={"ingress": False, "egress": False})
     assert passing(snapshot(documents)) - passing(snapshot([*documents, more])) == set()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_pairs_are_open_where_a_call_is_allowed(seed: int) -> None:
+    """Also where rules for requests let none through, before others or beside them."""
+    given = random.Random(seed)
+    there = snapshot([a_policy(given, f"p{i}") for i in range(given.choice((1, 2, 3)))])
+    pairs, allowed = analyse(there), passing(there)
+    numbers = {str(end): number for number, end in enumerate(pairs.workloads)}
+    for other in ("x/b", "x/c"):
+        for source, destination in (("x/a", other), (other, "x/a")):
+            ports = pairs.allowed(numbers[source], numbers[destination])
+            for port in (80, 85):
+                assert ((int(TCP), port) in ports) == ((source, destination, port, str(None)) in allowed)
