@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from control import policy_set
+from control import model, policy_set
 from control.policy import request
 
 ALLOWED, DENIED = "allowed", "denied"
@@ -43,3 +43,10 @@ def kind(rules: policy_set.L7) -> str:
 def is_nothing(rules: policy_set.L7) -> bool:
     """Tell whether there are rules for bytes and none lets anything through."""
     return bool(rules) and all(each.is_nothing for each in rules)
+
+
+def lets(l7: model.L7Rules | None, rules: policy_set.L7, asked: Asked) -> bool:
+    """Tell whether one rule of all for a connection lets through what these do."""
+    if l7 is None or rules == policy_set.ANYTHING:
+        return l7 is None
+    return not l7.is_nothing and verdict((l7,), asked) == verdict(rules, asked)

@@ -126,12 +126,35 @@ def _side(
     refused = decision.verdict == abi.Verdict.DENY or told == DENIED or nothing
     nearest = _nearest(known, workload, direction, peer, call) if refused else None
     some = "" if told or nothing else said.kind(rules)
+    if decision.verdict == abi.Verdict.PROXY and not refused:
+        key = _letting(known, workload, direction, peer.identity, call, rules, key)
     own_node = refused and peer.is_node and (not peer.on_node or not workload.node)
     if own_node:
         host = int(abi.ReservedIdentity.HOST)
         own_node = known.decide(workload, direction, host, call.proto, call.port).verdict == abi.Verdict.ALLOW
     verdict, audit = DENIED if refused else ALLOWED, audit and not refused
     return Side(verdict, author(known, key), http, audit, nearest, some, name, own_node, nothing)
+
+
+def _letting(
+    known: world.World,
+    workload: model.Workload,
+    direction: abi.Direction,
+    peer: int,
+    call: Call,
+    rules: policy_set.L7,
+    first: str,
+) -> str:
+    """Return the key of a rule that lets through what is asked about: `first`, where that is one."""
+    found = [
+        rule.rule
+        for rule in known.policy(workload).rules
+        if (rule.verdict, rule.direction, rule.audit) == (abi.Verdict.PROXY, direction, False)
+        and said.lets(rule.l7, rules, call)
+        and known.is_peer(rule, peer)
+        and known.is_port(rule, workload, peer, call.proto, call.port)
+    ]
+    return first if first in found or not found else found[0]
 
 
 def _requests(
