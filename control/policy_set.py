@@ -20,14 +20,15 @@ MAX_ENTRIES = 4 * abi.MAP_BY_NAME["policy"].max_entries
 Slot = tuple[int, int, int]  # rank, verdict, rule id
 Entry = tuple[int, int, int, int, int]  # direction, peer, proto, port, plen
 L7 = tuple[model.L7Rules, ...]
+ANYTHING: L7 = (model.L7Rules(),)
 
 
 @dataclasses.dataclass(frozen=True)
 class PolicySet:
     """The entries of one endpoint's policy, under set id 0 until it has a number.
 
-    `l7`: for each entry with the verdict PROXY, what its own rules say of the bytes; `rules_at` has what counts for a
-    connection. `audit_l7`: the same, were audits enforced.
+    `l7`: for each entry of the rank PROXY, what its own rules say of the bytes, ANYTHING where it allows them all;
+    `rules_at` has what counts for a connection. `audit_l7`: the same, were audits enforced.
     """
 
     entries: Mapping[abi.PolicyKey, abi.PolicyValue]
@@ -49,7 +50,7 @@ class Meaning:
 
 
 class _Half:
-    """What is enforced, or what would be: the slots, and what the bytes must say at those that have PROXY."""
+    """What is enforced, or what would be: the slots, and what the bytes must say at those of the rank PROXY."""
 
     def __init__(self, defaults: Mapping[abi.Direction, resolve.Default], rules: identity.Numbers) -> None:
         self.slots: dict[Entry, Slot] = {}
@@ -67,8 +68,11 @@ class _Half:
             self.slots[entry] = slot
 
     def l7(self, entry: Entry) -> L7:
-        """Return what the bytes must say, any one of these; nothing where the proxy need not look."""
-        return tuple(self._l7[entry]) if self.slots.get(entry, (0, 0, 0))[1] == abi.Verdict.PROXY else ()
+        """Return what the bytes must say, any one of these; nothing where no rule asks that the proxy looks."""
+        rank, verdict, _ = self.slots.get(entry, (0, 0, 0))
+        if rank != abi.Rank.PROXY:
+            return ()
+        return tuple(self._l7[entry]) if verdict == abi.Verdict.PROXY else ANYTHING
 
 
 def _order(slot: Slot) -> tuple[int, bool, int]:
@@ -108,14 +112,16 @@ def rules_at(rules: Mapping[abi.PolicyKey, L7], direction: int, peer: int, proto
     """Return what the bytes of a connection must say that the proxy is asked about, any one of these.
 
     The most specific entry decides that the proxy is asked; what it lets through is what any rule does for this peer
-    and port: an entry for one port takes nothing from what another says of a range around it, or of any peer.
+    and port: an entry for one port takes nothing from what another says of a range around it, or of any peer. Where one
+    of them lets anything through, that is ANYTHING.
     """
     keys = (
         abi.PolicyKey(0, who, port >> (16 - plen) << (16 - plen), proto, int(direction), plen)
         for plen in range(16, -1, -1)
         for who in dict.fromkeys((peer, 0))
     )
-    return tuple(dict.fromkeys(each for key in keys for each in rules.get(key, ())))
+    found = tuple(dict.fromkeys(each for key in keys for each in rules.get(key, ())))
+    return ANYTHING if ANYTHING[0] in found else found
 
 
 def _slot(rule: resolve.ResolvedRule, rules: identity.Numbers) -> Slot:

@@ -60,7 +60,7 @@ def classes(
     for known, number in alone.items():
         bits[known] = bits.get(known, 0) | 1 << number
     masks: dict[sides.Identities, int] = {None: (1 << len(numbers)) - 1}
-    for peers in {peers for content in said for _, peers in (*content.allows, *content.denies)} - {None}:
+    for peers in {peers for content in said for rules in content.lists for _, peers in rules} - {None}:
         masks[peers] = functools.reduce(operator.or_, (bits.get(known, 0) for known in peers or ()), 0)
     parts = {content: sides.parts(content, masks, whole) for content in said}
     egress: dict[int, sides.Parts] = {}
@@ -75,7 +75,7 @@ def classes(
 
 def _seen(said: Iterable[sides.Content]) -> dict[int, tuple[int, ...]]:
     """Return the sets of peers that each identity is in, by number; identities in the same sets are seen alike."""
-    sets = dict.fromkeys(peers for content in said for _, peers in (*content.allows, *content.denies))
+    sets = dict.fromkeys(peers for content in said for rules in content.lists for _, peers in rules)
     found: dict[int, list[int]] = {}
     for number, peers in enumerate(sets):
         for known in peers or ():

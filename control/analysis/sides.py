@@ -1,7 +1,8 @@
 """One direction of a resolved policy as ports for peers: who may, on which ports, is all that is left of its rules.
 
 Peers are classes, given as bits of one number, so that a thousand of them are taken apart in one step. What is only
-audited is not enforced, so it does not count; what a proxy decides on is open at this level.
+audited is not enforced, so it does not count; what a proxy decides on is open at this level, unless no rule there lets
+anything through.
 """
 
 import dataclasses
@@ -25,11 +26,21 @@ Parts = tuple[tuple[PortSet, int], ...]  # ports, and the classes that have exac
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What one direction says, whoever says it: policies with equal contents are one. Peers None: any."""
+    """What one direction says, whoever says it: policies with equal contents are one. Peers None: any.
+
+    `shuts`: rules that look inside the bytes and let nothing through, which count before those that do not look, and
+    `opens`: those that let something through beside them; both empty where nothing shuts.
+    """
 
     is_open: bool
     allows: Rules
     denies: Rules
+    shuts: Rules = frozenset()
+    opens: Rules = frozenset()
+
+    @property
+    def lists(self) -> tuple[Rules, Rules, Rules, Rules]:
+        return self.allows, self.denies, self.shuts, self.opens
 
 
 def contents(
@@ -41,7 +52,7 @@ def contents(
     """Return what each direction of a policy enforces; `meant` says whom and which ports a rule means. `served`: what
     a proxy would decide on is refused, as it is where there is none.
     """
-    found: dict[tuple[abi.Direction, bool], dict[PortSet, list[Identities]]] = {}
+    found: dict[tuple[abi.Direction, str], dict[PortSet, list[Identities]]] = {}
     count = 0
     for rule in policy.rules:
         for peers, specs in meant(rule) if not rule.audit else ():
@@ -49,18 +60,32 @@ def contents(
             if count > MAX_PEERS:
                 raise model.TooMuch(_TOO_MUCH)
             if ports := view.of(specs):
-                # It comes before rules that allow, wherever it is not for all bytes.
-                needs_proxy = rule.verdict == abi.Verdict.PROXY and rule.l7 is not None
-                which = rule.direction, rule.verdict == abi.Verdict.DENY or (served and needs_proxy)
-                found.setdefault(which, {}).setdefault(ports, []).append(peers)
+                found.setdefault((rule.direction, _list_of(rule, served)), {}).setdefault(ports, []).append(peers)
     out = {}
     for direction in abi.Direction:
         is_open = policy.defaults[direction].verdict != abi.Verdict.DENY
+        allows, denies, shuts, opens = (
+            found.get((direction, name), {}) for name in ("allows", "denies", "shuts", "opens")
+        )
         # Where the default allows, allowing adds nothing: such rules are left out, and more contents are equal.
-        allows = {} if is_open else found.get((direction, False), {})
-        denies = found.get((direction, True), {})
-        out[direction] = Content(is_open, _joined(allows), _joined(denies))
+        allows = {} if is_open else allows
+        if not shuts:
+            for ports, each in opens.items() if not is_open else ():
+                allows.setdefault(ports, []).extend(each)
+            opens = {}
+        out[direction] = Content(is_open, *map(_joined, (allows, denies, shuts, opens)))
     return out
+
+
+def _list_of(rule: resolve.ResolvedRule, served: bool) -> str:
+    """Return which list of a Content a rule is in."""
+    match rule.verdict:
+        case abi.Verdict.DENY:
+            return "denies"
+        case abi.Verdict.PROXY:
+            return "shuts" if rule.l7 is not None and (served or rule.l7.is_nothing) else "opens"
+        case _:
+            return "allows"
 
 
 def _joined(rules: Mapping[PortSet, list[Identities]]) -> Rules:
@@ -80,9 +105,11 @@ def parts(content: Content, masks: Mapping[Identities, int], whole: PortSet = po
     of identities.
     """
     found: dict[PortSet, int] = {}
-    for classes, allows, denies in _cut(content, masks):
-        allowed = whole if content.is_open else portset.union(_listed(allows))
-        ports = allowed - portset.union(_listed(denies)) if denies else allowed
+    for classes, (allows, denies, shuts, opens) in _cut(content, masks):
+        ports = whole if content.is_open else portset.union(_listed(allows))
+        if shuts or opens:
+            ports = ports - portset.union(_listed(shuts)) | portset.union(_listed(opens))
+        ports = ports - portset.union(_listed(denies)) if denies else ports
         if ports:
             found[ports] = found.get(ports, 0) | classes
     return tuple(sorted(found.items(), key=lambda part: part[0].spans))
@@ -92,25 +119,38 @@ def parts(content: Content, masks: Mapping[Identities, int], whole: PortSet = po
 _Held = tuple[PortSet, "_Held"] | tuple[()]
 
 
-def _cut(content: Content, masks: Mapping[Identities, int]) -> list[tuple[int, _Held, _Held]]:
-    """Return classes that the same rules hold for, and the ports of these, allowed and denied. Nothing is joined here:
-    that is done once for each, when all its rules are known.
+_Part = tuple[int, tuple[_Held, _Held, _Held, _Held]]
+
+
+def _cut(content: Content, masks: Mapping[Identities, int]) -> list[_Part]:
+    """Return classes that the same rules hold for, and the ports of these, list by list. Nothing is joined here: that
+    is done once for each, when all its rules are known.
     """
-    now: list[tuple[int, _Held, _Held]] = [(masks[None], (), ())]
+    now: list[_Part] = [(masks[None], ((), (), (), ()))]
     held = 0  # spans, of all
-    for is_deny, rules in ((False, content.allows), (True, content.denies)):
+    for number, rules in enumerate(content.lists):
         # Backwards, so that they are in order in the end, last one first.
         for ports, peers in sorted(rules, key=lambda rule: rule[0].spans, reverse=True):
             mask = masks[peers]
-            after: list[tuple[int, _Held, _Held]] = []
+            after: list[_Part] = []
             for part in now:
-                classes, allows, denies = part
+                classes, lists = part
                 if not (inside := classes & mask):
                     after.append(part)
                     continue
                 if inside != classes:
-                    after.append((classes ^ inside, allows, denies))
-                after.append((inside, allows, (ports, denies)) if is_deny else (inside, (ports, allows), denies))
+                    after.append((classes ^ inside, lists))
+                allows, denies, shuts, opens = lists
+                match number:
+                    case 0:
+                        lists = (ports, allows), denies, shuts, opens
+                    case 1:
+                        lists = allows, (ports, denies), shuts, opens
+                    case 2:
+                        lists = allows, denies, (ports, shuts), opens
+                    case _:
+                        lists = allows, denies, shuts, (ports, opens)
+                after.append((inside, lists))
                 held += len(ports.spans)
             now = after
             # Classes that are cut apart later take what they hold with them, so this counts too little, never too much.

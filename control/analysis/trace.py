@@ -3,11 +3,11 @@
 import dataclasses
 
 from control import evaluate, identity, model, places, policy_set
-from control.analysis import world
+from control.analysis import said, world
 from control.policy import request, resolve, words
 from loader import abi
 
-ALLOWED, DENIED, UNENFORCED = "allowed", "denied", "unenforced"
+ALLOWED, DENIED, UNENFORCED = said.ALLOWED, said.DENIED, "unenforced"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Side:
     """What one end says. `http`: what rules for requests say of this one; `name`: what those for TLS server names and
     DNS queries do. `audit`: it passes only because the policy that would refuse it is in audit mode. `some`: what rules
     for bytes count here ("http", "dns", "server_name"), where nothing was asked about these. `own_node`: it is refused
-    to a node, and would not be to the pod's own.
+    to a node, and would not be to the pod's own. `nothing`: it is refused because the rules for bytes that count here
+    let nothing through.
     """
 
     verdict: str
@@ -70,6 +71,7 @@ class Side:
     some: str = ""
     name: str | None = None
     own_node: bool = False
+    nothing: bool = False
 
     @property
     def denied(self) -> bool:
@@ -118,36 +120,41 @@ def _side(
     if not key and decision.verdict == abi.Verdict.ALLOW:
         return Side(UNENFORCED, audit=audit)
     rules = _requests(known, workload, decision, peer.identity, call)
-    said = _said(rules, call)
-    http, name = (said, None) if call.http is not None else (None, said)
-    refused = decision.verdict == abi.Verdict.DENY or said == DENIED
+    told = said.verdict(rules, call)
+    http, name = (told, None) if call.http is not None else (None, told)
+    nothing = said.is_nothing(rules)
+    refused = decision.verdict == abi.Verdict.DENY or told == DENIED or nothing
     nearest = _nearest(known, workload, direction, peer, call) if refused else None
-    some = "" if said or not rules else _kind(rules)
+    some = "" if told or nothing else said.kind(rules)
+    if decision.verdict == abi.Verdict.PROXY and not refused:
+        key = _letting(known, workload, direction, peer.identity, call, rules, key)
     own_node = refused and peer.is_node and (not peer.on_node or not workload.node)
     if own_node:
         host = int(abi.ReservedIdentity.HOST)
         own_node = known.decide(workload, direction, host, call.proto, call.port).verdict == abi.Verdict.ALLOW
-    return Side(
-        DENIED if refused else ALLOWED, author(known, key), http, audit and not refused, nearest, some, name, own_node
-    )
+    verdict, audit = DENIED if refused else ALLOWED, audit and not refused
+    return Side(verdict, author(known, key), http, audit, nearest, some, name, own_node, nothing)
 
 
-def _said(rules: policy_set.L7, call: Call) -> str | None:
-    """Return what rules for bytes say of what is asked about; None where they are about something else."""
-    if call.http is not None and any(each.http is not None for each in rules):
-        passes = request.http_allowed(rules, call.http)
-    elif call.query and any(each.dns is not None for each in rules):
-        passes = request.name_allowed(rules, call.query)
-    elif call.server_name and any(each.server_names is not None for each in rules):
-        passes = request.server_allowed(rules, call.server_name)
-    else:
-        return None
-    return ALLOWED if passes else DENIED
-
-
-def _kind(rules: policy_set.L7) -> str:
-    first = next(iter(rules))
-    return "http" if first.http is not None else "dns" if first.dns is not None else "server_name"
+def _letting(
+    known: world.World,
+    workload: model.Workload,
+    direction: abi.Direction,
+    peer: int,
+    call: Call,
+    rules: policy_set.L7,
+    first: str,
+) -> str:
+    """Return the key of a rule that lets through what is asked about: `first`, where that is one."""
+    found = [
+        rule.rule
+        for rule in known.policy(workload).rules
+        if (rule.verdict, rule.direction, rule.audit) == (abi.Verdict.PROXY, direction, False)
+        and said.lets(rule.l7, rules, call)
+        and known.is_peer(rule, peer)
+        and known.is_port(rule, workload, peer, call.proto, call.port)
+    ]
+    return first if first in found or not found else found[0]
 
 
 def _requests(
@@ -156,7 +163,8 @@ def _requests(
     """Return the rules that decide of a call's requests; none where it carries no requests to them."""
     if decision.verdict != abi.Verdict.PROXY or decision.key is None:
         return ()
-    return policy_set.rules_at(known.policy_set(workload, peer).l7, decision.key.direction, peer, call.proto, call.port)
+    l7 = known.policy_set(workload, peer).l7
+    return policy_set.rules_at(l7, decision.key.direction, peer, call.proto, call.port)
 
 
 def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call) -> bool:
@@ -167,7 +175,7 @@ def _audited(known: world.World, workload: model.Workload, decision: evaluate.De
     rules = policy_set.rules_at(
         known.policy_set(workload, peer).audit_l7, decision.audit_key.direction, peer, call.proto, call.port
     )
-    return _said(rules, call) == DENIED
+    return said.verdict(rules, call) == DENIED or said.is_nothing(rules)
 
 
 def author(known: world.World, key: str) -> Author | None:
@@ -192,6 +200,8 @@ def _nearest(
     found: list[tuple[int, bool, int, Nearest]] = []
     for rule in known.policy(workload).rules:
         if rule.direction != direction or rule.verdict == abi.Verdict.DENY or rule.audit:
+            continue
+        if rule.l7 is not None and rule.l7.is_nothing:
             continue
         who = author(known, rule.rule)
         if who is None or rule.rule == identity.LOCALHOST_RULE:
@@ -237,6 +247,6 @@ def _lacks(
         lacks["peer"] = words.whom(rule.peers)
     if not known.is_port(rule, workload, peer.identity, call.proto, call.port):
         lacks["port"] = words.ports(rule.ports)
-    if rule.l7 is not None and _said((rule.l7,), call) == DENIED:
+    if rule.l7 is not None and said.verdict((rule.l7,), call) == DENIED:
         lacks["request"] = words.l7_word(rule.l7)
     return lacks

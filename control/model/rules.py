@@ -145,12 +145,22 @@ class L7Rules:
     """What a connection's bytes must say, of exactly one kind; any one rule that matches is enough.
 
     `http` of one empty HttpRule lets every request through. A kind that is given and empty lets nothing through: that
-    is what a rule in a protocol that is not served here comes to.
+    is what a rule in a protocol that is not served here comes to. No kind at all lets anything through.
     """
 
     http: tuple[HttpRule, ...] | None = None
     dns: tuple[NamePeer, ...] | None = None
     server_names: tuple[str, ...] | None = None  # names or patterns of the TLS client's hello
+
+    @property
+    def is_anything(self) -> bool:
+        """Tell whether the bytes may say anything, in whatever protocol."""
+        return self.http is None and self.dns is None and self.server_names is None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Tell whether nothing that the bytes could say is let through."""
+        return not (self.is_anything or self.http or self.dns or self.server_names)
 
 
 @dataclasses.dataclass(frozen=True)

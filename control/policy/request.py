@@ -22,18 +22,21 @@ class Request:
 
 def http_allowed(rules: Iterable[model.L7Rules], request: Request) -> bool:
     """Tell whether any rule lets the request through; rules of other kinds let no request through."""
-    return any(_matches(rule, request) for each in rules for rule in each.http or ())
+    return any(each.is_anything or any(_matches(rule, request) for rule in each.http or ()) for each in rules)
 
 
 def name_allowed(rules: Iterable[model.L7Rules], name: str) -> bool:
     """Tell whether any rule lets a DNS query for name through."""
-    return any(dnsnames.matches(rule, name) for each in rules for rule in each.dns or ())
+    return any(each.is_anything or any(dnsnames.matches(rule, name) for rule in each.dns or ()) for each in rules)
 
 
 def server_allowed(rules: Iterable[model.L7Rules], name: str) -> bool:
     """Tell whether any rule lets a TLS client through that asks for a server of this name."""
-    wanted = (model.NamePeer(pattern=given) for each in rules for given in each.server_names or ())
-    return any(dnsnames.matches(rule, name) for rule in wanted)
+    return any(
+        each.is_anything
+        or any(dnsnames.matches(model.NamePeer(pattern=given), name) for given in each.server_names or ())
+        for each in rules
+    )
 
 
 def _matches(rule: model.HttpRule, request: Request) -> bool:

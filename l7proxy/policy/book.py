@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from control import model
 from control.policy import request
-from control.policy_set import L7, rules_at
+from control.policy_set import ANYTHING, L7, rules_at
 from l7proxy.policy.requests import ALLOWED, DENIED, Decision, Fields, Rules
 from loader import abi
 
@@ -35,6 +35,7 @@ class Kind(enum.Enum):
     HTTP = "http"
     DNS = "dns"
     SERVER_NAMES = "server names"
+    ANYTHING = "anything"  # beside the rules that ask are some that let all bytes through, so nobody looks at them
     NOTHING = "nothing"  # no rule lets anything through, or the two ends ask for bytes of two kinds
 
 
@@ -42,13 +43,17 @@ class Policy:
     """What the ends of one connection let through."""
 
     def __init__(self, sides: Iterable[L7], secrets: Mapping[str, str] | None = None) -> None:
-        self._sides = tuple(sides)
-        kinds = {_kind(rules) for rules in self._sides}
+        asked = tuple(sides)
+        # An end that lets anything through leaves it to the other one.
+        self._sides = tuple(rules for rules in asked if rules != ANYTHING)
+        kinds = {_kind(rules) for rules in self._sides} or ({Kind.ANYTHING} if asked else set())
         self.kind = kinds.pop() if len(kinds) == 1 else Kind.NOTHING
         self._http = tuple(Rules(rules, secrets) for rules in self._sides) if self.kind is Kind.HTTP else ()
 
     def decide(self, method: str, path: str, host: str, fields: Fields) -> Decision:
         """Return what becomes of an HTTP request."""
+        if self.kind is Kind.ANYTHING:
+            return ALLOWED
         if not self._http:
             return DENIED
         out = ALLOWED
@@ -62,11 +67,14 @@ class Policy:
 
     def allows_name(self, name: str) -> bool:
         """Tell whether a DNS query for a name may go on."""
-        return self.kind is Kind.DNS and all(request.name_allowed(rules, name) for rules in self._sides)
+        return self.kind in (Kind.DNS, Kind.ANYTHING) and all(
+            request.name_allowed(rules, name) for rules in self._sides
+        )
 
     def allows_server(self, name: str) -> bool:
         """Tell whether a TLS client may ask for a server of this name."""
-        return self.kind is Kind.SERVER_NAMES and all(request.server_allowed(rules, name) for rules in self._sides)
+        kinds = Kind.SERVER_NAMES, Kind.ANYTHING
+        return self.kind in kinds and all(request.server_allowed(rules, name) for rules in self._sides)
 
 
 class Book:

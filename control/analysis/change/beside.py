@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from control import model
 from control.analysis.change import lacking, moved, written
 from control.analysis.change.lacking import Told
-from control.analysis.change.written import Beside, Item, Place, Written
+from control.analysis.change.written import Beside, Place, Written
 from control.policy import dnsnames, selectors, words
 from loader import abi
 
@@ -28,7 +28,7 @@ def names(snapshot: model.Snapshot) -> tuple[str, ...]:
 def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
     """Return in words what the pairs of a snapshot do not show, apart from names."""
     items = (item for item in written.read(snapshot, only_requests=True).items if not item.place.of_nodes)
-    bound = {item.place for item in items if item.request is not None}
+    bound = {item.place for item in items if item.request not in (None, written.NOTHING)}
     protocols = {
         spec.proto.name
         for _, section, rule in written.enforced(snapshot)
@@ -53,7 +53,7 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
         if item.request is None and not item.is_deny:
             open_before.setdefault(item.place.peer, []).append(item.place)
     bound = [item.place for item in before.items if item.request is not None]
-    letting = [item.place for item in before.items if not item.is_deny and item.request != ""]
+    letting = [item.place for item in before.items if not item.is_deny and item.request != written.NOTHING]
 
     @functools.cache
     def refused(of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
@@ -64,7 +64,7 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
 
     for item, said in after.items.items():
         place = item.place
-        if item in before.items or item.is_deny or item.request == "":
+        if item in before.items or item.is_deny or item.request == written.NOTHING:
             continue
         if not refused(place.of_nodes, place.direction, place.subject):
             continue
@@ -83,19 +83,24 @@ def _no_longer_bound(before: Written, after: Written) -> Iterator[Told]:
     """Yield what was open for some requests only and may be for all now."""
     still = {item.place for item in after.items if item.request is not None}
     free = {item.place: said for item, said in after.items.items() if item.request is None and not item.is_deny}
-    added = {place: said for place, said in free.items() if Item(place, False, None) not in before.items}
+    # A place where rules for requests let all pass frees all that it meets, whatever binds that still.
+    known = {policy for policy, _ in before.items.values()}
+    freed = {
+        place: next((each for each in said if each[0] not in known), said[0])
+        for place, said in after.unbound.items()
+        if place not in before.unbound
+    }
     closed = [item.place for item in after.items if item.is_deny or item.request is not None]
     for place, (where, source) in {i.place: said for i, said in before.items.items() if i.request is not None}.items():
+        if any(written.includes(other, place) for other in before.unbound):
+            continue  # nobody was bound there
         what = f"any request, {written.at(place)}"
         if not after.refuses(place.of_nodes, place.subject, place.direction):
             yield Told(Beside(what, where, source))
         elif _is_open_to_own_node(place, closed):
             yield Told(Beside(f"any request of the own node, {written.at(place)}", where, source))
-        for other, said in (added if place in still else free).items():
-            # A rule for the same peer and ports takes the place of one for requests; beside others, that one rules. One
-            # for requests that binds nobody may take it for particular peers, too.
-            takes = (other.peer, other.port) == (place.peer, place.port) or other in after.unbound
-            if written.meet(place, other) and (takes or place not in still):
+        for other, said in (freed if place in still else {**free, **freed}).items():
+            if written.meet(place, other):
                 yield Told(Beside(what, *said))
 
 

@@ -6,12 +6,10 @@ Pairs show what that opens by address. What it opens by name, or for which reque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from control import identity, model, places
-from control.analysis.change import around, written
+from control.analysis.change import around, placed, written
 from control.analysis.change.around import Values
-from control.analysis.change.written import Beside, Item, Written
+from control.analysis.change.written import Beside, Item, Said, Written
 from control.policy import selectors
-
-Said = tuple[str, str]  # the policy, and the file that says so
 
 
 def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written]) -> Iterator[Beside]:
@@ -38,7 +36,7 @@ def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written
 def _deciding(items: Iterable[Item], about: Collection[Item], both: tuple[Written, Written]) -> Iterator[Item]:
     """Yield the rules that decide of requests and names: those about them, and those that may take their place."""
     bound = {(i.place.direction, i.place.peer, i.place.port) for i in about if i.request is not None}
-    unbound = both[0].unbound | both[1].unbound
+    unbound = both[0].unbound.keys() | both[1].unbound.keys()
     has_names = any(isinstance(item.place.peer, model.NamePeer) for item in about)
     for item in items:
         place = item.place
@@ -120,9 +118,10 @@ def _freed(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
 
 def _elsewhere(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
     """Yield the workloads for which another node is their own now, and the API server where it is another one."""
-    were = {(w.kind, str(w)): w.node for w in old.workloads}
+    were, are = placed.nodes(old), placed.nodes(new)
     for w in new.workloads:
-        if w.node != were.get((w.kind, str(w)), w.node):
+        nodes = are[w.kind, str(w)]
+        if nodes != were.get((w.kind, str(w)), nodes):
             yield Beside("requests or names, because it is on another node", f"{w.kind} {w}", w.source)
     there = set(places.api_server_of(new.services))
     if there != set(places.api_server_of(old.services)):

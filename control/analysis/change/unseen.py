@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from control import identity, model, places
 from control.analysis import outside, portset
-from control.analysis.change import undeclared
+from control.analysis.change import placed, undeclared
 from control.analysis.change.diff import Alike, Difference
 from control.analysis.connectivity import Connectivity, End, analyse
 from control.analysis.portset import PortSet
@@ -206,9 +206,10 @@ def _own_nodes(
     classes = [dict(zip(each.workloads, each.class_of, strict=False)) for each in (before, after)]
     hosts = before.others[_HOST], after.others[_HOST]
     there = _on_nodes(old, new, before, after)
+    at = placed.Index([other.nodes for other in there])
     for end, nodes in _pods(old, new, sides, there):
         pod = classes[0][end], classes[1][end]
-        for other in there:
+        for other in (there[number] for number in at.those_on(nodes)):
             own = [bool(one) and one == its for one, its in zip(nodes, other.nodes, strict=True)]
             if own[0] == own[1]:
                 continue  # compared as the node, or as another one, already
@@ -223,24 +224,27 @@ def _own_nodes(
 def _pods(
     old: model.Snapshot, new: model.Snapshot, sides: _Sides, there: Sequence[_OnNode]
 ) -> Iterator[tuple[End, tuple[str, str]]]:
-    """Yield the pods of both snapshots that have a node, with it; those undeclared may be wherever something moved."""
-    were = {(w.kind, str(w)): w.node for w in old.workloads if not w.host_network}
+    """Yield the pods of both snapshots with their nodes; those undeclared may be wherever something moved."""
+    were, are = placed.nodes(old), placed.nodes(new)
+    there_before = {(w.kind, str(w)) for w in old.workloads if not w.host_network}
     for w in new.workloads:
-        if not w.host_network and any(nodes := (were.get((w.kind, str(w)), ""), w.node)) and (w.kind, str(w)) in were:
-            yield End(w.kind, w.namespace, w.name), nodes
+        if not w.host_network and (key := (w.kind, str(w))) in there_before:
+            yield from ((End(w.kind, w.namespace, w.name), nodes) for nodes in placed.moves(were[key], are[key]))
     moved = {node for other in there if other.nodes[0] != other.nodes[1] for node in other.nodes if node}
     yield from ((end, (node, node)) for node in sorted(moved) for end in sides.undeclared)
 
 
 def _on_nodes(old: model.Snapshot, new: model.Snapshot, before: Connectivity, after: Connectivity) -> list[_OnNode]:
     """Return what has a node's network, and the nodes' addresses: those that are no node's are outside."""
-    out = []
-    were = {_on_host(w): w for w in old.workloads if w.host_network}
+    out: list[_OnNode] = []
+    were, are = placed.nodes(old), placed.nodes(new)
+    there_before = {(w.kind, str(w)) for w in old.workloads if w.host_network}
     for w in new.workloads:
         if w.host_network:
-            end = _on_host(w)
+            end, key = _on_host(w), (w.kind, str(w))
             classes = before.others.get(end, before.others[_NODES]), after.others[end]
-            out.append(_OnNode(end, (were[end].node if end in were else "", w.node), classes))
+            moves = placed.moves(were[key] if key in there_before else frozenset(), are[key])
+            out += (_OnNode(end, nodes, classes) for nodes in moves)
     known = [{_at(node, ip): node.name for node in each.nodes for ip in node.ips} for each in (old, new)]
     for end in {**known[0], **known[1]}:
         place = outside.place_of(places.host(end.namespace))

@@ -4,8 +4,9 @@ For what no pair of workloads can show. Nothing is resolved: two selectors are t
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from control import model
@@ -14,9 +15,12 @@ from control.policy import dnsnames, refer, words
 from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
+NOTHING = ""  # of what is asked: no request, name or query at all
 _EVERYBODY = model.PortSpec(abi.Proto.ANY)
 MAX_ITEMS = 250_000  # peers times ports times requests, of all rules: thousands of policies have some ten thousand
 _TOO_MUCH = f"up to here rules come to more than {MAX_ITEMS:,} pairs of peer and port (fewer or wider rules)"
+
+Said = tuple[str, str]  # the policy, and the file that says so
 
 
 class Beside(NamedTuple):
@@ -48,13 +52,17 @@ class Item(NamedTuple):
     request: model.HttpRule | model.NamePeer | str | None
 
 
+_Where = tuple[bool, abi.Direction, model.Peer | None, model.PortSpec | None]
+_Subjects = Mapping[model.Selector, Said]
+
+
 @dataclasses.dataclass(frozen=True)
 class Written:
     """All that one snapshot enforces, each with the policy and the file that say so first."""
 
-    items: dict[Item, tuple[str, str]]
-    unbound: set[Place]  # of rules for requests whose policy refuses nothing, so that they let all pass
-    defaults: dict[tuple[bool, model.Selector, abi.Direction], tuple[str, str]]  # where what is not allowed is refused
+    items: dict[Item, Said]
+    unbound: dict[Place, tuple[Said, ...]]  # where rules for requests let all pass, and the rules that make that so
+    defaults: dict[tuple[bool, model.Selector, abi.Direction], Said]  # where what is not allowed is refused
 
     def refuses(self, of_nodes: bool, subject: model.Selector, direction: abi.Direction) -> bool:
         """Tell whether what is not allowed is refused for all whom a selector means; False also where it is not plain
@@ -79,7 +87,9 @@ def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
 
     `only_requests`: of rules, only what those say that look at bytes.
     """
-    out = Written({}, set(), {})
+    out = Written({}, {}, {})
+    bound: dict[_Where, dict[model.Selector, Said]] = {}
+    plain: dict[_Where, dict[model.Selector, Said]] = {}
     for policy in refer.written_out(snapshot).policies:
         for section in policy.sections:
             for direction in sorted(section.default_deny) if not section.audit else ():
@@ -89,15 +99,40 @@ def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
     for policy, section, rule in enforced(snapshot):
         if only_requests and rule.l7 is None:
             continue
-        source = rule.source or section.source or policy.source
+        said = policy.key, rule.source or section.source or policy.source
         count += _count(rule)
         if count > MAX_ITEMS:
-            raise model.TooMuch(f"{source}: {policy.key}: {_TOO_MUCH}")
+            raise model.TooMuch(f"{said[1]}: {policy.key}: {_TOO_MUCH}")
         for item in _items(section, rule):
             if rule.l7 is not None and rule.direction not in section.default_deny:
-                out.unbound.add(item.place)
-            out.items.setdefault(item, (policy.key, source))
+                out.unbound.setdefault(item.place, (said,))
+            out.items.setdefault(item, said)
+            if item.place.port is not None and not item.is_deny:
+                among = plain if item.request is None else bound
+                among.setdefault(_where(item.place), {}).setdefault(item.place.subject, said)
+    for where in bound.keys() & plain.keys():
+        count += len(bound[where]) * len(plain[where])
+        if count > MAX_ITEMS:
+            raise model.TooMuch(_TOO_MUCH)
+        for place, both in _unbound(where, bound[where], plain[where]):
+            out.unbound.setdefault(place, both)
     return out
+
+
+def _where(place: Place) -> _Where:
+    return place.of_nodes, place.direction, place.peer, place.port
+
+
+def _unbound(where: _Where, bound: _Subjects, plain: _Subjects) -> Iterator[tuple[Place, tuple[Said, ...]]]:
+    """Yield the places of plain rules beside rules for requests of the same peer and ports: whoever both select may
+    make any request there, whatever else is said of it.
+    """
+    of_nodes, direction, peer, port = where
+    for asked, free in itertools.product(bound, plain):
+        if not apart(asked, free):
+            more = (r for r in asked.requirements if r not in free.requirements)
+            subject = model.Selector((*free.requirements, *more))
+            yield Place(of_nodes, subject, direction, peer, port), (plain[free], bound[asked])
 
 
 def _items(section: model.Section, rule: model.Rule) -> Iterator[Item]:
@@ -116,7 +151,7 @@ def _count(rule: model.Rule) -> int:
 
 
 def _requests(l7: model.L7Rules) -> list[model.HttpRule | model.NamePeer | str]:
-    return [*(l7.http or ()), *(l7.dns or ()), *(l7.server_names or ())] or [""]  # "": no request at all
+    return [*(l7.http or ()), *(l7.dns or ()), *(l7.server_names or ())] or [NOTHING]
 
 
 def apart(one: model.Selector, other: model.Selector) -> bool:

@@ -115,6 +115,8 @@ def _side(side: analysis.Side) -> dict[str, Any]:
         out["some_requests"] = True
     if side.name:
         out["name"] = side.name
+    if side.nothing:
+        out["lets_nothing"] = True
     if side.own_node:
         out["own_node"] = analysis.ALLOWED
     if side.nearest:
@@ -142,7 +144,7 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
         yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
         if side.nearest:
-            yield f"  {'':8}{_near(side.nearest, analysis.DENIED in (side.http, side.name))}"
+            yield f"  {'':8}{_near(side.nearest, side.nothing or analysis.DENIED in (side.http, side.name))}"
         if side.own_node:
             yield f"  {'':8}the pod's own node gets through: which node this is is not known here"
     for note in _notes(found, call):
@@ -164,6 +166,8 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     what = "request" if side.http else "name"
     said = {None: "", analysis.ALLOWED: f", the {what} too", analysis.DENIED: f", because of the {what}"}
     request = f", for {_SOME[side.some][0]}" if side.some else said[side.http or side.name]
+    if side.nothing:
+        request = ", which lets nothing through"
     audit = "; a policy in audit mode would refuse it" if side.audit else ""
     return f"{side.verdict}{by}{where}{request}{audit}"
 

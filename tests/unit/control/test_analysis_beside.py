@@ -24,6 +24,17 @@ def http(*paths: str) -> Doc:
     return {**WEB, "toPorts": [PLAIN | {"rules": {"http": [{"method": "GET", "path": path} for path in paths]}}]}
 
 
+def http_of(app: str, method: str, port: str = "80") -> Doc:
+    """Return a rule for requests of some pods by their method, at one port or a range ("80-90")."""
+    first, _, last = port.partition("-")
+    ports = {"port": first, "protocol": "TCP"} | ({"endPort": int(last)} if last else {})
+    peers = {"fromEndpoints": [{"matchLabels": {"app": app}}]} if app else {}
+    return {**peers, "toPorts": [{"ports": [ports], "rules": {"http": [{"method": method}]}}]}
+
+
+ANYBODY = http_of("", "GET")
+
+
 def ingress(*items: Doc) -> Doc:
     return {"ingress": list(items)}
 
@@ -91,6 +102,7 @@ def test_what_may_be_opened(old: Doc, new: Doc, what: str) -> None:
         (ingress(ALLOWED), ingress(http("/a"))),
         (ingress(http("/a", "/b")), ingress(http("/b"))),
         (ingress(http("/a"), ALLOWED), ingress(ALLOWED, http("/a"))),
+        (ingress(ANYBODY, ALLOWED, http()), ingress(ANYBODY, ALLOWED)),
         (ingress(http("/a")), ingress({})),
         (ingress(ALLOWED), ingress(ALLOWED, ICMP, GRE)),
         (ingress(ALLOWED) | {"ingressDeny": [OTHERS]}, ingress(ALLOWED)),
@@ -99,6 +111,58 @@ def test_what_may_be_opened(old: Doc, new: Doc, what: str) -> None:
 )
 def test_what_opens_nothing(old: Doc, new: Doc) -> None:
     assert beside.opened(snapshot(old), snapshot(new)) == ()
+
+
+ANY_REQUEST = "any request, ingress"
+OF_WEB = f"{ANY_REQUEST} from app=web namespace=shop"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        # A plain rule for anybody, where rules for anybody are bound: whoever has rules of its own is free, too.
+        ([ANYBODY, http("/a")], [{"toPorts": [PLAIN]}], {f"{ANY_REQUEST}, TCP 80", f"{OF_WEB}, TCP 80"}),
+        # One for a range frees what is bound at a port of it.
+        (
+            [http_of("", "GET", "85"), http_of("web", "GET", "80-90")],
+            [{**WEB, "toPorts": [{"ports": [{"port": "80", "endPort": 90, "protocol": "TCP"}]}]}],
+            {f"{ANY_REQUEST}, TCP 85", f"{OF_WEB}, TCP 80-90"},
+        ),
+        # A plain rule was there, beside what is bound for anybody: with one for requests it comes before that.
+        ([ANYBODY, ALLOWED], [http()], {f"{ANY_REQUEST}, TCP 80"}),
+        ([ANYBODY, ALLOWED], [http("/b")], {f"{ANY_REQUEST}, TCP 80", f"http requests GET /b, {OF_WEB[13:]}, TCP 80"}),
+    ],
+)
+def test_rules_that_let_any_request_pass_free_what_they_meet(old: list[Doc], new: list[Doc], what: set[str]) -> None:
+    """And the rule that is new is the one that is named."""
+    before, more = snapshot(ingress(*old)), snapshot(ingress(*new), name="more")
+    after = dataclasses.replace(before, policies=(*before.policies, *more.policies))
+    assert {each.what for each in beside.opened(before, after)} == what
+    assert {each.where for each in beside.opened(before, after)} == {"CiliumNetworkPolicy/shop/more"}
+    assert beside.opened(after, after) == ()
+
+
+def test_a_policy_that_refuses_nothing_frees_what_its_rules_for_requests_meet() -> None:
+    before = snapshot(ingress(ANYBODY, ALLOWED))
+    more = snapshot(ingress(http("/b")) | {"enableDefaultDeny": {"ingress": False}}, name="more")
+    after = dataclasses.replace(before, policies=(*before.policies, *more.policies))
+    assert [(each.what, each.where) for each in beside.opened(before, after)] == [
+        (f"{ANY_REQUEST}, TCP 80", "CiliumNetworkPolicy/shop/more")
+    ]
+
+
+def test_whom_two_rules_select_is_free_and_nobody_else() -> None:
+    """A plain rule beside one for requests is for those whom both select."""
+
+    def bound(app: str) -> model.Snapshot:
+        return snapshot(ingress(http("/a")), name=app, endpointSelector={"matchLabels": {"app": app}})
+
+    before = snapshot(ingress(ANYBODY, ALLOWED), endpointSelector={})
+    one = dataclasses.replace(before, policies=(*before.policies, *bound("api").policies))
+    two = dataclasses.replace(one, policies=(*one.policies, *bound("db").policies))
+    assert ANY_REQUEST in str(beside.opened(before, one))
+    assert ANY_REQUEST in str(beside.opened(one, two))
+    assert beside.opened(two, two) == ()
 
 
 def test_a_deny_cuts_off_the_own_node_too() -> None:
@@ -221,7 +285,7 @@ def test_what_is_said_of_one_snapshot() -> None:
         "for which requests 1 of the rules' ports are open",
         "what rules say of GRE, ICMP",
     )
-    assert beside.kinds(snapshot(ingress(ALLOWED))) == ()
+    assert beside.kinds(snapshot(ingress(ALLOWED))) == beside.kinds(snapshot(ingress(http()))) == ()
 
 
 FOR_REQUESTS: Doc = {"toPorts": http("/a")["toPorts"]}

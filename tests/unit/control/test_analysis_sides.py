@@ -15,18 +15,24 @@ RULES = st.frozensets(st.tuples(st.sampled_from([*PORTS, portset.ALL]), PEERS), 
 
 
 def masks(*contents: sides.Content) -> dict[sides.Identities, int]:
-    every = {peers for content in contents for _, peers in content.allows | content.denies}
+    every = {peers for content in contents for _, peers in frozenset().union(*content.lists)}
     return {peers: sum(1 << peer for peer in peers or ()) for peers in every} | {None: (1 << CLASSES) - 1}
 
 
-@given(st.booleans(), RULES, RULES)
-def test_each_class_has_what_its_rules_say(is_open: bool, allows: sides.Rules, denies: sides.Rules) -> None:
-    content = sides.Content(is_open, allows, denies)
+@given(st.booleans(), RULES, RULES, RULES | st.just(frozenset()), RULES)
+def test_each_class_has_what_its_rules_say(
+    is_open: bool, allows: sides.Rules, denies: sides.Rules, shuts: sides.Rules, opens: sides.Rules
+) -> None:
+    content = sides.Content(is_open, allows, denies, shuts, opens)
     found = sides.parts(content, masks(content))
     assert len({ports for ports, _ in found}) == len(found)
     for number in range(CLASSES):
         expected = portset.ALL if is_open else portset.NONE
         for ports, peers in allows:
+            expected |= ports if peers is None or number in peers else portset.NONE
+        for ports, peers in shuts:
+            expected -= ports if peers is None or number in peers else portset.NONE
+        for ports, peers in opens:
             expected |= ports if peers is None or number in peers else portset.NONE
         for ports, peers in denies:
             expected -= ports if peers is None or number in peers else portset.NONE

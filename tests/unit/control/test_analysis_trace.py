@@ -141,6 +141,83 @@ def test_a_plain_rule_for_the_same_peer_and_port_lets_every_request_through(tmp_
     assert (found.verdict, found.ingress.http) == ("allowed", None)
 
 
+TWO = """
+endpointSelector: {matchLabels: {app: web}}
+ingress:
+- toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: [{method: GET}]}}]
+- fromEndpoints: [{matchLabels: {app: db}}]
+  toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: [{path: /a}]}}]
+- fromEndpoints: [{matchLabels: {app: db}}]
+  toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: []}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "rule"), [("GET", "/b", 0), ("PUT", "/a", 1), ("GET", "/a", 1), ("PUT", "/b", 1)]
+)
+def test_the_rule_that_lets_a_request_through_is_named(tmp_path: Path, method: str, path: str, rule: int) -> None:
+    """Whichever entry decides that it is asked about: only where none does, that is all there is to name."""
+    there = known(tmp_path, policy("web", TWO))
+    found = ask(there, "shop/db", "shop/web", 8080, request.Request(method, path))
+    assert found.verdict == ("denied" if (method, path) == ("PUT", "/b") else "allowed")
+    assert found.ingress.author and found.ingress.author.rule == f"spec.ingress[{rule}]"
+    assert found.ingress.author.source == f"{tmp_path / 'p0.yaml'}:{7 + rule + (rule > 1)}"
+
+
+def test_a_rule_for_any_request_elsewhere_is_named(tmp_path: Path) -> None:
+    plain = 'endpointSelector: {}\ningress: [{toPorts: [{ports: [{port: "8080", protocol: TCP}]}]}]'
+    there = known(tmp_path, policy("web", TWO), policy("plain", plain))
+    found = ask(there, "shop/db", "shop/web", 8080, request.Request("PUT", "/b"))
+    assert (found.verdict, found.ingress.http, found.ingress.some) == ("allowed", None, "")
+    assert found.ingress.author and found.ingress.author.rule == "spec.ingress[0]"
+
+
+@pytest.mark.parametrize("rules", ["http: []", "kafka: [{topic: t}]", "l7proto: x"])
+@pytest.mark.parametrize("asked", [[], ["--method", "GET"], ["--server-name", "a.b"], ["--query", "a.b"]])
+def test_rules_that_let_nothing_through_deny(tmp_path: Path, rules: str, asked: list[str]) -> None:
+    spec = f"""
+    endpointSelector: {{matchLabels: {{app: web}}}}
+    ingress: [{{toPorts: [{{ports: [{{port: "8080", protocol: TCP}}], rules: {{{rules}}}}}]}}]
+    """
+    known(tmp_path, policy("web", spec))
+    call = ["--from", "shop/db", "--to", "shop/web", "--port", "8080", *asked]
+    found = tell(tmp_path, *call)
+    by = f"denied by CiliumNetworkPolicy shop/web spec.ingress[0] ({tmp_path}/p0.yaml:6), which lets nothing through"
+    assert (found.exit_code, by in found.stdout, "nearest" in found.stdout) == (1, True, False), found.output
+    end = json.loads(tell(tmp_path, *call, "-o", "json").stdout)["ingress"]
+    assert (end["verdict"], end["lets_nothing"], "some_requests" in end) == ("denied", True, False)
+
+
+def test_rules_that_let_nothing_through_come_before_plain_ones(tmp_path: Path) -> None:
+    spec = """
+    endpointSelector: {matchLabels: {app: web}}
+    ingress:
+    - {}
+    - toPorts: [{ports: [{port: "8080", protocol: TCP}]}]
+    - fromEndpoints: [{matchLabels: {app: db}}]
+      toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: []}}]
+    """
+    known(tmp_path, policy("web", spec))
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "8080")
+    assert found.exit_code == 1
+    assert "would allow it, but rules for requests come first" in found.stdout
+    pairs = testing.CliRunner().invoke(cli, ["policy", "connectivity", "-f", str(tmp_path), "--to", "shop/web"])
+    assert [line.split() for line in pairs.stdout.splitlines()[1:]] == [
+        ["other/guest", "shop/web", "TCP", "8080"],
+        ["the", "outside", "shop/web", "TCP", "8080"],
+    ]
+
+
+def test_an_audit_of_rules_that_let_nothing_through_is_told_of(tmp_path: Path) -> None:
+    spec = """
+    audit: true
+    endpointSelector: {matchLabels: {app: web}}
+    ingress: [{toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: []}}]}]
+    """
+    there = known(tmp_path, policy("web", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))
+    assert ask(there, "shop/db", "shop/web", 8080).ingress == trace.Side("unenforced", audit=True)
+
+
 def test_an_audit_is_told_of_and_does_not_refuse(tmp_path: Path) -> None:
     spec = "endpointSelector: {}\naudit: true\ningress: [{}]"
     there = known(tmp_path, policy("watch", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))

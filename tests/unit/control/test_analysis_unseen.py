@@ -99,6 +99,49 @@ NODES += [
 ]
 
 
+def of_controller(*nodes: str, on_host: bool = False) -> str:
+    """Return a controller and a pod of it on each of some nodes."""
+    network = ", hostNetwork: true" if on_host else ""
+    kind, name = ("DaemonSet", "h") if on_host else ("Deployment", "a")
+    made = "pod-template-hash: abc"
+    owner = "ReplicaSet, name: a-abc" if kind == "Deployment" else "DaemonSet, name: h"
+    template = f"{{metadata: {{labels: {{app: {name}}}}}, spec: {{containers: []{network}}}}}"
+    head = f"---\napiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: x}}\n"
+    return f"{head}spec: {{template: {template}}}\n" + "".join(
+        pod(f"{name}-abc-{where}", f", nodeName: {where}{network}", f"app: {name}, {made}").replace(
+            "labels:", f"ownerReferences: [{{kind: {owner}, controller: true}}], labels:"
+        )
+        for where in nodes
+    )
+
+
+N1, N2 = node("n1", "10.9.0.1"), node("n2", "10.9.0.2")
+OTHERS_ONLY = cilium(f"{NODES_IN}, ingressDeny: [{{fromEntities: [host]}}]")
+NODES += [
+    (of_controller("n1") + N2 + CLOSED, of_controller("n2") + N2 + CLOSED),
+    (of_controller("n1") + N2 + CLOSED, of_controller("n1", "n2") + N2 + CLOSED),
+    (of_controller() + N2 + CLOSED, of_controller("n2") + N2 + CLOSED),
+    (of_controller("n1", "n2") + N2 + CLOSED, of_controller("n1", "n2") + N1 + N2 + CLOSED),
+    (of_controller("n1") + N1 + OTHERS_ONLY, of_controller("n1", "n2") + N1 + OTHERS_ONLY),
+    (
+        placed("a", "n1") + of_controller("n2", on_host=True) + CLOSED,
+        placed("a", "n1") + of_controller("n1", "n2", on_host=True) + CLOSED,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (of_controller("n1", "n2") + N1 + N2 + CLOSED, of_controller("n2") + N1 + N2 + CLOSED),
+        (of_controller("n1", "n2") + N1 + N2 + OTHERS_ONLY, of_controller("n2") + N1 + N2 + OTHERS_ONLY),
+        (of_controller("n1", "n2") + N1 + OTHERS_ONLY, of_controller("n1") + N1 + OTHERS_ONLY),
+    ],
+)
+def test_fewer_pods_of_a_controller_open_nothing(tmp_path: Path, old: str, new: str) -> None:
+    assert diff(tmp_path, old, new)[0] == 0
+
+
 @pytest.mark.parametrize(("old", "new"), NODES)
 def test_nodes_and_what_has_their_network(tmp_path: Path, old: str, new: str) -> None:
     status, said = diff(tmp_path, old, new)

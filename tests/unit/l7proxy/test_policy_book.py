@@ -80,3 +80,15 @@ def test_a_range_around_a_port_counts_too() -> None:
     rules = {**at(EGRESS, http("/a")), **at(EGRESS, http("/b"), port=0, plen=0), **at(EGRESS, http("/c"), peer=9)}
     around = book(s1=rules)
     assert [decide(around, EGRESS, path=path).allowed for path in ("/a", "/b", "/c")] == [True, True, False]
+
+
+def test_an_end_that_lets_anything_through_leaves_it_to_the_other() -> None:
+    # Whoever allows this peer anything at a range counts beside the rules for one port of it.
+    free = {**at(EGRESS, http("/a")), **at(EGRESS, L7Rules(), port=0, plen=0)}
+    both = book(s1=free, s2=at(INGRESS, http("/b")))
+    found = both.policy((EGRESS,))
+    assert found.kind is Kind.ANYTHING
+    assert decide(both, EGRESS, path="/c").allowed and found.allows_name("a.b") and found.allows_server("a.b")
+    assert both.policy((EGRESS, INGRESS)).kind is Kind.HTTP
+    assert [decide(both, EGRESS, INGRESS, path=path).allowed for path in ("/a", "/b")] == [False, True]
+    assert not decide(both, EGRESS, INGRESS._replace(port=81), path="/b").allowed

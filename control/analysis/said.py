@@ -1,0 +1,52 @@
+"""What rules for the bytes of a connection say of a request, a TLS server name or a DNS query; pure."""
+
+from typing import Protocol
+
+from control import model, policy_set
+from control.policy import request
+
+ALLOWED, DENIED = "allowed", "denied"
+
+
+class Asked(Protocol):
+    """What is asked about, one of these at most."""
+
+    @property
+    def http(self) -> request.Request | None: ...
+    @property
+    def server_name(self) -> str: ...
+    @property
+    def query(self) -> str: ...
+
+
+def verdict(rules: policy_set.L7, asked: Asked) -> str | None:
+    """Return what rules for bytes say of what is asked about; None where they are about something else."""
+    if asked.http is not None and any(each.http is not None for each in rules):
+        passes = request.http_allowed(rules, asked.http)
+    elif asked.query and any(each.dns is not None for each in rules):
+        passes = request.name_allowed(rules, asked.query)
+    elif asked.server_name and any(each.server_names is not None for each in rules):
+        passes = request.server_allowed(rules, asked.server_name)
+    else:
+        return None
+    return ALLOWED if passes else DENIED
+
+
+def kind(rules: policy_set.L7) -> str:
+    """Return which kind of bytes some rules let through, empty for none or any."""
+    return next(
+        ("http" if r.http else "dns" if r.dns else "server_name" for r in rules if not (r.is_anything or r.is_nothing)),
+        "",
+    )
+
+
+def is_nothing(rules: policy_set.L7) -> bool:
+    """Tell whether there are rules for bytes and none lets anything through."""
+    return bool(rules) and all(each.is_nothing for each in rules)
+
+
+def lets(l7: model.L7Rules | None, rules: policy_set.L7, asked: Asked) -> bool:
+    """Tell whether one rule of all for a connection lets through what these do."""
+    if l7 is None or rules == policy_set.ANYTHING:
+        return l7 is None
+    return not l7.is_nothing and verdict((l7,), asked) == verdict(rules, asked)
