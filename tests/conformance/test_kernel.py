@@ -125,7 +125,8 @@ def apply_case(town: Town, one: case.Case, raw: dict[str, Any]) -> dict[str, Pup
     if is_broken:
         town.mesh.start()
     answer = town.mesh.call("reconcile")
-    assert tuple(map(case.without_line, answer["problems"])) == one.expected_problems
+    # By line in the agent's words, and the file written here has its keys in another order.
+    assert sorted(map(case.without_line, answer["problems"])) == sorted(one.expected_problems)
     return players
 
 
