@@ -132,7 +132,7 @@ class Connection:
         self.tell(Exchange(None, 0, False, now, now, why))
         self.end(why)
 
-    def lose_server(self, why: str) -> None:
+    def lose_server(self, why: str, refusal: Refusal = Refusal.BAD_GATEWAY) -> None:
         """Answer in the server's place what it has not begun to answer, and let the client go."""
         for stream, opened in self.streams.items():
             if opened.answered:
@@ -140,9 +140,9 @@ class Connection:
             if opened.status:
                 self.say(frames.rst_stream(stream, Code.INTERNAL_ERROR))
                 continue
-            self.say(frames_of(Refusal.BAD_GATEWAY, stream, opened.request.is_grpc, opened.asked))
-            opened.status = 200 if opened.request.is_grpc else int(Refusal.BAD_GATEWAY)
-            opened.grpc_status = GRPC_STATUS[Refusal.BAD_GATEWAY] if opened.request.is_grpc else None
+            self.say(frames_of(refusal, stream, opened.request.is_grpc, opened.asked))
+            opened.status = 200 if opened.request.is_grpc else int(refusal)
+            opened.grpc_status = GRPC_STATUS[refusal] if opened.request.is_grpc else None
         self.say(frames.goaway(min(self.last, self.accepts), Code.NO_ERROR))
         self.end(why)
 

@@ -16,14 +16,21 @@ from l7proxy.http2.connection import Connection
 from l7proxy.http2.exchange import Exchange, Verdict
 from l7proxy.http2.frames import Broken, Code
 from l7proxy.http2.limits import MAX_EARLY
+from l7proxy.http2.refusal import Refusal
 from l7proxy.http2.request import Request
 from l7proxy.http2.side import Side
 
 
 class Session(Connection):
-    """`waits_for_client`: more may be read from it; for the rest see Connection."""
+    """`waits_for_client`: more may be read from it; for the rest see Connection.
+
+    Frames say what is whole, so neither side has to be told by a reset (`is_broken`), and neither is of use to the
+    other when it has ended (`ends_client`, `ends_server`).
+    """
 
     __slots__ = ("_has_preface", "_preface")
+
+    is_broken = ends_client = ends_server = False
 
     def __init__(self, judge: Callable[[Request], Verdict], tell: Callable[[Exchange], None]) -> None:
         from_client = Side(client.HANDLERS, client.take_block)
@@ -88,3 +95,9 @@ class Session(Connection):
         """The server will send no more."""
         if not self.is_over:
             self.lose_server("the server closed the connection")
+
+    def failed(self, why: str) -> None:
+        """The server cannot be reached."""
+        if not self.is_over:
+            self.to_server.clear()
+            self.lose_server(why, Refusal.UNAVAILABLE)
