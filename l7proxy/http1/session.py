@@ -12,51 +12,29 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from l7proxy.exchange import Exchange
 from l7proxy.http1 import body, head
 from l7proxy.http1.head import Malformed
+from l7proxy.http1.refusal import Refusal, message
 
 MAX_HELD = head.MAX_HEAD + (64 << 10)  # bytes of later requests, before the client must wait
 
-FORBIDDEN = b"Access denied\r\n"
-
-
-class Refusal(enum.IntEnum):
-    """Answers of our own."""
-
-    BAD_REQUEST = 400
-    FORBIDDEN = 403
-    TOO_LARGE = 431
-    BAD_GATEWAY = 502
-    UNAVAILABLE = 503
-    TIMEOUT = 504
-
-
-_REASONS = {
-    400: "Bad Request",
-    403: "Forbidden",
-    431: "Request Header Fields Too Large",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
+_PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 
 
 class Verdict(NamedTuple):
-    """What policy says of one request. `head`: what goes on instead of it, where a rule mends headers."""
+    """What policy says of one request. `head`: what goes on instead of it, where a rule mends headers.
+
+    `told`, `why`: for the record.
+    """
 
     allowed: bool
     head: bytes | None = None
-
-
-class Exchange(NamedTuple):
-    """One request and what became of it, for the record."""
-
-    request: head.Request | None  # None: it could not be read
-    status: int
-    allowed: bool
-    began_ns: int
-    ended_ns: int
+    told: tuple[bytes, ...] = ()
     why: str = ""
+
+
+_UNKNOWN = Verdict(False)  # of what could not be read
 
 
 class _At(enum.Enum):
@@ -77,7 +55,8 @@ class Session:
 
     __slots__ = (
         "_answer", "_asked", "_began", "_body", "_client_ended", "_discards", "_held", "_interim", "_judge", "_request",
-        "_response", "_tell", "_to_come", "ends_client", "is_broken", "is_over", "is_tunnel", "to_client", "to_server",
+        "_response", "_tell", "_to_come", "_untold", "_verdict", "ends_client", "is_broken", "is_over", "is_tunnel",
+        "to_client", "to_server",
     )  # fmt: skip
 
     def __init__(self, judge: Callable[[head.Request, bytes], Verdict], tell: Callable[[Exchange], None]) -> None:
@@ -90,6 +69,8 @@ class Session:
         self._asked = self._to_come = _At.HEAD
         self._discards = False  # the body of a refused request
         self._request: head.Request | None = None
+        self._verdict = _UNKNOWN
+        self._untold = False  # there is an exchange that is not over
         self._response: head.Response | None = None
         self._body: body.Body | None = None
         self._interim: body.Body | None = None
@@ -122,15 +103,19 @@ class Session:
         try:
             while not self.is_over and not self.is_tunnel:
                 self._next_if_done()
+                if self.is_over:
+                    return
                 before = len(self._held)
                 if self._asked is _At.HEAD and before:
                     self._take_head()
                 elif self._asked is _At.BODY and before:
                     self._take_body()
                 if len(self._held) == before:
+                    if self._client_ended and self._asked is _At.HEAD:
+                        self.is_over = True  # what there is of a request will never be whole
                     return
         except Malformed as error:
-            self._refuse(Refusal.TOO_LARGE if "longer" in str(error) else Refusal.BAD_REQUEST, str(error), last=True)
+            self._bad_request(str(error))
 
     def _take_head(self) -> None:
         if self._held.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is no request
@@ -138,13 +123,14 @@ class Session:
             return
         end = head.end_of(self._held)
         if not end:
+            head.check_start(self._held)
             return
         whole = self._held if end == len(self._held) else self._held[:end]
         self._held = self._held[end:]
         self._began = time.monotonic_ns()
-        self._request = None
-        self._request = request = head.request(whole)
-        verdict = self._judge(request, whole)
+        request = head.request(whole)
+        self._verdict = verdict = self._judge(request, whole)
+        self._request, self._untold = request, True
         self._body = body.of(request.length)
         self._asked = _At.DONE if self._body.is_done else _At.BODY
         if verdict.allowed:
@@ -154,7 +140,7 @@ class Session:
             return
         # A client that waits for a 100 may send the body all the same, or not: nobody can tell which.
         self._discards = True
-        self._refuse(Refusal.FORBIDDEN, "", last=request.expects or not request.keeps)
+        self._refuse(Refusal.FORBIDDEN, verdict.why, last=request.expects or not request.keeps)
 
     def _take_body(self) -> None:
         assert self._body is not None
@@ -260,35 +246,58 @@ class Session:
         self.is_over = not (self._request is not None and self._request.keeps and answered)
         self._asked = self._to_come = _At.HEAD
         self._discards = False
+        self._request, self._verdict, self._began = None, _UNKNOWN, 0
 
-    def _told(self, status: int, why: str = "", allowed: bool = True) -> None:
-        self._tell(Exchange(self._request, status, allowed, self._began, time.monotonic_ns(), why))
+    def _told(self, status: int, why: str = "") -> None:
+        request, verdict, now = self._request, self._verdict, time.monotonic_ns()
+        protocol = _PROTOCOLS[1 if request is None else request.minor]
+        self._untold = False
+        self._tell(
+            Exchange(protocol, request, status, verdict.allowed, self._began or now, now, why, None, verdict.told)
+        )
 
     def _refuse(self, status: Refusal, why: str, last: bool) -> None:
         """Answer in the server's place."""
-        text = FORBIDDEN if status is Refusal.FORBIDDEN else why.encode() + b"\r\n"
-        close = "connection: close\r\n" if last else ""
-        self.to_client.append(
-            f"HTTP/1.1 {int(status)} {_REASONS[int(status)]}\r\ncontent-length: {len(text)}\r\n"
-            f"content-type: text/plain\r\n{close}\r\n".encode()
-            + (b"" if self._is_head() else text)
-        )
-        self._told(int(status), why, allowed=False)
+        is_head = self._request is not None and self._request.method == "HEAD"
+        self.to_client.append(message(status, why, is_head, last))
+        self._told(int(status), why)
         self._to_come = _At.DONE
         self.is_over = self.is_over or last
 
-    def _is_head(self) -> bool:
-        return self._request is not None and self._request.method == "HEAD"
+    def _bad_request(self, why: str) -> None:
+        if self._to_come is _At.HEAD:
+            self._refuse(Refusal.TOO_LARGE if "longer" in why else Refusal.BAD_REQUEST, why, last=True)
+        else:
+            self._break_off(why)
 
     def _bad_answer(self, why: str) -> None:
         if self._to_come is _At.HEAD and self._asked is not _At.HEAD:
             self._refuse(Refusal.BAD_GATEWAY, why, last=True)
-        else:  # it is in the middle of its answer: only the end can tell the client
-            self.is_over = self.is_broken = True
+        else:
+            self._break_off(why)
+
+    def _break_off(self, why: str) -> None:
+        """End it where an answer has begun: of that, only the end can tell the client."""
+        self.is_over = True
+        self.is_broken = self._to_come is _At.BODY
+        self._lose(why)
 
     def failed(self, why: str) -> None:
-        """The server cannot be reached."""
-        if self._asked is not _At.HEAD and self._to_come is _At.HEAD and not self._discards:
-            self.to_server.clear()
+        """The server cannot be reached, or is lost before its time."""
+        self.to_server.clear()
+        if self.is_tunnel:
+            self.is_broken = True
+        elif self._to_come is _At.BODY:
+            self._break_off(why)
+        elif self._asked is not _At.HEAD and self._to_come is _At.HEAD:
             self._refuse(Refusal.UNAVAILABLE, why, last=True)
         self.is_over = True
+
+    def lost(self, why: str) -> None:
+        """The client is gone: what was under way is told of."""
+        self.is_over = True
+        self._lose(why)
+
+    def _lose(self, why: str) -> None:
+        if self._untold:
+            self._told(self._response.status if self._to_come is _At.BODY and self._response else 0, why)

@@ -6,13 +6,16 @@ What the client says changes it in client.py, what the server says in server.py;
 import time
 from collections.abc import Callable
 
+from l7proxy.exchange import Exchange
 from l7proxy.http2 import frames, hpack, request
-from l7proxy.http2.exchange import Exchange, Stream, Verdict
+from l7proxy.http2.exchange import Stream, Verdict
 from l7proxy.http2.frames import END_STREAM, HIGHEST, Broken, Code
 from l7proxy.http2.limits import MAX_DEAF, MAX_IDLE, MAX_RESETS, Budget
 from l7proxy.http2.refusal import GRPC_STATUS, Refusal, frames_of
 from l7proxy.http2.request import Request
 from l7proxy.http2.side import Side
+
+_PROTOCOL = "HTTP/2"
 
 
 class Connection:
@@ -95,28 +98,38 @@ class Connection:
 
     # --- what is said in the server's place, and told --------------------------------------------------------------
 
-    def refuse(self, refusal: Refusal, stream: int, asked: Request | None, began: int, ends: bool, why: str) -> bytes:
+    def refuse(
+        self,
+        refusal: Refusal,
+        stream: int,
+        asked: Request | None,
+        began: int,
+        ends: bool,
+        why: str,
+        told: tuple[bytes, ...] = (),
+    ) -> bytes:
         """Answer in the server's place; of the request nothing goes on."""
         is_grpc = asked is not None and asked.is_grpc
         self.say(frames_of(refusal, stream, is_grpc, ends))
         if not ends:
             self.deafen(stream)
         status, grpc_status = (200, GRPC_STATUS[refusal]) if is_grpc else (int(refusal), None)
-        self.tell(Exchange(asked, status, False, began, time.monotonic_ns(), why, grpc_status))
+        self.tell(Exchange(_PROTOCOL, asked, status, False, began, time.monotonic_ns(), why, grpc_status, told))
         return b""
 
     def drop(self, stream: int, asked: Request, began: int, ends: bool, why: str) -> bytes:
         if not ends:
             self.deafen(stream)
-        self.tell(Exchange(asked, 0, False, began, time.monotonic_ns(), why))
+        self.tell(Exchange(_PROTOCOL, asked, 0, False, began, time.monotonic_ns(), why))
         return b""
 
     def say(self, said: bytes) -> None:
         (self.to_client if self.server.greeted else self.early).append(said)
 
     def told(self, opened: Stream, why: str = "") -> None:
+        ended, grpc_status = time.monotonic_ns(), opened.grpc_status
         self.tell(
-            Exchange(opened.request, opened.status, True, opened.began, time.monotonic_ns(), why, opened.grpc_status)
+            Exchange(_PROTOCOL, opened.request, opened.status, True, opened.began, ended, why, grpc_status, opened.told)
         )
 
     # --- how it ends ----------------------------------------------------------------------------------------------
@@ -129,7 +142,7 @@ class Connection:
         """The client has done what nobody may: all its requests end."""
         self.say(frames.goaway(min(self.last, self.accepts), code, why.encode()))
         now = time.monotonic_ns()
-        self.tell(Exchange(None, 0, False, now, now, why))
+        self.tell(Exchange(_PROTOCOL, None, 0, False, now, now, why))
         self.end(why)
 
     def lose_server(self, why: str, refusal: Refusal = Refusal.BAD_GATEWAY) -> None:

@@ -11,9 +11,10 @@ anew. The server hears of it before the first request, so its blocks never lean 
 
 from collections.abc import Callable
 
+from l7proxy.exchange import Exchange
 from l7proxy.http2 import client, frames, server
 from l7proxy.http2.connection import Connection
-from l7proxy.http2.exchange import Exchange, Verdict
+from l7proxy.http2.exchange import Verdict
 from l7proxy.http2.frames import Broken, Code
 from l7proxy.http2.limits import MAX_EARLY
 from l7proxy.http2.refusal import Refusal
@@ -88,8 +89,12 @@ class Session(Connection):
 
     def client_ended(self) -> None:
         """The client will send no more, and hear no more either."""
+        self.lost("the client went away")
+
+    def lost(self, why: str) -> None:
+        """The client is gone: what was under way is told of."""
         if not self.is_over:
-            self.end("the client went away")
+            self.end(why)
 
     def server_ended(self) -> None:
         """The server will send no more."""
@@ -97,7 +102,7 @@ class Session(Connection):
             self.lose_server("the server closed the connection")
 
     def failed(self, why: str) -> None:
-        """The server cannot be reached."""
+        """The server cannot be reached, or is lost before its time."""
         if not self.is_over:
             self.to_server.clear()
             self.lose_server(why, Refusal.UNAVAILABLE)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l7proxy.edge.link import Session as LinkSession
+from l7proxy.exchange import Exchange
 from l7proxy.http2 import frames, hpack, limits
-from l7proxy.http2.exchange import Exchange, Verdict
+from l7proxy.http2.exchange import Verdict
 from l7proxy.http2.frames import DATA, HEADERS, PREFACE, Code, frame, goaway, rst_stream, window_update
 from l7proxy.http2.request import Request
 from l7proxy.http2.session import Session
