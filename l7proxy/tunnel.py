@@ -32,5 +32,9 @@ class Tunnel:
         self.is_over |= self._client_ended
 
     def failed(self, why: str) -> None:
-        """The server cannot be reached: nothing but a reset can tell the client."""
+        """The server cannot be reached, or is lost: nothing but a reset can tell the client."""
         self.is_over = self.is_broken = True
+
+    def lost(self, why: str) -> None:
+        """The client is gone."""
+        self.is_over = True
