@@ -126,6 +126,15 @@ class Connection:
     def say(self, said: bytes) -> None:
         (self.to_client if self.server.greeted else self.early).append(said)
 
+    def greet(self) -> None:
+        """Say the server's first word in its place."""
+        self.server.greet(0)
+        said = frames.settings({})
+        if self.client.greeted:
+            said += frames.frame(frames.SETTINGS, frames.ACK, 0, b"")
+        self.to_client += (said, *self.early)
+        self.early.clear()
+
     def told(self, opened: Stream, why: str = "") -> None:
         ended, grpc_status = time.monotonic_ns(), opened.grpc_status
         self.tell(
@@ -162,8 +171,7 @@ class Connection:
     def end(self, why: str) -> None:
         self.is_over = True
         if not self.server.greeted and self.early:
-            self.to_client += (frames.settings({}), *self.early)
-            self.early.clear()
+            self.greet()
         for opened in self.streams.values():
             if not opened.answered:
                 self.told(opened, why)

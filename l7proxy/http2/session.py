@@ -29,15 +29,17 @@ class Session(Connection):
     other when it has ended (`ends_client`, `ends_server`).
     """
 
-    __slots__ = ("_has_preface", "_preface")
+    __slots__ = ("_has_preface", "_preface", "_unreachable")
 
     is_broken = ends_client = ends_server = False
+    becomes = None
 
     def __init__(self, judge: Callable[[Request], Verdict], tell: Callable[[Exchange], None]) -> None:
         from_client = Side(client.HANDLERS, client.take_block)
         from_server = Side(server.HANDLERS, server.take_block)
         super().__init__(from_client, from_server, judge, tell)
         self._preface, self._has_preface = b"", False
+        self._unreachable = ""  # why the server is
 
     @property
     def waits_for_client(self) -> bool:
@@ -65,6 +67,8 @@ class Session(Connection):
                 self._take_preface(data)
         except Broken as error:
             self.break_off(error.code, str(error))
+        if self._unreachable:
+            self.failed(self._unreachable)
 
     def _take_preface(self, data: bytes) -> None:
         size = len(frames.PREFACE)
@@ -103,6 +107,12 @@ class Session(Connection):
 
     def failed(self, why: str) -> None:
         """The server cannot be reached, or is lost before its time."""
-        if not self.is_over:
-            self.to_server.clear()
+        self.to_server.clear()
+        if self.is_over:
+            return
+        if self.last or (self.server.greeted and not self._unreachable):
             self.lose_server(why, Refusal.UNAVAILABLE)
+        elif not self._unreachable:
+            # Only who has asked can be answered, and some ask when they have heard the server's first word.
+            self._unreachable = why
+            self.greet()

@@ -296,7 +296,7 @@ def test_a_server_that_cannot_be_reached() -> None:
     unavailable = ((b":status", b"503"), (b"content-length", b"0"))
     grpc = ((b":status", b"200"), GRPC, (b"grpc-status", b"14"), (b"grpc-message", b"Service unavailable"))
     parts = (forbidden(5), said(1, *unavailable), said(3, *grpc), said(7, *unavailable), rst_stream(7, Code.NO_ERROR))
-    assert stage.seen() == (b"", frames.settings({}) + b"".join(parts) + goaway(7, Code.NO_ERROR))
+    assert stage.seen() == (b"", frames.settings({}) + ACK + b"".join(parts) + goaway(7, Code.NO_ERROR))
     assert stage.outcomes() == [(403, False, None), (503, True, None), (200, True, 14), (503, True, None)]
     assert [each.why for each in stage.told] == ["", *["nobody listens"] * 3] and stage.session.is_over
     assert stage.does("failed", "again").asks(ask(9)).seen() == (b"", b"")
@@ -306,7 +306,23 @@ def test_a_server_that_cannot_be_reached_and_nobody_has_asked() -> None:
     stage = Stage().asks(HELLO)
     stage.seen()
     stage.does("failed", "nobody listens")
-    assert stage.seen() == (b"", frames.settings({}) + goaway(0, Code.NO_ERROR)) and not stage.told
+    assert stage.seen() == (b"", frames.settings({}) + ACK) and not stage.told and stage.session.waits_for_client
+    assert stage.asks(ACK, PING).seen() == (b"", b"") and not stage.session.is_over
+    stage.asks(frame(HEADERS, 5, 1, b"\x20" + written(*fields("/open"))))
+    answered = said(1, (b":status", b"503"), (b"content-length", b"0"))
+    assert stage.seen() == (b"", answered + goaway(1, Code.NO_ERROR)) and stage.session.is_over
+    assert [(each.status, each.why) for each in stage.told] == [(503, "nobody listens")]
+
+
+def test_a_server_that_is_reset() -> None:
+    stage = after_update(met()).asks(ask(5), ask(7)).answers(answer(5)[:40])
+    stage.seen()
+    stage.does("failed", "reset")
+    answered = said(7, (b":status", b"503"), (b"content-length", b"0"))
+    assert stage.seen()[1] == rst_stream(5, Code.INTERNAL_ERROR) + answered + goaway(7, Code.NO_ERROR)
+    assert stage.outcomes() == [(200, True, None), (503, True, None)] and stage.session.is_over
+    stage = after_update(met()).does("failed", "reset")
+    assert stage.seen()[1] == goaway(3, Code.NO_ERROR) and stage.session.is_over and not stage.told
 
 
 def test_what_a_link_asks_of_a_session() -> None:
