@@ -29,14 +29,18 @@ _NOT_A_RULES = frozenset((b"te", b"trailer", b"expect", b"http2-settings"))
 
 
 class Session:
-    """`decide`: asked once for each request; `tell`: told of each exchange when it is over. See http1.Session."""
+    """`decide`: asked once for each request; `tell`: told of each exchange when it is over. See http1.Session.
 
-    __slots__ = ("_decide", "_first", "_session", "_tell")
+    `becomes`: the session of the version, when it is known, which whoever is in a hurry may use in place of this one.
+    """
+
+    __slots__ = ("_decide", "_first", "_session", "_tell", "becomes")
 
     def __init__(self, decide: Decide, tell: Callable[[Exchange], None]) -> None:
         self._decide, self._tell = decide, tell
         self._first: bytes | None = b""  # what may become the preface; None: the version is known
         self._session: Http1 | Http2 = Http1(for_http1(decide), tell)
+        self.becomes: Http1 | Http2 | None = None
 
     def from_client(self, data: bytes) -> None:
         if self._first is not None:
@@ -47,6 +51,7 @@ class Session:
             self._first = None
             if data.startswith(PREFACE):
                 self._session = Http2(for_http2(self._decide), self._tell)
+            self.becomes = self._session
         self._session.from_client(data)
 
     def from_server(self, data: bytes) -> None:

@@ -18,6 +18,8 @@ class Session(Protocol):
     """What a link asks of one: see http1.Session."""
 
     @property
+    def becomes(self) -> "Session | None": ...  # what goes on in its place, when the client has said what that is
+    @property
     def to_server(self) -> list[bytes]: ...
     @property
     def to_client(self) -> list[bytes]: ...
@@ -74,8 +76,11 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.active = self._loop.time()
-        self.session.from_client(data)
-        if self._client_full and self.session.to_client:
+        session = self.session
+        session.from_client(data)
+        if session.becomes is not None:
+            self.session = session = session.becomes
+        if self._client_full and session.to_client:
             self._answers_wait = True
         self.flush()
 

@@ -13,6 +13,7 @@ from l7proxy.exchange import Fields
 MAX_HEAD = 64 << 10  # bytes
 _MAX_START = 64  # bytes that are looked at of a head that is not whole
 _CACHED = 4096  # heads; clients that keep a connection send the same again and again
+_MAX_CACHED = 1024  # bytes of one
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]{1,16384}) HTTP/1\.([01])\r\n" % _TOKEN)
@@ -87,9 +88,17 @@ def without_offer(fields: Fields) -> Fields:
     return (*going, (b"connection", options)) if options else going
 
 
-@functools.lru_cache(maxsize=_CACHED)
 def request(head: bytes) -> Request:
     """Read a request's head, with its empty line; raises Malformed."""
+    return _request_again(head) if len(head) <= _MAX_CACHED else _request(head)
+
+
+def response(head: bytes, method: str) -> Response:
+    """Read the head of a response to a request with that method; raises Malformed."""
+    return _response_again(head, method) if len(head) <= _MAX_CACHED else _response(head, method)
+
+
+def _request(head: bytes) -> Request:
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise Malformed("the request line is not METHOD TARGET HTTP/1.x")
@@ -117,9 +126,7 @@ def request(head: bytes) -> Request:
     return Request(method, path, host.decode().lower(), minor, fields, length, keeps, upgrade, expects, offers_http)
 
 
-@functools.lru_cache(maxsize=_CACHED)
-def response(head: bytes, method: str) -> Response:
-    """Read the head of a response to a request with that method; raises Malformed."""
+def _response(head: bytes, method: str) -> Response:
     line = _STATUS_LINE.match(head)
     if line is None:
         raise Malformed("the status line is not HTTP/1.x STATUS REASON")
@@ -131,6 +138,10 @@ def response(head: bytes, method: str) -> Response:
     options = _options(fields)
     keeps = length != -1 and b"close" not in options and (minor == 1 or b"keep-alive" in options)
     return Response(status, minor, fields, length, keeps)
+
+
+_request_again = functools.lru_cache(maxsize=_CACHED)(_request)
+_response_again = functools.lru_cache(maxsize=_CACHED)(_response)
 
 
 def _fields(head: bytes, start: int) -> Fields:

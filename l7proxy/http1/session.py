@@ -7,7 +7,6 @@ is let through goes on as it came; one that is not gets a 403 and its body is th
     session.from_server(data)
 """
 
-import enum
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -35,14 +34,7 @@ class Verdict(NamedTuple):
 
 
 _UNKNOWN = Verdict(False)  # of what could not be read
-
-
-class _At(enum.Enum):
-    """Where one side of the exchange is."""
-
-    HEAD = enum.auto()
-    BODY = enum.auto()
-    DONE = enum.auto()
+_HEAD, _BODY, _DONE = range(3)  # where one side of the exchange is
 
 
 class Session:
@@ -52,6 +44,8 @@ class Session:
     from there. `waits_for_client`: more may be read from it. `is_over`: close both when all is sent; `is_broken`: at
     once, for what the client has is not whole. `is_tunnel`: bytes go both ways as they are.
     """
+
+    becomes = None
 
     __slots__ = (
         "_answer", "_asked", "_began", "_body", "_client_ended", "_discards", "_held", "_interim", "_judge", "_request",
@@ -66,7 +60,7 @@ class Session:
         self.is_over = self.is_broken = self.is_tunnel = self.ends_client = self._client_ended = False
         self._held = b""  # from the client, not yet looked at
         self._answer = b""  # from the server, a head that is not whole
-        self._asked = self._to_come = _At.HEAD
+        self._asked = self._to_come = _HEAD
         self._discards = False  # the body of a refused request
         self._request: head.Request | None = None
         self._verdict = _UNKNOWN
@@ -87,7 +81,7 @@ class Session:
     @property
     def is_idle(self) -> bool:
         """Whether nobody is in the middle of anything."""
-        return self._asked is _At.HEAD and not self._held
+        return self._asked == _HEAD and not self._held
 
     # --- from the client ------------------------------------------------------------------------------------------
 
@@ -101,17 +95,18 @@ class Session:
     def _go_on(self) -> None:
         """Take what the client has sent as far as it may be taken now."""
         try:
-            while not self.is_over and not self.is_tunnel:
-                self._next_if_done()
-                if self.is_over:
+            while True:
+                if self._asked == _DONE == self._to_come:
+                    self._next()
+                if self.is_over or self.is_tunnel:
                     return
                 before = len(self._held)
-                if self._asked is _At.HEAD and before:
+                if before and self._asked == _HEAD:
                     self._take_head()
-                elif self._asked is _At.BODY and before:
+                elif before and self._asked == _BODY:
                     self._take_body()
                 if len(self._held) == before:
-                    if self._client_ended and self._asked is _At.HEAD:
+                    if self._client_ended and self._asked == _HEAD:
                         self.is_over = True  # what there is of a request will never be whole
                     return
         except Malformed as error:
@@ -131,12 +126,14 @@ class Session:
         request = head.request(whole)
         self._verdict = verdict = self._judge(request, whole)
         self._request, self._untold = request, True
-        self._body = body.of(request.length)
-        self._asked = _At.DONE if self._body.is_done else _At.BODY
+        if request.length == 0:
+            self._asked = _DONE
+        else:
+            self._body, self._asked = body.of(request.length), _BODY
         if verdict.allowed:
             self._discards = False
             self.to_server.append(verdict.head or whole)
-            self._to_come = _At.HEAD
+            self._to_come = _HEAD
             return
         # A client that waits for a 100 may send the body all the same, or not: nobody can tell which.
         self._discards = True
@@ -149,12 +146,12 @@ class Session:
             self.to_server.append(self._held if end == len(self._held) else self._held[:end])
         self._held = self._held[end:]
         if self._body.is_done:
-            self._asked = _At.DONE
+            self._asked = _DONE
 
     def client_ended(self) -> None:
         """The client will send no more; what was asked may still be answered."""
         self._client_ended = True
-        if self.ends_client if self.is_tunnel else self._asked is _At.HEAD:
+        if self.ends_client if self.is_tunnel else self._asked == _HEAD:
             self.is_over = True
 
     # --- from the server ------------------------------------------------------------------------------------------
@@ -168,42 +165,45 @@ class Session:
                 if self.is_tunnel:
                     self.to_client.append(data)
                     return
-                data = self._take_answer(data) if self._to_come is _At.HEAD else self._take_answered(data)
-                if data and self._to_come is _At.DONE:
+                data = self._take_answer(data) if self._to_come == _HEAD else self._take_answered(data)
+                if data and self._to_come == _DONE:
                     raise Malformed("the server sent more than it was asked for")
         except Malformed as error:
             self._bad_answer(str(error))
 
     def _take_answer(self, data: bytes) -> bytes:
-        if self._asked is _At.HEAD or self._discards:
+        if self._asked == _HEAD or self._discards:
             raise Malformed("the server answered before it was asked")
         self._answer = self._answer + data if self._answer else data
         end = head.end_of(self._answer)
         if not end:
             return b""
-        whole, rest = (self._answer, b"") if end == len(self._answer) else (self._answer[:end], self._answer[end:])
-        self._answer = b""
-        request = self._request
+        data, self._answer = self._answer, b""
+        whole, request = data[:end], self._request
         assert request is not None
         response = head.response(whole, request.method)
-        self.to_client.append(whole)
         if response.status == 101 or (request.method == "CONNECT" and 200 <= response.status < 300):
             if response.status == 101 and not request.upgrade:
                 raise Malformed("the server switched protocols without being asked")
             self.is_tunnel = True
+            self.to_client.append(whole)
             self._told(response.status)
             if self._held:
                 self.to_server.append(self._held)
                 self._held = b""
-            return rest
+            return data[end:]
         if response.status < 200:
-            return rest
+            self.to_client.append(whole)
+            return data[end:]
         self._response = response
-        self._interim = body.of(response.length)
-        self._to_come = _At.BODY
-        if self._interim.is_done:
+        if response.length is not None and 0 <= response.length <= len(data) - end:  # all of it has come
+            end += response.length
+            self.to_client.append(data if end == len(data) else data[:end])
             self._answered()
-        return rest
+        else:
+            self.to_client.append(whole)
+            self._interim, self._to_come = body.of(response.length), _BODY
+        return data[end:]
 
     def _take_answered(self, data: bytes) -> bytes:
         assert self._interim is not None
@@ -220,7 +220,7 @@ class Session:
         return b""
 
     def _answered(self) -> None:
-        self._to_come = _At.DONE
+        self._to_come = _DONE
         assert self._response is not None and self._request is not None
         self._told(self._response.status)
         self._go_on()
@@ -231,20 +231,19 @@ class Session:
             self.ends_client = True
             self.is_over = self._client_ended
             return
-        if self._to_come is _At.BODY and isinstance(self._interim, body.UntilClose):
+        if self._to_come == _BODY and isinstance(self._interim, body.UntilClose):
             self._answered()
-        elif self._asked is not _At.HEAD and self._to_come is not _At.DONE and not self._discards:
+        elif self._asked != _HEAD and self._to_come != _DONE and not self._discards:
             self._bad_answer("the server closed before its answer was whole")
         self.is_over = True
 
     # --- both -----------------------------------------------------------------------------------------------------
 
-    def _next_if_done(self) -> None:
-        if self._asked is not _At.DONE or self._to_come is not _At.DONE:
-            return
+    def _next(self) -> None:
+        """Turn to the next exchange, or take the connection for over."""
         answered = self._discards or (self._response is not None and self._response.keeps)
         self.is_over = not (self._request is not None and self._request.keeps and answered)
-        self._asked = self._to_come = _At.HEAD
+        self._asked = self._to_come = _HEAD
         self._discards = False
         self._request, self._verdict, self._began = None, _UNKNOWN, 0
 
@@ -261,17 +260,17 @@ class Session:
         is_head = self._request is not None and self._request.method == "HEAD"
         self.to_client.append(message(status, why, is_head, last))
         self._told(int(status), why)
-        self._to_come = _At.DONE
+        self._to_come = _DONE
         self.is_over = self.is_over or last
 
     def _bad_request(self, why: str) -> None:
-        if self._to_come is _At.HEAD:
+        if self._to_come == _HEAD:
             self._refuse(Refusal.TOO_LARGE if "longer" in why else Refusal.BAD_REQUEST, why, last=True)
         else:
             self._break_off(why)
 
     def _bad_answer(self, why: str) -> None:
-        if self._to_come is _At.HEAD and self._asked is not _At.HEAD:
+        if self._to_come == _HEAD and self._asked != _HEAD:
             self._refuse(Refusal.BAD_GATEWAY, why, last=True)
         else:
             self._break_off(why)
@@ -279,7 +278,7 @@ class Session:
     def _break_off(self, why: str) -> None:
         """End it where an answer has begun: of that, only the end can tell the client."""
         self.is_over = True
-        self.is_broken = self._to_come is _At.BODY
+        self.is_broken = self._to_come == _BODY
         self._lose(why)
 
     def failed(self, why: str) -> None:
@@ -287,9 +286,9 @@ class Session:
         self.to_server.clear()
         if self.is_tunnel:
             self.is_broken = True
-        elif self._to_come is _At.BODY:
+        elif self._to_come == _BODY:
             self._break_off(why)
-        elif self._asked is not _At.HEAD and self._to_come is _At.HEAD:
+        elif self._asked != _HEAD and self._to_come == _HEAD:
             self._refuse(Refusal.UNAVAILABLE, why, last=True)
         self.is_over = True
 
@@ -300,4 +299,4 @@ class Session:
 
     def _lose(self, why: str) -> None:
         if self._untold:
-            self._told(self._response.status if self._to_come is _At.BODY and self._response else 0, why)
+            self._told(self._response.status if self._to_come == _BODY and self._response else 0, why)

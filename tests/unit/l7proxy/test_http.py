@@ -178,6 +178,7 @@ def test_nobody_gets_into_another_http_unjudged() -> None:
     stage = Stage().asks(offer)
     assert stage.server == b"GET /open HTTP/1.1\r\nhost: a\r\n\r\n"
     stage.answers(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+    assert stage.client.startswith(b"HTTP/1.1 502 ") and stage.outcomes()[0][1:3] == (502, True)
     assert stage.session.is_over and stage.asks(PREFACE + GREETS + ask("/shut")).server.count(b"\r\n\r\n") == 1
 
 
