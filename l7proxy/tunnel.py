@@ -7,7 +7,7 @@ class Tunnel:
     __slots__ = ("_client_ended", "ends_client", "is_broken", "is_over", "to_client", "to_server")
 
     waits_for_client = True
-    becomes = None
+    becomes = None  # nothing else: see http.Session
 
     def __init__(self) -> None:
         self.to_server: list[bytes] = []

@@ -45,13 +45,13 @@ class Session:
     once, for what the client has is not whole. `is_tunnel`: bytes go both ways as they are.
     """
 
-    becomes = None
-
     __slots__ = (
         "_answer", "_asked", "_began", "_body", "_client_ended", "_discards", "_held", "_interim", "_judge", "_request",
         "_response", "_tell", "_to_come", "_untold", "_verdict", "ends_client", "is_broken", "is_over", "is_tunnel",
         "to_client", "to_server",
     )  # fmt: skip
+
+    becomes = None  # nothing else: see http.Session
 
     def __init__(self, judge: Callable[[head.Request, bytes], Verdict], tell: Callable[[Exchange], None]) -> None:
         self._judge, self._tell = judge, tell

@@ -32,7 +32,7 @@ class Session(Connection):
     __slots__ = ("_has_preface", "_preface", "_unreachable")
 
     is_broken = ends_client = ends_server = False
-    becomes = None
+    becomes = None  # nothing else: see http.Session
 
     def __init__(self, judge: Callable[[Request], Verdict], tell: Callable[[Exchange], None]) -> None:
         from_client = Side(client.HANDLERS, client.take_block)

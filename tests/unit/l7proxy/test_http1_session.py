@@ -184,6 +184,12 @@ def test_a_broken_body_after_the_answer_has_begun_puts_nothing_into_it() -> None
     assert outcomes(stage) == [(200, True, "")]
 
 
+def test_a_chunk_that_goes_on_after_its_size_is_a_400() -> None:
+    stage = Stage().asks(POST + b"2\r\nabc\r\n")
+    assert stage.client.startswith(b"HTTP/1.1 400 ") and stage.session.is_over and stage.server == POST
+    assert outcomes(stage) == [(400, True, "a chunk does not end where its size says")]
+
+
 def test_a_server_that_fails_before_its_answer_and_in_it() -> None:
     stage = Stage().asks(get("/open")).fails("nobody listens")
     assert stage.client.startswith(b"HTTP/1.1 503 ") and outcomes(stage) == [(503, True, "nobody listens")]
