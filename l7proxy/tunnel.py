@@ -7,6 +7,7 @@ class Tunnel:
     __slots__ = ("_client_ended", "ends_client", "is_broken", "is_over", "to_client", "to_server")
 
     waits_for_client = True
+    becomes = None  # nothing else: see http.Session
 
     def __init__(self) -> None:
         self.to_server: list[bytes] = []
@@ -32,5 +33,9 @@ class Tunnel:
         self.is_over |= self._client_ended
 
     def failed(self, why: str) -> None:
-        """The server cannot be reached: nothing but a reset can tell the client."""
+        """The server cannot be reached, or is lost: nothing but a reset can tell the client."""
         self.is_over = self.is_broken = True
+
+    def lost(self, why: str) -> None:
+        """The client is gone."""
+        self.is_over = True

@@ -17,12 +17,18 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds: what waits is thro
 class Session(Protocol):
     """What a link asks of one: see http1.Session."""
 
-    to_server: list[bytes]
-    to_client: list[bytes]
-    is_over: bool
-    is_broken: bool
-    ends_client: bool
-
+    @property
+    def becomes(self) -> "Session | None": ...  # what goes on in its place, when the client has said what that is
+    @property
+    def to_server(self) -> list[bytes]: ...
+    @property
+    def to_client(self) -> list[bytes]: ...
+    @property
+    def is_over(self) -> bool: ...
+    @property
+    def is_broken(self) -> bool: ...
+    @property
+    def ends_client(self) -> bool: ...
     @property
     def ends_server(self) -> bool: ...
     @property
@@ -32,6 +38,7 @@ class Session(Protocol):
     def client_ended(self) -> None: ...
     def server_ended(self) -> None: ...
     def failed(self, why: str) -> None: ...
+    def lost(self, why: str) -> None: ...
 
 
 Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
@@ -44,8 +51,8 @@ class Link(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_client_full", "_dial", "_dialled", "_ended", "_loop", "_reads_client", "_server_full", "_told_client",
-        "_told_server", "_upstream", "active", "client", "server", "session",
+        "_answers_wait", "_client_full", "_dial", "_dialled", "_ended", "_loop", "_reads_client", "_server_full",
+        "_told_client", "_told_server", "_upstream", "active", "client", "server", "session",
     )  # fmt: skip
 
     def __init__(self, session: Session, dial: Dial, ended: Callable[["Link"], None]) -> None:
@@ -54,6 +61,7 @@ class Link(asyncio.Protocol):
         self._dialled: asyncio.Task[object] | None = None
         self._upstream = _Upstream(self)
         self._client_full = self._server_full = self._told_client = self._told_server = False
+        self._answers_wait = False  # the session's own, which no server holds back
         self._reads_client = True
         self.session = session
         self.client: asyncio.Transport | None = None
@@ -68,7 +76,12 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.active = self._loop.time()
-        self.session.from_client(data)
+        session = self.session
+        session.from_client(data)
+        if session.becomes is not None:
+            self.session = session = session.becomes
+        if self._client_full and session.to_client:
+            self._answers_wait = True
         self.flush()
 
     def eof_received(self) -> bool:
@@ -82,9 +95,10 @@ class Link(asyncio.Protocol):
             self.server.pause_reading()
 
     def resume_writing(self) -> None:
-        self._client_full = False
+        self._client_full = self._answers_wait = False
         if self.server is not None:
             self.server.resume_reading()
+        self.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.client = None
@@ -112,7 +126,11 @@ class Link(asyncio.Protocol):
             if session.ends_client and not self._told_client:
                 self._told_client = True
                 client.write_eof()
-            reads = session.waits_for_client and not self._server_full and (server is not None or not session.to_server)
+            reads = (
+                session.waits_for_client
+                and not (self._server_full or self._answers_wait)
+                and (server is not None or not session.to_server)
+            )
             if reads is not self._reads_client:
                 self._reads_client = reads
                 client.resume_reading() if reads else client.pause_reading()
@@ -122,7 +140,7 @@ class Link(asyncio.Protocol):
             await self._dial(lambda: self._upstream)
         except OSError as error:
             if self.client is not None:
-                self.session.failed(error.strerror or str(error))
+                self.session.failed(f"the server cannot be reached: {_reason(error)}")
                 self.flush()
 
     def server_full(self, full: bool) -> None:
@@ -147,6 +165,8 @@ class Link(asyncio.Protocol):
             self.reset()
         else:
             self.close()
+        if self.client is None:
+            self.session.lost("the client went away")
         if self.client is None and self._dialled is not None and self.server is None:
             self._dialled.cancel()
         if self.client is None and self.server is None:
@@ -164,8 +184,11 @@ class Link(asyncio.Protocol):
 
     def server_lost(self, error: Exception | None) -> None:
         self.server = None
-        if error is None and not self.session.is_over:
-            self.session.server_ended()
+        if not self.session.is_over:
+            if error is None:
+                self.session.server_ended()
+            else:
+                self.session.failed(f"the server is lost: {_reason(error)}")
             self.flush()
         self._lost(error)
 
@@ -207,6 +230,10 @@ def _taken(parts: list[bytes]) -> bytes:
     whole = parts[0] if len(parts) == 1 else b"".join(parts)
     parts.clear()
     return whole
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def reset(transport: asyncio.WriteTransport) -> None:

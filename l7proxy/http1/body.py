@@ -73,7 +73,7 @@ class Chunked:
             self._left = 0
             return at + 2
         if len(data) - at >= 2 or data[at] != 13:
-            raise Malformed("a chunk is longer than its size")
+            raise Malformed("a chunk does not end where its size says")
         return at
 
     def _size(self, data: bytes | bytearray, at: int) -> int:

@@ -8,8 +8,12 @@ import functools
 import re
 from typing import NamedTuple
 
+from l7proxy.exchange import Fields
+
 MAX_HEAD = 64 << 10  # bytes
+_MAX_START = 64  # bytes that are looked at of a head that is not whole
 _CACHED = 4096  # heads; clients that keep a connection send the same again and again
+_MAX_CACHED = 1024  # bytes of one
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]{1,16384}) HTTP/1\.([01])\r\n" % _TOKEN)
@@ -19,8 +23,9 @@ _FIELD = re.compile(rb"([^:]+):[\t ]*([^\r]*?)[\t ]*\r\n")
 _AUTHORITY = re.compile(rb"(?:[-._~!$&'()*+,;=0-9A-Za-z%]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-
-Fields = tuple[tuple[bytes, bytes], ...]  # lower-case name and value, in order
+_OFFERS = frozenset((b"upgrade", b"http2-settings"))
+_START = re.compile(rb"(?:\r\n)*(?:\r?\Z|%b(?: |\Z))" % _TOKEN)
+_HTTP_AGAIN = re.compile(rb"(?i)(?:^|,)[\t ]*(?:h2c?|http|tls)[\t ]*(?:[/,]|$)")  # what an upgrade would make of it
 
 
 class Malformed(ValueError):
@@ -39,6 +44,7 @@ class Request(NamedTuple):
     keeps: bool  # the connection, when the exchange is over
     upgrade: bool
     expects: bool  # a 100 before the body
+    offers_http: bool = False  # to go on in another version of HTTP: nobody would judge what comes then
 
 
 class Response(NamedTuple):
@@ -63,9 +69,36 @@ def end_of(data: bytes | bytearray, start: int = 0) -> int:
     return at + 4
 
 
-@functools.lru_cache(maxsize=_CACHED)
+def check_start(data: bytes) -> None:
+    """Raises Malformed for the first bytes of what will be no request, however it goes on."""
+    if not _START.match(data, 0, _MAX_START):
+        raise Malformed("the request line is not METHOD TARGET HTTP/1.x")
+
+
+def anew(head: bytes, fields: Fields) -> bytes:
+    """Return a head with the same first line and these fields."""
+    line = head[: head.index(b"\r\n") + 2]
+    return b"".join((line, *(b"%b: %b\r\n" % field for field in fields), b"\r\n"))
+
+
+def without_offer(fields: Fields) -> Fields:
+    """Return the fields of a request that offers to go on in another version of HTTP, as if it did not."""
+    options = b", ".join(sorted(_options(fields) - _OFFERS))
+    going = tuple(field for field in fields if field[0] not in _OFFERS and field[0] != b"connection")
+    return (*going, (b"connection", options)) if options else going
+
+
 def request(head: bytes) -> Request:
     """Read a request's head, with its empty line; raises Malformed."""
+    return _request_again(head) if len(head) <= _MAX_CACHED else _request(head)
+
+
+def response(head: bytes, method: str) -> Response:
+    """Read the head of a response to a request with that method; raises Malformed."""
+    return _response_again(head, method) if len(head) <= _MAX_CACHED else _response(head, method)
+
+
+def _request(head: bytes) -> Request:
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise Malformed("the request line is not METHOD TARGET HTTP/1.x")
@@ -87,13 +120,13 @@ def request(head: bytes) -> Request:
     expects = named.get(b"expect", b"").lower() == b"100-continue"
     if b"expect" in named and not expects:
         raise Malformed("Expect is not 100-continue")
-    upgrade = b"upgrade" in named and b"upgrade" in options
-    return Request(method, path, host.decode().lower(), minor, fields, length, keeps, upgrade, expects and length != 0)
+    offers_http = any(_HTTP_AGAIN.search(value) for name, value in fields if name == b"upgrade")
+    upgrade = b"upgrade" in named and b"upgrade" in options and not offers_http
+    expects = expects and length != 0
+    return Request(method, path, host.decode().lower(), minor, fields, length, keeps, upgrade, expects, offers_http)
 
 
-@functools.lru_cache(maxsize=_CACHED)
-def response(head: bytes, method: str) -> Response:
-    """Read the head of a response to a request with that method; raises Malformed."""
+def _response(head: bytes, method: str) -> Response:
     line = _STATUS_LINE.match(head)
     if line is None:
         raise Malformed("the status line is not HTTP/1.x STATUS REASON")
@@ -105,6 +138,10 @@ def response(head: bytes, method: str) -> Response:
     options = _options(fields)
     keeps = length != -1 and b"close" not in options and (minor == 1 or b"keep-alive" in options)
     return Response(status, minor, fields, length, keeps)
+
+
+_request_again = functools.lru_cache(maxsize=_CACHED)(_request)
+_response_again = functools.lru_cache(maxsize=_CACHED)(_response)
 
 
 def _fields(head: bytes, start: int) -> Fields:

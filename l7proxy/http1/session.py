@@ -7,64 +7,34 @@ is let through goes on as it came; one that is not gets a 403 and its body is th
     session.from_server(data)
 """
 
-import enum
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from l7proxy.exchange import Exchange
 from l7proxy.http1 import body, head
 from l7proxy.http1.head import Malformed
+from l7proxy.http1.refusal import Refusal, message
 
 MAX_HELD = head.MAX_HEAD + (64 << 10)  # bytes of later requests, before the client must wait
 
-FORBIDDEN = b"Access denied\r\n"
-
-
-class Refusal(enum.IntEnum):
-    """Answers of our own."""
-
-    BAD_REQUEST = 400
-    FORBIDDEN = 403
-    TOO_LARGE = 431
-    BAD_GATEWAY = 502
-    UNAVAILABLE = 503
-    TIMEOUT = 504
-
-
-_REASONS = {
-    400: "Bad Request",
-    403: "Forbidden",
-    431: "Request Header Fields Too Large",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
+_PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 
 
 class Verdict(NamedTuple):
-    """What policy says of one request. `head`: what goes on instead of it, where a rule mends headers."""
+    """What policy says of one request. `head`: what goes on instead of it, where a rule mends headers.
+
+    `told`, `why`: for the record.
+    """
 
     allowed: bool
     head: bytes | None = None
-
-
-class Exchange(NamedTuple):
-    """One request and what became of it, for the record."""
-
-    request: head.Request | None  # None: it could not be read
-    status: int
-    allowed: bool
-    began_ns: int
-    ended_ns: int
+    told: tuple[bytes, ...] = ()
     why: str = ""
 
 
-class _At(enum.Enum):
-    """Where one side of the exchange is."""
-
-    HEAD = enum.auto()
-    BODY = enum.auto()
-    DONE = enum.auto()
+_UNKNOWN = Verdict(False)  # of what could not be read
+_HEAD, _BODY, _DONE = range(3)  # where one side of the exchange is
 
 
 class Session:
@@ -77,8 +47,11 @@ class Session:
 
     __slots__ = (
         "_answer", "_asked", "_began", "_body", "_client_ended", "_discards", "_held", "_interim", "_judge", "_request",
-        "_response", "_tell", "_to_come", "ends_client", "is_broken", "is_over", "is_tunnel", "to_client", "to_server",
+        "_response", "_tell", "_to_come", "_untold", "_verdict", "ends_client", "is_broken", "is_over", "is_tunnel",
+        "to_client", "to_server",
     )  # fmt: skip
+
+    becomes = None  # nothing else: see http.Session
 
     def __init__(self, judge: Callable[[head.Request, bytes], Verdict], tell: Callable[[Exchange], None]) -> None:
         self._judge, self._tell = judge, tell
@@ -87,9 +60,11 @@ class Session:
         self.is_over = self.is_broken = self.is_tunnel = self.ends_client = self._client_ended = False
         self._held = b""  # from the client, not yet looked at
         self._answer = b""  # from the server, a head that is not whole
-        self._asked = self._to_come = _At.HEAD
+        self._asked = self._to_come = _HEAD
         self._discards = False  # the body of a refused request
         self._request: head.Request | None = None
+        self._verdict = _UNKNOWN
+        self._untold = False  # there is an exchange that is not over
         self._response: head.Response | None = None
         self._body: body.Body | None = None
         self._interim: body.Body | None = None
@@ -106,7 +81,7 @@ class Session:
     @property
     def is_idle(self) -> bool:
         """Whether nobody is in the middle of anything."""
-        return self._asked is _At.HEAD and not self._held
+        return self._asked == _HEAD and not self._held
 
     # --- from the client ------------------------------------------------------------------------------------------
 
@@ -120,17 +95,22 @@ class Session:
     def _go_on(self) -> None:
         """Take what the client has sent as far as it may be taken now."""
         try:
-            while not self.is_over and not self.is_tunnel:
-                self._next_if_done()
+            while True:
+                if self._asked == _DONE == self._to_come:
+                    self._next()
+                if self.is_over or self.is_tunnel:
+                    return
                 before = len(self._held)
-                if self._asked is _At.HEAD and before:
+                if before and self._asked == _HEAD:
                     self._take_head()
-                elif self._asked is _At.BODY and before:
+                elif before and self._asked == _BODY:
                     self._take_body()
                 if len(self._held) == before:
+                    if self._client_ended and self._asked == _HEAD:
+                        self.is_over = True  # what there is of a request will never be whole
                     return
         except Malformed as error:
-            self._refuse(Refusal.TOO_LARGE if "longer" in str(error) else Refusal.BAD_REQUEST, str(error), last=True)
+            self._bad_request(str(error))
 
     def _take_head(self) -> None:
         if self._held.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is no request
@@ -138,23 +118,26 @@ class Session:
             return
         end = head.end_of(self._held)
         if not end:
+            head.check_start(self._held)
             return
         whole = self._held if end == len(self._held) else self._held[:end]
         self._held = self._held[end:]
         self._began = time.monotonic_ns()
-        self._request = None
-        self._request = request = head.request(whole)
-        verdict = self._judge(request, whole)
-        self._body = body.of(request.length)
-        self._asked = _At.DONE if self._body.is_done else _At.BODY
+        request = head.request(whole)
+        self._verdict = verdict = self._judge(request, whole)
+        self._request, self._untold = request, True
+        if request.length == 0:
+            self._asked = _DONE
+        else:
+            self._body, self._asked = body.of(request.length), _BODY
         if verdict.allowed:
             self._discards = False
             self.to_server.append(verdict.head or whole)
-            self._to_come = _At.HEAD
+            self._to_come = _HEAD
             return
         # A client that waits for a 100 may send the body all the same, or not: nobody can tell which.
         self._discards = True
-        self._refuse(Refusal.FORBIDDEN, "", last=request.expects or not request.keeps)
+        self._refuse(Refusal.FORBIDDEN, verdict.why, last=request.expects or not request.keeps)
 
     def _take_body(self) -> None:
         assert self._body is not None
@@ -163,12 +146,12 @@ class Session:
             self.to_server.append(self._held if end == len(self._held) else self._held[:end])
         self._held = self._held[end:]
         if self._body.is_done:
-            self._asked = _At.DONE
+            self._asked = _DONE
 
     def client_ended(self) -> None:
         """The client will send no more; what was asked may still be answered."""
         self._client_ended = True
-        if self.ends_client if self.is_tunnel else self._asked is _At.HEAD:
+        if self.ends_client if self.is_tunnel else self._asked == _HEAD:
             self.is_over = True
 
     # --- from the server ------------------------------------------------------------------------------------------
@@ -182,42 +165,45 @@ class Session:
                 if self.is_tunnel:
                     self.to_client.append(data)
                     return
-                data = self._take_answer(data) if self._to_come is _At.HEAD else self._take_answered(data)
-                if data and self._to_come is _At.DONE:
+                data = self._take_answer(data) if self._to_come == _HEAD else self._take_answered(data)
+                if data and self._to_come == _DONE:
                     raise Malformed("the server sent more than it was asked for")
         except Malformed as error:
             self._bad_answer(str(error))
 
     def _take_answer(self, data: bytes) -> bytes:
-        if self._asked is _At.HEAD or self._discards:
+        if self._asked == _HEAD or self._discards:
             raise Malformed("the server answered before it was asked")
         self._answer = self._answer + data if self._answer else data
         end = head.end_of(self._answer)
         if not end:
             return b""
-        whole, rest = (self._answer, b"") if end == len(self._answer) else (self._answer[:end], self._answer[end:])
-        self._answer = b""
-        request = self._request
+        data, self._answer = self._answer, b""
+        whole, request = data[:end], self._request
         assert request is not None
         response = head.response(whole, request.method)
-        self.to_client.append(whole)
         if response.status == 101 or (request.method == "CONNECT" and 200 <= response.status < 300):
             if response.status == 101 and not request.upgrade:
                 raise Malformed("the server switched protocols without being asked")
             self.is_tunnel = True
+            self.to_client.append(whole)
             self._told(response.status)
             if self._held:
                 self.to_server.append(self._held)
                 self._held = b""
-            return rest
+            return data[end:]
         if response.status < 200:
-            return rest
+            self.to_client.append(whole)
+            return data[end:]
         self._response = response
-        self._interim = body.of(response.length)
-        self._to_come = _At.BODY
-        if self._interim.is_done:
+        if response.length is not None and 0 <= response.length <= len(data) - end:  # all of it has come
+            end += response.length
+            self.to_client.append(data if end == len(data) else data[:end])
             self._answered()
-        return rest
+        else:
+            self.to_client.append(whole)
+            self._interim, self._to_come = body.of(response.length), _BODY
+        return data[end:]
 
     def _take_answered(self, data: bytes) -> bytes:
         assert self._interim is not None
@@ -234,7 +220,7 @@ class Session:
         return b""
 
     def _answered(self) -> None:
-        self._to_come = _At.DONE
+        self._to_come = _DONE
         assert self._response is not None and self._request is not None
         self._told(self._response.status)
         self._go_on()
@@ -245,50 +231,72 @@ class Session:
             self.ends_client = True
             self.is_over = self._client_ended
             return
-        if self._to_come is _At.BODY and isinstance(self._interim, body.UntilClose):
+        if self._to_come == _BODY and isinstance(self._interim, body.UntilClose):
             self._answered()
-        elif self._asked is not _At.HEAD and self._to_come is not _At.DONE and not self._discards:
+        elif self._asked != _HEAD and self._to_come != _DONE and not self._discards:
             self._bad_answer("the server closed before its answer was whole")
         self.is_over = True
 
     # --- both -----------------------------------------------------------------------------------------------------
 
-    def _next_if_done(self) -> None:
-        if self._asked is not _At.DONE or self._to_come is not _At.DONE:
-            return
+    def _next(self) -> None:
+        """Turn to the next exchange, or take the connection for over."""
         answered = self._discards or (self._response is not None and self._response.keeps)
         self.is_over = not (self._request is not None and self._request.keeps and answered)
-        self._asked = self._to_come = _At.HEAD
+        self._asked = self._to_come = _HEAD
         self._discards = False
+        self._request, self._verdict, self._began = None, _UNKNOWN, 0
 
-    def _told(self, status: int, why: str = "", allowed: bool = True) -> None:
-        self._tell(Exchange(self._request, status, allowed, self._began, time.monotonic_ns(), why))
+    def _told(self, status: int, why: str = "") -> None:
+        request, verdict, now = self._request, self._verdict, time.monotonic_ns()
+        protocol = _PROTOCOLS[1 if request is None else request.minor]
+        self._untold = False
+        self._tell(
+            Exchange(protocol, request, status, verdict.allowed, self._began or now, now, why, None, verdict.told)
+        )
 
     def _refuse(self, status: Refusal, why: str, last: bool) -> None:
         """Answer in the server's place."""
-        text = FORBIDDEN if status is Refusal.FORBIDDEN else why.encode() + b"\r\n"
-        close = "connection: close\r\n" if last else ""
-        self.to_client.append(
-            f"HTTP/1.1 {int(status)} {_REASONS[int(status)]}\r\ncontent-length: {len(text)}\r\n"
-            f"content-type: text/plain\r\n{close}\r\n".encode()
-            + (b"" if self._is_head() else text)
-        )
-        self._told(int(status), why, allowed=False)
-        self._to_come = _At.DONE
+        is_head = self._request is not None and self._request.method == "HEAD"
+        self.to_client.append(message(status, why, is_head, last))
+        self._told(int(status), why)
+        self._to_come = _DONE
         self.is_over = self.is_over or last
 
-    def _is_head(self) -> bool:
-        return self._request is not None and self._request.method == "HEAD"
+    def _bad_request(self, why: str) -> None:
+        if self._to_come == _HEAD:
+            self._refuse(Refusal.TOO_LARGE if "longer" in why else Refusal.BAD_REQUEST, why, last=True)
+        else:
+            self._break_off(why)
 
     def _bad_answer(self, why: str) -> None:
-        if self._to_come is _At.HEAD and self._asked is not _At.HEAD:
+        if self._to_come == _HEAD and self._asked != _HEAD:
             self._refuse(Refusal.BAD_GATEWAY, why, last=True)
-        else:  # it is in the middle of its answer: only the end can tell the client
-            self.is_over = self.is_broken = True
+        else:
+            self._break_off(why)
+
+    def _break_off(self, why: str) -> None:
+        """End it where an answer has begun: of that, only the end can tell the client."""
+        self.is_over = True
+        self.is_broken = self._to_come == _BODY
+        self._lose(why)
 
     def failed(self, why: str) -> None:
-        """The server cannot be reached."""
-        if self._asked is not _At.HEAD and self._to_come is _At.HEAD and not self._discards:
-            self.to_server.clear()
+        """The server cannot be reached, or is lost before its time."""
+        self.to_server.clear()
+        if self.is_tunnel:
+            self.is_broken = True
+        elif self._to_come == _BODY:
+            self._break_off(why)
+        elif self._asked != _HEAD and self._to_come == _HEAD:
             self._refuse(Refusal.UNAVAILABLE, why, last=True)
         self.is_over = True
+
+    def lost(self, why: str) -> None:
+        """The client is gone: what was under way is told of."""
+        self.is_over = True
+        self._lose(why)
+
+    def _lose(self, why: str) -> None:
+        if self._untold:
+            self._told(self._response.status if self._to_come == _BODY and self._response else 0, why)

@@ -16,6 +16,7 @@ class Refusal(enum.IntEnum):
     FORBIDDEN = 403
     TOO_LARGE = 431
     BAD_GATEWAY = 502
+    UNAVAILABLE = 503
 
 
 GRPC_STATUS = {
@@ -23,12 +24,14 @@ GRPC_STATUS = {
     Refusal.FORBIDDEN: 7,
     Refusal.TOO_LARGE: 8,
     Refusal.BAD_GATEWAY: 14,
+    Refusal.UNAVAILABLE: 14,
 }
 _MESSAGES = {
     Refusal.BAD_REQUEST: b"Bad request",
     Refusal.FORBIDDEN: b"Access denied",
     Refusal.TOO_LARGE: b"Header fields too large",
     Refusal.BAD_GATEWAY: b"Bad gateway",
+    Refusal.UNAVAILABLE: b"Service unavailable",
 }
 _PLAIN = {each: hpack.encode(((b":status", b"%d" % each), (b"content-length", b"0"))) for each in Refusal}
 _GRPC = {

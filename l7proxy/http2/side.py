@@ -8,12 +8,13 @@ from l7proxy.http2.frames import ACK, END_HEADERS, HIGHEST, PADDED, Broken, Code
 from l7proxy.http2.limits import MAX_CONTINUATIONS
 
 if TYPE_CHECKING:
-    from l7proxy.http2.session import Session
+    from l7proxy.http2.connection import Connection
 
 # What is done with a frame: flags, stream, and where in the data its payload begins and ends.
 # None: it goes on as it came; else what goes on instead, maybe nothing.
-Handler = Callable[["Session", int, int, bytes, int, int], bytes | None]
-BlockHandler = Callable[["Session", int, int, bytes], bytes | None]  # stream, flags, and a header block
+Handler = Callable[["Connection", int, int, bytes, int, int], bytes | None]
+Handlers = tuple[Handler | None, ...]  # by type; None for HEADERS and CONTINUATION, the last one for other types
+BlockHandler = Callable[["Connection", int, int, bytes], bytes | None]  # stream, flags, and a header block
 
 _UNKNOWN = 10  # from this one on nobody knows the type
 
@@ -38,28 +39,29 @@ class _Gathered:
 
 
 class Side:
-    """`out`: where its frames go; `handlers`: by type, None for HEADERS and CONTINUATION, the last one for other types.
+    """`out`: what goes to the other side, also of what we say ourselves. `block`: what is done with a header block.
 
     `greeted`: its first SETTINGS have come; `unacked`: how many of them the other side has yet to acknowledge.
     """
 
-    __slots__ = ("_block", "_gathered", "_handlers", "_held", "_out", "greeted", "unacked")
+    __slots__ = ("_block", "_gathered", "_handlers", "_held", "greeted", "out", "unacked")
 
-    def __init__(self, out: list[bytes], handlers: tuple[Handler | None, ...], block: BlockHandler) -> None:
-        self._out, self._handlers, self._block = out, handlers, block
+    def __init__(self, handlers: Handlers, block: BlockHandler) -> None:
+        self._handlers, self._block = handlers, block
+        self.out: list[bytes] = []
         self._held = b""  # the start of a frame
         self._gathered: _Gathered | None = None
         self.greeted = False
         self.unacked = 0
 
-    def take(self, session: "Session", data: bytes) -> None:
+    def take(self, connection: "Connection", data: bytes) -> None:
         """Look at each whole frame; raises Broken, when all before the bad one has gone on."""
         if self._held:
             data = self._held + data
         handlers, head_at, size = self._handlers, frames.head_at, len(data)
         start = at = 0
         try:
-            while size - at >= frames.HEADER and not session.is_over:
+            while size - at >= frames.HEADER and not connection.is_over:
                 too_long, length, kind, flags, stream = head_at(data, at)
                 if too_long or length > frames.MAX_FRAME:
                     raise Broken(Code.FRAME_SIZE_ERROR, f"a frame is longer than {frames.MAX_FRAME} bytes")
@@ -74,23 +76,23 @@ class Side:
                     raise Broken(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
                 handler = handlers[kind if kind < _UNKNOWN else _UNKNOWN]
                 if handler:
-                    instead = handler(session, flags, stream, data, at + frames.HEADER, end)
+                    instead = handler(connection, flags, stream, data, at + frames.HEADER, end)
                 else:
-                    instead = self._headers(session, kind, flags, stream, data, at, end)
+                    instead = self._headers(connection, kind, flags, stream, data, at, end)
                 if instead is not None:
                     if start < at:
-                        self._out.append(data[start:at])
+                        self.out.append(data[start:at])
                     if instead:
-                        self._out.append(instead)
+                        self.out.append(instead)
                     start = end
                 at = end
         finally:
             if start < at:
-                self._out.append(data[start:at] if start or at < size else data)
+                self.out.append(data[start:at] if start or at < size else data)
         self._held = data[at:]
 
     def _headers(
-        self, session: "Session", kind: int, flags: int, stream: int, data: bytes, at: int, end: int
+        self, connection: "Connection", kind: int, flags: int, stream: int, data: bytes, at: int, end: int
     ) -> bytes | None:
         """Judge a block when all of it is there; its frames wait for that."""
         gathered = self._gathered
@@ -101,7 +103,7 @@ class Side:
             if flags & (PADDED | frames.HAS_PRIORITY):
                 block = frames.content(flags, block)
             if flags & END_HEADERS:
-                return self._block(session, stream, flags, block)
+                return self._block(connection, stream, flags, block)
             self._gathered = gathered = _Gathered(stream, flags)
         if gathered is None:
             raise Broken(Code.PROTOCOL_ERROR, "CONTINUATION does not follow HEADERS")
@@ -109,7 +111,7 @@ class Side:
         if not flags & END_HEADERS:
             return b""
         self._gathered = None
-        instead = self._block(session, stream, gathered.flags, b"".join(gathered.parts))
+        instead = self._block(connection, stream, gathered.flags, b"".join(gathered.parts))
         return b"".join(gathered.frames) if instead is None else instead
 
     def greet(self, stream: int) -> None:
@@ -155,3 +157,7 @@ def check_priority(stream: int, size: int) -> None:
     check_size(size, 5)
     if not stream:
         raise Broken(Code.PROTOCOL_ERROR, "PRIORITY is not of a stream")
+
+
+def nobody_pushes(connection: "Connection", flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:
+    raise Broken(Code.PROTOCOL_ERROR, "somebody pushes whom nobody asked to")

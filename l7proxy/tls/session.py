@@ -57,6 +57,11 @@ class Session(Tunnel):
         if self._hello is not None and not self.is_over:
             self._refuse("", "the client ended before its hello was whole")
 
+    def lost(self, why: str) -> None:
+        if self._hello is not None and not self.is_over:
+            self._refuse("", why)
+        super().lost(why)
+
     def _refuse(self, name: str, why: str) -> None:
         self._tell(Asked(name, False, self._began, why))
         self.is_over = self.is_broken = True

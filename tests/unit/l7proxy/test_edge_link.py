@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import uvloop
 
 from l7proxy.edge.link import Link, reset
+from l7proxy.exchange import Exchange
 from l7proxy.http1.head import Request
-from l7proxy.http1.session import Exchange, Session, Verdict
+from l7proxy.http1.session import Session, Verdict
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LARGE = 30 << 20
@@ -169,8 +170,43 @@ def test_nobody_serves() -> None:
             writer.write(GET)
             assert (await reader.readline()) == b"HTTP/1.1 503 Service Unavailable\r\n"
             await reader.read()
-            assert [(e.status, e.allowed) for e in proxy.told] == [(503, False)]
+            assert [(e.status, e.allowed) for e in proxy.told] == [(503, True)]
             await until(lambda: not proxy.links)
+
+    run(scene)
+
+
+def test_a_server_that_resets_before_its_answer_is_a_503() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        reset(writer.transport)
+
+    async def scene() -> None:
+        async with between(serve) as (proxy, reader, writer):
+            writer.write(GET)
+            assert (await reader.readline()) == b"HTTP/1.1 503 Service Unavailable\r\n"
+            assert [(e.status, e.allowed, bool(e.why)) for e in proxy.told] == [(503, True, True)]
+
+    run(scene)
+
+
+def test_a_client_that_asks_and_never_reads_is_not_read() -> None:
+    asks = 400_000
+
+    async def scene() -> None:
+        async with between(None) as (proxy, reader, writer):
+            before, left = -1, 0
+            writer.write(b"GET /shut HTTP/1.1\r\nhost: a\r\n\r\n" * asks)
+            while before != left or not left:
+                before = left
+                await asyncio.sleep(0.2)
+                left = writer.transport.get_write_buffer_size()
+            (link,) = proxy.links
+            assert link.client is not None and link.client.get_write_buffer_size() < 4 << 20
+            count = len(proxy.told)
+            assert count < asks
+            await reader.readexactly(count * 50)
+            await until(lambda: len(proxy.told) > count)
 
     run(scene)
 
@@ -191,6 +227,7 @@ def test_a_client_that_is_gone_ends_the_server() -> None:
             reset(writer.transport)
             await ended.wait()
             await until(lambda: not proxy.links)
+            assert [(e.status, e.why) for e in proxy.told] == [(0, "the client went away")]
 
     run(scene)
 

@@ -35,6 +35,31 @@ def test_framing(lines: str, length: int | None, keeps: bool) -> None:
     assert (found.length, found.keeps) == (length, keeps)
 
 
+def test_a_head_written_anew() -> None:
+    fields = (*head.request(GET).fields, (b"x-z", b""))
+    assert head.anew(GET, fields) == b"GET /a?b=c HTTP/1.1\r\nhost: Shop.example:8080\r\nx-y: z\r\nx-z: \r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "offers"),
+    [
+        ("h2c", True),
+        ("websocket, H2C", True),
+        ("h2", True),
+        ("HTTP/2.0", True),
+        ("TLS/1.2", True),
+        ("websocket", False),
+        ("h2cx", False),
+        ("x/h2c", False),
+    ],
+)
+def test_an_offer_to_speak_another_http(upgrade: str, offers: bool) -> None:
+    lines = ("Host: a", f"Upgrade: {upgrade}", "Connection: x, Upgrade, HTTP2-Settings", "HTTP2-Settings: AA")
+    found = head.request("\r\n".join(("GET / HTTP/1.1", *lines, "", "")).encode())
+    assert (found.offers_http, found.upgrade) == (offers, not offers)
+    assert head.without_offer(found.fields) == ((b"host", b"a"), (b"connection", b"x"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from l7proxy.exchange import Exchange
 from l7proxy.http1 import head
-from l7proxy.http1.session import Exchange, Session, Verdict
+from l7proxy.http1.session import Session, Verdict
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\ncontent-type: text/plain\r\n\r\nAccess denied\r\n"
@@ -41,6 +42,11 @@ class Stage:
 
     def answers(self, data: bytes) -> "Stage":
         self.session.from_server(data)
+        self._sent()
+        return self
+
+    def fails(self, why: str) -> "Stage":
+        self.session.failed(why)
         self._sent()
         return self
 
@@ -160,6 +166,74 @@ def test_a_server_that_ends_too_early() -> None:
 def test_a_server_that_says_more_than_it_was_asked_for() -> None:
     stage = Stage().asks(get("/open")).answers(OK + OK)
     assert stage.session.is_over and stage.client == OK
+
+
+POST = b"POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def outcomes(stage: Stage) -> list[tuple[int, bool, str]]:
+    return [(each.status, each.allowed, each.why) for each in stage.told]
+
+
+def test_a_broken_body_after_the_answer_has_begun_puts_nothing_into_it() -> None:
+    stage = Stage().asks(POST).answers(OK[:-1]).asks(b"zz\r\n")
+    assert stage.client == OK[:-1] and stage.session.is_broken and stage.session.is_over
+    assert outcomes(stage) == [(200, True, "the size of a chunk is not a hexadecimal number on a line of its own")]
+    stage = Stage().asks(POST).answers(OK).asks(b"zz\r\n")
+    assert stage.client == OK and stage.session.is_over and not stage.session.is_broken
+    assert outcomes(stage) == [(200, True, "")]
+
+
+def test_a_chunk_that_goes_on_after_its_size_is_a_400() -> None:
+    stage = Stage().asks(POST + b"2\r\nabc\r\n")
+    assert stage.client.startswith(b"HTTP/1.1 400 ") and stage.session.is_over and stage.server == POST
+    assert outcomes(stage) == [(400, True, "a chunk does not end where its size says")]
+
+
+def test_a_server_that_fails_before_its_answer_and_in_it() -> None:
+    stage = Stage().asks(get("/open")).fails("nobody listens")
+    assert stage.client.startswith(b"HTTP/1.1 503 ") and outcomes(stage) == [(503, True, "nobody listens")]
+    stage = Stage().asks(get("/open")).answers(b"HTTP/1.1 200 OK\r\n\r\nabc").fails("reset")
+    assert stage.client.endswith(b"abc") and stage.session.is_broken and outcomes(stage) == [(200, True, "reset")]
+    stage = Stage().asks(get("/open")).answers(OK).fails("reset")
+    assert stage.session.is_over and not stage.session.is_broken and outcomes(stage) == [(200, True, "")]
+
+
+def test_a_client_that_is_lost_is_told_of_once() -> None:
+    for answered, wanted in ((b"", (0, True, "gone")), (OK[:-1], (200, True, "gone")), (OK, (200, True, ""))):
+        stage = Stage().asks(get("/open")).answers(answered)
+        stage.session.lost("gone")
+        stage.session.lost("again")
+        assert outcomes(stage) == [wanted] and stage.session.is_over
+
+
+def test_what_follows_the_last_request_is_no_request() -> None:
+    stage = Stage().asks(get("/open", "Connection: close") + get("/open")).answers(OK)
+    assert stage.judged == ["/open"] and stage.session.is_over and len(stage.told) == 1
+    stage = Stage().asks(get("/open") + b"GET /op").ends("client").answers(OK)
+    assert stage.session.is_over and len(stage.told) == 1
+
+
+def test_a_broken_head_is_not_told_of_as_the_one_before() -> None:
+    stage = Stage().asks(get("/open")).answers(OK).asks(b"GET /" + b"x" * head.MAX_HEAD)
+    assert [(each.status, each.request is None, each.allowed) for each in stage.told] == [
+        (200, False, True),
+        (431, True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "start", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00", b" GET", b"\n", b"\r\n\x16"]
+)
+def test_what_will_be_no_request_is_refused_at_once(start: bytes) -> None:
+    stage = Stage().asks(start)
+    assert stage.client.startswith(b"HTTP/1.1 400 ") and stage.session.is_over
+
+
+@pytest.mark.parametrize("start", [b"\r", b"\r\n\r", b"G", b"GET ", b"X" * 100, b"GET /\x16"])
+def test_what_may_become_a_request_is_waited_for(start: bytes) -> None:
+    stage = Stage().asks(start)
+    assert stage.client == b"" and not stage.session.is_over and stage.session.waits_for_client
 
 
 @pytest.mark.parametrize("seed", range(20))

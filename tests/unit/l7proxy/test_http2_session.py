@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from l7proxy.edge.link import Session as LinkSession
+from l7proxy.exchange import Exchange
 from l7proxy.http2 import frames, hpack, limits
-from l7proxy.http2.exchange import Exchange, Verdict
+from l7proxy.http2.exchange import Verdict
 from l7proxy.http2.frames import DATA, HEADERS, PREFACE, Code, frame, goaway, rst_stream, window_update
 from l7proxy.http2.request import Request
 from l7proxy.http2.session import Session
@@ -81,8 +83,8 @@ class Stage:
         self.session.from_server(b"".join(data))
         return self._sent()
 
-    def does(self, what: str) -> "Stage":
-        getattr(self.session, what)()
+    def does(self, what: str, *why: str) -> "Stage":
+        getattr(self.session, what)(*why)
         return self._sent()
 
     def seen(self) -> tuple[bytes, bytes]:
@@ -281,6 +283,51 @@ def test_a_server_that_is_lost() -> None:
     assert len(stage.told) == 3 and stage.client.startswith(said(5, (b":status", b"502"), (b"content-length", b"0")))
     stage.asks(ask(11)).answers(PING)
     assert stage.judged[-1] == "/open" and len(stage.told) == 3
+
+
+def test_a_server_that_cannot_be_reached() -> None:
+    encoder, stage = reference.Encoder(), Stage()
+    asked = [fields("/open"), fields("/open", GRPC), fields("/shut"), fields("/open")]
+    for number, (each, flags) in enumerate(zip(asked, (5, 5, 5, 4), strict=True)):
+        stage.session.from_client(
+            (b"" if number else HELLO) + frame(HEADERS, flags, 2 * number + 1, encoder.encode(each))
+        )
+    stage.does("failed", "nobody listens")
+    unavailable = ((b":status", b"503"), (b"content-length", b"0"))
+    grpc = ((b":status", b"200"), GRPC, (b"grpc-status", b"14"), (b"grpc-message", b"Service unavailable"))
+    parts = (forbidden(5), said(1, *unavailable), said(3, *grpc), said(7, *unavailable), rst_stream(7, Code.NO_ERROR))
+    assert stage.seen() == (b"", frames.settings({}) + ACK + b"".join(parts) + goaway(7, Code.NO_ERROR))
+    assert stage.outcomes() == [(403, False, None), (503, True, None), (200, True, 14), (503, True, None)]
+    assert [each.why for each in stage.told] == ["", *["nobody listens"] * 3] and stage.session.is_over
+    assert stage.does("failed", "again").asks(ask(9)).seen() == (b"", b"")
+
+
+def test_a_server_that_cannot_be_reached_and_nobody_has_asked() -> None:
+    stage = Stage().asks(HELLO)
+    stage.seen()
+    stage.does("failed", "nobody listens")
+    assert stage.seen() == (b"", frames.settings({}) + ACK) and not stage.told and stage.session.waits_for_client
+    assert stage.asks(ACK, PING).seen() == (b"", b"") and not stage.session.is_over
+    stage.asks(frame(HEADERS, 5, 1, b"\x20" + written(*fields("/open"))))
+    answered = said(1, (b":status", b"503"), (b"content-length", b"0"))
+    assert stage.seen() == (b"", answered + goaway(1, Code.NO_ERROR)) and stage.session.is_over
+    assert [(each.status, each.why) for each in stage.told] == [(503, "nobody listens")]
+
+
+def test_a_server_that_is_reset() -> None:
+    stage = after_update(met()).asks(ask(5), ask(7)).answers(answer(5)[:40])
+    stage.seen()
+    stage.does("failed", "reset")
+    answered = said(7, (b":status", b"503"), (b"content-length", b"0"))
+    assert stage.seen()[1] == rst_stream(5, Code.INTERNAL_ERROR) + answered + goaway(7, Code.NO_ERROR)
+    assert stage.outcomes() == [(200, True, None), (503, True, None)] and stage.session.is_over
+    stage = after_update(met()).does("failed", "reset")
+    assert stage.seen()[1] == goaway(3, Code.NO_ERROR) and stage.session.is_over and not stage.told
+
+
+def test_what_a_link_asks_of_a_session() -> None:
+    link_session: LinkSession = after_update(met()).session
+    assert not link_session.is_broken and not link_session.ends_client and not link_session.ends_server
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,15 @@ def test_either_end_passes_and_both_end_it() -> None:
     stage.session.from_server(b"late")
     stage.session.server_ended()
     assert stage.session.ends_client and stage.session.is_over and not stage.session.is_broken
+
+
+def test_a_client_that_is_lost_before_its_name_is_known_is_told_of_once() -> None:
+    stage = Stage()
+    stage.session.from_client(real("open.example")[:100])
+    for why in ("the client went away", "again"):
+        stage.session.lost(why)
+    assert [(asked.allowed, asked.why) for asked in stage.told] == [(False, "the client went away")]
+    stage = Stage()
+    stage.session.from_client(real("open.example"))
+    stage.session.lost("the client went away")
+    assert stage.verdicts == [("open.example", True)] and stage.session.is_over
