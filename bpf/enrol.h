@@ -116,7 +116,9 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
   if (!(cfg->acceleration && cfg->self_test) && !(ep->flags & ENDPOINT_FLAG_SELF_TEST))
     return; /* switched off since the connection opened */
   struct endpoint *far = endpoint_by_id(peer->endpoint);
-  if (!far || !(ep->flags & far->flags & ENDPOINT_FLAG_ACCELERATE)) {
+  if (!far)
+    return;
+  if (!(ep->flags & far->flags & ENDPOINT_FLAG_ACCELERATE)) {
     e->reason = ACCEL_REASON_OPT_OUT; /* since then, too */
     return;
   }
@@ -206,7 +208,7 @@ static __always_inline u64 patience(const struct end *sender) {
  * or a second when its peer has no more to say, gets TCP's own ways: nobody must be taken for dead, nor wait for long. */
 static __always_inline int held(struct end *e, const struct end *sender, const struct packet *p) {
   u64 sk = e->sock;
-  if (!e->enrolled || e->closed || freed(e))
+  if (!e->enrolled || e->closed == CLOSED_SOCKET || freed(e))
     return 0;
   if (p->tcp_flags & TCP_RST) { /* what its program does next, TCP should answer */
     withdraw_when_idle(e, sender);

@@ -69,9 +69,10 @@ static __always_inline void event_ends(struct flow_event *e, const u8 *saddr, co
   }
 }
 
-static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, const struct endpoint *ep, u32 id,
-                                u8 direction, u16 reason, u32 rule) {
-  struct flow_event *e = event_new(EVENT_TYPE_DROP, direction == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
+/* `hook`: the direction of the hook that drops; `direction`: the packet's at the pod `id`, whose rule is against it. */
+static __always_inline int drop_by(struct __sk_buff *skb, const struct packet *p, const struct endpoint *ep, u32 id,
+                                   u8 hook, u8 direction, u16 reason, u32 rule) {
+  struct flow_event *e = event_new(EVENT_TYPE_DROP, hook == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
   if (e) {
     event_packet(e, p);
     event_ends(e, p->saddr, p->daddr, ep, id, direction);
@@ -85,6 +86,11 @@ static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, c
   }
   account_drop(skb->len, reason, direction, id);
   return TC_DROP;
+}
+
+static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, const struct endpoint *ep, u32 id,
+                                u8 direction, u16 reason, u32 rule) {
+  return drop_by(skb, p, ep, id, direction, direction, reason, rule);
 }
 
 static __always_inline int pass(struct __sk_buff *skb, u8 direction, u32 id) {

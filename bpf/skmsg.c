@@ -32,6 +32,8 @@ static __always_inline u32 refused_now(struct conn *c, const struct conn_key *k)
   struct pair p;
   int side = initiator(c);
   struct end *from = END_OF(c, side), *to = END_OF(c, !side);
+  if (freed(from) || freed(to))
+    return METRIC_PASS_GONE; /* whose its memory is now says nothing of the connection */
   ask_pair(&p, side ? k->addr1 : k->addr0, side ? k->addr0 : k->addr1, IPPROTO_TCP, side ? k->port0 : k->port1, 0);
   /* Only a plain ALLOW may be short-cut: a proxy verdict needs TCP, and the proxy behind it. */
   int still = is_still(from, p.src_endpoint) && is_still(to, p.dst_endpoint);

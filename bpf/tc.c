@@ -63,19 +63,24 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct scratch
   return in->proto == IPPROTO_TCP && let_through(in, id, generation);
 }
 
-/* Whether the policy of a pod of this node is against what it sends: asked again where its packet arrives. On the way it
- * may wait, for the receiver's hardware address even seconds, and an edit may pass it by: its own hook asked the edition
- * before, and the receiver's asks the next one, so that of two ends that refuse it in turn neither would be heard. What
- * answers somebody at the sender's own hook was asked about there. */
-static __always_inline int sender_denies(struct scratch *w, u32 sender, u32 generation, u16 port) {
-  struct packet *p = &w->packet;
-  struct ct_key k ALIGNED;
-  ct_key_reverse(&k, sender, DIRECTION_EGRESS, p);
-  const struct ct_entry *asked = ct.lookup(&k);
-  struct endpoint *ep = endpoint_by_id(sender);
-  if (!ep || (asked && asked->generation == generation))
-    return 0;
-  ask_with(&w->peer_decision, &w->peer_answer, ep, sender, DIRECTION_EGRESS, identities_at(p->daddr), p->proto, port);
+/* Whether the pod at a connection's far end is against it by now, where that is a pod of this node whose own hook has let
+ * the connection pass, under another policy. A packet may wait between the two hooks, for a hardware address even seconds,
+ * and an edit may pass it by: of two ends that refuse it in turn neither would be heard if each spoke for itself alone.
+ * Where the host translates addresses, each hook sees a connection of its own, and asks its own end. */
+static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 far, u32 generation, u16 port) {
+  u32 id = k->endpoint;
+  u8 out = k->direction == DIRECTION_INGRESS;
+  k->endpoint = far;
+  k->direction = out ? DIRECTION_EGRESS : DIRECTION_INGRESS;
+  const struct ct_entry *let_pass = ct.lookup(k);
+  int is_old = let_pass && let_pass->generation != generation;
+  struct endpoint *ep = is_old ? endpoint_by_id(far) : 0;
+  w->peer_answer.verdict = VERDICT_ALLOW;
+  if (ep)
+    ask_with(&w->peer_decision, &w->peer_answer, ep, far, k->direction, identities_at(out ? k->daddr : k->saddr), k->proto,
+             port);
+  k->endpoint = id;
+  k->direction = out ? DIRECTION_INGRESS : DIRECTION_EGRESS;
   return w->peer_answer.verdict == VERDICT_DENY;
 }
 
@@ -162,28 +167,32 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
 
   int begun = 0;
   if (!e || e->generation != generation) {
-    const u8 *far = direction == DIRECTION_EGRESS ? p->daddr : p->saddr;
-    struct identities peer = identities_at(far);
+    const u8 *peer_addr = direction == DIRECTION_EGRESS ? p->daddr : p->saddr;
+    struct identities peer = identities_at(peer_addr);
+    u32 far = endpoint_id_by_addr(peer_addr);
+    if (e && e->peer_endpoint != far) {
+      over = e->created; /* the address is another pod's now: with that one it is another connection */
+      e = 0;
+    }
     u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k.dport;
     ask_with(&w->decision, a, ep, id, k.direction, peer, p->proto, port);
-    int denied = a->verdict == VERDICT_DENY;
+    int denied = a->verdict == VERDICT_DENY, by_far = !denied && far && far != id && far_denies(w, &k, far, generation, port);
+    denied |= by_far;
     if (e && denied)
       over = e->created;
     if (over)
       spare = ended(w, &k, over, denied);
     else if (e)
       e = ct.lookup(&k); /* asking took time, and an element of an LRU map serves another key once it is deleted */
+    if (by_far)
+      return drop_by(skb, p, endpoint_by_id(far), far, direction, !direction, w->peer_answer.reason, w->peer_answer.rule_id);
     if (denied)
       return drop(skb, p, ep, id, direction, a->reason, a->rule_id);
-    u32 sender = direction == DIRECTION_INGRESS && !reply ? endpoint_id_by_addr(far) : 0;
-    if (sender && sender != id && sender_denies(w, sender, generation, port))
-      return drop(skb, p, endpoint_by_id(sender), sender, DIRECTION_EGRESS, w->peer_answer.reason, w->peer_answer.rule_id);
     if (e) {
       e->generation = generation;
       e->rule_id = a->rule_id;
       e->identity = identity_in(ep, id);
       e->peer_identity = current(peer);
-      e->peer_endpoint = endpoint_id_by_addr(far);
     } else if (p->proto != IPPROTO_TCP || !(p->tcp_flags & (TCP_FIN | TCP_RST))) {
       /* What ends a connection begins none: the other end's packets would be replies to it. */
       struct ct_entry fresh = {};
@@ -191,7 +200,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       fresh.generation = generation;
       fresh.identity = identity_in(ep, id);
       fresh.peer_identity = current(peer);
-      fresh.peer_endpoint = endpoint_id_by_addr(far);
+      fresh.peer_endpoint = far;
       fresh.rule_id = a->rule_id;
       fresh.last_seen = now;
       begun = 1;

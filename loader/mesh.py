@@ -64,10 +64,10 @@ class Mesh:
         _require_bpffs(pin_dir)
         _make(run_dir)
         locks = [locking.take(run_dir, run_dir / "agent.lock", os.O_RDWR | os.O_CREAT)]
-        adopted = True
+        adopted, is_ours = True, False
         try:
             locks.append(locking.take(pin_dir, pin_dir, os.O_RDONLY | os.O_DIRECTORY))
-            adopted = (pin_dir / "progs").is_dir()
+            adopted, is_ours = (pin_dir / "progs").is_dir(), True
             _require_layout(pin_dir, run_dir / "layout.sha256")
             mesh = cls(pin_dir, maps.create_all(pin_dir), locks)
             for name in ("progs", "links"):
@@ -88,7 +88,8 @@ class Mesh:
         except BaseException:
             if not adopted:
                 uninstall(pin_dir)
-            shutil.rmtree(pin_dir / "staging", ignore_errors=True)
+            if is_ours:  # else what is there is what another agent is at
+                shutil.rmtree(pin_dir / "staging", ignore_errors=True)
             for lock in locks:
                 os.close(lock)
             raise

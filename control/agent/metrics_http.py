@@ -36,7 +36,8 @@ def parse(where: str) -> tuple[str, int]:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """A thread for each caller: CALLERS of them, each until its deadline."""
+    """A thread for each caller: CALLERS of them, each until its deadline. Where one more comes, the one makes room whose
+    request has not been whole for the longest time: slow callers keep nobody out."""
 
     daemon_threads = True
     request_queue_size = CALLERS
@@ -45,29 +46,52 @@ class _Server(http.server.ThreadingHTTPServer):
         self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler], deadline: float
     ) -> None:
         self._deadline = deadline
-        self._callers: dict[socket.socket, float] = {}  # -> when each must be done
+        self._callers: dict[socket.socket, float] = {}  # -> when each must be done; the oldest first
+        self._asking: dict[socket.socket, None] = {}  # of these, whose requests are not whole
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if len(self._callers) >= CALLERS:
-            self.shutdown_request(request)
-            return
+            slowest = next(iter(self._asking), None)
+            if slowest is None:
+                self.shutdown_request(request)
+                return
+            self._cut(slowest)
+            self._forget(slowest)
         self._callers[request] = time.monotonic() + self._deadline
-        super().process_request(request, client_address)
+        self._asking[request] = None
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._forget(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._callers.pop(request, None)
+            self._forget(request)
+
+    def has_asked(self, request: Any) -> None:
+        """A caller's request is whole: it is answered, whoever else comes."""
+        self._asking.pop(request, None)
+
+    def _forget(self, request: socket.socket) -> None:
+        self._callers.pop(request, None)
+        self._asking.pop(request, None)
+
+    @staticmethod
+    def _cut(request: socket.socket) -> None:
+        """Have a call read an end, and not write."""
+        with contextlib.suppress(OSError):  # ended meanwhile
+            request.shutdown(socket.SHUT_RDWR)
 
     def service_actions(self) -> None:
-        """Called twice a second: a call that is late reads an end, and cannot write."""
+        """Called twice a second."""
         now = time.monotonic()
         for request, end in list(self._callers.items()):
             if now > end:
-                with contextlib.suppress(OSError):  # ended meanwhile
-                    request.shutdown(socket.SHUT_RDWR)
+                self._cut(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         LOG.debug("a call from %s", client_address, exc_info=True)  # that broke off, which is its own matter
@@ -75,8 +99,8 @@ class _Server(http.server.ThreadingHTTPServer):
 
 class MetricsServer:
     """Answers GET and HEAD of /metrics and /healthz from `start` until `close`; `address` is where it listens (port
-    0: any free one). `still` returns for how many seconds the agent's loop has not turned. A caller that finds
-    CALLERS before it, or takes longer than `deadline`, is cut off."""
+    0: any free one). `still` returns for how many seconds the agent's loop has not turned. A call that takes
+    longer than `deadline` is cut off."""
 
     def __init__(
         self,
@@ -91,8 +115,10 @@ class MetricsServer:
         class Handler(http.server.BaseHTTPRequestHandler):
             server_version, sys_version = "sockmesh", ""
             timeout = deadline
+            server: _Server
 
             def do_GET(self) -> None:
+                self.server.has_asked(self.request)
                 match self.path.partition("?")[0]:
                     case "/metrics":
                         with at_work:

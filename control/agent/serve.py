@@ -83,7 +83,8 @@ def _take_all_files() -> None:
     """Take as many open files as this process may have: followers of the flow log have one each, and the usual soft
     limit is for programs that use select(2), which nothing here does."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(ValueError):  # more than the kernel gives anybody by now (fs.nr_open)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stopped(node: agent.Agent) -> None:

@@ -46,12 +46,16 @@ class Rules:
     """All HTTP rules of one peer and port. `secrets`: "namespace/name" to a value; one that is missing is never had."""
 
     def __init__(self, rules: Iterable[model.L7Rules], secrets: Mapping[str, str] | None = None) -> None:
+        rules = tuple(rules)
+        self._free = any(each.is_anything for each in rules)
         self._rules = tuple(_Rule(rule, secrets or {}) for each in rules for rule in each.http or ())
         self._looked_at = frozenset(header.name for rule in self._rules for header in rule.headers)
         self._known: OrderedDict[tuple[str, str, str, Fields], Decision] = OrderedDict()
 
     def decide(self, method: str, path: str, host: str, fields: Fields) -> Decision:
         """Return what becomes of a request; the host is without regard to case, as a name is."""
+        if self._free:
+            return ALLOWED
         seen = tuple(field for field in fields if field[0] in self._looked_at) if self._looked_at else ()
         key = method, path, host, seen
         found = self._known.get(key)

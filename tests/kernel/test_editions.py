@@ -1,5 +1,6 @@
 """An edit that changes more than one end: at no moment do two ends let through what each of its states refuses."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from loader import abi
 from tests.hosts import Mesh, Node, Pod
+from tests.hosts.wait import wait_until
 from tests.kernel.pairs import Maker, connect, receive
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import policy
@@ -91,37 +93,104 @@ def test_an_address_that_a_range_allows_is_nobodys_on_its_way(node: Node) -> Non
         assert not under_edits(node, mesh, [(one, one.ip, aim)], take)
 
 
-def test_a_packet_waits_on_its_way_while_a_deny_moves(node: Node) -> None:
+class Waiting:
+    """one and aim, each of whose addresses is routed to its interface, as many networks do, and what they send."""
+
+    def __init__(self, node: Node, mesh: Mesh) -> None:
+        self._node, self._mesh = node, mesh
+        self.pods = {name: node.pods[name] for name in ("one", "aim")}
+        self._puppets = {name: Puppet(pod, ears=True) for name, pod in self.pods.items()}
+        for pod, other in itertools.permutations(self.pods.values()):
+            self.ip(node.netns, "link", "set", pod.interface, "nomaster")
+            self.ip(node.netns, "route", "add", f"{pod.ip}/32", "dev", pod.interface)
+            self.ip(pod.netns, "route", "add", f"{other.ip}/32", "via", node.gateway)
+
+    def ip(self, netns: str, *words: str) -> None:
+        self._node.run(["nsenter", f"--net={netns}", "ip", *words])
+
+    def refuses(self, name: str, direction: str) -> None:
+        """Put a policy in force: what a pod's own refuses, all else is open."""
+        self._mesh.apply("policy-0", policy("deny", name, **{direction: [{}]}))
+        assert self._mesh.call("reconcile")["problems"] == []
+
+    def send(self, name: str, word: str, port: int) -> None:
+        """From one to aim's port, or back."""
+        other = next(pod for key, pod in self.pods.items() if key != name)
+        sport, dport = (4712, port) if name == "one" else (port, 4712)
+        packet = "send_packet(udp_packet(mine, ip, sport, dport, word), ip)"
+        self._puppets[name].do(packet, mine=self.pods[name].ip, ip=other.ip, sport=sport, dport=dport, word=word)
+
+    def hears(self, name: str, *words: str) -> None:
+        """Wait for the last of these words; in all a pod has heard these. What waited before is heard before."""
+        wait_until(lambda: words[-1] in self._puppets[name].do("result = heard()"), f"{words[-1]} arrives")
+        assert set(self._puppets[name].do("result = heard()")) == set(words)
+
+    @contextlib.contextmanager
+    def nobody_finds(self, name: str) -> Iterator[None]:
+        """What is sent to a pod waits on the host for its hardware address."""
+        self.ip(self.pods[name].netns, "link", "set", "eth0", "arp", "off")
+        self.ip(self._node.netns, "neigh", "flush", "dev", self.pods[name].interface)
+        yield
+        self.ip(self.pods[name].netns, "link", "set", "eth0", "arp", "on")
+
+    def arrived(self, name: str, port: int) -> list[str]:
+        """Return what a pod has heard when a packet of this port has been dropped on its way to it."""
+
+        def is_it(flow: Json) -> bool:
+            ports = flow["l4"].get("UDP", {})
+            at = flow["extensions"]["value"]["sockmesh"].get("hook")
+            return flow["verdict"] == "DROPPED" and port in ports.values() and at == "tc_to_pod"
+
+        self._mesh.wait_flow(is_it, f"the packet of {port} is dropped where it arrives")
+        return list(self._puppets[name].do("result = heard()"))
+
+
+@pytest.fixture
+def waiting(node: Node) -> Iterator[Waiting]:
+    node.pod("nobody", labels={"app": "nobody"})
+    with Mesh(node, [policy("deny", "nobody", ingress=[{}])]) as mesh:
+        yield Waiting(node, mesh)
+
+
+def test_a_packet_waits_on_its_way_while_a_deny_moves(waiting: Waiting) -> None:
     """For the receiver's hardware address, between the sender's hook and the receiver's."""
-    one, aim = node.pods["one"], node.pods["aim"]
+    waiting.refuses("aim", "ingress")
+    with waiting.nobody_finds("aim"):
+        waiting.send("one", "first", 4801)
+        waiting.refuses("one", "egress")
+    assert waiting.arrived("aim", 4801) == []
 
-    def ip(netns: str, *words: str) -> None:
-        node.run(["nsenter", f"--net={netns}", "ip", *words])
 
-    ip(node.netns, "link", "set", aim.interface, "nomaster")  # each pod's address is routed, as many networks do
-    ip(node.netns, "route", "add", f"{aim.ip}/32", "dev", aim.interface)
-    ip(one.netns, "route", "add", f"{aim.ip}/32", "via", node.gateway)
-    denies = {name: policy("deny", name, egress=[{}], ingress=[{}]) for name in ("one", "aim")}
-    with Mesh(node, [denies["aim"]]) as mesh:
-        sender, hearer = Puppet(one), Puppet(aim, ears=True)
+def test_an_answer_that_the_far_end_is_against_does_not_start(waiting: Waiting) -> None:
+    """A deny moves from who asked to who answers: what the one refuses the other's hook refuses, too."""
+    waiting.send("one", "question", 4802)
+    waiting.hears("aim", "question")
+    waiting.send("aim", "answer", 4802)
+    waiting.hears("one", "answer")
+    waiting.refuses("one", "egress")
+    with waiting.nobody_finds("one"):
+        waiting.send("aim", "late", 4802)
+        waiting.refuses("aim", "ingress")
+    waiting.refuses("nobody", "ingress")
+    waiting.send("one", "again", 4802)
+    waiting.hears("aim", "question", "again")
+    waiting.send("aim", "answered", 4802)
+    waiting.hears("one", "answer", "answered")  # behind all that waited
 
-        def send(port: int, word: str) -> None:
-            packet = "send_packet(udp_packet(mine, ip, 4712, port, word), ip)"
-            sender.do(packet, mine=one.ip, ip=aim.ip, port=port, word=word)
 
-        def dropped(port: int) -> Any:
-            return mesh.wait_flow(
-                lambda flow: flow["verdict"] == "DROPPED" and flow["l4"].get("UDP", {}).get("destination_port") == port
-            )
-
-        ip(aim.netns, "link", "set", "eth0", "arp", "off")
-        ip(node.netns, "neigh", "flush", "dev", aim.interface)
-        send(4801, "waits")
-        mesh.apply("policy-0", denies["one"])
-        assert mesh.call("reconcile")["problems"] == []
-        ip(aim.netns, "link", "set", "eth0", "arp", "on")
-        assert "egress_denied_by" in dropped(4801)
-        assert hearer.do("result = heard()") == []
+def test_what_waits_is_not_let_in_by_what_the_receiver_sends(waiting: Waiting) -> None:
+    waiting.send("one", "question", 4803)
+    waiting.hears("aim", "question")
+    waiting.send("aim", "answer", 4803)
+    waiting.hears("one", "answer")
+    waiting.refuses("aim", "ingress")
+    with waiting.nobody_finds("aim"):
+        waiting.send("one", "late", 4803)
+        waiting.refuses("one", "egress")
+        waiting.send("aim", "poke", 4803)
+    waiting.refuses("nobody", "ingress")
+    waiting.send("one", "again", 4803)
+    waiting.hears("aim", "question", "again")
 
 
 def test_what_changes_over_is_no_denial(node: Node) -> None:

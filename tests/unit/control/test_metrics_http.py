@@ -77,13 +77,17 @@ def is_refused(address: tuple[str, int]) -> bool:
         return True
 
 
-def test_more_callers_than_there_is_room_for_are_cut_off_at_once(address: tuple[str, int]) -> None:
+def test_slow_callers_make_room_the_slowest_first(address: tuple[str, int]) -> None:
     before = threading.active_count()
     held = [slow(address) for _ in range(metrics_http.CALLERS)]
-    assert all(is_refused(address) for _ in range(50))
-    assert threading.active_count() <= before + metrics_http.CALLERS
-    held.pop().close()
-    wait_until(lambda: not is_refused(address), "there is room again")
+    assert not any(is_refused(address) for _ in range(metrics_http.CALLERS // 2))
+    assert held[0].recv(1) == b""
+    held[-1].settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        held[-1].recv(1)
+    held += [slow(address) for _ in range(10 * metrics_http.CALLERS)]
+    assert not is_refused(address)
+    wait_until(lambda: threading.active_count() <= before + metrics_http.CALLERS, "those that were cut off are gone")
     for each in held:
         each.close()
 
