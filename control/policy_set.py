@@ -7,7 +7,7 @@ What the bytes of a connection must say stands beside its entry: the kernel know
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from control import identity, model
 from control.policy import meaning, ports, resolve
@@ -18,6 +18,8 @@ MAX_ENTRIES = 4 * abi.MAP_BY_NAME["policy"].max_entries
 
 
 Slot = tuple[int, int, int]  # rank, verdict, rule id
+_ASKS = (int(abi.Rank.PROXY), int(abi.Verdict.PROXY))
+_FREE = (int(abi.Rank.PROXY), int(abi.Verdict.ALLOW))  # of a rule that asks, and lets anything through
 Entry = tuple[int, int, int, int, int]  # direction, peer, proto, port, plen
 L7 = tuple[model.L7Rules, ...]
 ANYTHING: L7 = (model.L7Rules(),)
@@ -67,12 +69,42 @@ class _Half:
         if old is None or _order(slot) > _order(old):
             self.slots[entry] = slot
 
+    def free(self) -> None:
+        """Have the proxy not asked where a rule lets all bytes through for this peer and port: see rules_at. Raises
+        model.TooMuch.
+        """
+        frees: dict[tuple[int, int], dict[int, dict[tuple[int, int], Slot]]] = {}
+        for (direction, peer, proto, port, plen), slot in self.slots.items():
+            if slot[:2] == _FREE:
+                frees.setdefault((direction, proto), {}).setdefault(peer, {})[port, plen] = slot
+        asking = [entry for entry, slot in self.slots.items() if slot[:2] == _ASKS and (entry[0], entry[2]) in frees]
+        for number, (direction, peer, proto, port, plen) in enumerate(asking, 1):
+            of = frees[direction, proto]
+            if number * len(of) > MAX_ENTRIES:
+                raise _too_many("rules for requests and what is free of them")
+            # One for any peer stays as it is for others: whoever is free there gets an entry of his own.
+            for who in (peer,) if peer else of:
+                places = [of[each] for each in dict.fromkeys((who, 0)) if each in of]
+                by = next((free[at] for at in _around(port, plen) for free in places if at in free), None)
+                if by is not None:
+                    self.offer((direction, who, proto, port, plen), by, None)
+
     def l7(self, entry: Entry) -> L7:
         """Return what the bytes must say, any one of these; nothing where no rule asks that the proxy looks."""
         rank, verdict, _ = self.slots.get(entry, (0, 0, 0))
         if rank != abi.Rank.PROXY:
             return ()
         return tuple(self._l7[entry]) if verdict == abi.Verdict.PROXY else ANYTHING
+
+
+def _around(port: int, most: int = 16) -> Iterator[tuple[int, int]]:
+    """Yield port and plen of every prefix of ports that a port or prefix is in, the most specific first."""
+    for plen in range(most, -1, -1):
+        yield port >> (16 - plen) << (16 - plen), plen
+
+
+def _too_many(whose: str) -> model.TooMuch:
+    return model.TooMuch(f"{whose}: more than {MAX_ENTRIES:,} entries are needed (fewer or wider rules)")
 
 
 def _order(slot: Slot) -> tuple[int, bool, int]:
@@ -100,11 +132,13 @@ def compile_set(
             offered += len(where) * (1 if peers is None else len(peers))
             if offered > MAX_ENTRIES:
                 policies = f"{rule.rule.partition('#')[0]} and what else selects the same pods"
-                raise model.TooMuch(f"{policies}: more than {MAX_ENTRIES:,} entries are needed (fewer or wider rules)")
+                raise _too_many(policies)
             for peer in (0,) if peers is None else peers if only is None else peers & only:
                 for proto, port, plen in where:
                     for half in halves:
                         half.offer((int(rule.direction), peer, proto, port, plen), slot, rule.l7)
+    for half in (enforced, audited):
+        half.free()
     return _policy_set(enforced, audited if policy.has_audit else None)
 
 
@@ -116,8 +150,8 @@ def rules_at(rules: Mapping[abi.PolicyKey, L7], direction: int, peer: int, proto
     of them lets anything through, that is ANYTHING.
     """
     keys = (
-        abi.PolicyKey(0, who, port >> (16 - plen) << (16 - plen), proto, int(direction), plen)
-        for plen in range(16, -1, -1)
+        abi.PolicyKey(0, who, first, proto, int(direction), plen)
+        for first, plen in _around(port)
         for who in dict.fromkeys((peer, 0))
     )
     found = tuple(dict.fromkeys(each for key in keys for each in rules.get(key, ())))

@@ -36,8 +36,8 @@ def parse(where: str) -> tuple[str, int]:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """A thread for each caller: CALLERS of them, each until its deadline. Where one more comes, the one makes room whose
-    request has not been whole for the longest time: slow callers keep nobody out."""
+    """A thread for each caller: CALLERS of them, each until its deadline. Where one more comes, the one makes room
+    whose request has not been whole for the longest time: slow callers keep nobody out."""
 
     daemon_threads = True
     request_queue_size = CALLERS

@@ -1,11 +1,12 @@
 """Random changes of rules for requests: what allows takes none away, and what opens some is told of."""
 
 import copy
+import itertools
 import random
 
 import pytest
 
-from control import model
+from control import model, policy_set
 from control.analysis import trace, world
 from control.analysis.change import beside
 from control.analysis.change.diff import difference
@@ -16,6 +17,7 @@ from tests.unit.control.test_analysis_connectivity import Doc
 from tests.unit.control.test_analysis_diff_random import read
 
 TCP = abi.Proto.TCP
+EGRESS, INGRESS = abi.Direction.EGRESS, abi.Direction.INGRESS
 PODS = tuple(model.Workload("x", app, {"app": app}, ips=(f"10.1.3.{i}",), kind="Pod") for i, app in enumerate("abc"))
 OTHERS = ("x/b", "x/c", "host", "192.0.2.9")
 REQUESTS = tuple(request.Request(method, path) for method in ("GET", "PUT") for path in ("/a", "/b"))
@@ -119,3 +121,27 @@ def test_pairs_are_open_where_a_call_is_allowed(seed: int) -> None:
             ports = pairs.allowed(numbers[source], numbers[destination])
             for port in (80, 85):
                 assert ((int(TCP), port) in ports) == ((source, destination, port, str(None)) in allowed)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_proxy_is_asked_where_some_bytes_are_refused_and_nowhere_else(seed: int) -> None:
+    """And pairs without a proxy are those that the kernel's entries allow."""
+    given = random.Random(seed)
+    there = snapshot([a_policy(given, f"p{i}") for i in range(given.choice((1, 2, 3)))])
+    known, served = world.World(there), analyse(there, served=True)
+    numbers = {str(end): number for number, end in enumerate(served.workloads)}
+    ends = {name: known.end(name) for name in ("x/a", "x/b", "x/c")}
+    for source, destination in itertools.permutations(ends, 2):
+        ports = served.allowed(numbers[source], numbers[destination])
+        for port in (80, 85):
+            open_ways = []
+            for direction, here, peer in ((EGRESS, source, destination), (INGRESS, destination, source)):
+                workload = ends[here].workload
+                assert workload is not None
+                found = known.decide(workload, direction, ends[peer].identity, TCP, port)
+                if found.verdict == abi.Verdict.PROXY:
+                    l7 = known.policy_set(workload, ends[peer].identity).l7
+                    rules = policy_set.rules_at(l7, direction, ends[peer].identity, TCP, port)
+                    assert rules not in ((), policy_set.ANYTHING)
+                open_ways.append(found.verdict == abi.Verdict.ALLOW)
+            assert ((int(TCP), port) in ports) == all(open_ways), (source, destination, port)
