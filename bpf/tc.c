@@ -76,9 +76,11 @@ static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 f
   int is_old = let_pass && let_pass->generation != generation;
   struct endpoint *ep = is_old ? endpoint_by_id(far) : 0;
   w->peer_answer.verdict = VERDICT_ALLOW;
+  /* While two editions count this end asks both, and the older one's answer is enough there: all of that one allow. Both
+   * would be too much for kernel 6.1. */
   if (ep)
-    ask_with(&w->peer_decision, &w->peer_answer, ep, far, k->direction, identities_at(out ? k->daddr : k->saddr), k->proto,
-             port);
+    ask_of(&w->peer_decision, &w->peer_answer, ep, far, k->direction, identities_at(out ? k->daddr : k->saddr), k->proto,
+           port, 0);
   k->endpoint = id;
   k->direction = out ? DIRECTION_INGRESS : DIRECTION_EGRESS;
   return w->peer_answer.verdict == VERDICT_DENY;

@@ -59,8 +59,9 @@ class Weather:
 
     def _run(self) -> None:
         try:
+            first = [False, self._kills]  # of each some, however short it is
             while not self._over.wait(self._rng.uniform(0.1, 1.0)):
-                if self._kills and self._rng.random() < 0.2:
+                if first.pop(0) if first else self._kills and self._rng.random() < 0.2:
                     self._kill()
                 else:
                     self._turn(self._rng.choice(sorted(self._policies)))
