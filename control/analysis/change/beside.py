@@ -6,11 +6,12 @@ should rather refuse too much.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from control import model
-from control.analysis.change import lacking, moved, written
+from control.analysis.change import lacking, meeting, moved, written
 from control.analysis.change.lacking import Told
+from control.analysis.change.meeting import Index
 from control.analysis.change.written import Beside, Place, Written
 from control.policy import dnsnames, selectors, words
 from loader import abi
@@ -48,12 +49,10 @@ def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
 
 def _allowed(before: Written, after: Written) -> Iterator[Told]:
     """Yield what only new allows, where old may have refused it."""
-    open_before: dict[object, list[Place]] = {}  # whatever the bytes say, by peer
-    for item in before.items:
-        if item.request is None and not item.is_deny:
-            open_before.setdefault(item.place.peer, []).append(item.place)
-    bound = [item.place for item in before.items if item.request is not None]
-    letting = [item.place for item in before.items if not item.is_deny and item.request != written.NOTHING]
+    allowing = [item for item in before.items if not item.is_deny]
+    open_to_all = meeting.of((i.place for i in allowing if i.request is None), meeting.INCLUDES_BY_PEER)
+    letting = meeting.of((i.place for i in allowing if i.request != written.NOTHING), meeting.INCLUDES)
+    bound = meeting.of((item.place for item in before.items if item.request is not None), meeting.MEETS)
 
     @functools.cache
     def refused(of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
@@ -70,12 +69,11 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
             continue
         beside = Beside(written.item_words(item), *said)
         if written.is_exact(item):
-            if not any(written.includes(other, place) for other in letting):
+            if not letting.has(place):
                 yield Told(beside, place)
             continue
         # Of what was open for all requests, and nowhere for some only, no request is new.
-        free = any(written.includes(other, place) for peer in {place.peer, None} for other in open_before.get(peer, ()))
-        if not free or any(written.meet(place, other) for other in bound):
+        if not open_to_all.has(place) or bound.has(place):
             yield Told(beside, unless=place if written.is_of_named_port(item) else None)
 
 
@@ -90,29 +88,28 @@ def _no_longer_bound(before: Written, after: Written) -> Iterator[Told]:
         for place, said in after.unbound.items()
         if place not in before.unbound
     }
-    closed = [item.place for item in after.items if item.is_deny or item.request is not None]
+    closed = (item.place for item in after.items if item.is_deny or item.request is not None)
+    # Where the own node is denied or bound still, in whatever words.
+    to_own_node = (place._replace(peer=None) for place in closed if _means_own_node(place.peer))
+    still_closed = meeting.of(to_own_node, meeting.INCLUDES)
+    unbound = meeting.of(before.unbound, meeting.INCLUDES)
+    now_free = Index(freed, meeting.MEETS), Index({**free, **freed}, meeting.MEETS)
+    refuses = functools.cache(after.refuses)
     for place, (where, source) in {i.place: said for i, said in before.items.items() if i.request is not None}.items():
-        if any(written.includes(other, place) for other in before.unbound):
+        if place in before.unbound or unbound.has(place):
             continue  # nobody was bound there
         what = f"any request, {written.at(place)}"
-        if not after.refuses(place.of_nodes, place.subject, place.direction):
+        if not refuses(place.of_nodes, place.subject, place.direction):
             yield Told(Beside(what, where, source))
-        elif _is_open_to_own_node(place, closed):
+        elif _is_for_own_node(place) and not still_closed.has(place):
+            # No default refuses that one.
             yield Told(Beside(f"any request of the own node, {written.at(place)}", where, source))
-        for other, said in (freed if place in still else {**free, **freed}).items():
-            if written.meet(place, other):
-                yield Told(Beside(what, *said))
+        for said in now_free[place not in still].said(place):
+            yield Told(Beside(what, *said))
 
 
-def _is_open_to_own_node(place: Place, closed: Iterable[Place]) -> bool:
-    """Tell whether a pod's own node, which no default refuses, may make any request where some were bound: unless it
-    is denied or bound at one of some places still.
-    """
-    return (
-        (place.of_nodes, place.direction) == (False, abi.Direction.INGRESS)
-        and _means_own_node(place.peer)
-        and not any(_means_own_node(each.peer) and written.includes(each._replace(peer=None), place) for each in closed)
-    )
+def _is_for_own_node(place: Place) -> bool:
+    return (place.of_nodes, place.direction) == (False, abi.Direction.INGRESS) and _means_own_node(place.peer)
 
 
 def _means_own_node(peer: model.Peer | None) -> bool:
@@ -120,14 +117,15 @@ def _means_own_node(peer: model.Peer | None) -> bool:
 
 
 def _no_longer_denied(before: Written, after: Written) -> Iterator[Told]:
-    denied = [item.place for item in after.items if item.is_deny]
-    named = [item.place for item in after.items if isinstance(item.place.peer, model.NamePeer) and not item.is_deny]
+    denied = meeting.of((item.place for item in after.items if item.is_deny), meeting.INCLUDES)
+    allowed = (item.place for item in after.items if not item.is_deny)
+    named = meeting.of((place for place in allowed if isinstance(place.peer, model.NamePeer)), meeting.MEETS)
     for item, said in before.items.items():
-        if not item.is_deny or item in after.items or any(written.includes(other, item.place) for other in denied):
+        if not item.is_deny or item in after.items or denied.has(item.place):
             continue
         beside = Beside(f"no longer denied: {written.item_words(item)}", *said)
         # What is denied by address may be where a name that is allowed leads.
-        if any(written.meet(item.place, place) for place in named):
+        if named.has(item.place):
             yield Told(beside)
         elif written.is_exact(item):
             yield Told(beside, item.place)

@@ -16,7 +16,6 @@ from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
 NOTHING = ""  # of what is asked: no request, name or query at all
-_EVERYBODY = model.PortSpec(abi.Proto.ANY)
 MAX_ITEMS = 250_000  # peers times ports times requests, of all rules: thousands of policies have some ten thousand
 _TOO_MUCH = f"up to here rules come to more than {MAX_ITEMS:,} pairs of peer and port (fewer or wider rules)"
 
@@ -175,29 +174,6 @@ def covers(one: model.Selector, other: model.Selector) -> bool:
     return set(one.requirements) <= set(other.requirements)
 
 
-def peer_covers(one: model.Peer | None, other: model.Peer | None) -> bool:
-    """Tell whether the first means whomever the second means; False also where that is not plain to see."""
-    if one is None or one == other or one is model.Entity.ALL:
-        return True
-    if isinstance(one, model.Selector) and isinstance(other, model.Selector):
-        return covers(one, other)
-    if isinstance(one, model.CidrPeer) and isinstance(other, model.CidrPeer):
-        return one.prefix.contains(other.prefix) and set(one.excepts) <= set(other.excepts)
-    return False
-
-
-def includes(one: Place, other: Place) -> bool:
-    """Tell whether the first is about all that the second is about; False also where that is not plain to see."""
-    a, b = one.port or _EVERYBODY, other.port or _EVERYBODY
-    ports = one.port is None or (a.name == b.name and a.proto == b.proto and a.first <= b.first and b.last <= a.last)
-    return (
-        (one.of_nodes, one.direction) == (other.of_nodes, other.direction)
-        and covers(one.subject, other.subject)
-        and peer_covers(one.peer, other.peer)
-        and ports
-    )
-
-
 def is_exact(item: Item) -> bool:
     """Tell whether who may talk, and on which ports, is all that a rule says, and can be worked out.
 
@@ -216,26 +192,6 @@ def _is_of_known(item: Item) -> bool:
     sources = {r.source for r in peer.requirements} if isinstance(peer, model.Selector) else set()
     of_nodes = item.place.of_nodes or isinstance(peer, model.NodePeer) or ("reserved" in sources and len(sources) > 1)
     return item.request is None and not of_nodes and not isinstance(peer, model.NamePeer)
-
-
-def meet(one: Place, other: Place) -> bool:
-    """Tell whether both may be about one packet."""
-    if (one.of_nodes, one.direction) != (other.of_nodes, other.direction):
-        return False
-    if apart(one.subject, other.subject) or _peers_apart(one.peer, other.peer):
-        return False
-    a, b = one.port or _EVERYBODY, other.port or _EVERYBODY
-    if a.proto != b.proto and abi.Proto.ANY not in (a.proto, b.proto):
-        return False
-    return max(a.first, b.first) <= min(a.last, b.last)
-
-
-def _peers_apart(one: model.Peer | None, other: model.Peer | None) -> bool:
-    """Tell whether nobody is meant by both; False also where that is not plain to see."""
-    if isinstance(one, model.Selector) and isinstance(other, model.Selector):
-        return apart(one, other)
-    # No range means a pod.
-    return any(is_of_pods(each) and isinstance(also, model.CidrPeer) for each, also in ((one, other), (other, one)))
 
 
 def item_words(item: Item) -> str:
