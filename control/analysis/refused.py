@@ -16,10 +16,9 @@ class Refused:
         self._served = connectivity.analyse(snapshot, served=True)
         # Workloads are the same ones in the same order; the outside may be cut otherwise.
         first = len(found.workloads)
-        self._same = [[end] for end in range(first)]
-        for held in found.addresses:
-            each = enumerate(self._served.addresses, first)
-            self._same.append([end for end, others in each if spans.common(held, others)])
+        self._same = [{end} for end in range(first)] + [set[int]() for _ in found.addresses]
+        for ours, others, _ in spans.overlaps(found.addresses, self._served.addresses):
+            self._same[first + ours].add(first + others)
 
     def of(self, sender: int, receiver: int, ports: PortSet) -> PortSet:
         """Return the ports of a pair, given as numbers of ends, that are refused; to some of its addresses at least."""

@@ -1,6 +1,6 @@
 """Sets of whole numbers as spans, first and last in them: sorted and apart from each other, so equal sets are equal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -34,6 +34,22 @@ def common(one: Spans, other: Spans) -> Spans:
             out.append((first, last))
         (left if left[-1][1] < right[-1][1] else right).pop()
     return tuple(out)
+
+
+def overlaps(ones: Sequence[Spans], others: Sequence[Spans]) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Yield each span that a set of the first and one of the others have in common, as numbers of the two and the span:
+    in order, and in one pass. No two of the first share anything, and no two of the others.
+
+    >>> list(overlaps([((1, 4), (8, 9)), ((5, 7),)], [((3, 8),)]))
+    [(0, 0, (3, 4)), (1, 0, (5, 7)), (0, 0, (8, 8))]
+    """
+    left, right = (sorted((*span, n) for n, held in enumerate(each) for span in held) for each in (ones, others))
+    i = j = 0
+    while i < len(left) and j < len(right):
+        first, last = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
+        if first <= last:
+            yield left[i][2], right[j][2], (first, last)
+        i, j = i + (left[i][1] == last), j + (right[j][1] == last)
 
 
 def without(one: Spans, other: Spans) -> Spans:

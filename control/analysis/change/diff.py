@@ -97,14 +97,7 @@ def difference(old: model.Snapshot, new: model.Snapshot) -> Difference:
 
 def _refined(old: Connectivity, new: Connectivity) -> dict[Alike, list[tuple[int, int]]]:
     """Return the addresses outside by the classes that they have in both; each snapshot has a class for all of them."""
-    left, right = (
-        sorted((*span, number) for held, number in zip(each.addresses, each.blocks, strict=True) for span in held)
-        for each in (old, new)
-    )
     out: dict[Alike, list[tuple[int, int]]] = {}
-    i = j = 0
-    while i < len(left) and j < len(right):
-        first, last = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
-        out.setdefault((left[i][2], right[j][2]), []).append((first, last))
-        i, j = i + (left[i][1] == last), j + (right[j][1] == last)
+    for one, other, span in spans.overlaps(old.addresses, new.addresses):
+        out.setdefault((old.blocks[one], new.blocks[other]), []).append(span)
     return out
