@@ -1,5 +1,6 @@
 """Which files are meant where people name files and directories, and which are not that they may think of."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -63,8 +64,8 @@ def _below(directory: str) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def _of_link(path: str) -> str:
-    """Return what to say of a link to a directory that has something to read, or may have: nobody can tell. It may
-    also lead around in a circle, or nowhere.
+    """Return what to say of a link to a directory that has something to read, or may have: nobody can tell. One that
+    leads around in a circle, or nowhere, leads to nothing to read.
     """
     try:
         if os.path.islink(path) and stat.S_ISDIR(os.stat(path).st_mode) and any(listing.read(path)):
@@ -72,7 +73,7 @@ def _of_link(path: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
-        return _cannot_be_read(error)
+        return "" if error.errno == errno.ELOOP else _cannot_be_read(error)
     return ""
 
 
