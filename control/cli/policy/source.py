@@ -69,8 +69,10 @@ def load_each(several: Sequence[Sequence[str]], namespace: str) -> list[model.Sn
         raise click.exceptions.Exit(BAD_INPUT)
     advice = list({(a.path, a.message): a for each in found for a in each.advice}.values())
     if len(advice) > 1:  # what was asked for would be lost among them
-        paths = [path for each in several for path in each]
-        _tell([f"{len(advice)} warnings: `{_validate(paths, namespace)}` tells them"])
+        # Each set by itself: what two of them declare alike would be declared twice.
+        warned = [paths for paths, each in zip(several, found, strict=True) if each.advice]
+        commands = list(dict.fromkeys(f"`{_validate(paths, namespace)}`" for paths in warned))
+        _tell([f"{len(advice)} warnings: {' and '.join(commands)} {'tell' if commands[1:] else 'tells'} them"])
     else:
         _tell(f"warning: {each}" for each in advice)
     return [each.snapshot for each in found]
