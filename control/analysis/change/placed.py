@@ -11,16 +11,18 @@ Nodes = Mapping[tuple[str, str], frozenset[str]]  # by kind and "namespace/name"
 
 
 def nodes(snapshot: model.Snapshot) -> Nodes:
-    """Return the nodes of all workloads, none where these are not known."""
+    """Return the nodes of all workloads, none where these are not known; "" where that of some pods only is not, which
+    may be any other one.
+    """
     folded: dict[str, set[str]] = {}
     for pod, owner in snapshot.folded.items():
-        if node := snapshot.folded_nodes.get(pod):
-            folded.setdefault(owner, set()).add(node)
+        folded.setdefault(owner, set()).add(snapshot.folded_nodes.get(pod, ""))
     out: dict[tuple[str, str], frozenset[str]] = {}
     for w in snapshot.workloads:
         # It is called with its kind where another one has its name.
         pods = folded.get(f"{w.namespace}/{w.kind}/{w.name}") or folded.get(str(w), set())
-        out[w.kind, str(w)] = frozenset({w.node} if w.node else pods)
+        known = {w.node} if w.node else pods
+        out[w.kind, str(w)] = frozenset(known if any(known) else ())
     return out
 
 
@@ -33,7 +35,7 @@ def moves(before: frozenset[str], after: frozenset[str]) -> Iterator[tuple[str, 
     if len(before) <= 1 and len(after) <= 1:
         yield "".join(before), "".join(after)
         return
-    for node in sorted(before | after):
+    for node in sorted((before | after) - {""}):
         if node in before and node in after:
             yield node, node
         # Of several pods some see a node as their own, the others as another one.

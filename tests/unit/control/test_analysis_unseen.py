@@ -100,7 +100,7 @@ NODES += [
 
 
 def of_controller(*nodes: str, on_host: bool = False) -> str:
-    """Return a controller and a pod of it on each of some nodes."""
+    """Return a controller and a pod of it on each of some nodes; "": on one that is not known."""
     network = ", hostNetwork: true" if on_host else ""
     kind, name = ("DaemonSet", "h") if on_host else ("Deployment", "a")
     made = "pod-template-hash: abc"
@@ -108,9 +108,9 @@ def of_controller(*nodes: str, on_host: bool = False) -> str:
     template = f"{{metadata: {{labels: {{app: {name}}}}}, spec: {{containers: []{network}}}}}"
     head = f"---\napiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: x}}\n"
     return f"{head}spec: {{template: {template}}}\n" + "".join(
-        pod(f"{name}-abc-{where}", f", nodeName: {where}{network}", f"app: {name}, {made}").replace(
-            "labels:", f"ownerReferences: [{{kind: {owner}, controller: true}}], labels:"
-        )
+        pod(
+            f"{name}-abc-{where or 0}", (f", nodeName: {where}" if where else "") + network, f"app: {name}, {made}"
+        ).replace("labels:", f"ownerReferences: [{{kind: {owner}, controller: true}}], labels:")
         for where in nodes
     )
 
@@ -122,6 +122,9 @@ NODES += [
     (of_controller("n1") + N2 + CLOSED, of_controller("n1", "n2") + N2 + CLOSED),
     (of_controller() + N2 + CLOSED, of_controller("n2") + N2 + CLOSED),
     (of_controller("n1", "n2") + N2 + CLOSED, of_controller("n1", "n2") + N1 + N2 + CLOSED),
+    # One whose node is not known is on another one, or on any.
+    (of_controller("n2") + N2 + OTHERS_ONLY, of_controller("n2", "") + N2 + OTHERS_ONLY),
+    (of_controller("") + N2 + CLOSED, of_controller("n2", "") + N2 + CLOSED),
     (of_controller("n1") + N1 + OTHERS_ONLY, of_controller("n1", "n2") + N1 + OTHERS_ONLY),
     (
         placed("a", "n1") + of_controller("n2", on_host=True) + CLOSED,
@@ -136,6 +139,8 @@ NODES += [
         (of_controller("n1", "n2") + N1 + N2 + CLOSED, of_controller("n2") + N1 + N2 + CLOSED),
         (of_controller("n1", "n2") + N1 + N2 + OTHERS_ONLY, of_controller("n2") + N1 + N2 + OTHERS_ONLY),
         (of_controller("n1", "n2") + N1 + OTHERS_ONLY, of_controller("n1") + N1 + OTHERS_ONLY),
+        (of_controller("n1", "") + N1 + OTHERS_ONLY, of_controller("n1", "n2") + N1 + OTHERS_ONLY),
+        (of_controller() + N1 + OTHERS_ONLY, of_controller("") + N1 + OTHERS_ONLY),
     ],
 )
 def test_fewer_pods_of_a_controller_open_nothing(tmp_path: Path, old: str, new: str) -> None:
