@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from control import model
+from control.policy import dnsnames, objectnames
 
 MAY_BE = "give NAMESPACE/POD, an address, host, or fqdn:NAME"
 _MOST_BEHIND = 3  # pods or addresses of a service that are named
@@ -35,7 +36,7 @@ def hint(text: str, key: str, workloads: Collection[str]) -> str:
     address = re.sub(r"/\d+$", "", text)
     if address != text and re.fullmatch(r"[0-9a-fA-F.:]+", address):
         return f"; of a range, one address is asked about: {address}"
-    if re.fullmatch(r"[^/]+(\.[^/]+)+", text):
+    if "." in text and objectnames.DNS_NAME.fullmatch(dnsnames.canonical(text)) and re.search(r"[^\d.]", text):
         return f"; a DNS name is fqdn:{text}"
     if text in _ENTITIES:
         return f"; {text} is an entity, which may be many: {MAY_BE}"

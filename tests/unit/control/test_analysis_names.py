@@ -146,6 +146,7 @@ def test_a_pod_of_a_controller_is_on_its_own_node(tmp_path: Path, origin: str, t
     [
         ("10.0.0.0/8", "; of a range, one address is asked about: 10.0.0.0"),
         ("www.example.com", "; a DNS name is fqdn:www.example.com"),
+        ("WWW.example.com.", "; a DNS name is fqdn:WWW.example.com."),
         ("shop/front", "is service shop/front: ask for the pods behind it (shop/web)"),
         ("svc/shop/front", "is service shop/front: ask for the pods behind it (shop/web)"),
         ("service/front", "no workload is called service/front ("),
@@ -160,6 +161,15 @@ def test_what_was_meant(tmp_path: Path, to: str, hint: str) -> None:
     found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
     assert found.exit_code == 2
     assert hint in found.output
+
+
+@pytest.mark.parametrize(
+    "to", ["10.0.0.1:80", "10.0.0.256", "...", "a..b", "-.example", "www.example.com:443", "a b.c"]
+)
+def test_what_is_no_dns_name_is_not_offered_as_one(tmp_path: Path, to: str) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "shop/web", "--to", to, "--port", "80")
+    assert (found.exit_code, "fqdn:" in found.output) == (2, False)
 
 
 def test_of_the_pods_behind_a_service_some_are_named() -> None:
