@@ -17,6 +17,7 @@ Said = TypeVar("Said", bound=Hashable)
 
 _EVERYBODY = model.PortSpec(abi.Proto.ANY)
 MAX_COMPARED = 25_000_000  # parts of places, each with each: 5,000 selectors all of which change, half a minute
+MAX_FOUND = 1_000_000  # of what is said, by all places that are asked about: some 100 MB to print
 _KEPT = 4096
 _TOO_MUCH = (
     "what old and new rules say comes to more than can be compared rule by rule "
@@ -96,7 +97,7 @@ class Index(Generic[Said]):
             said = self._said[(left & -left).bit_length() - 1]
             left &= ~self._of_said[said]
             self._found += 1
-            if self._found > written.MAX_ITEMS:
+            if self._found > MAX_FOUND:
                 raise model.TooMuch(_TOO_MUCH)
             yield said
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from control import model
-from control.analysis.change import beside, meeting, written
+from control.analysis.change import beside, meeting
 from control.analysis.change.written import Place
 from loader import abi
 from tests.unit.control.test_analysis_beside import ingress, snapshot
@@ -65,7 +65,7 @@ def test_what_no_index_can_answer_in_time_is_too_much(monkeypatch: pytest.Monkey
     with pytest.raises(model.TooMuch, match="more than can be compared"):
         [meeting.of(there, meeting.MEETS).has(place) for place in asked]
     monkeypatch.undo()
-    monkeypatch.setattr(written, "MAX_ITEMS", 10)
+    monkeypatch.setattr(meeting, "MAX_FOUND", 10)
     index = meeting.Index(there, meeting.MEETS)
     with pytest.raises(model.TooMuch, match="fewer or wider rules"):
         [list(index.said(place)) for place in asked]
