@@ -143,18 +143,18 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
 
   u64 now = bpf_ktime_get_ns();
   u32 generation = cfg->generation;
-  struct ct_key k ALIGNED;
+  struct ct_key *k = &w->key;
   struct ct_entry *e, *spare = 0;
   u64 over = 0; /* when the entry was made whose connection is over */
   int reply = 1;
   /* A SYN begins a connection; it answers none, whatever was on its tuple before. */
   int begins = p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-  ct_key_reverse(&k, id, direction, p);
-  e = begins ? 0 : ct.lookup(&k);
+  ct_key_reverse(k, id, direction, p);
+  e = begins ? 0 : ct.lookup(k);
   if (!e || ct_expired(e, p->proto, now, cfg)) {
     reply = 0;
-    ct_key_forward(&k, id, direction, p);
-    e = ct.lookup(&k);
+    ct_key_forward(k, id, direction, p);
+    e = ct.lookup(k);
     if (e && (ct_expired(e, p->proto, now, cfg) || (e->flags & CT_FLAG_CLOSING && begins))) {
       over = e->created; /* a new connection on an old tuple */
       e = 0;
@@ -164,7 +164,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   if (!e && evicted_reply(w, id, direction)) {
     reply = 1;
     over = 0;
-    ct_key_reverse(&k, id, direction, p);
+    ct_key_reverse(k, id, direction, p);
   }
 
   int begun = 0;
@@ -176,16 +176,21 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       over = e->created; /* the address is another pod's now: with that one it is another connection */
       e = 0;
     }
-    u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k.dport;
-    ask_with(&w->decision, a, ep, id, k.direction, peer, p->proto, port);
-    int denied = a->verdict == VERDICT_DENY, by_far = !denied && far && far != id && far_denies(w, &k, far, generation, port);
-    denied |= by_far;
-    if (e && denied)
-      over = e->created;
+    u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k->dport;
+    /* Kept where the verifier does not follow it: it would walk through policy once more for each way that leads here. */
+    w->born = e ? e->created : 0;
+    w->ended = over;
+    w->reply = reply;
+    ask_with(&w->decision, a, ep, id, k->direction, peer, p->proto, port);
+    int by_far = a->verdict != VERDICT_DENY && far && far != id && far_denies(w, k, far, generation, port);
+    int denied = a->verdict == VERDICT_DENY || by_far;
+    reply = w->reply;
+    over = denied && w->born ? w->born : w->ended;
+    e = 0;
     if (over)
-      spare = ended(w, &k, over, denied);
-    else if (e)
-      e = ct.lookup(&k); /* asking took time, and an element of an LRU map serves another key once it is deleted */
+      spare = ended(w, k, over, denied);
+    else if (w->born)
+      e = ct.lookup(k); /* asking took time, and an element of an LRU map serves another key once it is deleted */
     if (by_far)
       return drop_by(skb, p, endpoint_by_id(far), far, direction, !direction, w->peer_answer.reason, w->peer_answer.rule_id);
     if (denied)
@@ -210,8 +215,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
         *spare = fresh; /* a client that calls again and again comes back to its ports: half the price of an update */
         e = spare;
       } else {
-        int failed = ct.insert(&k, &fresh);
-        e = ct.lookup(&k);
+        int failed = ct.insert(k, &fresh);
+        e = ct.lookup(k);
         if (failed && e)
           begun = 0; /* another core met the connection just now */
         else if (failed)
@@ -227,7 +232,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     a->audited = 0;
   }
   if (begun || missed)
-    opened(p, &k, ep, id, e, w, missed);
+    opened(p, k, ep, id, e, w, missed);
   if (e)
     ct_seen(e, p, skb->len, reply, now);
   judged(w, id, direction, generation);
