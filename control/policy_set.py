@@ -73,21 +73,24 @@ class _Half:
         """Have the proxy not asked where a rule lets all bytes through for this peer and port: see rules_at. Raises
         model.TooMuch.
         """
-        frees: dict[tuple[int, int], dict[int, dict[tuple[int, int], Slot]]] = {}
+        frees: dict[tuple[int, int], dict[tuple[int, int], dict[int, Slot]]] = {}  # by ports, by peer
         for (direction, peer, proto, port, plen), slot in self.slots.items():
             if slot[:2] == _FREE:
-                frees.setdefault((direction, proto), {}).setdefault(peer, {})[port, plen] = slot
+                frees.setdefault((direction, proto), {}).setdefault((port, plen), {})[peer] = slot
         asking = [entry for entry, slot in self.slots.items() if slot[:2] == _ASKS and (entry[0], entry[2]) in frees]
-        for number, (direction, peer, proto, port, plen) in enumerate(asking, 1):
-            of = frees[direction, proto]
-            if number * len(of) > MAX_ENTRIES:
-                raise _too_many("rules for requests and what is free of them")
-            # One for any peer stays as it is for others: whoever is free there gets an entry of his own.
-            for who in (peer,) if peer else of:
-                places = [of[each] for each in dict.fromkeys((who, 0)) if each in of]
-                by = next((free[at] for at in _around(port, plen) for free in places if at in free), None)
-                if by is not None:
-                    self.offer((direction, who, proto, port, plen), by, None)
+        made = 0
+        for direction, peer, proto, port, plen in asking:
+            around = frees[direction, proto]
+            free = [around[at] for at in _around(port, plen) if at in around]
+            by = next((each[who] for each in free for who in (peer, 0) if who in each), None)
+            if by is not None:
+                self.offer((direction, peer, proto, port, plen), by, None)
+            elif not peer:  # it stays as it is for others: whoever is free there gets an entry of his own
+                made += sum(map(len, free))
+                if made > MAX_ENTRIES:
+                    raise _too_many("rules for requests and what is free of them")
+                for who, slot in {who: slot for each in reversed(free) for who, slot in each.items()}.items():
+                    self.offer((direction, who, proto, port, plen), slot, None)
 
     def l7(self, entry: Entry) -> L7:
         """Return what the bytes must say, any one of these; nothing where no rule asks that the proxy looks."""

@@ -1,6 +1,7 @@
 """Which of many places meet another one, or include it, asked for many of these: each part of a place is compared once.
 
-Places are numbered, and sets of them are whole numbers with a bit for each.
+Places are numbered, and sets of them are whole numbers with a bit for each, made when they are asked for: one for each
+part of each place would need memory by the square.
 """
 
 import functools
@@ -18,7 +19,7 @@ Said = TypeVar("Said", bound=Hashable)
 _EVERYBODY = model.PortSpec(abi.Proto.ANY)
 MAX_COMPARED = 25_000_000  # parts of places, each with each: 5,000 selectors all of which change, half a minute
 MAX_FOUND = 1_000_000  # of what is said, by all places that are asked about: some 100 MB to print
-_KEPT = 4096
+_KEPT = 64 << 20  # bytes of answers that one index keeps, but 64 answers at least
 _TOO_MUCH = (
     "what old and new rules say comes to more than can be compared rule by rule "
     "(compare fewer policies at once, or write fewer or wider rules)"
@@ -81,9 +82,9 @@ class Index(Generic[Said]):
     def __init__(self, places: Mapping[Place, Said], fits: Fits) -> None:
         self._fits = fits
         self._said = list(places.values())
-        self._of_said = _sets(self._said)
-        self._parts = [_sets(parts) for parts in zip(*places, strict=True)]
-        self._fitting = functools.lru_cache(_KEPT)(self._fitting_of)
+        self._of_said = _numbers(self._said)
+        self._parts = [_numbers(parts) for parts in zip(*places, strict=True)]
+        self._fitting = functools.lru_cache(max(64, _KEPT // (len(places) // 8 + 32)))(self._fitting_of)
         self._compared = self._found = 0
 
     def has(self, place: Place) -> bool:
@@ -95,7 +96,7 @@ class Index(Generic[Said]):
         left = self._of(place)
         while left:
             said = self._said[(left & -left).bit_length() - 1]
-            left &= ~self._of_said[said]
+            left &= ~_set(self._of_said[said])
             self._found += 1
             if self._found > MAX_FOUND:
                 raise model.TooMuch(_TOO_MUCH)
@@ -113,11 +114,8 @@ class Index(Generic[Said]):
         self._compared += len(self._parts[number])
         if self._compared > MAX_COMPARED:
             raise model.TooMuch(_TOO_MUCH)
-        fits, out = self._fits[number], 0
-        for other, those in self._parts[number].items():
-            if fits(other, part):
-                out |= those
-        return out
+        fits = self._fits[number]
+        return _set([at for other, those in self._parts[number].items() if fits(other, part) for at in those])
 
 
 def of(places: Iterable[Place], fits: Fits) -> Index[None]:
@@ -125,16 +123,16 @@ def of(places: Iterable[Place], fits: Fits) -> Index[None]:
     return Index(dict.fromkeys(places), fits)
 
 
-def _sets(values: Iterable[Said]) -> dict[Said, int]:
-    """Return for each value the set of the numbers at which it is."""
+def _numbers(values: Iterable[Said]) -> dict[Said, list[int]]:
+    """Return for each value the numbers at which it is."""
     at: dict[Said, list[int]] = {}
     for number, value in enumerate(values):
         at.setdefault(value, []).append(number)
-    return {value: _set(numbers) for value, numbers in at.items()}
+    return at
 
 
 def _set(numbers: Sequence[int]) -> int:
-    bits = bytearray(numbers[-1] // 8 + 1)
+    bits = bytearray(max(numbers, default=0) // 8 + 1)
     for number in numbers:
         bits[number // 8] |= 1 << number % 8
     return int.from_bytes(bits, "little")

@@ -145,3 +145,35 @@ def test_the_proxy_is_asked_where_some_bytes_are_refused_and_nowhere_else(seed: 
                     assert rules not in ((), policy_set.ANYTHING)
                 open_ways.append(found.verdict == abi.Verdict.ALLOW)
             assert ((int(TCP), port) in ports) == all(open_ways), (source, destination, port)
+
+
+def test_hundreds_who_are_free_at_one_port_cost_nothing_at_others() -> None:
+    """Nor where a rule for anybody frees them all."""
+
+    def http(port: int, **of: object) -> Doc:
+        item = {"ports": [{"port": str(port), "protocol": "TCP"}], "rules": {"http": [{"method": "GET"}]}}
+        return {**of, "toPorts": [item]}
+
+    def rules(name: str, *ingress: Doc) -> Doc:
+        metadata = {"name": name, "namespace": "x"}
+        spec = {"endpointSelector": {"matchLabels": {"app": "a"}}, "ingress": list(ingress)}
+        return {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": metadata, "spec": spec}
+
+    def entries(*documents: Doc) -> int:
+        many = (
+            model.Workload("x", f"c{n}", {"app": "client", "n": str(n)}, ips=(f"10.2.{n >> 8}.{n & 255}",), kind="Pod")
+            for n in range(300)
+        )
+        known = world.World(model.Snapshot((*PODS, *many), policies=read(list(documents))))
+        workload = known.end("x/a").workload
+        assert workload is not None
+        return len(known.policy_set(workload).entries)
+
+    clients = {"fromEndpoints": [{"matchLabels": {"app": "client"}}]}
+    plain = {**clients, "toPorts": [{"ports": [{"port": "9090", "protocol": "TCP"}]}]}
+    asking = [http(port, **clients) for port in (80, 81, 82, 9090)]
+    assert entries(rules("p", *asking, plain)) == 4 * 300 + 3
+    anybody = [http(port) for port in range(100, 140)]
+    free = {"ports": [{"port": "1", "endPort": 1023, "protocol": "TCP"}]}
+    without = entries(rules("p", *anybody, http(9090, **clients), {"toPorts": [free]}))
+    assert entries(rules("p", *anybody, http(9090, **clients), plain, {"toPorts": [free]})) == without
