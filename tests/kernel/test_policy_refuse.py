@@ -63,7 +63,7 @@ def test_a_datagram_over_a_socket_that_was_connected_before_is_dropped(street: S
     wait_heard(street, "server", what + "1")
     street.enforce(nobody("closed", "server", "ingress"))
     street["client"].do("u.send(f'token:{token}2;'.encode()); u.close()", token=what)
-    flow = street.drop(destination=ip, port=4004, proto="UDP", hook="tc_to_pod")
+    flow = street.drop(destination=ip, port=4004, proto="UDP", hook="tc_from_pod")
     assert [by["name"] for by in flow["ingress_denied_by"]] == ["closed"]
     assert not heard(street, "server", what + "2")
     street["server"].do("bound.close()")
@@ -132,7 +132,8 @@ def test_a_raw_socket_does_not_get_past(street: Street, family: int) -> None:
     street.enforce(nobody("closed", "server", "ingress"))
     street["client"].do(order, source=mine, target=ip, token=what + "b")
     flow = street.drop(source=mine, destination=ip, port=4030, proto="UDP")
-    assert mesh_part(flow)["hook"] == "tc_to_pod"
+    assert mesh_part(flow)["hook"] == "tc_from_pod"  # where the conversation is known, and that its other end is against it
+    assert [by["name"] for by in flow["ingress_denied_by"]] == ["closed"]
     assert not heard(street, "server", what + "b")
 
 
