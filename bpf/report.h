@@ -21,6 +21,7 @@ struct scratch {
   u64 born; /* when the packet's entry was made; 0: it has none */
   u64 ended; /* when the entry was made whose connection is over; 0: none is */
   u32 reply; /* 1: the packet answers what its entry is of */
+  u32 late; /* 1: it has waited on its way while another policy came into force */
   u32 side; /* of the packet's sender in its connection's record */
   u32 own;  /* of the pod whose hook runs */
   u32 ifindex; /* where a packet goes that is delivered directly */

@@ -63,10 +63,15 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct scratch
   return in->proto == IPPROTO_TCP && let_through(in, id, generation);
 }
 
+/* Under which policy a pod's own hook let a packet go, for the hook where it arrives: in a field that is for packet filters
+ * alone. 0: it came from elsewhere. */
+#define STAMP(generation) (0x8000 | ((generation) & 0x7fff))
+
 /* Whether the pod at a connection's far end is against it by now, where that is a pod of this node whose own hook has let
  * the connection pass, under another policy. A packet may wait between the two hooks, for a hardware address even seconds,
  * and an edit may pass it by: of two ends that refuse it in turn neither would be heard if each spoke for itself alone.
- * Where the host translates addresses, each hook sees a connection of its own, and asks its own end. */
+ * Where the host translates addresses, each hook sees a connection of its own, and asks its own end. If its sender knows
+ * of no connection of a packet that has waited so, nobody can tell whose it is by now; it may come again. */
 static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 far, u32 generation, u16 port) {
   u32 id = k->endpoint;
   u8 out = k->direction == DIRECTION_INGRESS;
@@ -75,7 +80,9 @@ static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 f
   const struct ct_entry *let_pass = ct.lookup(k);
   int is_old = let_pass && let_pass->generation != generation;
   struct endpoint *ep = is_old ? endpoint_by_id(far) : 0;
-  w->peer_answer.verdict = VERDICT_ALLOW;
+  w->peer_answer.verdict = w->late && !let_pass ? VERDICT_DENY : VERDICT_ALLOW;
+  w->peer_answer.reason = DROP_REASON_POLICY_DENIED;
+  w->peer_answer.rule_id = 0;
   /* While two editions count this end asks both, and the older one's answer is enough there: all of that one allow. Both
    * would be too much for kernel 6.1. */
   if (ep)
@@ -84,6 +91,11 @@ static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 f
   k->endpoint = id;
   k->direction = out ? DIRECTION_INGRESS : DIRECTION_EGRESS;
   return w->peer_answer.verdict == VERDICT_DENY;
+}
+
+static __always_inline void stamp(struct __sk_buff *skb, u8 direction, u32 generation) {
+  if (direction == DIRECTION_EGRESS)
+    skb->tc_index = STAMP(generation);
 }
 
 static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
@@ -114,8 +126,10 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   if (!reason && l4 && !p->later_fragment)
     reason = parse_l4(skb, p, l4);
   if (!reason && id && cfg) {
+    u32 stamped = cfg->generation;
     switch (fast(skb, w, direction, id, cfg)) {
     case PASS_ON:
+      stamp(skb, direction, stamped);
       return pass(skb, direction, id);
     case HOLD:
       return TC_DROP; /* no drop of policy: it comes again */
@@ -172,8 +186,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     const u8 *peer_addr = direction == DIRECTION_EGRESS ? p->daddr : p->saddr;
     struct identities peer = identities_at(peer_addr);
     u32 far = endpoint_id_by_addr(peer_addr);
-    if (e && e->peer_endpoint != far) {
-      over = e->created; /* the address is another pod's now: with that one it is another connection */
+    if (e && e->peer_endpoint != far && p->proto != IPPROTO_TCP) {
+      over = e->created; /* the address is another pod's now: with that one it is another conversation */
       e = 0;
     }
     u16 port = p->icmp ? (reply ? (p->proto == IPPROTO_ICMP ? 8 : 128) : p->policy_port) : k->dport;
@@ -181,6 +195,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     w->born = e ? e->created : 0;
     w->ended = over;
     w->reply = reply;
+    w->late = direction == DIRECTION_INGRESS && skb->tc_index & 0x8000 && skb->tc_index != STAMP(generation);
     ask_with(&w->decision, a, ep, id, k->direction, peer, p->proto, port);
     int by_far = a->verdict != VERDICT_DENY && far && far != id && far_denies(w, k, far, generation, port);
     int denied = a->verdict == VERDICT_DENY || by_far;
@@ -200,6 +215,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       e->rule_id = a->rule_id;
       e->identity = identity_in(ep, id);
       e->peer_identity = current(peer);
+      e->peer_endpoint = far;
     } else if (p->proto != IPPROTO_TCP || !(p->tcp_flags & (TCP_FIN | TCP_RST))) {
       /* What ends a connection begins none: the other end's packets would be replies to it. */
       struct ct_entry fresh = {};
@@ -236,6 +252,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   if (e)
     ct_seen(e, p, skb->len, reply, now);
   judged(w, id, direction, generation);
+  stamp(skb, direction, generation);
   return pass(skb, direction, id);
 }
 

@@ -161,6 +161,16 @@ def test_a_packet_waits_on_its_way_while_a_deny_moves(waiting: Waiting) -> None:
     assert waiting.arrived("aim", 4801) == []
 
 
+def test_a_packet_that_waits_is_not_let_in_because_its_sender_tries_again(waiting: Waiting) -> None:
+    """What its own hook refuses then, it forgets."""
+    waiting.refuses("aim", "ingress")
+    with waiting.nobody_finds("aim"):
+        waiting.send("one", "first", 4804)
+        waiting.refuses("one", "egress")
+        waiting.send("one", "second", 4804)
+    assert waiting.arrived("aim", 4804) == []
+
+
 def test_an_answer_that_the_far_end_is_against_does_not_start(waiting: Waiting) -> None:
     """A deny moves from who asked to who answers: what the one refuses the other's hook refuses, too."""
     waiting.send("one", "question", 4802)

@@ -132,7 +132,7 @@ def test_a_raw_socket_does_not_get_past(street: Street, family: int) -> None:
     street.enforce(nobody("closed", "server", "ingress"))
     street["client"].do(order, source=mine, target=ip, token=what + "b")
     flow = street.drop(source=mine, destination=ip, port=4030, proto="UDP")
-    assert mesh_part(flow)["hook"] == "tc_from_pod"  # where the conversation is known, and that its other end is against it
+    assert mesh_part(flow)["hook"] == "tc_from_pod"  # which knows the conversation, and asks its other end
     assert [by["name"] for by in flow["ingress_denied_by"]] == ["closed"]
     assert not heard(street, "server", what + "b")
 
