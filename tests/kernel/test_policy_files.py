@@ -1,5 +1,6 @@
 """An edit is in force in less than a second; a file that is wrong changes nothing and is reported."""
 
+import functools
 import os
 import re
 import shutil
@@ -139,7 +140,7 @@ def test_a_broken_file_changes_nothing_and_is_reported(street: Street) -> None:
         ("kind: Nonsense\napiVersion: v1\nmetadata: {name: x}\n", r"policy\.yaml:\d+: unknown kind"),
     ):
         file.write_text(text)
-        told = wait_until(lambda: matching(street, reason), "the problem is in the status")
+        told = wait_until(functools.partial(matching, street, reason), "the problem is in the status")
         assert len(told) == 1
         assert told[0] in street.mesh.log.read_text()
         assert street.connect("client", street.ip("server"), 4410) == "EPERM"
