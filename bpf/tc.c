@@ -80,7 +80,8 @@ static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 f
   const struct ct_entry *let_pass = ct.lookup(k);
   int is_old = let_pass && let_pass->generation != generation;
   struct endpoint *ep = is_old ? endpoint_by_id(far) : 0;
-  w->peer_answer.verdict = w->late && !let_pass ? VERDICT_DENY : VERDICT_ALLOW;
+  w->late = w->late && !let_pass;
+  w->peer_answer.verdict = w->late ? VERDICT_DENY : VERDICT_ALLOW;
   w->peer_answer.reason = DROP_REASON_POLICY_DENIED;
   w->peer_answer.rule_id = 0;
   /* While two editions count this end asks both, and the older one's answer is enough there: all of that one allow. Both
@@ -200,7 +201,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     int by_far = a->verdict != VERDICT_DENY && far && far != id && far_denies(w, k, far, generation, port);
     int denied = a->verdict == VERDICT_DENY || by_far;
     reply = w->reply;
-    over = denied && w->born ? w->born : w->ended;
+    /* A packet that is too late says nothing of its connection. */
+    over = denied && w->born && !(by_far && w->late) ? w->born : w->ended;
     e = 0;
     if (over)
       spare = ended(w, k, over, denied);
