@@ -123,7 +123,8 @@ static __always_inline void ask_edition(struct decision *d, struct answer *a, st
     a->audited = 1;
 }
 
-/* `both`: where both editions count, both must allow; without, the older one answers, for who only wants to tell. */
+/* `both`: where both editions count, both must allow; without, the older one answers: for who only wants to
+ * tell, or where the other end asks both. */
 static __always_inline void ask_of(struct decision *d, struct answer *a, struct endpoint *ep, u32 id, u8 direction,
                                    struct identities peer, u8 proto, u16 port, int both) {
   u32 state = edition_state();

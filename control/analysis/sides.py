@@ -119,7 +119,7 @@ def parts(content: Content, masks: Mapping[Identities, int], whole: PortSet = po
 _Held = tuple[PortSet, "_Held"] | tuple[()]
 
 
-_Part = tuple[int, tuple[_Held, _Held, _Held, _Held]]
+_Part = tuple[int, tuple[_Held, ...]]  # one for each list of a Content
 
 
 def _cut(content: Content, masks: Mapping[Identities, int]) -> list[_Part]:
@@ -140,17 +140,7 @@ def _cut(content: Content, masks: Mapping[Identities, int]) -> list[_Part]:
                     continue
                 if inside != classes:
                     after.append((classes ^ inside, lists))
-                allows, denies, shuts, opens = lists
-                match number:
-                    case 0:
-                        lists = (ports, allows), denies, shuts, opens
-                    case 1:
-                        lists = allows, (ports, denies), shuts, opens
-                    case 2:
-                        lists = allows, denies, (ports, shuts), opens
-                    case _:
-                        lists = allows, denies, shuts, (ports, opens)
-                after.append((inside, lists))
+                after.append((inside, (*lists[:number], (ports, lists[number]), *lists[number + 1 :])))
                 held += len(ports.spans)
             now = after
             # Classes that are cut apart later take what they hold with them, so this counts too little, never too much.

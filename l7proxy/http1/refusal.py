@@ -1,20 +1,10 @@
 """Answers of our own, in the server's place."""
 
-import enum
 import functools
 
+from l7proxy.refusal import Refusal
+
 _FORBIDDEN = "Access denied"
-
-
-class Refusal(enum.IntEnum):
-    """Answers of our own."""
-
-    BAD_REQUEST = 400
-    FORBIDDEN = 403
-    TOO_LARGE = 431
-    BAD_GATEWAY = 502
-    UNAVAILABLE = 503
-    TIMEOUT = 504
 
 
 _REASONS = {

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from l7proxy.exchange import Exchange
 from l7proxy.http1 import body, head
 from l7proxy.http1.head import Malformed
-from l7proxy.http1.refusal import Refusal, message
+from l7proxy.http1.refusal import message
+from l7proxy.refusal import Refusal
 
 MAX_HELD = head.MAX_HEAD + (64 << 10)  # bytes of later requests, before the client must wait
 

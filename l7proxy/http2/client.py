@@ -9,17 +9,18 @@ from l7proxy.http2.fields import Fields, Known, Malformed
 from l7proxy.http2.frames import ACK, END_STREAM, PADDED, Broken, Code
 from l7proxy.http2.hpack import TooLarge
 from l7proxy.http2.limits import MAX_STREAMS
-from l7proxy.http2.refusal import Refusal
 from l7proxy.http2.request import Request
 from l7proxy.http2.side import (
     Handlers,
     check_goaway,
     check_ping,
-    check_priority,
     check_size,
     check_window,
     nobody_pushes,
+    other,
+    priority,
 )
+from l7proxy.refusal import Refusal
 
 
 def take_block(connection: Connection, stream: int, flags: int, block: bytes) -> bytes | None:
@@ -125,13 +126,12 @@ def _ping(connection: Connection, flags: int, stream: int, data: bytes, at: int,
 
 def _priority(connection: Connection, flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:
     connection.fruitless.spend()
-    check_priority(stream, end - at)
-    return None if stream in connection.streams else b""  # RFC 9113, 5.3.2: nobody needs it
+    return priority(connection, flags, stream, data, at, end)
 
 
 def _other(connection: Connection, flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:
     connection.fruitless.spend()
-    return None if not stream or stream in connection.streams else b""
+    return other(connection, flags, stream, data, at, end)
 
 
 def _reset(connection: Connection, flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:

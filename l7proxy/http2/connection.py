@@ -11,9 +11,10 @@ from l7proxy.http2 import frames, hpack, request
 from l7proxy.http2.exchange import Stream, Verdict
 from l7proxy.http2.frames import END_STREAM, HIGHEST, Broken, Code
 from l7proxy.http2.limits import MAX_DEAF, MAX_IDLE, MAX_RESETS, Budget
-from l7proxy.http2.refusal import GRPC_STATUS, Refusal, frames_of
+from l7proxy.http2.refusal import GRPC_STATUS, frames_of
 from l7proxy.http2.request import Request
 from l7proxy.http2.side import Side
+from l7proxy.refusal import Refusal
 
 _PROTOCOL = "HTTP/2"
 

@@ -3,21 +3,9 @@
 There is no body: its bytes would use the client's window for the connection, of which the server keeps the account.
 """
 
-import enum
-
 from l7proxy.http2 import frames, hpack
 from l7proxy.http2.frames import Code
-
-
-class Refusal(enum.IntEnum):
-    """Answers of our own."""
-
-    BAD_REQUEST = 400
-    FORBIDDEN = 403
-    TOO_LARGE = 431
-    BAD_GATEWAY = 502
-    UNAVAILABLE = 503
-
+from l7proxy.refusal import Refusal
 
 GRPC_STATUS = {
     Refusal.BAD_REQUEST: 13,
@@ -25,6 +13,7 @@ GRPC_STATUS = {
     Refusal.TOO_LARGE: 8,
     Refusal.BAD_GATEWAY: 14,
     Refusal.UNAVAILABLE: 14,
+    Refusal.TIMEOUT: 4,
 }
 _MESSAGES = {
     Refusal.BAD_REQUEST: b"Bad request",
@@ -32,6 +21,7 @@ _MESSAGES = {
     Refusal.TOO_LARGE: b"Header fields too large",
     Refusal.BAD_GATEWAY: b"Bad gateway",
     Refusal.UNAVAILABLE: b"Service unavailable",
+    Refusal.TIMEOUT: b"Gateway timeout",
 }
 _PLAIN = {each: hpack.encode(((b":status", b"%d" % each), (b"content-length", b"0"))) for each in Refusal}
 _GRPC = {

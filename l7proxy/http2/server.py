@@ -9,10 +9,11 @@ from l7proxy.http2.side import (
     Handlers,
     check_goaway,
     check_ping,
-    check_priority,
     check_size,
     check_window,
     nobody_pushes,
+    other,
+    priority,
 )
 
 _CLIENTS_FAULT = (Code.PROTOCOL_ERROR, Code.FLOW_CONTROL_ERROR, Code.STREAM_CLOSED, Code.FRAME_SIZE_ERROR)
@@ -110,20 +111,11 @@ def _ping(connection: Connection, flags: int, stream: int, data: bytes, at: int,
     return None
 
 
-def _priority(connection: Connection, flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:
-    check_priority(stream, end - at)
-    return None if stream in connection.streams else b""  # RFC 9113, 5.3.2: nobody needs it
-
-
-def _other(connection: Connection, flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:
-    return None if not stream or stream in connection.streams else b""
-
-
 # In the order of the frames' types; the last one is for types that nobody knows (RFC 9113, 5.5).
 HANDLERS: Handlers = (
     _data,
     None,
-    _priority,
+    priority,
     _reset,
     _settings,
     nobody_pushes,
@@ -131,5 +123,5 @@ HANDLERS: Handlers = (
     _goaway,
     _window,
     None,
-    _other,
+    other,
 )

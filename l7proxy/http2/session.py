@@ -17,9 +17,9 @@ from l7proxy.http2.connection import Connection
 from l7proxy.http2.exchange import Verdict
 from l7proxy.http2.frames import Broken, Code
 from l7proxy.http2.limits import MAX_EARLY
-from l7proxy.http2.refusal import Refusal
 from l7proxy.http2.request import Request
 from l7proxy.http2.side import Side
+from l7proxy.refusal import Refusal
 
 
 class Session(Connection):

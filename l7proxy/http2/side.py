@@ -161,3 +161,12 @@ def check_priority(stream: int, size: int) -> None:
 
 def nobody_pushes(connection: "Connection", flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:
     raise Broken(Code.PROTOCOL_ERROR, "somebody pushes whom nobody asked to")
+
+
+def priority(connection: "Connection", flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:
+    check_priority(stream, end - at)
+    return None if stream in connection.streams else b""  # RFC 9113, 5.3.2: nobody needs it
+
+
+def other(connection: "Connection", flags: int, stream: int, data: bytes, at: int, end: int) -> bytes | None:
+    return None if not stream or stream in connection.streams else b""

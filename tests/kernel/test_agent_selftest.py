@@ -111,12 +111,17 @@ def test_the_self_test_decides_once(node: Node) -> None:
         assert is_on(mesh) and json.loads(record.read_text())["hash"] != "of another kernel"
 
 
+def begun_anew(mesh: Mesh) -> Path:
+    """Start an agent that knows of no self-test, and return the cgroup of its own when that is at work."""
+    mesh.kill()
+    (mesh.run_dir / "selftest.json").unlink(missing_ok=True)
+    mesh.start()
+    return wait_at_work(mesh)
+
+
 def test_an_agent_killed_during_its_self_test(node: Node) -> None:
     with Mesh(node, self_test=True, await_self_test=False) as mesh:
-        mesh.kill()
-        (mesh.run_dir / "selftest.json").unlink(missing_ok=True)
-        mesh.start()
-        cgroup = wait_at_work(mesh)
+        cgroup = begun_anew(mesh)
         mesh.kill()
         wait_until(lambda: not any(file.read_text() for file in cgroup.glob("*/cgroup.procs")), "its pods are gone")
         mesh.start()
@@ -130,10 +135,7 @@ def test_an_agent_killed_during_its_self_test(node: Node) -> None:
 
 def test_an_agent_stopped_during_its_self_test_leaves_nothing_of_it(node: Node) -> None:
     with Mesh(node, self_test=True, await_self_test=False) as mesh:
-        mesh.kill()
-        (mesh.run_dir / "selftest.json").unlink(missing_ok=True)
-        mesh.start()
-        cgroup = wait_at_work(mesh)
+        cgroup = begun_anew(mesh)
         mesh.stop()
         assert (left(mesh), cgroup.exists()) == ([], False)
         assert not (mesh.run_dir / "selftest.json").exists()

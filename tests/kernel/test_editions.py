@@ -125,6 +125,13 @@ class Waiting:
         wait_until(lambda: words[-1] in self._puppets[name].do("result = heard()"), f"{words[-1]} arrives")
         assert set(self._puppets[name].do("result = heard()")) == set(words)
 
+    def talk(self, port: int) -> None:
+        """Have one ask aim, and aim answer."""
+        self.send("one", "question", port)
+        self.hears("aim", "question")
+        self.send("aim", "answer", port)
+        self.hears("one", "answer")
+
     @contextlib.contextmanager
     def nobody_finds(self, name: str) -> Iterator[None]:
         """What is sent to a pod waits on the host for its hardware address."""
@@ -173,10 +180,7 @@ def test_a_packet_that_waits_is_not_let_in_because_its_sender_tries_again(waitin
 
 def test_an_answer_that_the_far_end_is_against_does_not_start(waiting: Waiting) -> None:
     """A deny moves from who asked to who answers: what the one refuses the other's hook refuses, too."""
-    waiting.send("one", "question", 4802)
-    waiting.hears("aim", "question")
-    waiting.send("aim", "answer", 4802)
-    waiting.hears("one", "answer")
+    waiting.talk(4802)
     waiting.refuses("one", "egress")
     with waiting.nobody_finds("one"):
         waiting.send("aim", "late", 4802)
@@ -189,10 +193,7 @@ def test_an_answer_that_the_far_end_is_against_does_not_start(waiting: Waiting) 
 
 
 def test_what_waits_is_not_let_in_by_what_the_receiver_sends(waiting: Waiting) -> None:
-    waiting.send("one", "question", 4803)
-    waiting.hears("aim", "question")
-    waiting.send("aim", "answer", 4803)
-    waiting.hears("one", "answer")
+    waiting.talk(4803)
     waiting.refuses("aim", "ingress")
     with waiting.nobody_finds("aim"):
         waiting.send("one", "late", 4803)
