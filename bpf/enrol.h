@@ -182,30 +182,62 @@ static __always_inline int gone(const struct end *e) {
 #define SHORT_HOLD_NS 1000000000ull
 #define USUAL_RETRIES 15 /* net.ipv4.tcp_retries2 */
 #define DOUBLINGS 4      /* of TCP's timer from 200 ms until it is RTO_MAX_MS (bpf/prepare.h) */
+#define ORPHAN_RETRIES 8 /* tcp_orphan_retries of net/ipv4/tcp_timer.c, where net.ipv4.tcp_orphan_retries is 0 */
 
 /* How long a packet of this end may be held: its own kernel must not give it up for that. Where a program
  * (TCP_USER_TIMEOUT) or a pod (tcp_retries2) wants to know sooner than usual whether its peer is there, a quarter of the
- * time after which TCP gives up (tcp_model_timeout of net/ipv4/tcp_timer.c): the packet is sent again at twice the age. */
+ * time after which TCP gives up (tcp_model_timeout of net/ipv4/tcp_timer.c): the packet is sent again at twice the age.
+ * What a program left when it closed has a time of its own, in which the timer doubles to the end. */
 static __always_inline u64 patience(const struct end *sender) {
-  if (gone(sender))
+  if (freed(sender))
     return SHORT_HOLD_NS;
   u64 limit = HOLD_LIMIT_NS, net = peek64(sender->sock, OFF_SKC_NET);
-  u32 timeout_ms = peek32(sender->sock, OFF_ICSK_USER_TIMEOUT);
-  u8 retries = net ? peek8(net, OFF_NET_TCP_RETRIES2) : USUAL_RETRIES;
-  if (retries < USUAL_RETRIES) {
-    u32 doublings = retries < DOUBLINGS ? retries : DOUBLINGS;
-    limit = ((2ull << doublings) - 1) * 50000000ull + (retries - doublings) * 1000000000ull;
+  u32 timeout_ms = peek32(sender->sock, OFF_ICSK_USER_TIMEOUT), retries;
+  if (gone(sender)) {
+    retries = net ? peek8(net, OFF_NET_TCP_ORPHAN_RETRIES) : 0;
+    if (!retries || retries > ORPHAN_RETRIES)
+      retries = ORPHAN_RETRIES;
+    limit = ((2ull << retries) - 1) * 50000000ull;
+  } else {
+    retries = net ? peek8(net, OFF_NET_TCP_RETRIES2) : USUAL_RETRIES;
+    if (retries < USUAL_RETRIES) {
+      u32 doublings = retries < DOUBLINGS ? retries : DOUBLINGS;
+      limit = ((2ull << doublings) - 1) * 50000000ull + (retries - doublings) * 1000000000ull;
+    }
   }
   if (timeout_ms && timeout_ms * 250000ull < limit)
     limit = timeout_ms * 250000ull;
   return limit;
 }
 
+#define MOVED_SHIFT 20 /* of struct end's `moved` */
+
+/* Whether packets to this end have waited long enough. Nobody must be taken for dead, so no longer than its peer's kernel
+ * stands; and where that has no more to say, nobody waits for a reader that stays away. One that reads on, however slowly,
+ * will come to the end, and for one that is stuck the agent will soon end the connection. */
+static __always_inline int waited(struct end *e, const struct end *sender, int is_brief) {
+  u64 now = bpf_ktime_get_ns(), since = e->held;
+  u32 left = unread_sign(e->sock);
+  if (!since) {
+    e->held = now;
+    e->left = left;
+    e->moved = 0;
+    return 0;
+  }
+  u32 after = (now - since) >> MOVED_SHIFT;
+  if (left != e->left) {
+    e->left = left;
+    e->moved = after;
+  }
+  return now - since > patience(sender) ||
+         (is_brief && !e->stuck && (u64)(after - e->moved) << MOVED_SHIFT > SHORT_HOLD_NS);
+}
+
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that
  * are older and unread. A program that splices would be given them first, a peek would not see past the older, and who
  * takes a short read for an empty queue (epoll(7)) would never come back for them. Nor must the end of the stream: a
  * splice would take it for the end of all bytes. TCP sends the packet again. A reader that stays away for half a minute,
- * or a second when its peer has no more to say, gets TCP's own ways: nobody must be taken for dead, nor wait for long. */
+ * or a second when its peer has no more to say, gets TCP's own ways. */
 static __always_inline int held(struct end *e, const struct end *sender, const struct packet *p) {
   u64 sk = e->sock;
   if (!e->enrolled || e->closed == CLOSED_SOCKET || freed(e))
@@ -216,8 +248,7 @@ static __always_inline int held(struct end *e, const struct end *sender, const s
   }
   if (!p->payload && !(p->tcp_flags & TCP_FIN))
     return 0;
-  u64 since = e->held;
-  int is_brief = !p->payload;
+  int is_brief = !p->payload || gone(sender);
   if (!psock_has_data(sk)) {
     int needs = p->payload && (e->asks | e->marked || !peek64(sk, OFF_TP_RECEIVED));
     /* What it has already is no news to it, and to its peer no sign that a redirect waits for these bytes. */
@@ -233,16 +264,13 @@ static __always_inline int held(struct end *e, const struct end *sender, const s
     }
     is_brief = 1;
   }
-  u64 now = bpf_ktime_get_ns();
-  if (since && now - since > (is_brief ? SHORT_HOLD_NS : patience(sender)))
+  if (waited(e, sender, is_brief))
     return 0;
-  if (!since)
-    e->held = now;
   count(METRIC_HELD_PACKETS, e->endpoint);
   return 1;
 
 pass:
-  if (since)
+  if (e->held)
     e->held = 0;
   return 0;
 }

@@ -62,6 +62,15 @@ static __always_inline int psock_has_data(u64 sk) {
   return first && first != head;
 }
 
+/* Changes whenever the socket's program reads some of its redirected bytes. */
+static __always_inline u32 unread_sign(u64 sk) {
+  u64 psock = psock_of(sk);
+  if (!psock)
+    return 0;
+  u64 head = psock + OFF_PSOCK_INGRESS, first = peek64(head, 0);
+  return first && first != head ? (u32)(first >> 6) ^ peek32(first - OFF_MSG_LIST, OFF_MSG_SIZE) : 0;
+}
+
 /* Whether every byte that one end has sent over TCP so far has arrived at the other and has been read. Both sequence
  * numbers only move towards it: the one who sends is asked in its own send, or nothing hangs on what it sends next. */
 static __always_inline int drained(u64 from, u64 to) {

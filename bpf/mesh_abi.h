@@ -217,6 +217,8 @@ struct end {
   __u32 mean;
   __u32 judged;
   __u32 rule;
+  __u32 left;
+  __u32 moved;
   __u8 reason;
   __u8 marked;
   __u8 enrolled;
@@ -226,7 +228,7 @@ struct end {
   __u8 overruns;
   __u8 stuck;
 };
-_Static_assert(sizeof(struct end) == 104, "struct end");
+_Static_assert(sizeof(struct end) == 112, "struct end");
 _Static_assert(__builtin_offsetof(struct end, cookie) == 0, "struct end.cookie");
 _Static_assert(__builtin_offsetof(struct end, sock) == 8, "struct end.sock");
 _Static_assert(__builtin_offsetof(struct end, redirect_bytes) == 16, "struct end.redirect_bytes");
@@ -242,14 +244,16 @@ _Static_assert(__builtin_offsetof(struct end, packets) == 80, "struct end.packet
 _Static_assert(__builtin_offsetof(struct end, mean) == 84, "struct end.mean");
 _Static_assert(__builtin_offsetof(struct end, judged) == 88, "struct end.judged");
 _Static_assert(__builtin_offsetof(struct end, rule) == 92, "struct end.rule");
-_Static_assert(__builtin_offsetof(struct end, reason) == 96, "struct end.reason");
-_Static_assert(__builtin_offsetof(struct end, marked) == 97, "struct end.marked");
-_Static_assert(__builtin_offsetof(struct end, enrolled) == 98, "struct end.enrolled");
-_Static_assert(__builtin_offsetof(struct end, closed) == 99, "struct end.closed");
-_Static_assert(__builtin_offsetof(struct end, busy) == 100, "struct end.busy");
-_Static_assert(__builtin_offsetof(struct end, asks) == 101, "struct end.asks");
-_Static_assert(__builtin_offsetof(struct end, overruns) == 102, "struct end.overruns");
-_Static_assert(__builtin_offsetof(struct end, stuck) == 103, "struct end.stuck");
+_Static_assert(__builtin_offsetof(struct end, left) == 96, "struct end.left");
+_Static_assert(__builtin_offsetof(struct end, moved) == 100, "struct end.moved");
+_Static_assert(__builtin_offsetof(struct end, reason) == 104, "struct end.reason");
+_Static_assert(__builtin_offsetof(struct end, marked) == 105, "struct end.marked");
+_Static_assert(__builtin_offsetof(struct end, enrolled) == 106, "struct end.enrolled");
+_Static_assert(__builtin_offsetof(struct end, closed) == 107, "struct end.closed");
+_Static_assert(__builtin_offsetof(struct end, busy) == 108, "struct end.busy");
+_Static_assert(__builtin_offsetof(struct end, asks) == 109, "struct end.asks");
+_Static_assert(__builtin_offsetof(struct end, overruns) == 110, "struct end.overruns");
+_Static_assert(__builtin_offsetof(struct end, stuck) == 111, "struct end.stuck");
 
 struct config {
   __u32 generation;
@@ -471,13 +475,13 @@ struct conn {
   __u8 denied;
   __u8 pad;
 };
-_Static_assert(sizeof(struct conn) == 224, "struct conn");
+_Static_assert(sizeof(struct conn) == 240, "struct conn");
 _Static_assert(__builtin_offsetof(struct conn, end) == 0, "struct conn.end");
-_Static_assert(__builtin_offsetof(struct conn, opened) == 208, "struct conn.opened");
-_Static_assert(__builtin_offsetof(struct conn, generation) == 216, "struct conn.generation");
-_Static_assert(__builtin_offsetof(struct conn, flags) == 220, "struct conn.flags");
-_Static_assert(__builtin_offsetof(struct conn, denied) == 222, "struct conn.denied");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 223, "struct conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, opened) == 224, "struct conn.opened");
+_Static_assert(__builtin_offsetof(struct conn, generation) == 232, "struct conn.generation");
+_Static_assert(__builtin_offsetof(struct conn, flags) == 236, "struct conn.flags");
+_Static_assert(__builtin_offsetof(struct conn, denied) == 238, "struct conn.denied");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 239, "struct conn.pad");
 
 struct cookie_key {
   __u64 cookie;

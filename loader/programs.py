@@ -143,6 +143,7 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_NSPROXY_NET": (("nsproxy", "net_ns"),),
     "OFF_NET_COOKIE": (("net", "net_cookie"),),
     "OFF_NET_TCP_RETRIES2": (("net", "ipv4.sysctl_tcp_retries2"),),
+    "OFF_NET_TCP_ORPHAN_RETRIES": (("net", "ipv4.sysctl_tcp_orphan_retries"),),
     "OFF_SKC_NET": (("sock_common", "skc_net"),),
     "OFF_FILES_FDT": (("files_struct", "fdt"),),
     "OFF_FDT_FD": (("fdtable", "fd"),),

@@ -65,6 +65,8 @@ class End(Record):
     mean: U32  # running mean of the sizes of its messages
     judged: U32  # generation under which the packet hook of its pod last let the connection pass
     rule: U32  # the rule of its pod's policy that let the connection pass
+    left: U32  # while packets are held: a sign of what is unread, which changes when its program reads
+    moved: U32  # and when it last did so, in units of 2^20 ns since `held`
     # A byte for each fact that changes, so that two CPUs never write one word: BPF has no atomic `or` before v5.12.
     reason: U8  # AccelReason: why bytes *to* this end are, or are not, redirected
     marked: U8  # AccelReason that bars redirecting to it for good; 0: none

@@ -2,16 +2,20 @@
 
 import ctypes
 import os
+import select
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from loader import abi
 from loader.maps import Maps
 from tests.hosts import Mesh, Node
-from tests.kernel.look import name, recv, state
+from tests.hosts.wait import wait_until
+from tests.kernel.look import data, name, recv, short, state
 from tests.kernel.pairs import Maker, Pair, connect
 from tests.kernel.street import mesh_part
 
@@ -91,3 +95,52 @@ def test_who_does_it_with_redirected_bytes_waiting_is_reset_and_on_record(place:
     assert (recv(pair.b, 100), recv(pair.b, 100)) == ("b'redirected'", "ECONNRESET")
     place.mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "stuck", "the record of it", since=before)
     pair.close()
+
+
+def _read_slowly(sock: socket.socket, size: int, times: int) -> bytes:
+    """Read so often, 50 times a second."""
+    began, got = time.monotonic(), []
+    for number in range(times):
+        wait_until(partial(_is_past, began + number * 0.02), "time for the next read", 1)
+        got.append(sock.recv(size))
+    return b"".join(got)
+
+
+def _is_past(when: float) -> bool:
+    return time.monotonic() > when
+
+
+def test_who_reads_slowly_is_not_told_of_the_end_before_its_bytes(place: Place) -> None:
+    pair = place.pair()
+    assert pair.warm_up()
+    content = data(4000)
+    assert pair.a.send(content) == len(content)
+    pair.a.close()
+    got = _read_slowly(pair.b, 7, 150)  # for thrice as long as one who does not read at all is given
+    assert short(got) == short(content[: len(got)])
+    assert place.move("splice", pair.b) == "EAGAIN", "bytes wait: this is not the end"
+    assert state(pair.b, "CLOSE") == "CLOSE"
+    pair.b.close()
+
+
+def test_the_end_comes_once_a_slow_reader_has_read_all(place: Place) -> None:
+    pair = place.pair()
+    assert pair.warm_up()
+    assert pair.a.send(data(1000)) == 1000
+    pair.a.close()
+    assert short(_read_slowly(pair.b, 10, 100)) == short(data(1000))
+    wait_until(lambda: recv(pair.b, 1) == "b''", "the end of the stream", 10)
+    pair.b.close()
+
+
+def test_who_does_not_read_is_told_of_the_end_after_a_second(place: Place) -> None:
+    pair = place.pair()
+    assert pair.warm_up()
+    pair.a.send(b"unread")
+    pair.a.close()
+    poll, began = select.poll(), time.monotonic()
+    poll.register(pair.b, select.POLLRDHUP)
+    assert poll.poll(10_000) != []
+    assert 0.9 < time.monotonic() - began < 5
+    assert [recv(pair.b, 100), recv(pair.b, 100)] == ["b'unread'", "b''"]
+    pair.b.close()
