@@ -216,7 +216,7 @@ static __always_inline u64 patience(const struct end *sender) {
  * stands; and where that has no more to say, nobody waits for a reader that stays away. One that reads on, however slowly,
  * will come to the end, and for one that is stuck the agent will soon end the connection. */
 static __always_inline int waited(struct end *e, const struct end *sender, int is_brief) {
-  u64 now = bpf_ktime_get_ns(), since = e->held;
+  u64 since = *(volatile u64 *)&e->held, now = bpf_ktime_get_ns(); /* in this order: another core may set it meanwhile */
   u32 left = unread_sign(e->sock);
   if (!since) {
     e->held = now;
@@ -224,13 +224,13 @@ static __always_inline int waited(struct end *e, const struct end *sender, int i
     e->moved = 0;
     return 0;
   }
-  u32 after = (now - since) >> MOVED_SHIFT;
+  s32 after = (now - since) >> MOVED_SHIFT;
   if (left != e->left) {
     e->left = left;
     e->moved = after;
   }
   return now - since > patience(sender) ||
-         (is_brief && !e->stuck && (u64)(after - e->moved) << MOVED_SHIFT > SHORT_HOLD_NS);
+         (is_brief && !e->stuck && after - (s32)e->moved > (s32)(SHORT_HOLD_NS >> MOVED_SHIFT));
 }
 
 /* Whether a packet must wait: bytes that came over TCP must not be in the receiver's queue beside redirected ones that

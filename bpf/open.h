@@ -108,14 +108,21 @@ static __always_inline int unrecorded(struct scratch *w, const struct ct_entry *
   return !conn_of(w, direction);
 }
 
-/* Remember that this pod's policy let its connection pass, so that the next packet is fast. */
-static __always_inline void judged(struct scratch *w, u32 id, u8 direction, u32 generation) {
+/* Remember that this pod's policy let its connection pass, so that the next packet is fast. Returns HOLD where this one
+ * must come again to be that: a packet for a socket on the short cut may have to wait (bpf/enrol.h), and to find that out
+ * here, too, would be too much for kernel 6.1. */
+static __always_inline int judged(struct scratch *w, u32 id, u8 direction, u32 generation) {
   struct conn *c = conn_of(w, direction);
   if (!c || c->denied)
-    return;
+    return PASS_ON;
   struct end *own = END_OF(c, w->own);
-  if (own->endpoint == id)
-    own->judged = generation;
+  if (own->endpoint != id)
+    return PASS_ON;
+  own->judged = generation;
+  return direction == DIRECTION_INGRESS && own->enrolled && own->closed != CLOSED_SOCKET &&
+                 (w->packet.payload || w->packet.tcp_flags & TCP_FIN)
+             ? HOLD
+             : PASS_ON;
 }
 
 /* Needs kernel 5.10, and at the other end of the interface another namespace. */

@@ -46,11 +46,18 @@ static __always_inline int late(struct bpf_sock_ops *s, struct tuple *t) {
   return 0;
 }
 
-/* No more will be sent from here on but what is sent again. Only a connection that has sent something again was late(). */
-static __always_inline int patient(struct bpf_sock_ops *s) {
-  if (!s->total_retrans)
-    return 0;
+/* No more will be sent from here on but what is sent again: of a connection on the short cut it may be held back, and the
+ * kernel would give it up as soon as its timer has grown to what late(), the program or its pod has set. */
+static __always_inline int patient(struct bpf_sock_ops *s, struct tuple *t) {
   int rto_max = RTO_MAX_OF_KERNEL_MS;
+  if (!s->total_retrans) { /* it never was late() */
+    struct conn_key k ALIGNED;
+    READ_TUPLE(s, t);
+    conn_side(&k, t->local, t->remote, t->local_port, t->remote_port);
+    struct conn *c = conns.lookup(&k);
+    if (!c || !(c->end[0].enrolled | c->end[1].enrolled))
+      return 0;
+  }
   bpf_setsockopt(s, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max, sizeof(rto_max));
   return 0;
 }

@@ -203,6 +203,8 @@ int skmsg(struct sk_msg_md *m) {
     why = METRIC_REDIRECT_FAILED;
     goto tcp;
   }
+  if (peer->held)
+    peer->held = 0; /* nothing of TCP is under way: what is held back next has not waited yet */
   me->redirect_bytes += size;
   me->redirect_msgs++;
   count(METRIC_REDIRECT_MESSAGES, who);

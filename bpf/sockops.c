@@ -232,7 +232,7 @@ int sockops(struct bpf_sock_ops *s) {
     if (s->args[1] == BPF_TCP_CLOSE)
       return s->args[0] == BPF_TCP_SYN_SENT ? failed(s, &t) : closed(s, &t);
     if (s->args[1] == BPF_TCP_FIN_WAIT1 || s->args[1] == BPF_TCP_LAST_ACK)
-      return patient(s);
+      return patient(s, &t);
   }
   return 0;
 }

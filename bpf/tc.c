@@ -182,6 +182,11 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     ct_key_reverse(k, id, direction, p);
   }
 
+  w->late = direction == DIRECTION_INGRESS && skb->tc_index & 0x8000 && skb->tc_index != STAMP(generation);
+  /* It is older than what it would answer. */
+  if (w->late && reply && e && e->generation == generation && !(e->flags & CT_FLAG_SEEN_REPLY) && p->proto != IPPROTO_TCP)
+    return drop(skb, p, ep, id, direction, DROP_REASON_POLICY_DENIED, 0);
+
   int begun = 0;
   if (!e || e->generation != generation) {
     const u8 *peer_addr = direction == DIRECTION_EGRESS ? p->daddr : p->saddr;
@@ -196,7 +201,6 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     w->born = e ? e->created : 0;
     w->ended = over;
     w->reply = reply;
-    w->late = direction == DIRECTION_INGRESS && skb->tc_index & 0x8000 && skb->tc_index != STAMP(generation);
     ask_with(&w->decision, a, ep, id, k->direction, peer, p->proto, port);
     int by_far = a->verdict != VERDICT_DENY && far && far != id && far_denies(w, k, far, generation, port);
     int denied = a->verdict == VERDICT_DENY || by_far;
@@ -253,7 +257,10 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     opened(p, k, ep, id, e, w, missed);
   if (e)
     ct_seen(e, p, skb->len, reply, now);
-  judged(w, id, direction, generation);
+  if (judged(w, id, direction, generation) == HOLD) {
+    count(METRIC_HELD_PACKETS, id);
+    return TC_DROP;
+  }
   stamp(skb, direction, generation);
   return pass(skb, direction, id);
 }

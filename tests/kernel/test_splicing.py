@@ -13,7 +13,7 @@ import pytest
 
 from loader import abi
 from loader.maps import Maps
-from tests.hosts import Mesh, Node
+from tests.hosts import Mesh, Node, namespaces
 from tests.hosts.wait import wait_until
 from tests.kernel.look import data, name, recv, short, state
 from tests.kernel.pairs import Maker, Pair, connect
@@ -36,6 +36,15 @@ WAYS: dict[str, Callable[[int, int], int]] = {
     "splice": lambda pipe, fd: os.splice(fd, pipe, 4096, flags=os.SPLICE_F_NONBLOCK),
     "splice, full register": _splice_with_a_full_register,
     "sendfile": lambda pipe, fd: os.sendfile(pipe, fd, None, 4096),
+}
+
+
+TCP_RTO_MAX_MS = 44
+DENY_THIRD = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "third", "namespace": "default"},
+    "spec": {"podSelector": {"matchLabels": {"app": "third"}}, "policyTypes": ["Ingress"]},
 }
 
 
@@ -66,6 +75,7 @@ def place(root: None) -> Iterator[Place]:
     inner, outer = os.pipe2(os.O_NONBLOCK)
     with Node("splicing") as node:
         client, server = Maker(node.pod("client")), Maker(node.pod("server"))
+        node.pod("third")
         with Mesh(node) as mesh, mesh.open_maps() as maps:
             yield Place(mesh, maps, client, server, outer)
     os.close(inner)
@@ -121,6 +131,44 @@ def test_who_reads_slowly_is_not_told_of_the_end_before_its_bytes(place: Place) 
     assert place.move("splice", pair.b) == "EAGAIN", "bytes wait: this is not the end"
     assert state(pair.b, "CLOSE") == "CLOSE"
     pair.b.close()
+
+
+def test_an_edit_lets_the_end_not_pass_its_bytes(place: Place) -> None:
+    """It is of another pod's policy; each connection is judged anew all the same."""
+    pair = place.pair()
+    assert pair.warm_up()
+    content = data(4000)
+    assert pair.a.send(content) == len(content)
+    pair.a.close()
+    got = _read_slowly(pair.b, 7, 10)
+    place.mesh.apply("third", DENY_THIRD)
+    place.mesh.settle()
+    got += _read_slowly(pair.b, 7, 30)
+    place.mesh.delete("third")
+    assert short(got) == short(content[: len(got)])
+    assert place.move("splice", pair.b) == "EAGAIN", "bytes wait: this is not the end"
+    pair.b.close()
+
+
+@pytest.mark.parametrize("where", ["socket", "pod"])
+def test_a_short_timer_does_not_lose_the_end(place: Place, where: str) -> None:
+    """A kernel gives up what a program left when its timer has grown to the bound that it, or its pod, has set."""
+    bound = {"ipv4/tcp_rto_max_ms": "1000" if where == "pod" else "120000"}
+    try:
+        namespaces.set_sysctls(place.client.pod.netns, bound)
+    except FileNotFoundError:
+        assert tuple(map(int, os.uname().release.split(".")[:2])) < (6, 15)
+        return
+    pair = place.pair()
+    if where == "socket":
+        pair.a.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, 1000)
+    assert pair.warm_up()
+    assert pair.a.send(data(200)) == 200
+    pair.a.close()
+    assert short(_read_slowly(pair.b, 1, 200)) == short(data(200))
+    wait_until(lambda: recv(pair.b, 1) == "b''", "the end of the stream", 15)
+    pair.b.close()
+    namespaces.set_sysctls(place.client.pod.netns, {"ipv4/tcp_rto_max_ms": "120000"})
 
 
 def test_the_end_comes_once_a_slow_reader_has_read_all(place: Place) -> None:
