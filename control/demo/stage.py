@@ -34,7 +34,7 @@ _COMPARISON = (
     Column[measure.Comparison]("99%", lambda c: _pair(c.tcp.p99_s, c.short_cut.p99_s), right=True),
     Column[measure.Comparison]("BYTES ON IT", lambda c: f"{c.share:.1%}", right=True),
 )  # fmt: skip
-_TAIL = 'where 99% is the longer one on the short cut: "The tail of the latency" in docs/limits.md'
+TAIL = 'where 99% is the longer one on the short cut: "The tail of the latency" in docs/limits.md'
 _CUTS = (
     Column[steps.Cut]("OPEN CONNECTION", lambda c: c.what),
     Column[steps.Cut]("SHORT CUT", lambda c: "yes" if c.short_cut else "no"),
@@ -96,7 +96,7 @@ class Terminal:
 
     def comparisons(self, found: Sequence[measure.Comparison]) -> None:
         print_table(found, _COMPARISON)
-        click.echo(_TAIL)
+        click.echo(TAIL)
         click.echo()
         for comparison in found:
             for line in picture(comparison):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from control.demo import stage
 from control.source import directory
 from tests.e2e.pages import ROOT, files, marked, written_in
 from tests.hosts import Node, cgroups, namespaces
@@ -164,4 +165,6 @@ def test_the_demo_prints_what_is_shown() -> None:
     done = subprocess.run([sockmesh, "demo", "--seconds", "0.5"], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done
     (shown,) = marked("form", "demo")
-    compare(shown.splitlines(), done.stdout)
+    # Said where it is so, which the load on the machine decides.
+    compare([line for line in shown.splitlines() if line != stage.TAIL], done.stdout)
+    assert stage.TAIL in shown.splitlines()
