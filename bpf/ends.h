@@ -63,7 +63,7 @@ static __always_inline void event_conn(struct flow_event *e, const struct conn *
   e->egress_rule = from->rule;
   e->ingress_rule = to->rule;
   e->proto = IPPROTO_TCP;
-  e->verdict = c->denied ? VERDICT_DENY : VERDICT_ALLOW;
+  e->verdict = c->denied ? VERDICT_DENY : c->flags & CONN_FLAG_TO_PROXY ? VERDICT_PROXY : VERDICT_ALLOW;
   e->accel = (from->redirect_msgs | to->redirect_msgs) != 0;
   e->flags = conn_flags(c);
 }

@@ -26,6 +26,7 @@ MESH_TABLE("hash", struct backend_key, struct backend, backends, MAX_BACKENDS, 0
 MESH_TABLE("lru_hash", struct reverse_key, struct reverse_value, reverse, MAX_REVERSE, 0);
 MESH_TABLE("lru_hash", struct frag_key, struct frag_value, frags, MAX_FRAGS, 0);
 MESH_TABLE("lru_hash", struct endpoint_key, struct caught, caught, MAX_CAUGHT, 0);
+MESH_TABLE("lru_hash", struct road_key, struct road, roads, MAX_ROADS, 0);
 MESH_TABLE("percpu_array", u32, struct counter, counters, MAX_COUNTERS, 0);
 MESH_TABLE("percpu_hash", struct traffic_key, struct traffic_value, traffic, MAX_TRAFFIC, 0);
 

@@ -134,6 +134,7 @@ enum endpoint_flag {
   ENDPOINT_FLAG_DIRECT = 32,
   ENDPOINT_FLAG_SELF_TEST = 16,
   ENDPOINT_FLAG_NEXT_HAS_AUDIT = 64,
+  ENDPOINT_FLAG_PROXIED = 256,
   ENDPOINT_FLAG_PASSING = 128,
 };
 
@@ -149,6 +150,8 @@ enum conn_flag {
   CONN_FLAG_USED = 256,
   CONN_FLAG_STUCK = 512,
   CONN_FLAG_DIRECT = 1024,
+  CONN_FLAG_TO_PROXY = 2048,
+  CONN_FLAG_FROM_PROXY = 4096,
 };
 
 enum ct_flag {
@@ -157,6 +160,8 @@ enum ct_flag {
   CT_FLAG_AUDITED = 4,
   CT_FLAG_REPORTED = 8,
   CT_FLAG_TRACKED = 16,
+  CT_FLAG_TO_PROXY = 32,
+  CT_FLAG_FROM_PROXY = 64,
 };
 
 enum closed {
@@ -199,6 +204,8 @@ enum metric {
   METRIC_REFUSED_CALLS = 28,
   METRIC_FAILED_CALLS = 32,
   METRIC_PASS_SWITCHING = 33,
+  METRIC_PROXY_PACKETS = 34,
+  METRIC_PROXY_LOST = 35,
 };
 
 struct end {
@@ -255,6 +262,36 @@ _Static_assert(__builtin_offsetof(struct end, asks) == 109, "struct end.asks");
 _Static_assert(__builtin_offsetof(struct end, overruns) == 110, "struct end.overruns");
 _Static_assert(__builtin_offsetof(struct end, stuck) == 111, "struct end.stuck");
 
+struct proxy_side {
+  __u32 verdict;
+  __u32 rule_id;
+  __u32 set_id;
+  __u32 peer;
+  __u32 endpoint;
+  __u32 identity;
+};
+_Static_assert(sizeof(struct proxy_side) == 24, "struct proxy_side");
+_Static_assert(__builtin_offsetof(struct proxy_side, verdict) == 0, "struct proxy_side.verdict");
+_Static_assert(__builtin_offsetof(struct proxy_side, rule_id) == 4, "struct proxy_side.rule_id");
+_Static_assert(__builtin_offsetof(struct proxy_side, set_id) == 8, "struct proxy_side.set_id");
+_Static_assert(__builtin_offsetof(struct proxy_side, peer) == 12, "struct proxy_side.peer");
+_Static_assert(__builtin_offsetof(struct proxy_side, endpoint) == 16, "struct proxy_side.endpoint");
+_Static_assert(__builtin_offsetof(struct proxy_side, identity) == 20, "struct proxy_side.identity");
+
+struct proxy_facts {
+  __u32 generation;
+  __u32 source;
+  __u32 target;
+  __u32 pad;
+  struct proxy_side side[2];
+};
+_Static_assert(sizeof(struct proxy_facts) == 64, "struct proxy_facts");
+_Static_assert(__builtin_offsetof(struct proxy_facts, generation) == 0, "struct proxy_facts.generation");
+_Static_assert(__builtin_offsetof(struct proxy_facts, source) == 4, "struct proxy_facts.source");
+_Static_assert(__builtin_offsetof(struct proxy_facts, target) == 8, "struct proxy_facts.target");
+_Static_assert(__builtin_offsetof(struct proxy_facts, pad) == 12, "struct proxy_facts.pad");
+_Static_assert(__builtin_offsetof(struct proxy_facts, side) == 16, "struct proxy_facts.side");
+
 struct config {
   __u32 generation;
   __u32 probation_packets;
@@ -266,8 +303,9 @@ struct config {
   __u8 self_test;
   __u8 direct_delivery;
   __u8 pad0;
+  __u32 proxy_ifindex;
 };
-_Static_assert(sizeof(struct config) == 28, "struct config");
+_Static_assert(sizeof(struct config) == 32, "struct config");
 _Static_assert(__builtin_offsetof(struct config, generation) == 0, "struct config.generation");
 _Static_assert(__builtin_offsetof(struct config, probation_packets) == 4, "struct config.probation_packets");
 _Static_assert(__builtin_offsetof(struct config, udp_timeout_s) == 8, "struct config.udp_timeout_s");
@@ -278,6 +316,7 @@ _Static_assert(__builtin_offsetof(struct config, acceleration) == 24, "struct co
 _Static_assert(__builtin_offsetof(struct config, self_test) == 25, "struct config.self_test");
 _Static_assert(__builtin_offsetof(struct config, direct_delivery) == 26, "struct config.direct_delivery");
 _Static_assert(__builtin_offsetof(struct config, pad0) == 27, "struct config.pad0");
+_Static_assert(__builtin_offsetof(struct config, proxy_ifindex) == 28, "struct config.proxy_ifindex");
 
 struct edition {
   __u32 state;
@@ -589,6 +628,22 @@ _Static_assert(sizeof(struct caught) == 8, "struct caught");
 _Static_assert(__builtin_offsetof(struct caught, reason) == 0, "struct caught.reason");
 _Static_assert(__builtin_offsetof(struct caught, count) == 4, "struct caught.count");
 
+struct road_key {
+  __u8 addr[16];
+  __u32 endpoint;
+};
+_Static_assert(sizeof(struct road_key) == 20, "struct road_key");
+_Static_assert(__builtin_offsetof(struct road_key, addr) == 0, "struct road_key.addr");
+_Static_assert(__builtin_offsetof(struct road_key, endpoint) == 16, "struct road_key.endpoint");
+
+struct road {
+  __u64 pod;
+  __u64 far;
+};
+_Static_assert(sizeof(struct road) == 16, "struct road");
+_Static_assert(__builtin_offsetof(struct road, pod) == 0, "struct road.pod");
+_Static_assert(__builtin_offsetof(struct road, far) == 8, "struct road.far");
+
 struct counter {
   __u64 value;
 };
@@ -693,6 +748,8 @@ _Static_assert(__builtin_offsetof(struct flow_event, pad) == 132, "struct flow_e
 #define MAX_REVERSE 65536
 #define MAX_FRAGS 8192
 #define MAX_CAUGHT 4096
+#define MAX_ROADS 65536
+#define MAX_DOORS 128
 #define MAX_COUNTERS 64
 #define MAX_TRAFFIC 1024
 #define MAX_EVENTS 4194304

@@ -116,8 +116,9 @@ static __always_inline void ask_edition(struct decision *d, struct answer *a, st
               : a->verdict == VERDICT_PROXY                  ? DROP_REASON_PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
               : DECISION_SCORE(d->enforced) == RANK_DENY + 1 ? DROP_REASON_POLICY_DENY
                                                              : DROP_REASON_POLICY_DENIED;
-  if (a->verdict == VERDICT_PROXY)
-    a->verdict = VERDICT_DENY; /* what must be looked into passes nowhere: there is no proxy yet */
+  /* What must be looked into passes nowhere without a proxy: as bits, for each branch doubles what kernel 6.1 has to look
+   * through. DENY is 0, ALLOW 1, PROXY 2, and so is the flag shifted. */
+  a->verdict &= VERDICT_ALLOW | (ep->flags & ENDPOINT_FLAG_PROXIED) >> 7;
   a->audited = 0;
   if (a->verdict != VERDICT_DENY && has_audit && DECISION_VERDICT(d->audit) == VERDICT_DENY)
     a->audited = 1;
@@ -126,23 +127,27 @@ static __always_inline void ask_edition(struct decision *d, struct answer *a, st
 /* `both`: where both editions count, both must allow; without, the older one answers: for who only wants to
  * tell, or where the other end asks both. */
 static __always_inline void ask_of(struct decision *d, struct answer *a, struct endpoint *ep, u32 id, u8 direction,
-                                   struct identities peer, u8 proto, u16 port, int both) {
+                                   struct identities peer, u8 proto, u16 port, int both, int leads) {
   u32 state = edition_state();
   int next = state == EDITION_STATE_NEXT;
   ask_edition(d, a, ep, id, next, direction, next ? peer.next : peer.now, proto, port);
-  if (both && state == EDITION_STATE_BOTH && a->verdict != VERDICT_DENY)
+  if (both && state == EDITION_STATE_BOTH && a->verdict != VERDICT_DENY) {
+    u8 first = a->verdict;
     ask_edition(d, a, ep, id, 1, direction, peer.next, proto, port);
+    if (leads) /* of both the stricter: PROXY where one says so and the other one does not deny */
+      a->verdict = ((a->verdict | a->verdict >> 1) & 1) << ((first | a->verdict) >> 1);
+  }
 }
 
 static __always_inline void ask_with(struct decision *d, struct answer *a, struct endpoint *ep, u32 id, u8 direction,
                                      struct identities peer, u8 proto, u16 port) {
-  ask_of(d, a, ep, id, direction, peer, proto, port, 1);
+  ask_of(d, a, ep, id, direction, peer, proto, port, 1, 1);
 }
 
 static __always_inline void ask(struct answer *a, struct endpoint *ep, u32 id, u8 direction, struct identities peer,
                                 u8 proto, u16 port, int both) {
   struct decision d;
-  ask_of(&d, a, ep, id, direction, peer, proto, port, both);
+  ask_of(&d, a, ep, id, direction, peer, proto, port, both, 0);
 }
 
 /* Both ends' answers to a connection from src to dst; an end that is not ours has no say. */

@@ -21,6 +21,8 @@ struct scratch {
   u64 born; /* when the packet's entry was made; 0: it has none */
   u64 ended; /* when the entry was made whose connection is over; 0: none is */
   u32 reply; /* 1: the packet answers what its entry is of */
+  u32 is_from_proxy;
+  u32 fits; /* not 0: the packet may go by way of the proxy: it begins a connection, or its connection goes there */
   u32 late; /* 1: it has waited on its way while another policy came into force */
   u32 side; /* of the packet's sender in its connection's record */
   u32 own;  /* of the pod whose hook runs */
@@ -145,7 +147,7 @@ static __always_inline void opened(const struct packet *p, const struct ct_key *
   }
   event_ends(e, k->saddr, k->daddr, ep, id, k->direction);
   e->direction = k->direction;
-  e->verdict = VERDICT_ALLOW;
+  e->verdict = a->verdict == VERDICT_PROXY ? VERDICT_PROXY : VERDICT_ALLOW;
   if (k->direction == DIRECTION_EGRESS) {
     e->egress_rule = rule;
     e->ingress_rule = w->peer_answer.rule_id;

@@ -100,9 +100,11 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
     struct endpoint *dst = p.dst_endpoint ? endpoint_by_id(p.dst_endpoint) : 0;
     struct identities to = dst ? identities_in(dst, p.dst_endpoint) : identities_at(addr);
     p.dst_identity = current(to);
-    ask(&p.egress, src, id, DIRECTION_EGRESS, to, proto, *port, 1);
+    /* While two editions count, the older one answers here: the packet hooks ask both, and to do so twice is too much for
+     * kernel 6.1. */
+    ask(&p.egress, src, id, DIRECTION_EGRESS, to, proto, *port, 0);
     if (dst)
-      ask(&p.ingress, dst, p.dst_endpoint, DIRECTION_INGRESS, from, proto, *port, 1);
+      ask(&p.ingress, dst, p.dst_endpoint, DIRECTION_INGRESS, from, proto, *port, 0);
   }
   if (pair_allowed(&p))
     return SK_ALLOW;

@@ -35,11 +35,16 @@ static __always_inline u64 tcp_sock_of(struct bpf_sock_ops *s) {
 }
 
 /* What the packet hook of an end's pod knows: which rule let the connection pass, and when. */
-static __always_inline void adopt(struct end *e, struct ct_entry *known) {
+static __always_inline void adopt(struct conn *c, struct end *e, struct ct_entry *known) {
   if (known) {
     known->flags |= CT_FLAG_TRACKED;
     e->rule = known->rule_id;
-    e->judged = known->generation;
+    if (known->flags & CT_FLAG_TO_PROXY)
+      c->flags |= CONN_FLAG_TO_PROXY;
+    else if (known->flags & CT_FLAG_FROM_PROXY)
+      c->flags |= CONN_FLAG_FROM_PROXY;
+    else
+      e->judged = known->generation; /* else each packet is looked at: where it goes hangs on whose it is */
   }
 }
 
@@ -112,8 +117,8 @@ static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int a
   struct ct_entry *in = ct_find(src, dst, sport, dport, to->endpoint, DIRECTION_INGRESS);
   if (!active && in && in->flags & CT_FLAG_TRACKED)
     return 0; /* its other end opened and ended it before this one heard that it is open: it is on record */
-  adopt(to, in);
-  adopt(from, ct_find(src, dst, sport, dport, from->endpoint, DIRECTION_EGRESS));
+  adopt(&fresh, to, in);
+  adopt(&fresh, from, ct_find(src, dst, sport, dport, from->endpoint, DIRECTION_EGRESS));
   if (began)
     fresh.flags |= CONN_FLAG_INITIATOR_1;
   u8 why = why_not(cfg, from, to, flags);

@@ -5,6 +5,7 @@
  * parse, place or judge is dropped and recorded.
  */
 #include "conntrack.h"
+#include "detour.h"
 #include "open.h"
 
 /* Ports of a later fragment are those its first fragment had. Returns a DropReason. */
@@ -65,7 +66,7 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct scratch
 
 /* Under which policy a pod's own hook let a packet go, for the hook where it arrives: in a field that is for packet filters
  * alone. 0: it came from elsewhere. */
-#define STAMP(generation) (0x8000 | ((generation) & 0x7fff))
+#define STAMP(generation) (0x8000 | ((generation) & 0x3fff))
 
 /* Whether the pod at a connection's far end is against it by now, where that is a pod of this node whose own hook has let
  * the connection pass, under another policy. A packet may wait between the two hooks, for a hardware address even seconds,
@@ -88,15 +89,15 @@ static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 f
    * would be too much for kernel 6.1. */
   if (ep)
     ask_of(&w->peer_decision, &w->peer_answer, ep, far, k->direction, identities_at(out ? k->daddr : k->saddr), k->proto,
-           port, 0);
+           port, 0, 0);
   k->endpoint = id;
   k->direction = out ? DIRECTION_INGRESS : DIRECTION_EGRESS;
   return w->peer_answer.verdict == VERDICT_DENY;
 }
 
-static __always_inline void stamp(struct __sk_buff *skb, u8 direction, u32 generation) {
+static __always_inline void stamp(struct __sk_buff *skb, u8 direction, u32 generation, u32 is_from_proxy) {
   if (direction == DIRECTION_EGRESS)
-    skb->tc_index = STAMP(generation);
+    skb->tc_index = STAMP(generation) | (is_from_proxy ? PROXY_STAMP : 0);
 }
 
 static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
@@ -130,7 +131,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     u32 stamped = cfg->generation;
     switch (fast(skb, w, direction, id, cfg)) {
     case PASS_ON:
-      stamp(skb, direction, stamped);
+      stamp(skb, direction, stamped, 0);
       return pass(skb, direction, id);
     case HOLD:
       return TC_DROP; /* no drop of policy: it comes again */
@@ -158,6 +159,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
 
   u64 now = bpf_ktime_get_ns();
   u32 generation = cfg->generation;
+  w->is_from_proxy = is_proxys(skb, direction);
   struct ct_key *k = &w->key;
   struct ct_entry *e, *spare = 0;
   u64 over = 0; /* when the entry was made whose connection is over */
@@ -182,7 +184,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     ct_key_reverse(k, id, direction, p);
   }
 
-  w->late = direction == DIRECTION_INGRESS && skb->tc_index & 0x8000 && skb->tc_index != STAMP(generation);
+  w->late = direction == DIRECTION_INGRESS && skb->tc_index & 0x8000 &&
+            (skb->tc_index & ~PROXY_STAMP) != STAMP(generation);
   /* It is older than what it would answer. */
   if (w->late && reply && e && e->generation == generation && !(e->flags & CT_FLAG_SEEN_REPLY) && p->proto != IPPROTO_TCP)
     return drop(skb, p, ep, id, direction, DROP_REASON_POLICY_DENIED, 0);
@@ -201,7 +204,13 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     w->born = e ? e->created : 0;
     w->ended = over;
     w->reply = reply;
+    w->fits = e ? e->flags & CT_FLAGS_PROXY : begins || p->proto != IPPROTO_TCP;
     ask_with(&w->decision, a, ep, id, k->direction, peer, p->proto, port);
+    /* What the proxy is to look into goes by it from its first packet on, or not at all. */
+    if (!w->fits && (w->is_from_proxy || a->verdict == VERDICT_PROXY)) {
+      a->verdict = VERDICT_DENY;
+      a->reason = DROP_REASON_POLICY_DENIED;
+    }
     int by_far = a->verdict != VERDICT_DENY && far && far != id && far_denies(w, k, far, generation, port);
     int denied = a->verdict == VERDICT_DENY || by_far;
     reply = w->reply;
@@ -231,6 +240,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       fresh.peer_identity = current(peer);
       fresh.peer_endpoint = far;
       fresh.rule_id = a->rule_id;
+      fresh.flags = w->is_from_proxy ? CT_FLAG_FROM_PROXY : a->verdict == VERDICT_PROXY ? CT_FLAG_TO_PROXY : 0;
       fresh.last_seen = now;
       begun = 1;
       if (spare) {
@@ -248,6 +258,11 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
         count(METRIC_CT_CREATED, id);
     }
   }
+  int way = e                                                  ? detour(e->flags, w->is_from_proxy, reply)
+            : w->is_from_proxy || a->verdict == VERDICT_PROXY ? ASTRAY
+                                                               : THROUGH;
+  if (way == ASTRAY)
+    return drop(skb, p, ep, id, direction, DROP_REASON_INVALID_PACKET_DROPPED, 0);
   int missed = !begun && e && unrecorded(w, e, direction, reply);
   if (missed) {
     a->rule_id = e->rule_id;
@@ -257,11 +272,13 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     opened(p, k, ep, id, e, w, missed);
   if (e)
     ct_seen(e, p, skb->len, reply, now);
-  if (judged(w, id, direction, generation) == HOLD) {
+  if (way == TO_PROXY)
+    return to_proxy(skb, w, cfg->proxy_ifindex, direction, id, begun);
+  if (!(e && e->flags & CT_FLAGS_PROXY) && judged(w, id, direction, generation) == HOLD) {
     count(METRIC_HELD_PACKETS, id);
     return TC_DROP;
   }
-  stamp(skb, direction, generation);
+  stamp(skb, direction, generation, e && e->flags & CT_FLAG_FROM_PROXY);
   return pass(skb, direction, id);
 }
 

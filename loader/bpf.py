@@ -54,6 +54,7 @@ class MapType(enum.IntEnum):
     percpu_array = 6
     lru_hash = 9
     lpm_trie = 11
+    sockmap = 15
     sockhash = 18
     ringbuf = 27
 

@@ -34,6 +34,8 @@ def sizes(spec: abi.MapSpec) -> tuple[int, int]:
         return 0, 0
     if spec.type == "sockhash":
         return 8, 8
+    if spec.type == "sockmap":
+        return 4, 8
     key = spec.key.SIZE if spec.key else 4
     return key, spec.value.SIZE if spec.value else 4
 

@@ -12,6 +12,8 @@ class ProgType(enum.IntEnum):
     SOCK_OPS = 13
     SK_MSG = 16
     CGROUP_SOCK_ADDR = 18
+    CGROUP_SOCKOPT = 25
+    SK_LOOKUP = 30
 
 
 class AttachType(enum.IntEnum):
@@ -26,8 +28,10 @@ class AttachType(enum.IntEnum):
     CGROUP_UDP6_SENDMSG = 15
     CGROUP_UDP4_RECVMSG = 19
     CGROUP_UDP6_RECVMSG = 20
+    CGROUP_GETSOCKOPT = 21
     CGROUP_INET4_GETPEERNAME = 29
     CGROUP_INET6_GETPEERNAME = 30
+    SK_LOOKUP = 36
     PERF_EVENT = 41
 
 
@@ -39,6 +43,7 @@ class Target(enum.Enum):
     EGRESS = "egress"
     SOCKHASH = "sockhash"
     TRACEPOINT = "tracepoint"  # machine-wide, through a pinned link
+    PROXY = "proxy"  # the node proxy's interface, network namespace and cgroup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +90,9 @@ PROGRAMS: tuple[ProgramSpec, ...] = (
     ProgramSpec("sockaddr.c", "getpeername6", _ADDR, _CG, AttachType.CGROUP_INET6_GETPEERNAME),
     ProgramSpec("sockops.c", "sockops", ProgType.SOCK_OPS, _CG, AttachType.CGROUP_SOCK_OPS),
     ProgramSpec("skmsg.c", "skmsg", ProgType.SK_MSG, Target.SOCKHASH, AttachType.SK_MSG_VERDICT, "", "acceleration"),
+    ProgramSpec("proxy.c", "from_proxy", ProgType.SCHED_CLS, Target.PROXY),
+    ProgramSpec("proxy.c", "to_door", ProgType.SK_LOOKUP, Target.PROXY, AttachType.SK_LOOKUP),
+    ProgramSpec("proxy.c", "who_asks", ProgType.CGROUP_SOCKOPT, Target.PROXY, AttachType.CGROUP_GETSOCKOPT),
     *(_trace(name) for name in _TRACED),
     ProgramSpec(
         "trace.c", "exec", ProgType.TRACEPOINT, _TP, AttachType.PERF_EVENT, "sched/sched_process_exec", "acceleration"

@@ -42,8 +42,12 @@ from loader.abi.state import (
     FlowEvent,
     FragKey,
     FragValue,
+    ProxyFacts,
+    ProxySide,
     ReverseKey,
     ReverseValue,
+    Road,
+    RoadKey,
     TrafficKey,
     TrafficValue,
 )
@@ -73,6 +77,7 @@ __all__ = [
     "CookieKey", "Counter", "CtEntry", "CtFlag", "CtKey", "Direction", "DropReason", "Edition", "EditionState", "End",
     "Endpoint", "EndpointFlag", "EndpointKey", "EndpointRef", "Ends", "EventType", "FlowEvent", "FragKey",
     "FragValue", "Hook", "IfaceKey", "IpcacheKey", "IpcacheValue", "MapSpec", "Metric", "NetnsKey", "PolicyKey",
-    "PolicyValue", "Proto", "Rank", "RecordType", "ReservedIdentity", "ReverseKey", "ReverseValue", "Service",
-    "ServiceKey", "TrafficKey", "TrafficValue", "Verdict", "fingerprint", "header",
+    "PolicyValue", "Proto", "ProxyFacts", "ProxySide", "Rank", "RecordType", "ReservedIdentity", "ReverseKey",
+    "ReverseValue", "Road", "RoadKey", "Service", "ServiceKey", "TrafficKey", "TrafficValue", "Verdict",
+    "fingerprint", "header",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ class Config(Record):
     self_test: U8  # 1: the self-test passed on this kernel
     direct_delivery: U8 = 0  # 1: packets of new connections may go straight into the other pod's interface
     pad0: U8 = 0
+    proxy_ifindex: U32 = 0  # host-side interface of the node proxy's namespace; 0: what needs a proxy is denied
 
 
 @record

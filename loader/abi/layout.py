@@ -15,7 +15,10 @@ ENUMS: tuple[type[enum.IntEnum] | type[enum.IntFlag], ...] = (
 
 # `struct conn` is made of two of `struct end`, so that one comes first.
 RECORDS: tuple[type[Record], ...] = tuple(
-    dict.fromkeys([state.End] + [r for spec in MAPS for r in (spec.key, spec.value) if r is not None])
+    dict.fromkeys(
+        [state.End, state.ProxySide, state.ProxyFacts]
+        + [r for spec in MAPS for r in (spec.key, spec.value) if r is not None]
+    )
 )
 
 

@@ -39,6 +39,8 @@ MAPS: tuple[MapSpec, ...] = (
     MapSpec("reverse", "lru_hash", state.ReverseKey, state.ReverseValue, 65536),
     MapSpec("frags", "lru_hash", state.FragKey, state.FragValue, 8192),
     MapSpec("caught", "lru_hash", intent.EndpointKey, state.Caught, 4096),
+    MapSpec("roads", "lru_hash", state.RoadKey, state.Road, 65536),
+    MapSpec("doors", "sockmap", None, None, 128),
     MapSpec("counters", "percpu_array", None, state.Counter, 64),
     MapSpec("traffic", "percpu_hash", state.TrafficKey, state.TrafficValue, 1024),
     MapSpec("events", "ringbuf", None, state.FlowEvent, 4 << 20),  # bytes

@@ -134,6 +134,44 @@ class ReverseValue(Record):
 
 
 @record
+class ProxySide(Record):
+    """What one end of a connection wants of the node proxy. All zero: it is no endpoint of this node."""
+
+    verdict: U32  # Verdict; PROXY: the bytes must be looked into
+    rule_id: U32
+    set_id: U32
+    peer: U32  # identity of the other end
+    endpoint: U32
+    identity: U32
+
+
+@record
+class ProxyFacts(Record):
+    """What the kernel tells the node proxy of a connection: by getsockopt(2) of the accepted socket."""
+
+    generation: U32  # of the policy that says so
+    source: U32  # identity of the client
+    target: U32  # and of the server
+    pad: U32
+    side: Annotated[tuple[ProxySide, ProxySide], pair_of(ProxySide)]  # by Direction: the client's end, the server's
+
+
+@record
+class RoadKey(Record):
+    addr: Addr  # of the far end
+    endpoint: U32  # the pod
+
+
+@record
+class Road(Record):
+    """The link addresses of a pod and of whoever its packets to an address go to first. A packet that is led to the
+    node proxy leaves them here for what the proxy sends in its stead."""
+
+    pod: U64  # the first six bytes
+    far: U64
+
+
+@record
 class FragKey(Record):
     saddr: Addr
     daddr: Addr

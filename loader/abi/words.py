@@ -150,6 +150,7 @@ class EndpointFlag(enum.IntFlag):
     DIRECT = 32  # packets may be put into its interface past the host's: that one is a veth, and shapes nothing
     SELF_TEST = 16  # one of the self-test's own: the short cut is tried on it before anybody else may use it
     NEXT_HAS_AUDIT = 64  # HAS_AUDIT of the edition to come
+    PROXIED = 256  # there is a node proxy that looks into what policy wants to be looked into
     PASSING = 128  # what speaks for it passes to or from another: an agent that finds it so closes it
 
 
@@ -175,6 +176,8 @@ class ConnFlag(enum.IntFlag):
     USED = 256  # at least one byte took the short cut
     STUCK = 512
     DIRECT = 1024  # its packets go from one pod's interface into the other's
+    TO_PROXY = 2048  # the node proxy is the server in truth
+    FROM_PROXY = 4096  # the node proxy is the client in truth
 
 
 class Closed(enum.IntEnum):
@@ -190,6 +193,10 @@ class CtFlag(enum.IntFlag):
     AUDITED = 4
     REPORTED = 8  # an OPEN event was emitted by tc, so the agent emits the CLOSE
     TRACKED = 16  # sock_ops has a record of the connection, or had one
+    TO_PROXY = 32  # the pod's peer in it is the node proxy in truth: what goes there is led to the proxy
+    FROM_PROXY = (
+        64  # the node proxy began it in the name of the one at its address: what goes there is led to the proxy
+    )
 
 
 class Metric(enum.IntEnum):
@@ -229,3 +236,5 @@ class Metric(enum.IntEnum):
     REFUSED_CALLS = 28  # connect and sendmsg calls that got EPERM
     FAILED_CALLS = 32  # TCP calls that policy let through and nobody took
     PASS_SWITCHING = 33  # policy changes over from one edition to the next
+    PROXY_PACKETS = 34  # led to the node proxy
+    PROXY_LOST = 35  # packets of the node proxy for which there is no way
