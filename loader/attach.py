@@ -1,7 +1,7 @@
 """Attaches programs, so that they stay when the agent dies and are replaced without a gap when it comes back.
 
-cgroup and tracepoint programs hang on pinned links (kernel 5.7 and 5.15) whose program is exchanged in place; the
-sockhash holds its program itself; packet filters are loader.filters'.
+cgroup, network namespace and tracepoint programs hang on pinned links (kernel 5.7, 5.9 and 5.15) whose program is
+exchanged in place; the sockhash holds its program itself; packet filters are loader.filters'.
 """
 
 import contextlib
@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from loader import bpf, mounts, programs
-from loader.errors import CgroupFailed, FeatureUnsupported
+from loader.errors import AttachFailed, CgroupFailed, FeatureUnsupported
+
+_LINK_TYPE_NETNS = 5  # enum bpf_link_type
 
 
 def link_path(pin_dir: Path, owner: str, function: str) -> Path:
@@ -20,8 +22,11 @@ def link_path(pin_dir: Path, owner: str, function: str) -> Path:
 
 
 def _link_target(fd: int) -> int:
-    """Return the cgroup id behind a cgroup link (0 when the cgroup is gone), from bpf_link_info."""
-    return int(struct.unpack_from("=Q", bpf.info(fd, 64), 16)[0])
+    """Return the number of the cgroup or network namespace that a link leads to (0 when it is gone), from
+    bpf_link_info."""
+    raw = bpf.info(fd, 64)
+    is_netns = struct.unpack_from("=I", raw)[0] == _LINK_TYPE_NETNS
+    return int(struct.unpack_from("=I" if is_netns else "=Q", raw, 16)[0])
 
 
 def cgroup(pin_dir: Path, owner: str, path: str, spec: programs.ProgramSpec, prog: int) -> None:
@@ -32,17 +37,34 @@ def cgroup(pin_dir: Path, owner: str, path: str, spec: programs.ProgramSpec, pro
     except OSError as error:
         raise CgroupFailed(f"cgroup {path}: {error.strerror}: is the workload still there?") from error
     try:
-        if _replace(pinned, prog, os.fstat(target).st_ino):
-            return
-        link = bpf.link_create(prog, target, int(spec.attach))
-        try:
-            bpf.pin(link, pinned)
-        finally:
-            os.close(link)
+        _link(pinned, prog, target, spec)
     except OSError as error:
         raise CgroupFailed(f"cgroup {path}: cannot attach {spec.function}: {error.strerror}") from error
     finally:
         os.close(target)
+
+
+def namespace(pin_dir: Path, owner: str, path: str, spec: programs.ProgramSpec, prog: int) -> None:
+    """Attach to one network namespace, or put prog behind the link that is there; raises AttachFailed."""
+    try:
+        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _link(link_path(pin_dir, owner, spec.function), prog, target, spec)
+        finally:
+            os.close(target)
+    except OSError as error:
+        raise AttachFailed(f"network namespace {path}: cannot attach {spec.function}: {error.strerror}") from error
+
+
+def _link(pinned: Path, prog: int, target: int, spec: programs.ProgramSpec) -> None:
+    """Hang prog on a target, an fd, with a pinned link; raises OSError."""
+    if _replace(pinned, prog, os.fstat(target).st_ino):
+        return
+    link = bpf.link_create(prog, target, int(spec.attach))
+    try:
+        bpf.pin(link, pinned)
+    finally:
+        os.close(link)
 
 
 def are_in_place(pin_dir: Path, owner: str, wanted: Mapping[str, int], target: int) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from loader import abi, attach, bpf, compiler, filters, headers, locking, maps, mounts, programs, shared
 from loader.errors import AttachFailed, CgroupFailed, LayoutMismatch, MeshError, PrivilegeMissing
+from loader.interception import ground
 
 ATTACH_CAPABILITIES = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 
@@ -40,8 +41,11 @@ def source_hash() -> str:
 class Mesh:
     """An open mesh. Use `Mesh.load` as the agent, `Mesh.inspect` to look at one that may be dead."""
 
-    def __init__(self, pin_dir: Path, opened: maps.Maps, locks: Sequence[int] = ()) -> None:
+    def __init__(
+        self, pin_dir: Path, opened: maps.Maps, locks: Sequence[int] = (), run_dir: Path | None = None
+    ) -> None:
         self.pin_dir = pin_dir
+        self._run_dir = run_dir
         self.maps = opened
         self._locks = tuple(locks)
         self.loaded = Loaded(adopted=True, compiled=False, acceleration="not the agent")
@@ -69,7 +73,7 @@ class Mesh:
             locks.append(locking.take(pin_dir, pin_dir, os.O_RDONLY | os.O_DIRECTORY))
             adopted, is_ours = (pin_dir / "progs").is_dir(), True
             _require_layout(pin_dir, run_dir / "layout.sha256")
-            mesh = cls(pin_dir, maps.create_all(pin_dir), locks)
+            mesh = cls(pin_dir, maps.create_all(pin_dir), locks, run_dir)
             for name in ("progs", "links"):
                 (pin_dir / name).mkdir(mode=0o700, exist_ok=True)
             stamp, wanted = run_dir / "programs.sha256", source_hash()
@@ -87,7 +91,7 @@ class Mesh:
             return mesh
         except BaseException:
             if not adopted:
-                uninstall(pin_dir)
+                _remove_pins(pin_dir)
             if is_ours:  # else what is there is what another agent is at
                 shutil.rmtree(pin_dir / "staging", ignore_errors=True)
             for lock in locks:
@@ -96,9 +100,11 @@ class Mesh:
 
     def abandon(self) -> None:
         """Let go of a mesh that never came into force: what its start made is removed, what it adopted stays."""
-        if not self.loaded.adopted:
-            uninstall(self.pin_dir)
-        self.close()
+        try:
+            if not self.loaded.adopted and self._run_dir:
+                uninstall(self.pin_dir, self._run_dir)
+        finally:
+            self.close()
 
     def _all_pinned(self) -> bool:
         return all((self.pin_dir / "progs" / spec.function).exists() for spec in programs.PROGRAMS)
@@ -200,8 +206,15 @@ class Mesh:
             os.close(lock)
 
 
-def uninstall(pin_dir: Path) -> None:
-    """Remove an agent's programs, links and maps: first the filters, so that no packet meets half a mesh."""
+def uninstall(pin_dir: Path, run_dir: Path) -> None:
+    """Remove an agent's programs, links, maps and the node proxy's ground, which is the run directory's; raises
+    AttachFailed while the proxy runs, then everything stays."""
+    ground.remove(run_dir, pin_dir)
+    _remove_pins(pin_dir)
+
+
+def _remove_pins(pin_dir: Path) -> None:
+    """Remove programs, links and maps: first the filters, so that no packet meets half a mesh."""
     with contextlib.suppress(MeshError, OSError):
         opened = maps.open_all(pin_dir)
         filters.remove((endpoint.ifindex for _, endpoint in opened.endpoints.items()), pin_dir)

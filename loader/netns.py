@@ -118,17 +118,22 @@ def _open(netns: str) -> int:
 def inside(netns: str, function: Callable[[], T]) -> T:
     """Run function in a thread inside a network namespace and return its result; raises what it raises."""
 
-    def enter() -> T:
-        fd = _open(netns)
-        try:
-            if _libc.setns(fd, _CLONE_NEWNET) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), str(path_of(netns)))
-        finally:
-            os.close(fd)
+    def within() -> T:
+        enter(netns)
         return function()
 
-    return in_thread(enter)
+    return in_thread(within)
+
+
+def enter(netns: str) -> None:
+    """Have the calling thread enter a network namespace for good; raises OSError."""
+    fd = _open(netns)
+    try:
+        if _libc.setns(fd, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path_of(netns)))
+    finally:
+        os.close(fd)
 
 
 def cookie() -> int:
@@ -148,7 +153,7 @@ def facts(netns: str, interface: str) -> PodFacts:
                 nsid = _nsid(ipr, netns)  # before the link is asked for, which then has it
                 (link,) = ipr.get_links(found[0])
                 is_loopback = bool(link["flags"] & _IFF_LOOPBACK)
-                return PodFacts(netns_cookie, found[0], nsid, _is_host(netns), is_loopback, _leads_to(link, nsid))
+                return PodFacts(netns_cookie, found[0], nsid, is_host(netns), is_loopback, _leads_to(link, nsid))
     except (OSError, NetlinkError) as error:
         why = os.strerror(error.code) if isinstance(error, NetlinkError) else error.strerror or error
         raise AttachFailed(f"network namespace {path_of(netns)}: {why}: is the pod still there?") from error
@@ -174,7 +179,17 @@ def _nsid(ipr: IPRoute, netns: str) -> int:
         os.close(fd)
 
 
-def _is_host(netns: str) -> bool:
+def is_namespace(netns: str) -> bool:
+    """Tell whether a network namespace is there, by path or name."""
+    try:
+        os.close(_open(netns))
+    except OSError:
+        return False
+    return True
+
+
+def is_host(netns: str) -> bool:
+    """Tell whether a namespace is the calling thread's own or that of process 1."""
     there = os.stat(path_of(netns))
     for process in ("thread-self", "1"):
         with contextlib.suppress(OSError):  # another user's, or in a PID namespace that /proc is not of
