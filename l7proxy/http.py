@@ -90,6 +90,16 @@ class Session:
         return not self._first and self._session.is_idle
 
     @property
+    def waits_for_head(self) -> bool:
+        return bool(self._first) or self._session.waits_for_head
+
+    def drain(self) -> None:
+        self._session.drain()
+
+    def cut(self, why: str) -> None:
+        self._session.cut(why)
+
+    @property
     def ends_client(self) -> bool:
         return self._session.ends_client
 

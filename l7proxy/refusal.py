@@ -8,6 +8,7 @@ class Refusal(enum.IntEnum):
 
     BAD_REQUEST = 400
     FORBIDDEN = 403
+    TOO_SLOW = 408
     TOO_LARGE = 431
     BAD_GATEWAY = 502
     UNAVAILABLE = 503

@@ -15,6 +15,14 @@ class Tunnel:
         self.is_over = self.is_broken = self.ends_client = self._client_ended = False
 
     @property
+    def is_idle(self) -> bool:
+        return False  # as far as anybody can tell
+
+    @property
+    def waits_for_head(self) -> bool:
+        return False
+
+    @property
     def ends_server(self) -> bool:
         return self._client_ended
 
@@ -34,6 +42,13 @@ class Tunnel:
 
     def failed(self, why: str) -> None:
         """The server cannot be reached, or is lost: nothing but a reset can tell the client."""
+        self.is_over = self.is_broken = True
+
+    def drain(self) -> None:
+        """Nobody can tell the ends of a tunnel: it goes on."""
+
+    def cut(self, why: str) -> None:
+        """End it, by a reset: what was under way is not whole."""
         self.is_over = self.is_broken = True
 
     def lost(self, why: str) -> None:

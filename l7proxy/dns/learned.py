@@ -215,13 +215,13 @@ def _read(exported: object) -> list[tuple[str, dict[str, int]]]:
         if not isinstance(name, str) or name != dnsnames.canonical(name) or not isinstance(held, dict) or not held:
             raise NotATable("a name is not canonical, or has no addresses")
         for address, until in held.items():
-            if not isinstance(address, str) or not _is_address(address) or type(until) is not int:
+            if not isinstance(address, str) or not is_address(address) or type(until) is not int:
                 raise NotATable(f"{name} has what is no address with a time")
         out.append((name, held))
     return out
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     """Tell whether it is an address in the spelling that answers are read in."""
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     try:

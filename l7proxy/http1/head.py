@@ -81,6 +81,16 @@ def anew(head: bytes, fields: Fields) -> bytes:
     return b"".join((line, *(b"%b: %b\r\n" % field for field in fields), b"\r\n"))
 
 
+def closing(head: bytes) -> bytes:
+    """Return a response's head saying that the connection ends with it (RFC 9112, 9.6), before what else it says of it.
+
+    >>> closing(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
+    b'HTTP/1.1 200 OK\\r\\nconnection: close\\r\\n\\r\\n'
+    """
+    at = head.index(b"\r\n") + 2
+    return head[:at] + b"connection: close\r\n" + head[at:]
+
+
 def without_offer(fields: Fields) -> Fields:
     """Return the fields of a request that offers to go on in another version of HTTP, as if it did not."""
     options = b", ".join(sorted(_options(fields) - _OFFERS))

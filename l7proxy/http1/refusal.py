@@ -10,6 +10,7 @@ _FORBIDDEN = "Access denied"
 _REASONS = {
     Refusal.BAD_REQUEST: "Bad Request",
     Refusal.FORBIDDEN: "Forbidden",
+    Refusal.TOO_SLOW: "Request Timeout",
     Refusal.TOO_LARGE: "Request Header Fields Too Large",
     Refusal.BAD_GATEWAY: "Bad Gateway",
     Refusal.UNAVAILABLE: "Service Unavailable",

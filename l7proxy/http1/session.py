@@ -47,9 +47,9 @@ class Session:
     """
 
     __slots__ = (
-        "_answer", "_asked", "_began", "_body", "_client_ended", "_discards", "_held", "_interim", "_judge", "_request",
-        "_response", "_tell", "_to_come", "_untold", "_verdict", "ends_client", "is_broken", "is_over", "is_tunnel",
-        "to_client", "to_server",
+        "_answer", "_asked", "_began", "_body", "_client_ended", "_discards", "_drains", "_held", "_interim", "_judge",
+        "_request", "_response", "_tell", "_to_come", "_untold", "_verdict", "ends_client", "is_broken", "is_over",
+        "is_tunnel", "to_client", "to_server",
     )  # fmt: skip
 
     becomes = None  # nothing else: see http.Session
@@ -63,6 +63,7 @@ class Session:
         self._answer = b""  # from the server, a head that is not whole
         self._asked = self._to_come = _HEAD
         self._discards = False  # the body of a refused request
+        self._drains = False  # the next answer is the last one
         self._request: head.Request | None = None
         self._verdict = _UNKNOWN
         self._untold = False  # there is an exchange that is not over
@@ -83,6 +84,31 @@ class Session:
     def is_idle(self) -> bool:
         """Whether nobody is in the middle of anything."""
         return self._asked == _HEAD and not self._held
+
+    @property
+    def switched(self) -> head.Request | None:
+        """The request by which the connection has become a tunnel, if it has."""
+        return self._request if self.is_tunnel else None
+
+    @property
+    def waits_for_head(self) -> bool:
+        """Whether a request has begun of which the head is not whole."""
+        return self._asked == _HEAD and bool(self._held)
+
+    def drain(self) -> None:
+        """Have the next answer be the last one, and say so in it."""
+        self._drains = True
+
+    def cut(self, why: str) -> None:
+        """End it, for the client takes too long or has no right to go on, with an answer where one can be given."""
+        if self.is_tunnel:
+            self.is_over = self.is_broken = True
+        elif self.is_idle:
+            self.is_over = True
+        elif self._to_come == _HEAD:
+            self._refuse(Refusal.TOO_SLOW if self._asked == _HEAD else Refusal.UNAVAILABLE, why, last=True)
+        else:
+            self._break_off(why)
 
     # --- from the client ------------------------------------------------------------------------------------------
 
@@ -196,6 +222,9 @@ class Session:
         if response.status < 200:
             self.to_client.append(whole)
             return data[end:]
+        if self._drains:
+            whole = head.closing(whole)
+            data, end, response = whole + data[end:], len(whole), response._replace(keeps=False)
         self._response = response
         if response.length is not None and 0 <= response.length <= len(data) - end:  # all of it has come
             end += response.length
@@ -243,7 +272,8 @@ class Session:
     def _next(self) -> None:
         """Turn to the next exchange, or take the connection for over."""
         answered = self._discards or (self._response is not None and self._response.keeps)
-        self.is_over = not (self._request is not None and self._request.keeps and answered)
+        keeps = self._request is not None and self._request.keeps and answered
+        self.is_over = self.is_over or not keeps
         self._asked = self._to_come = _HEAD
         self._discards = False
         self._request, self._verdict, self._began = None, _UNKNOWN, 0
@@ -258,6 +288,7 @@ class Session:
 
     def _refuse(self, status: Refusal, why: str, last: bool) -> None:
         """Answer in the server's place."""
+        last = last or self._drains
         is_head = self._request is not None and self._request.method == "HEAD"
         self.to_client.append(message(status, why, is_head, last))
         self._told(int(status), why)

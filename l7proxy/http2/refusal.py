@@ -10,6 +10,7 @@ from l7proxy.refusal import Refusal
 GRPC_STATUS = {
     Refusal.BAD_REQUEST: 13,
     Refusal.FORBIDDEN: 7,
+    Refusal.TOO_SLOW: 4,
     Refusal.TOO_LARGE: 8,
     Refusal.BAD_GATEWAY: 14,
     Refusal.UNAVAILABLE: 14,
@@ -18,6 +19,7 @@ GRPC_STATUS = {
 _MESSAGES = {
     Refusal.BAD_REQUEST: b"Bad request",
     Refusal.FORBIDDEN: b"Access denied",
+    Refusal.TOO_SLOW: b"Request timeout",
     Refusal.TOO_LARGE: b"Header fields too large",
     Refusal.BAD_GATEWAY: b"Bad gateway",
     Refusal.UNAVAILABLE: b"Service unavailable",

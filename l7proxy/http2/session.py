@@ -50,9 +50,19 @@ class Session(Connection):
         """Whether no request is under way."""
         return not self.streams
 
+    @property
+    def waits_for_head(self) -> bool:
+        """Whether a request has begun of which the head is not whole, as far as anybody can tell: no other is open."""
+        return not self._has_preface or (self.client.is_within and not self.streams)
+
+    def cut(self, why: str) -> None:
+        """End it, for the client takes too long or has no right to go on."""
+        if not self.is_over:
+            self.break_off(Code.ENHANCE_YOUR_CALM, why)
+
     def drain(self) -> None:
         """Take no more requests; it is over when those under way are."""
-        if not self.is_over:
+        if not self.is_over and self.accepts == frames.HIGHEST:
             self.accepts = min(self.accepts, self.last)
             self.say(frames.goaway(self.accepts, Code.NO_ERROR))
             self.end_if_drained()

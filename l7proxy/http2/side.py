@@ -114,6 +114,11 @@ class Side:
         instead = self._block(connection, stream, gathered.flags, b"".join(gathered.parts))
         return b"".join(gathered.frames) if instead is None else instead
 
+    @property
+    def is_within(self) -> bool:
+        """Whether a frame or a header block has begun that is not whole."""
+        return bool(self._held or self._gathered)
+
     def greet(self, stream: int) -> None:
         """Count SETTINGS of its."""
         if stream:

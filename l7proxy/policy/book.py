@@ -77,6 +77,9 @@ class Policy:
         return self.kind in kinds and all(request.server_allowed(rules, name) for rules in self._sides)
 
 
+_REFUSED, _FREE = Policy([]), Policy([ANYTHING])
+
+
 class Book:
     """All policy sets of this node that ask the proxy; connections under equal rules share one Policy."""
 
@@ -99,6 +102,13 @@ class Book:
                 self._known.clear()
             found = self._known[key] = Policy([self._rules(side) for side in key], self._secrets)
         return found
+
+    def of_open(self, sides: tuple[Side, ...] | None) -> Policy:
+        """Return what the ends let through of what has come to the proxy: nothing where one refuses it (None). Where
+        nobody asks any more, that is anything."""
+        if sides is None:
+            return _REFUSED
+        return self.policy(sides) if sides else _FREE
 
     def _rules(self, side: Side) -> L7:
         return rules_at(self._sets.get(side.set_id, {}), side.direction, side.peer, side.proto, side.port)

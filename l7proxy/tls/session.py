@@ -52,6 +52,15 @@ class Session(Tunnel):
         self.to_server.append(self._hello)
         self._hello = None
 
+    @property
+    def waits_for_head(self) -> bool:
+        return bool(self._hello)
+
+    def cut(self, why: str) -> None:
+        if self._hello is not None and not self.is_over:
+            self._refuse("", why)
+        super().cut(why)
+
     def client_ended(self) -> None:
         super().client_ended()
         if self._hello is not None and not self.is_over:
