@@ -1,0 +1,232 @@
+"""One worker of the node proxy: `python -m l7proxy.worker NETNS FEED_FD HEIR_FD DOOR_FDS DATAGRAMS_FD LIMITS`.
+
+It stands in the proxy's network namespace as `nobody`, with CAP_NET_RAW alone: to call servers from their clients'
+addresses. It holds no file and no secret. SIGTERM has it take no more clients and end when those it has are served. If
+its master dies it goes on, and hands its doors to the next master.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import pwd
+import signal
+import socket
+import sys
+from typing import Any, cast
+
+import uvloop
+
+from control import proxy_feed
+from l7proxy.edge import handover
+from l7proxy.edge.datagrams import Datagrams
+from l7proxy.edge.door import Door
+from l7proxy.edge.limits import Limits
+from l7proxy.edge.lookups import Lookups
+from l7proxy.edge.teacher import Teacher
+from l7proxy.edge.telling import Notes
+from l7proxy.policy.book import Book
+from loader import netns
+
+_CLONE_NEWNET = 0x40000000
+_PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 8, 38
+_CAP_NET_RAW, _CAPABILITY_VERSION = 13, 0x20080522
+_FLUSH_S = 0.05
+_MOST_UNSENT = 4 << 20  # bytes that wait for the agent
+_TICK_S, _DRAIN_TICK_S = 1.0, 0.2
+_LAST_CALL_S = 1.0  # for a handshake that is under way when the doors are closed
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def drop_privileges(user: str = "nobody") -> None:
+    """Become a user with no capability but CAP_NET_RAW."""
+    who = pwd.getpwnam(user)
+    _check(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "prctl")
+    os.setgroups([])
+    os.setresgid(who.pw_gid, who.pw_gid, who.pw_gid)
+    os.setresuid(who.pw_uid, who.pw_uid, who.pw_uid)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    bit = 1 << _CAP_NET_RAW
+    data = (ctypes.c_uint32 * 6)(bit, bit, 0, 0, 0, 0)
+    _check(_libc.capset(header, data), "capset")
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+
+
+class Worker:
+    """Serves clients at its doors, by the book that comes over the feed, and tells there what became of requests.
+
+    `heir`: where a new master asks for the doors, once this one's is dead; `ground`: their network namespace's number.
+    """
+
+    def __init__(
+        self,
+        doors: list[socket.socket],
+        datagrams: socket.socket,
+        feed: socket.socket,
+        heir: socket.socket,
+        ground: int,
+        limits: Limits,
+    ) -> None:
+        self._doors, self._feed, self._heir, self._ground = doors, feed, heir, ground
+        self._datagrams_socket, self._datagrams = datagrams, cast("Datagrams | None", None)
+        self._book = Book()
+        self._notes = Notes(self._due, self._flush)
+        self._lookups = Lookups(lambda told: self._say("lookups", told))
+        self._teacher = Teacher(lambda told: self._say("learned", told))
+        self.door = Door(self._book, self._notes, limits, self._lookups.tell, self._teacher.learn)
+        self._servers: list[asyncio.Server] = []
+        self._lost = 0  # requests that the agent was not told of, nor that they are lost
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn = -1
+        self._is_orphan = False
+        self._drains_since = 0.0  # 0: it does not
+
+    def _say(self, kind: str, content: list[Any]) -> None:
+        """Tell the agent, unless it takes nothing."""
+        if not self._is_orphan and self._writer.transport.get_write_buffer_size() <= _MOST_UNSENT:
+            self._writer.write(proxy_feed.up(kind, content))
+
+    def _due(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
+
+    def _flush(self) -> None:
+        """Tell the agent, unless it takes nothing: then what there is is lost, and counted."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch = self._notes.take()
+        if self._is_orphan or self._writer.transport.get_write_buffer_size() > _MOST_UNSENT:
+            self._lost += len(batch)
+            return
+        if len(batch) or self._lost:
+            self._writer.write(proxy_feed.up("requests", batch.content(self._lost)))
+            self._lost = 0
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, and then until the clients that are there are served."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._drain)
+        reader, self._writer = await asyncio.open_connection(sock=self._feed)
+        following = loop.create_task(self._follow(reader))
+        while not self._is_over():
+            await asyncio.sleep(_DRAIN_TICK_S if self._drains_since else _TICK_S)
+            if following.done():
+                following.result()  # what it raised ends the worker
+            if self._is_orphan:  # nobody says any more that policy has changed, but the kernel
+                self.door.refresh()
+            elif not self._writer.transport.get_write_buffer_size():
+                self._writer.write(proxy_feed.up("turn", self._turn))  # also to say: not stuck
+                if self._lost:
+                    self._flush()
+            self.door.sweep()
+            if self._drains_since:
+                self._drain_on(loop.time() - self._drains_since)
+        self._flush()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(self._writer.drain(), 1)
+            self._writer.close()
+
+    async def _follow(self, reader: asyncio.StreamReader) -> None:
+        """Take up what the master says; without one, go on by what the book has, and wait for who takes over."""
+        frames = proxy_feed.Frames(proxy_feed.MOST_DOWN)
+        try:
+            while data := await reader.read(1 << 18):
+                for body in frames.feed(data):
+                    message = proxy_feed.read_down(body)
+                    if isinstance(message, proxy_feed.Sets):
+                        await self._take_up(message)
+                    elif isinstance(message, proxy_feed.InForce):
+                        self._teacher.in_force(message.number)
+        except OSError:
+            pass
+        self._is_orphan = True
+        if not self._drains_since:
+            self._offer()
+
+    async def _take_up(self, message: proxy_feed.Sets) -> None:
+        self._book.replace(message.sets)
+        self._notes.headers = frozenset(name.encode() for name in message.headers)
+        self._teacher.want(message.names)
+        self.door.refresh()
+        if not self._servers and not self._drains_since:
+            loop = asyncio.get_running_loop()
+            self._datagrams = Datagrams(self._datagrams_socket, self._book, self._lookups.tell, self._teacher.learn)
+            self._servers = [await loop.create_server(self.door, sock=door, backlog=4096) for door in self._doors]
+        self._turn = message.turn
+        self._writer.write(proxy_feed.up("turn", self._turn))
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def _offer(self) -> None:
+        asyncio.get_running_loop().add_reader(self._heir, self._give)
+
+    def _give(self) -> None:
+        loop = asyncio.get_running_loop()
+        if (caller := handover.give(self._heir, self._doors, self._ground, is_all=False)) is not None:
+            loop.remove_reader(self._heir)
+            loop.add_reader(caller, self._heard, caller)
+
+    def _heard(self, caller: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(caller)
+        with caller:
+            is_served = handover.said_go(caller)
+        if is_served:
+            self._heir.close()
+            self._drain()
+        else:
+            self._offer()
+
+    def _drain(self) -> None:
+        self._drains_since = self._drains_since or asyncio.get_running_loop().time()
+
+    def _drain_on(self, since_s: float) -> None:
+        """Clients that are in the door may still come in for a moment; then those that are there are let go of."""
+        if since_s > _LAST_CALL_S:
+            for server in self._servers:
+                server.close()
+            self._servers.clear()
+        if since_s > self.door.limits.drain_s:
+            self.door.cut(f"the node proxy ends, and waited {self.door.limits.drain_s:g} s")
+        else:
+            self.door.drain()
+
+    def _is_over(self) -> bool:
+        return bool(self._drains_since) and not self._servers and not self.door.links
+
+
+async def serve(
+    doors: list[socket.socket],
+    datagrams: socket.socket,
+    feed: socket.socket,
+    heir: socket.socket,
+    ground: int,
+    limits: Limits,
+) -> None:
+    await Worker(doors, datagrams, feed, heir, ground, limits).run()
+
+
+def main(argv: list[str]) -> int:
+    where, feed_fd, heir_fd, door_fds, datagrams_fd, limits = argv
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which the master has got, too
+    ground = os.stat(netns.path_of(where)).st_ino
+    netns.enter(where)
+    drop_privileges()
+    doors = [socket.socket(fileno=int(fd)) for fd in door_fds.split(",")]
+    datagrams, feed, heir = (socket.socket(fileno=int(fd)) for fd in (datagrams_fd, feed_fd, heir_fd))
+    for sock in (*doors, datagrams, feed, heir):
+        sock.setblocking(False)
+    gc.freeze()
+    uvloop.run(serve(doors, datagrams, feed, heir, ground, Limits(*json.loads(limits))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
