@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from control import identity, model, names, places
 from control.policy import meaning, peers, refer, resolve
-from control.policy_set import Meaning, PolicySet, compile_set
+from control.policy_set import L7, Meaning, PolicySet, compile_set
 from loader import abi, record
 
 MAP_NAMES = (
@@ -37,6 +37,7 @@ class NodeInfo:
     name: str = ""
     ips: tuple[str, ...] = ()
     cidr: tuple[str, ...] = ()
+    has_proxy: bool = False  # what policy wants to be looked into is led to the node proxy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Desired:
     """The wanted content of every map that follows from the snapshot. `Service.next` is the kernel's to move."""
 
     maps: Mapping[str, Mapping[record.Record, record.Record]]
+    l7: Mapping[int, Mapping[abi.PolicyKey, L7]] = dataclasses.field(default_factory=dict)  # by policy set
 
     def __getitem__(self, name: str) -> Mapping[record.Record, record.Record]:
         return self.maps[name]
@@ -82,7 +84,7 @@ def compile_state(
             id=ref.id,
             identity=identities.of_workload[str(workload)],
             set_id=allocation.sets[policy_set.digest],
-            flags=_flags(workload, fact, policy_set),
+            flags=_flags(workload, fact, policy_set, node),
             ifindex=fact.ifindex,
             ingress_plens=policy_set.ingress_plens,
             egress_plens=policy_set.egress_plens,
@@ -98,12 +100,15 @@ def compile_state(
             maps["endpoint_netns"][abi.NetnsKey(fact.netns_cookie)] = ref
         if fact.ifindex:
             maps["endpoint_ifaces"][abi.IfaceKey(fact.ifindex)] = ref
+    l7 = {}
     for policy_set in {s.digest: s for s in sets.values()}.values():
         number = allocation.sets[policy_set.digest]
         for key, value in policy_set.entries.items():
             maps["policy"][dataclasses.replace(key, set_id=number)] = value
+        if policy_set.l7:
+            l7[number] = policy_set.l7
     allocation, service_names = _services(snapshot, allocation, facts, node, maps["services"], maps["backends"])
-    return Desired(maps), names_of(snapshot, allocation, identities, node, service_names), allocation
+    return Desired(maps, l7), names_of(snapshot, allocation, identities, node, service_names), allocation
 
 
 def _first(ips: Iterable[str], version: int) -> bytes:
@@ -111,8 +116,10 @@ def _first(ips: Iterable[str], version: int) -> bytes:
     return next((record.pack_addr(ip) for ip in ips if (6 if ":" in ip else 4) == version), bytes(16))
 
 
-def _flags(workload: model.Workload, fact: EndpointFacts, policy_set: PolicySet) -> int:
+def _flags(workload: model.Workload, fact: EndpointFacts, policy_set: PolicySet, node: NodeInfo) -> int:
     flags = abi.EndpointFlag.ENROLLED
+    if node.has_proxy:
+        flags |= abi.EndpointFlag.PROXIED
     if workload.accelerate:
         flags |= abi.EndpointFlag.ACCELERATE
     if fact.has_cgroup:

@@ -25,11 +25,12 @@ class Decision:
     # The entries that said so.
     key: abi.PolicyKey | None = dataclasses.field(default=None, compare=False)
     audit_key: abi.PolicyKey | None = dataclasses.field(default=None, compare=False)
+    has_proxy: bool = dataclasses.field(default=False, compare=False)
 
     @property
     def allowed(self) -> bool:
-        """Tell whether the kernel lets it through: what the proxy must look at it refuses, as there is no proxy yet."""
-        return self.verdict == abi.Verdict.ALLOW
+        """Tell whether the kernel lets it through: what the proxy must look at it refuses where there is none."""
+        return self.verdict == abi.Verdict.ALLOW or (self.has_proxy and self.verdict == abi.Verdict.PROXY)
 
     @property
     def reason(self) -> abi.DropReason:
@@ -104,7 +105,8 @@ def lookup(
 class View:
     """The maps as the kernel's hooks see them. Built once for a Desired, then only asked."""
 
-    def __init__(self, desired: compiler.Desired) -> None:
+    def __init__(self, desired: compiler.Desired, has_proxy: bool = False) -> None:
+        self._has_proxy = has_proxy
         self.policy: Mapping[abi.PolicyKey, abi.PolicyValue] = desired["policy"]  # type: ignore[assignment]
         self.ipcache = desired["ipcache"]
         self.endpoints = desired["endpoints"]
@@ -136,7 +138,10 @@ class View:
         if not endpoint.flags & abi.EndpointFlag.ENROLLED:
             return DENIED
         plens = endpoint.egress_plens if direction == abi.Direction.EGRESS else endpoint.ingress_plens
-        return lookup(self.policy, endpoint.set_id, plens, direction, peer_id, proto, dport)
+        found = lookup(self.policy, endpoint.set_id, plens, direction, peer_id, proto, dport)
+        if self._has_proxy and proto in (abi.Proto.TCP, abi.Proto.UDP):
+            return dataclasses.replace(found, has_proxy=True)
+        return found
 
 
 def evaluate_pair(view: View, source: str, destination: str, proto: int, dport: int) -> Pair:

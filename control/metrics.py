@@ -4,12 +4,14 @@ Every slot of abi.Metric has a name here, so a counter that C gains cannot stay 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import prometheus_client
 from prometheus_client import core, registry
+from prometheus_client.utils import floatToGoString
 
-from control.flow import log, summary
+from control.flow import log, request_counts, summary
 from loader import abi
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
@@ -33,6 +35,15 @@ class MapFill:
 
 
 @dataclasses.dataclass(frozen=True)
+class Proxy:
+    """The node proxy, as the agent knows it; `lost` are records of requests."""
+
+    connected: int
+    workers: int
+    lost: int
+
+
+@dataclasses.dataclass(frozen=True)
 class MetricsSnapshot:
     """All that /metrics shows. `open_connections` counts sides of open TCP connections by AccelReason."""
 
@@ -41,6 +52,7 @@ class MetricsSnapshot:
     flow_log: log.FlowLogStats = dataclasses.field(default_factory=log.FlowLogStats)
     ring_lost: int = 0  # what the agent could not read from the ring buffer, beside what C counts in EVENTS_LOST
     ends_lost: int = 0  # of connections that conntrack had no room for
+    requests: request_counts.RequestCounts = dataclasses.field(default_factory=request_counts.RequestCounts)
     open_connections: Mapping[int, int] = dataclasses.field(default_factory=dict)
     maps: tuple[MapFill, ...] = ()
     endpoints: int = 0
@@ -48,6 +60,7 @@ class MetricsSnapshot:
     config_problems: int = 0
     hooks_restored: int = 0
     acceleration: bool = False
+    proxy: Proxy | None = None  # None: the agent leads nothing there
     agent_rss_bytes: int = 0
     node: str = ""
 
@@ -107,6 +120,8 @@ SERIES: dict[abi.Metric, Series] = {
     abi.Metric.FORWARDED_EGRESS_BYTES: Series("forward_bytes", _BYTES, ("direction", "egress")),
     abi.Metric.AUDITED: Series("policy_audited", "Verdicts that a policy in audit mode would have made a denial."),
     abi.Metric.POLICY_LOOKUPS: Series("policy_lookups", "Questions to the policy map."),
+    abi.Metric.PROXY_PACKETS: Series("proxy_packets", "Packets led to the node proxy."),
+    abi.Metric.PROXY_LOST: Series("proxy_packets_lost", "Packets of the node proxy for which there was no way."),
 }
 
 
@@ -124,6 +139,7 @@ def _datapath(snapshot: MetricsSnapshot) -> Iterator[core.CounterMetricFamily]:
     lost.add_metric(["ring_buffer"], snapshot.ring_lost)
     lost.add_metric(["conntrack"], snapshot.ends_lost)
     lost.add_metric(["observer"], snapshot.flow_log.observers_lost)
+    lost.add_metric(["proxy"], snapshot.proxy.lost if snapshot.proxy else 0)
     lost.add_metric(["sink"], sum(sink.lost for sink in snapshot.flow_log.sinks))
     yield from families.values()
 
@@ -162,6 +178,28 @@ def _flow_log(stats: log.FlowLogStats) -> Iterator[core.Metric]:
     yield core.GaugeMetricFamily("sockmesh_flow_observers", "Followers of the flow log.", value=stats.observers)
 
 
+def _requests(counts: request_counts.RequestCounts) -> Iterator[core.Metric]:
+    ends = ["source", "destination"]
+    served = core.CounterMetricFamily(
+        "sockmesh_http_requests", "Requests that the node proxy has seen.", labels=[*ends, "method", "status"]
+    )
+    for (pair, method, status), count in sorted(counts.served.items()):
+        served.add_metric([*pair, method, status], count)
+    seconds = core.HistogramMetricFamily(
+        "sockmesh_http_request_duration_seconds", "From a request's head to the end of its answer.", labels=ends
+    )
+    for pair, (row, total_ns) in sorted(counts.latency.items()):
+        bounds = [*map(floatToGoString, request_counts.BOUNDS_S), "+Inf"]
+        buckets = list(zip(bounds, map(float, itertools.accumulate(row)), strict=True))
+        seconds.add_metric(list(pair), buckets, total_ns / 1e9)
+    refused = core.CounterMetricFamily(
+        "sockmesh_http_requests_refused", "Requests that the node proxy answered or ended itself.", labels=["reason"]
+    )
+    for reason in request_counts.REASONS:
+        refused.add_metric([reason], counts.refused.get(reason, 0))
+    yield from (served, seconds, refused)
+
+
 def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
     connections = core.GaugeMetricFamily(
         "sockmesh_open_connection_sides",
@@ -182,6 +220,12 @@ def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
         ("config_problems", "What is wrong with the configuration: what is not in force, or does not do what it says.",
          snapshot.config_problems),
         ("shortcut_enabled", "1: new connections may take the short cut.", int(snapshot.acceleration)),
+        ("proxy_enabled", "1: what policy has rules for the bytes of is led to the node proxy; 0: it is refused.",
+         int(snapshot.proxy is not None)),
+        ("proxy_connected", "Node proxies that are connected to the agent.",
+         snapshot.proxy.connected if snapshot.proxy else 0),
+        ("proxy_workers", "Processes of the node proxies that are connected.",
+         snapshot.proxy.workers if snapshot.proxy else 0),
         ("agent_resident_memory_bytes", "Memory of the agent's process.", snapshot.agent_rss_bytes),
     ):  # fmt: skip
         yield core.GaugeMetricFamily(f"sockmesh_{name}", text, value=value)
@@ -201,6 +245,7 @@ class _Collector(registry.Collector):
         yield from _datapath(self._snapshot)
         yield from _traffic(self._snapshot.traffic)
         yield from _flow_log(self._snapshot.flow_log)
+        yield from _requests(self._snapshot.requests)
         yield from _state(self._snapshot)
 
 

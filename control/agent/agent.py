@@ -8,11 +8,26 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from control.agent import bell, ledger, options, patience, reconcile, state, switches, trial, unfulfilled, watch
+from control import proxy_feed
+from control.agent import (
+    bell,
+    ledger,
+    namebook,
+    options,
+    patience,
+    proxies,
+    reconcile,
+    state,
+    switches,
+    trial,
+    unfulfilled,
+    watch,
+)
 from control.flow import log as flow_log
 from control.flow import sink
 from loader import abi, mesh, mounts, selftest
 from loader.errors import MeshError
+from loader.interception import ground, hooks
 
 LOG = logging.getLogger("sockmesh.agent")
 _TICK_S = 0.05  # what came meanwhile is done in one go, which is cheaper than piece by piece
@@ -43,19 +58,34 @@ class Agent:
         self.ledger = ledger.Ledger(self.mesh.maps, known, self.flows, opts.flow_interval)
         selftest.sweep(self.mesh.maps)  # what a killed predecessor's left
         selftest.sweep_cgroups(mounts.cgroup2())
-        self.reconciler = reconcile.Reconciler(opts, self.node, self.mesh, self.ledger, known)
-        self.unfulfilled = unfulfilled.Unfulfilled()
+        self.ground: ground.Ground | None = None
+        self.proxies: proxies.Proxies | None = None
+        if opts.proxy:
+            self.ground, self.proxies = self._stand(opts)
+        self.names = namebook.NameBook(opts.run_dir, namebook.InUse(self.mesh.maps)) if opts.proxy else None
+        self.reconciler = reconcile.Reconciler(opts, self.node, self.mesh, self.ledger, known, self.proxies, self.names)
+        self.unfulfilled = unfulfilled.Unfulfilled(opts.proxy)
         self.started = time.time()
         self.accel_off = ""  # why the short cut is off on this node
         self.self_test: dict[str, str] = {}  # case -> "ok" or what went wrong; empty while it is not done
         self.trial = trial.Trial(opts.pin_dir, opts.run_dir)
         self._bell = bell.Bell(self.mesh.maps.events_fd)
+        if self.proxies:
+            self.proxies.wake = self._bell.ring
         self._patience = patience.Patience(self._bell.ring)
         self._reconciled = threading.Condition()
         self._rounds = 0  # reconciliations finished
         self._asked = self._ending = False
         self._stop = threading.Event()  # the loop has ended
         self._failed: dict[str, str] = {}  # step -> what was logged of its failure, until it succeeds
+
+    def _stand(self, opts: options.Options) -> tuple[ground.Ground, proxies.Proxies]:
+        """Make the place where the node proxy stands, and wait for it."""
+        made = ground.prepare(opts.run_dir)
+        hooks.attach(self.mesh, made)
+        doors = str(opts.pin_dir / "maps" / "doors")
+        there = proxy_feed.Ground(str(made.netns), made.cgroup, doors)
+        return made, proxies.Proxies(opts.run_dir, there, tuple(name.lower() for name in opts.record_headers))
 
     def start(self) -> None:
         """Put the configuration in force. The short cut waits for the self-test, unless it passed before."""
@@ -87,9 +117,12 @@ class Agent:
                 tcp_timeout_s=options.TCP_TIMEOUT_S,
                 tcp_close_timeout_s=options.TCP_CLOSE_TIMEOUT_S,
                 icmp_timeout_s=options.ICMP_TIMEOUT_S,
+                proxy_ifindex=self.ground.ifindex if self.ground else 0,
             ),
         )
         self.reconciler.reconcile(force=True)
+        if self.proxies:
+            self.proxies.start()
         if self.accel_off == trial.RUNNING:
             self.trial.begin()
 
@@ -153,6 +186,8 @@ class Agent:
         while not self._ending:
             if (self._guard(self.ledger.drain) or 0) < _FULL_BATCH:
                 self._bell.wait(_TICK_S)
+            self._guard(self._take_learned)
+            self._guard(self._take_requests)
             self._guard(self.ledger.reset_again)
             self._guard(self._take_trial)
             if self._asked:
@@ -168,18 +203,51 @@ class Agent:
             if now >= next_age:
                 next_age = now + min(_AGEING_S, self.opts.flow_interval)
                 self._guard(self.ledger.age)
+                self._guard(self._forget_names)
+
+    def _take_learned(self) -> None:
+        """Put in force what names resolve to, and say so to whoever waits for it."""
+        if self.proxies is None or self.names is None:
+            return
+        waiting = self.proxies.take_learned()
+        told = []
+        for each in waiting:
+            try:
+                told += [namebook.read(one) for one in each.told]
+            except (TypeError, ValueError) as error:
+                LOG.warning("what the node proxy says of a name cannot be read: %s", error)
+        self.names.learn(each for each in told if each.name in self.reconciler.wanted)
+        self.reconciler.learn()
+        for each in waiting:
+            self.proxies.in_force(each)
+        self.reconciler.enforce_learned()
+
+    def _forget_names(self) -> None:
+        if self.names is not None:
+            self.names.expire()
+            self.reconciler.learn()
+
+    def _take_requests(self) -> None:
+        if self.proxies:
+            self.ledger.requests(self.proxies.take(ledger.REQUESTS_AT_ONCE), self.proxies.lost)
+            if seen := self.proxies.take_lookups():
+                self.ledger.lookups(seen)
 
     def _look_for_slips(self) -> None:
         self.unfulfilled.look(self.reconciler.snapshot)
 
     def abandon(self) -> None:
         """End before `start`: nothing that this start made stays."""
+        if self.proxies:
+            self.proxies.close()
         self.ledger.close()
         self.mesh.abandon()
 
     def close(self) -> None:
         """End the flow log and let go of the maps; what is pinned stays in force."""
         self.trial.end()
+        if self.proxies:
+            self.proxies.close()
         self.ledger.close()
         self.mesh.close()
 

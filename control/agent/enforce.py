@@ -49,12 +49,17 @@ class Judge:
 
     def denied(self, saddr: bytes, daddr: bytes, dport: int) -> evaluate.Pair | None:
         """Return the decisions against a TCP connection, None where policy allows it."""
+        pair = self.pair(saddr, daddr, dport)
+        return None if pair.allowed else pair
+
+    def pair(self, saddr: bytes, daddr: bytes, dport: int) -> evaluate.Pair:
+        """Return both ends' decisions about a TCP connection."""
         key = (saddr, daddr, dport)
         pair = self._answers.get(key)
         if pair is None:
             pair = evaluate.evaluate_pair(self._view, unpack_addr(saddr), unpack_addr(daddr), _TCP, dport)
             self._answers[key] = pair
-        return None if pair.allowed else pair
+        return pair
 
     def has_lost(self, endpoint: int, addr: bytes, is_gone: bool = False) -> bool:
         """Tell whether a pod has that address no more: whatever policy says of it, it says of another pod, or of none.
@@ -94,7 +99,10 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
         source, target = conn.end[side], conn.end[1 - side]
         src, dst = (0 if end.closed == abi.Closed.SOCKET else end.endpoint for end in (source, target))
         gone = {end.endpoint for end in conn.end if end.closed == abi.Closed.POD}
-        if against := judge.against(saddr, daddr, dport, src, dst, gone):
+        against = judge.against(saddr, daddr, dport, src, dst, gone)
+        if against is None and (unseen := _unseen(opened, judge, saddr, sport, daddr, dport)):
+            against = unseen, None
+        if against:
             pair, lost = against
             cookie = source.cookie or target.cookie
             src, dst = owner(opened, saddr, source.endpoint), owner(opened, daddr, target.endpoint)
@@ -124,6 +132,18 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
             out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, lost=lost))
     _close(opened, ended)
     return out
+
+
+def _unseen(opened: Maps, judge: Judge, saddr: bytes, sport: int, daddr: bytes, dport: int) -> evaluate.Pair | None:
+    """Return the decisions by which the node proxy is to look into a connection that does not go there."""
+    pair = judge.pair(saddr, daddr, dport)
+    for way, decision, addr in ((_FROM, pair.egress, saddr), (_TO, pair.ingress, daddr)):
+        if decision is None or decision.verdict != abi.Verdict.PROXY:
+            continue
+        key = abi.CtKey(saddr, daddr, owner(opened, addr, 0), sport, dport, _TCP, int(way))
+        if not ((entry := opened.ct.get(key)) and entry.flags & (abi.CtFlag.TO_PROXY | abi.CtFlag.FROM_PROXY)):
+            return pair
+    return None
 
 
 def _close(opened: Maps, entries: Iterable[abi.CtKey]) -> None:

@@ -1,7 +1,7 @@
 """What the maps hold, and the one way to change it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from control import compile as compiler
 from control.agent import apply, hooks, once
@@ -36,6 +36,19 @@ class Held:
         """Have the verdicts that are remembered for open connections asked again."""
         with self._config_lock:
             apply.bump(self._maps)
+
+    def add(self, name: str, entries: Mapping[Record, Record]) -> None:
+        """Put entries beside those of one map, each of which may count at once. Raises MapFull, OSError."""
+        self.make_sure()
+        self._is_sure = False
+        try:
+            self._maps[name].put_many(entries)
+        except (MapFull, OSError):
+            self.make_sure()
+            raise
+        self.content = {**self.content, name: {**self.content[name], **entries}}
+        self._is_sure = True
+        self.forget()
 
     def put(self, want: compiler.Desired, attach: Callable[[], hooks.Outcome]) -> tuple[bool, Attached]:
         """Bring maps and hooks to what is wanted; return whether the maps changed, and what became of the hooks.

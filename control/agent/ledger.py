@@ -5,14 +5,16 @@ import mmap
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from control import names
 from control.agent import ageing, enforce, resets, tracked, trial
 from control.flow import log as flow_log
-from control.flow import record, recorder
+from control.flow import lookups, record, recorder, request_counts, told
 from loader import abi, events, maps
 
 _ONE_LOOK = 10_000  # events, before the agent sees to its other work
+REQUESTS_AT_ONCE = 2_500  # 50,000 a second; clients can have each made in full, which takes longer than an event's
 _ABOVE = 1 << 32  # it may be below 0 for a while, which a word of the page may not
 _EXPIRY_SHARE = 100  # a walk over all of conntrack may take a hundredth of a core's time
 
@@ -29,6 +31,7 @@ class Ledger:
     def __init__(self, opened: maps.Maps, known: names.Names, flows: flow_log.FlowLog, interval_s: float) -> None:
         self.flows = flows
         self.ends_lost = 0  # of connections that conntrack has forgotten
+        self.requests_lost = 0  # of the node proxy
         self.drained = time.monotonic()  # when the loop last came by: each of its turns begins here
         self._maps, self._names = opened, known
         self._events = events.EventReader(opened.events_fd)
@@ -59,6 +62,29 @@ class Ledger:
                 self.flows.write(self._recorder.line(event))
                 count += 1
         return count
+
+    def requests(self, batches: Iterable[told.Batch], lost: int) -> None:
+        """Write what the node proxy tells of requests, and when of some it could not; `lost`: how many in all."""
+        for batch in batches:
+            self.flows.write(self._recorder.requests(batch))
+            self.flows.flush()
+        if lost > self.requests_lost:
+            missing, self.requests_lost = lost - self.requests_lost, lost
+            self.flows.write(self._recorder.lost(missing, time.monotonic_ns(), record.UNKNOWN))
+        self.flows.flush()
+
+    @property
+    def request_counts(self) -> request_counts.RequestCounts:
+        return self._recorder.counts.snapshot()
+
+    def lookups(self, seen: Iterable[list[Any]]) -> None:
+        """Write what the node proxy tells of DNS queries, as `requests` does."""
+        for each in seen:
+            try:
+                self.flows.write([self._recorder.lookup(lookups.Seen.read(each))])
+            except (TypeError, ValueError, OSError) as error:
+                LOG.warning("a record of the node proxy cannot be read: %s", error)
+        self.flows.flush()
 
     def drain(self) -> int:
         """Move waiting events to the flow log; return how many. A kill in between repeats records, and loses none."""

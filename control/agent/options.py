@@ -3,11 +3,14 @@
 import dataclasses
 import ipaddress
 import os
+import re
 from pathlib import Path
 
+from control.flow import told
 from control.policy import peers
 from loader.errors import ConfigInvalid
 
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.1
 _LONGEST_SOCKET = 107  # unix(7): sun_path has 108, the last one a zero
 
 
@@ -30,6 +33,8 @@ class Options:
     self_test: bool = True
     node_ips: tuple[str, ...] = ()
     cluster_cidrs: tuple[str, ...] = ()
+    proxy: bool = False  # lead what policy has rules for the bytes of to the node proxy
+    record_headers: tuple[str, ...] = ()  # of requests, in flow records
 
     @property
     def socket(self) -> Path:
@@ -60,6 +65,11 @@ class Options:
                 raise ConfigInvalid(
                     f"--cluster-cidr {cidr}: not an address range (such as 10.0.0.0/8 or fd00::/8)"
                 ) from None
+        if len(set(map(str.lower, self.record_headers))) > told.MOST_HEADERS:
+            raise ConfigInvalid(f"--record-header: at most {told.MOST_HEADERS} names")
+        for name in self.record_headers:
+            if not _HEADER.fullmatch(name):
+                raise ConfigInvalid(f"--record-header {name}: not the name of a header (such as x-request-id)")
         for target in self.flow_log:
             parent = Path(target).parent
             if target != "-" and not parent.is_dir():

@@ -5,27 +5,58 @@ Called by the agent's one thread; only the config record has other writers, the 
 
 import dataclasses
 import logging
+import math
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 from control import compile as compiler
-from control import evaluate, identity, model, names
-from control.agent import adopted, apply, enforce, held, hooks, lastgood, ledger, numbering, options, state, workloads
+from control import evaluate, identity, model, names, places
+from control.agent import (
+    adopted,
+    apply,
+    enforce,
+    fresh,
+    held,
+    hooks,
+    lastgood,
+    ledger,
+    namebook,
+    numbering,
+    options,
+    proxies,
+    state,
+    workloads,
+)
 from control.flow.summary import counted
+from control.policy import dnsnames, peers
+from control.policy_set import L7
 from control.source import content, directory, document
-from loader import mesh, netns
+from loader import abi, mesh, netns
 from loader.errors import MapFull, MeshError
 from loader.record import Record
 
 LOG = logging.getLogger("sockmesh.agent")
+_ENFORCE_S = 0.5
 
 
 class Reconciler:
     """What is in force here, and what is wrong with the configuration. `config_lock` guards the config record."""
 
     def __init__(
-        self, opts: options.Options, node: str, loaded: mesh.Mesh, book: ledger.Ledger, known: names.Names
+        self,
+        opts: options.Options,
+        node: str,
+        loaded: mesh.Mesh,
+        book: ledger.Ledger,
+        known: names.Names,
+        proxies: proxies.Proxies | None = None,
+        book_of_names: namebook.NameBook | None = None,
     ) -> None:
+        self._names, self._names_in_force = book_of_names, 0  # and which version of it
+        self.wanted = dnsnames.Wanted(())  # the DNS names that rules in force mean
+        self._enforce_at = math.inf  # when open connections must hear of what was learned
+        self._proxies = proxies
         self._opts, self._node, self._mesh, self._ledger = opts, node, loaded, book
         self.config_lock = threading.Lock()
         self._last_good = lastgood.LastGood(opts.run_dir)
@@ -44,8 +75,10 @@ class Reconciler:
         self._allocation = self._numbers(state.load_allocation(opts.run_dir))
         self._unused: model.Snapshot | None = None  # what was read while it could not be put in force
         self._view: evaluate.View | None = None
+        self._want: compiler.Desired | None = None  # what it is a view of
         self._survey, self._surveyed = workloads.Survey({}, {}, []), model.Snapshot()  # the last one, and of what
         self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
+        self._l7: Mapping[int, Mapping[abi.PolicyKey, L7]] = {}
         self._unenforced = False  # what is in force changed, and open connections have not heard of it
 
     def _numbers(self, before: identity.Allocation | None) -> identity.Allocation:
@@ -63,12 +96,13 @@ class Reconciler:
     def _reconcile(self, force: bool) -> None:
         before = self.snapshot
         known = before if before is not None else self._unused
-        loaded = directory.load(self._opts.config_dir, known, self._is_first, self._digests)
+        loaded = directory.load(self._opts.config_dir, known, self._is_first, self._digests, self._opts.proxy)
         if before is None and not self._can_begin(loaded):
             self._wait(loaded)
             return
         self._adopted = None
-        failed, done = self._settle(loaded.snapshot, lambda survey: self._apply(loaded.snapshot, survey, force))
+        snapshot = self._with_names(loaded.snapshot)
+        failed, done = self._settle(snapshot, lambda survey: self._apply(snapshot, survey, force))
         if done:
             self._is_first &= not (loaded.is_read and self.have["endpoints"])
         self._report((*loaded.problems, *self._survey.problems, *failed))
@@ -80,6 +114,48 @@ class Reconciler:
                 counted(len(loaded.snapshot.policies), "policy", "policies"),
                 f"; {counted(resets, 'open connection')} reset" if resets else "",
             )  # fmt: skip
+
+    def _with_names(self, snapshot: model.Snapshot) -> model.Snapshot:
+        return dataclasses.replace(snapshot, learned=self._names.addresses()) if self._names else snapshot
+
+    def learn(self) -> None:
+        """Put in force what names resolve to by now; nothing else is looked at again. Raises MeshError, OSError."""
+        if self._names is None or self.snapshot is None or self._names_in_force == self._names.version:
+            return
+        before, snapshot = self.snapshot.learned, self._with_names(self.snapshot)
+        self._names_in_force = self._names.version  # once: what fails is tried again with what comes next
+        if self._want is not None:
+            cluster = tuple(map(peers.parse_prefix, self._opts.cluster_cidrs))
+            added = fresh.entries(before, snapshot, self._allocation, self.have["ipcache"], cluster)
+            if added is not None:
+                self._add(snapshot, added)
+                return
+        is_surveyed = self._surveyed.workloads == snapshot.workloads
+        was, self._unenforced = self._unenforced, False
+        try:
+            with document.uncollected():
+                self._apply(snapshot, self._survey if is_surveyed else self._look(snapshot), False)
+        finally:
+            if self._unenforced:
+                self._enforce_at = min(self._enforce_at, time.monotonic() + _ENFORCE_S)
+            self._unenforced = was
+
+    def _add(self, snapshot: model.Snapshot, added: Mapping[Record, Record]) -> None:
+        """Put addresses in force that have an identity which policy knows, and nothing else."""
+        if added:
+            assert self._want is not None
+            self._held.add("ipcache", added)
+            self._want = dataclasses.replace(self._want, maps={**self._want.maps, "ipcache": self.have["ipcache"]})
+            self._view = evaluate.View(self._want, has_proxy=self._proxies is not None)
+            self._enforce_at = min(self._enforce_at, time.monotonic() + _ENFORCE_S)
+        self.snapshot = snapshot
+
+    def enforce_learned(self) -> None:
+        """Reset open connections that what was learned denies, a while after it was: a walk over them all is dear."""
+        if time.monotonic() >= self._enforce_at:
+            self._enforce_at = math.inf
+            if resets := self._enforce():
+                LOG.info("%s reset, for what DNS names resolve to", counted(resets, "open connection"))
 
     def _settle(
         self, snapshot: model.Snapshot, put: Callable[[workloads.Survey], tuple[list[model.Problem], bool]]
@@ -151,7 +227,7 @@ class Reconciler:
         """Bring maps and hooks to a snapshot; return what failed, and as `_attached`."""
         self._held.make_sure()
         self._addresses = self._own_addresses()
-        node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs)
+        node = compiler.NodeInfo(self._node, self._addresses, self._opts.cluster_cidrs, self._proxies is not None)
         found = [survey.workloads.get((w.namespace, w.name), w) for w in snapshot.workloads]
         really = dataclasses.replace(snapshot, workloads=tuple(found))
         numbers = numbering.in_place(self._allocation, self.have, survey.facts)
@@ -160,18 +236,27 @@ class Reconciler:
         interfaces = {k.id: v.ifindex for k, v in self.have["endpoints"].items()}  # type: ignore[attr-defined]
         places = adopted.places(want, known)
         # Before it is in force: one that is killed in between must not leave a record that takes it back.
-        unkept = self._write_down(lambda: self._last_good.keep(snapshot))
+        unkept = self._write_down(lambda: self._keep(snapshot))
+        version = self._names.version if self._names else 0
+        meant = _names_meant(snapshot.policies)
+        if self._proxies:  # a set's content never changes under its number
+            self._proxies.publish({**self._l7, **want.l7}, meant)
         try:
             changed, hung = self._held.put(want, lambda: self._hooks.attach(places, interfaces, force))
         except (MapFull, OSError):
             if (old := self.snapshot) is not None:
-                self._write_down(lambda: self._last_good.keep(old))
+                self._write_down(lambda: self._keep(old))
             # What the next edit brings must not get a number that something of this one has.
             self._allocation = numbering.above(self._allocation, self.have)
             raise
+        self._l7 = want.l7
+        if self._proxies:
+            self._proxies.publish(want.l7, meant, again=changed)
+        self._names_in_force, self.wanted = version, dnsnames.Wanted(meant)
         self._unenforced |= changed or force
         self.snapshot, self._allocation = snapshot, allocation
-        self._view = evaluate.View(want)
+        self._want = want
+        self._view = evaluate.View(want, has_proxy=self._proxies is not None)
         if changed or force:
             self.revision += 1
         if force:
@@ -183,6 +268,10 @@ class Reconciler:
         unkept = self._write_down(lambda: state.save(self._opts.run_dir, self._allocation, now)) or unkept
         failed += [unkept] if unkept else []
         return failed, refused
+
+    def _keep(self, snapshot: model.Snapshot) -> None:
+        """Write down what the configuration gave: what names resolve to changes more often, and has its own file."""
+        self._last_good.keep(dataclasses.replace(snapshot, learned={}))
 
     @property
     def have(self) -> dict[str, dict[Record, Record]]:
@@ -246,3 +335,8 @@ class Reconciler:
         if not self._survey.problems and self._workloads.all_there():
             return False
         return self._look(self._surveyed) != self._survey
+
+
+def _names_meant(policies: tuple[model.Policy, ...]) -> tuple[model.NamePeer, ...]:
+    """Return the DNS names that rules mean by their peers, each once."""
+    return tuple(dict.fromkeys(peer for peer in places.peers_in(policies) if isinstance(peer, model.NamePeer)))

@@ -72,6 +72,7 @@ def snapshot(agent: "Agent", fills: Fills) -> metrics.MetricsSnapshot:
         ),
         flow_log=agent.flows.stats(),
         ends_lost=agent.ledger.ends_lost,
+        requests=agent.ledger.request_counts,
         open_connections=open_sides(opened),
         maps=fills.read(opened),
         endpoints=len(agent.reconciler.have["endpoints"]),
@@ -79,9 +80,17 @@ def snapshot(agent: "Agent", fills: Fills) -> metrics.MetricsSnapshot:
         config_problems=len(agent.reconciler.problems),
         hooks_restored=agent.reconciler.hooks_restored,
         acceleration=bool(config.acceleration and config.self_test),
+        proxy=metrics.Proxy(**there) if (there := _proxy(agent)) else None,
         agent_rss_bytes=rss_bytes(),
         node=agent.node,
     )
+
+
+def _proxy(agent: "Agent") -> Json | None:
+    """Return what is known of the node proxy; nothing if this agent leads nothing there."""
+    if (there := agent.proxies) is None:
+        return None
+    return {"connected": there.connected, "workers": there.workers, "lost": there.lost}
 
 
 def status(agent: "Agent") -> Json:
@@ -106,6 +115,7 @@ def status(agent: "Agent") -> Json:
         "hooks_restored": agent.reconciler.hooks_restored,
         "resident_memory_bytes": rss_bytes(),
         "metrics": agent.opts.metrics,
+        "proxy": _proxy(agent),
         "flow_log": {
             "lines": flow_log.lines,
             "sinks": [{"name": s.name, "written": s.written, "lost": s.lost, "error": s.error} for s in flow_log.sinks],

@@ -158,9 +158,9 @@ def analyse(
     snapshot: model.Snapshot,
     view: portset.View = portset.ONLY_PORTS,
     others: Callable[[identity.Identities], Mapping[End, int]] = lambda identities: {},
-    served: bool = False,
+    without_proxy: bool = False,
 ) -> Connectivity:
-    """Work out what a snapshot allows: on ports, or by all protocols; `served`: without what needs a proxy.
+    """Work out what a snapshot allows: on ports, or by all protocols; `without_proxy`: without what needs one.
 
     `others`: ends without a policy of their own, by identity, that are in no pair and may be asked for by their class.
     """
@@ -168,7 +168,7 @@ def analyse(
     snapshot = refer.written_out(dataclasses.replace(snapshot, workloads=tuple(map(_unique, snapshot.workloads))))
     identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
     subjects = [Subject(identities.of_workload[str(_unique(w))], w.ports) for w in wanted]
-    contents = _contents(snapshot, identities, dict.fromkeys(subjects), view, served)
+    contents = _contents(snapshot, identities, dict.fromkeys(subjects), view, without_proxy)
     ends = [End(w.kind, w.namespace, w.name) for w in wanted]
     regions = outside.regions(identities.addresses.items())
     more = others(identities)
@@ -180,7 +180,7 @@ def _contents(
     identities: identity.Identities,
     subjects: Iterable[Subject],
     view: portset.View,
-    served: bool,
+    without_proxy: bool,
 ) -> Contents:
     """Return what each subject's policy says; those that the same policies select and whose ports have the same names
     are read once.
@@ -194,7 +194,7 @@ def _contents(
         key = id(policy), subject.ports
         if key not in read:
             meant = functools.partial(meaning.meant, ports=subject.ports, identities=identities, named=named)
-            read[key] = sides.contents(policy, meant, view, served)
+            read[key] = sides.contents(policy, meant, view, without_proxy)
         out[subject] = read[key]
     return out
 

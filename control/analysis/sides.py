@@ -47,10 +47,10 @@ def contents(
     policy: resolve.ResolvedPolicy,
     meant: Callable[[resolve.ResolvedRule], list[meaning.Meant]],
     view: portset.View = portset.ONLY_PORTS,
-    served: bool = False,
+    without_proxy: bool = False,
 ) -> dict[abi.Direction, Content]:
-    """Return what each direction of a policy enforces; `meant` says whom and which ports a rule means. `served`: what
-    a proxy would decide on is refused, as it is where there is none.
+    """Return what each direction of a policy enforces; `meant` says whom and which ports a rule means. `without_proxy`:
+    what it would decide on is refused.
     """
     found: dict[tuple[abi.Direction, str], dict[PortSet, list[Identities]]] = {}
     count = 0
@@ -60,7 +60,9 @@ def contents(
             if count > MAX_PEERS:
                 raise model.TooMuch(_TOO_MUCH)
             if ports := view.of(specs):
-                found.setdefault((rule.direction, _list_of(rule, served)), {}).setdefault(ports, []).append(peers)
+                found.setdefault((rule.direction, _list_of(rule, without_proxy)), {}).setdefault(ports, []).append(
+                    peers
+                )
     out = {}
     for direction in abi.Direction:
         is_open = policy.defaults[direction].verdict != abi.Verdict.DENY
@@ -77,13 +79,13 @@ def contents(
     return out
 
 
-def _list_of(rule: resolve.ResolvedRule, served: bool) -> str:
+def _list_of(rule: resolve.ResolvedRule, without_proxy: bool) -> str:
     """Return which list of a Content a rule is in."""
     match rule.verdict:
         case abi.Verdict.DENY:
             return "denies"
         case abi.Verdict.PROXY:
-            return "shuts" if rule.l7 is not None and (served or rule.l7.is_nothing) else "opens"
+            return "shuts" if rule.l7 is not None and (without_proxy or rule.l7.is_nothing) else "opens"
         case _:
             return "allows"
 

@@ -11,7 +11,7 @@ from control.analysis.change.written import Beside
 from control.analysis.connectivity import Among, Connectivity, End, Progress
 from control.analysis.portset import PortSet
 
-Refusing = Callable[[int, int, PortSet], PortSet]  # of a pair's ports, given with the numbers of its ends
+PartOf = Callable[[int, int, PortSet], PortSet]  # of a pair's ports, given with the numbers of its ends
 
 _WIDEST = 60  # of a column; what is longer moves its own line only
 
@@ -47,13 +47,13 @@ def connections_json(
     found: Connectivity,
     progress: Progress | None = None,
     among: Among | None = None,
-    refused: Refusing = _nothing,
+    proxied: PartOf = _nothing,
 ) -> Iterator[str]:
-    """Yield `{"connections": [...]}`, a pair a line; `refused` is what this version refuses of a pair."""
+    """Yield `{"connections": [...]}`, a pair a line; `proxied` is what needs the proxy of a pair."""
 
     def more(source: int, destination: int, ports: PortSet) -> str:
-        those = refused(source, destination, ports)
-        return f', "refused": {ports_json(those)}' if those else ""
+        those = proxied(source, destination, ports)
+        return f', "needs_proxy": {ports_json(those)}' if those else ""
 
     written = [json.dumps(end.jsonable()) for end in found.ends]
     yield '{\n  "connections": '
@@ -70,9 +70,9 @@ def connections_table(
     printable: Callable[[str], str],
     progress: Progress | None = None,
     among: Among | None = None,
-    refused: Refusing = _nothing,
+    proxied: PartOf = _nothing,
 ) -> Iterator[str]:
-    """Yield a heading and a line a pair, nothing where nobody may talk to anybody; `refused` as in JSON."""
+    """Yield a heading and a line a pair, nothing where nobody may talk to anybody; `proxied` as in JSON."""
     senders = receivers = set(range(len(found.ends)))
     if among is not None and among != (None, None):  # columns are as wide as what is shown
         senders, receivers = set(), set()
@@ -83,9 +83,9 @@ def connections_table(
     first, second = _width("FROM", senders, written), _width("TO", receivers, written)
     heading = f"{'FROM':<{first}}  {'TO':<{second}}  ALLOWED\n"
     for source, destination, ports in found.pairs(progress, among):
-        those = refused(source, destination, ports)
+        those = proxied(source, destination, ports)
         which = "" if those is ports else f": {those}"
-        mark = f"  (refused by this version{which})" if those else ""
+        mark = f"  (needs the proxy{which})" if those else ""
         yield f"{heading}{written[source]:<{first}}  {written[destination]:<{second}}  {ports}{mark}\n"
         heading = ""
 

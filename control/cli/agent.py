@@ -36,6 +36,10 @@ _LONGEST_S = 1_000_000_000  # 30 years: never
     help="An address of this node (entity `host`); left out: those of its interfaces.",
 )
 @click.option("--cluster-cidr", "cluster_cidrs", multiple=True, metavar="CIDR", help="Entity `cluster` reaches it.")
+@click.option("--proxy/--no-proxy", default=False, show_default=True,
+              help="Lead what has rules for requests or names to the node proxy (`sockmesh proxy`).")  # fmt: skip
+@click.option("--record-header", "record_headers", multiple=True, metavar="NAME",
+              help="Show that header in the flow records of requests; of a secret, that it was there.")  # fmt: skip
 @click.option("--self-test/--no-self-test", default=True, show_default=True,
               help="Test the short cut on this kernel first; without the test it stays off.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")

@@ -23,6 +23,12 @@ _HELP = {
     "tcp-flags": 'TCP flags, all of them set ("syn,ack").',
     "type": f"Hubble's type ({', '.join(flow_filter.TYPES)}; trace:to-endpoint, trace:from-endpoint) or our event "
     f"({', '.join(flow_filter.OUR_TYPES)}).",
+    "http-method": "Method of a request (get).",
+    "http-path": 'Regular expression that is found in a request\'s path, without its query ("^/api/v[12]/").',
+    "http-status": 'Status (404), or its first digits and a + ("5+").',
+    "http-url": 'Regular expression that is found in a request\'s URL ("http://shop/.*[?]debug").',
+    "http-header": 'Header that is on record with that value ("x-request-id:7"); see `sockmesh agent --record-header`.',
+    "trace-id": "Trace that a request is part of (`traceparent`).",
     "uuid": "The one record with this id.",
     "node-name": 'Node, with wildcards ("worker-*").',
     "ip": "Address or range (10.0.0.0/8) of either end.",

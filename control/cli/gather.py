@@ -2,7 +2,7 @@
 
 from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place
-from control.inspect import health, inforce, pins, proxyless
+from control.inspect import health, inforce, node_proxy, pins
 from loader import abi
 
 # Maps whose filling up hurts; the others are fixed, or forget what is oldest.
@@ -25,7 +25,7 @@ def gather(place: Place) -> health.Health:
         redirected = opened.counter(abi.Metric.REDIRECT_BYTES)
         refused = opened.counter(abi.Metric.REFUSED_CALLS)
         dropped = sum(value.packets for _, value in opened.traffic.items())
-        l7_entries = proxyless.entries(opened.policy.items())
+        proxy = node_proxy.read(config, node_proxy.entries(opened.policy.items()), agent)
         fills = tuple(
             health.MapFill(path.name, pins.entries(opened, path.name), _limit(path.name), int(info.get("memlock", 0)))
             for kind, path in pins.pinned(place.pin_dir)
@@ -42,7 +42,7 @@ def gather(place: Place) -> health.Health:
         node=(agent or {}).get("node") or names.node,
         policy_revision=(agent or {}).get("policy_revision") or names.revision,
         endpoints=endpoints,
-        problems=health.problems(found, endpoints, filling, config.generation != 0, edition),
+        problems=health.problems(found, endpoints, filling, config.generation != 0, edition, proxy),
         acceleration=health.acceleration(config, found),
         connections=connections,
         short_cut=sides,
@@ -51,7 +51,7 @@ def gather(place: Place) -> health.Health:
         dropped_packets=dropped,
         lost_events=health.lost_events(kernel_lost, agent),
         maps=fills,
-        l7_entries=l7_entries,
+        proxy=proxy,
         edition=edition.name.lower(),
         edition_word=inforce.WORDS.get(edition, ""),
     )

@@ -13,6 +13,7 @@ from loader.errors import MeshError
 
 COMMANDS: Commands = {
     "agent": ("control.cli.agent", "agent", "Run this node's agent: policy, short cut and flow log from a directory."),
+    "proxy": ("control.cli.proxy", "proxy", "Run this node's proxy: rules for requests and names."),
     "status": ("control.cli.status", "status", "Is the agent alive, what is in force, what is wrong."),
     "observe": ("control.cli.observe", "observe", "Show flow records, live or from a file."),
     "bpf": ("control.cli.bpf", "bpf", "Show what the kernel holds: connections, policy, services, counters."),

@@ -14,7 +14,7 @@ from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, print_json, print_table
 from control.flow import query
 from control.flow.summary import amount, counted, span
-from control.inspect import health, proxyless
+from control.inspect import health, node_proxy
 from control.inspect.endpoints import EndpointRow
 from control.terminal import printable
 from loader.errors import AgentUnavailable
@@ -112,8 +112,7 @@ def _print(found: health.Health) -> None:
     _line("policy", f"revision {found.policy_revision}, {_policies(found)}{health.endpoints_word(found)}")
     if found.edition_word:
         _line("edition", f"{found.edition}: {found.edition_word}", "yellow")
-    if found.l7_entries:
-        _line("L7 rules", proxyless.word(found.l7_entries), "yellow")
+    _line("node proxy", node_proxy.word(found.proxy), node_proxy.colour(found.proxy))
     accel = found.acceleration
     _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
     _line("connections", _connections(found))

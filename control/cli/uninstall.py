@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from control.agent import lastgood
+from control.agent import lastgood, namebook
 from control.cli.place import Place, place_options
 from loader import locking
 from loader.errors import AttachFailed, MeshError
 
 STATE_FILES = (
     "state.json", "names.json", "selftest.json", "programs.sha256", "layout.sha256", "agent.sock", "agent.lock",
-    lastgood.NAME,
+    "proxy.lock", "proxy-doors.sock", ".proxy-doors.sock", lastgood.NAME, namebook.NAME,
 )  # fmt: skip
 STATE_DIRS = ("headers",)
 
@@ -40,7 +40,7 @@ def uninstall(pins: bool, force: bool, pin_dir: Path, run_dir: Path) -> None:
             _require_interfaces(Place(pin_dir, run_dir))
         from loader import mesh, mounts, selftest
 
-        mesh.uninstall(pin_dir)
+        mesh.uninstall(pin_dir, run_dir)
         selftest.sweep_cgroups(mounts.cgroup2())
         _remove_state(run_dir)
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Which flows to show: the filter flags of `hubble observe` that mean something at L3 and L4, as pure predicates.
+"""Which flows to show: the filter flags of `hubble observe` that mean something here, as pure predicates.
 
 A `Term` is one use of a flag. Uses of one flag are alternatives; different flags must all hold; a negated use removes
 what it matches, whatever else holds. `pod`, `ip` and their like ask either end, `from-` and `to-` forms one end.
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from control.flow import labels, record
+from control.flow import filter_l7, labels, record
 from loader import abi
 
 Flow = Mapping[str, Any]
@@ -26,7 +26,7 @@ PROTOCOLS = {
 }  # fmt: skip
 # Hubble's event types by number, then those that only sockmesh has.
 TYPES = {"drop": 1, "capture": 3, "trace": 4, "policy-verdict": 5, "trace-sock": 7, "l7": 129}
-OUR_TYPES = ("open", "periodic", "close", "failed", "audit", "stuck", "policy-reset")
+OUR_TYPES = ("request", "open", "periodic", "close", "failed", "audit", "stuck", "policy-reset")
 _TRACE_POINTS = {"to-endpoint": 0, "from-endpoint": 5}
 _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "NS")
 
@@ -218,6 +218,7 @@ def _service(value: str) -> _SidePredicate:
 _WHOLE: dict[str, _Builder] = {
     "verdict": _verdict, "drop-reason-desc": _drop_reason, "traffic-direction": _direction, "protocol": _protocol,
     "ip-version": _ip_version, "tcp-flags": _tcp_flags, "type": _type, "uuid": _uuid, "node-name": _node_name,
+    **filter_l7.FLAGS,
 }  # fmt: skip
 _SIDED: dict[str, Callable[[str], _SidePredicate]] = {
     "ip": _ip, "port": _port, "identity": _identity, "label": _label, "namespace": _namespace, "pod": _pod,

@@ -97,7 +97,13 @@ def identity(flow: Json, side: str, numeric: bool) -> str:
 
 
 def kind(flow: Json) -> str:
-    """Return what happened and in which direction policy was asked: "open EGRESS", "drop:POLICY_DENIED INGRESS"."""
+    """Return what happened and in which direction policy was asked: "open EGRESS", "drop:POLICY_DENIED INGRESS".
+
+    Of a request it is Hubble's word alone: "http-response".
+    """
+    l7 = flow.get("l7") or {}
+    if name := next((name for name in ("http", "dns") if name in l7), None):
+        return printable(f"{name}-{str(l7.get('type', 'unknown')).lower()}")
     event = record.extension(flow).get("event")
     if event:
         word = str(event).replace("_", "-")

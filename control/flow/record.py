@@ -22,7 +22,7 @@ Json = dict[str, Any]
 STRUCT = "type.googleapis.com/google.protobuf.Struct"
 KERNEL_RING = "PERF_EVENT_RING_BUFFER"
 OBSERVER_QUEUE = "OBSERVER_EVENTS_QUEUE"
-CONNTRACK = "UNKNOWN_LOST_EVENT_SOURCE"  # Hubble's schema has no word for it
+CONNTRACK = UNKNOWN = "UNKNOWN_LOST_EVENT_SOURCE"  # Hubble's schema has no word for it
 
 _EVENT_WORDS = {int(kind): kind.name.lower() for kind in abi.EventType}
 _HOOK_WORDS = {int(hook): hook.name.lower() for hook in abi.Hook}

@@ -52,7 +52,7 @@ def content(opened: Maps, names: Names, links: dict[str, list[str]], now: int, m
     yield section("ct", lambda found: tracking.rows(found, names, config.generation, now))
     yield section("services", lambda found: services.rows(found, opened.backends.items(), names))
     yield section("traffic", lambda found: counters.traffic(found, opened.counter))
-    for name in ("endpoint_ips", "endpoint_netns", "endpoint_ifaces", "backends", "reverse", "frags"):
+    for name in ("endpoint_ips", "endpoint_netns", "endpoint_ifaces", "backends", "reverse", "frags", "roads"):
         yield section(name, lambda found: [plain(key) | plain(value) for key, value in found])
     yield section("caught", lambda found: [plain(k) | plain(v) | {"word": accel_word(v.reason)} for k, v in found])
     cookies, cut = _bounded(opened.socks.raw_items(), most)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from control.flow.summary import accel_word, counted
-from control.inspect import inforce, proxyless
+from control.inspect import inforce, node_proxy
 from control.inspect.endpoints import EndpointRow
 from loader import abi, numbers
 from loader.programs import PROGRAMS, Target
@@ -71,7 +71,7 @@ class Health:
     dropped_packets: int
     lost_events: Mapping[str, int]  # by where they were lost
     maps: tuple[MapFill, ...]
-    l7_entries: int = 0  # policy entries that ask for a proxy: see proxyless.py
+    proxy: node_proxy.NodeProxy = node_proxy.OFF
     edition: str = abi.EditionState.NOW.name.lower()  # which edition counts
     edition_word: str = ""  # what that means, if it is not the usual one
 
@@ -146,6 +146,7 @@ def problems(
     fills: Iterable[MapFill],
     in_force: bool = True,
     edition: abi.EditionState = abi.EditionState.NOW,
+    proxy: node_proxy.NodeProxy = node_proxy.OFF,
 ) -> tuple[str, ...]:
     """Return everything that a person should look at, in sentences. That an agent is starting is none: it passes."""
     agent = found.words
@@ -168,6 +169,8 @@ def problems(
                 f"endpoint {row.name}: {len(row.hooks)} of {SOCKET_HOOKS} socket hooks are attached; "
                 "restart the agent (`sockmesh bpf endpoint get` names them)"
             )
+    if proxy.is_missed:
+        out.append(f"no node proxy is connected: {node_proxy.missed(proxy)}")
     for fill in fills:
         if fill.entries is not None and 0 < fill.max_entries * 0.9 <= fill.entries:
             out.append(f"map {fill.name} is nearly full: {fill.entries:,} of {fill.max_entries:,} entries")
@@ -185,6 +188,7 @@ def lost_events(kernel: int, agent: Json | None) -> dict[str, int]:
         "conntrack": flow_log.get("ends_lost", 0),
         "sinks": sum(sink.get("lost", 0) for sink in flow_log.get("sinks", ())),
         "observers": flow_log.get("observers_lost", 0),
+        "proxy": ((agent or {}).get("proxy") or {}).get("lost", 0),
     }
 
 
@@ -214,8 +218,8 @@ def brief(health: Health) -> str:
         parts.append(counted(len(health.problems), "problem"))
     if health.warnings:
         parts.append(counted(len(health.warnings), "warning"))
-    if health.l7_entries:
-        parts.append(proxyless.brief(health.l7_entries))
+    if told := node_proxy.brief(health.proxy):
+        parts.append(told)
     if lost := sum(health.lost_events.values()):
         parts.append(counted(lost, "EVENT LOST", "EVENTS LOST"))
     return ", ".join(parts)

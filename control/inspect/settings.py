@@ -17,6 +17,7 @@ _EXPLAIN = {
     "tcp_timeout_s": "seconds until an idle TCP connection is forgotten",
     "tcp_close_timeout_s": "seconds until a closed TCP connection is forgotten",
     "icmp_timeout_s": "seconds until an idle ICMP exchange is forgotten",
+    "proxy_ifindex": "the interface to the node proxy; 0: none, and what needs the proxy is refused",
 }
 _ON_OFF = ("acceleration", "direct_delivery", "self_test")
 

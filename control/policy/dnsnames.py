@@ -6,6 +6,7 @@ have, none too, but never for a dot; "*" or "**" alone is every name; a leading 
 
 import functools
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from control import model
@@ -40,6 +41,30 @@ def matches(peer: model.NamePeer, name: str) -> bool:
 def show(peer: model.NamePeer) -> str:
     """Return what a rule says, in the one spelling: the label of whoever is meant by it, behind "fqdn:"."""
     return canonical(peer.name or peer.pattern)
+
+
+class Wanted:
+    """The names that any of some peers means: `name in wanted`, for canonical names. It remembers what it was asked."""
+
+    __slots__ = ("_known", "_names", "_patterns")
+
+    _MOST_KNOWN = 4096
+
+    def __init__(self, peers: Iterable[model.NamePeer]) -> None:
+        given = tuple(peers)
+        self._names = frozenset(canonical(peer.name) for peer in given if peer.name)
+        self._patterns = tuple(peer for peer in given if not peer.name)
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, name: str) -> bool:
+        if name in self._names:
+            return True
+        found = self._known.get(name)
+        if found is None:
+            if len(self._known) >= self._MOST_KNOWN:
+                self._known.clear()
+            found = self._known[name] = any(matches(peer, name) for peer in self._patterns)
+        return found
 
 
 class _Pattern(NamedTuple):

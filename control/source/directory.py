@@ -74,12 +74,13 @@ def load(
     previous: model.Snapshot | None,
     is_first: bool = False,
     digests: content.Digests | None = None,
+    has_proxy: bool = False,
 ) -> model.LoadResult:
     """Return what the directory declares now; never raises for what is in it, `problems` names it instead.
 
     `previous` is what it declared before, None if nobody knows. `is_first`: no pod is under any of it, so what never
     was good closes, as it does without `previous`. `advice` is for who does not know what was before. `digests`, if
-    they are kept from one time to the next, save reading what is still the same.
+    they are kept from one time to the next, save reading what is still the same. `has_proxy`: DNS names are learned.
     """
     digests = digests or content.Digests()
     try:
@@ -107,7 +108,8 @@ def load(
     states, in_force, conflicts = _without_conflicts(candidates, previous, is_first)
     snapshot = dataclasses.replace(assemble.snapshot(in_force), files=states, refused=refused)
     advice = [a for state in states.values() if isinstance(state, _Taken) and state.digest for a in state.advice]
-    meant = (*backends.nobody_meant(snapshot), *references.to_nothing(snapshot), *unserved.by_name(snapshot))
+    names = () if has_proxy else unserved.by_name(snapshot)
+    meant = (*backends.nobody_meant(snapshot), *references.to_nothing(snapshot), *names)
     found = tuple(remarks.in_order((*problems, *conflicts, *advice, *meant)))
     # One that is empty may have held anything before; who has a record of what it held knows better.
     empty = [file for file, state in states.items() if isinstance(state, _Taken) and state.is_empty]

@@ -1,7 +1,7 @@
-"""What rules say that is read here and not served by this version.
+"""What rules say that is not served everywhere: what needs the node proxy, and entities that are nobody here.
 
-What is said anywhere of the proxy that is missing is all here, and goes when it comes: of bytes NEEDS_PROXY and
-`by_proxy`, of DNS names, which it learns, LEARNS_NO_NAMES and `by_name`.
+All words for what a node without the proxy does not serve are here: of bytes NEEDS_PROXY and `by_proxy`, of DNS names,
+which it learns, LEARNS_NAMES and `by_name`. Files alone do not tell whether a node has it; an agent knows.
 """
 
 from collections.abc import Iterator
@@ -10,29 +10,33 @@ from control import model, places
 from control.source import remarks
 from loader import abi
 
-NEEDS_PROXY = "this version refuses it all the same: what looks into bytes needs the proxy, which it does not have yet"
-LEARNS_NO_NAMES = (
-    "no proxy learns names yet, so in this version toFQDNs allows and denies nothing: an address of that name is "
-    "judged by the other rules alone"
+REMEDY = "start the agent with --proxy, and `sockmesh proxy`"
+NEEDS_PROXY = f"the node needs the proxy for it: {REMEDY}"
+LEARNS_NAMES = (
+    f"addresses of that name are those that the node proxy has learned ({REMEDY}); others are judged by the other "
+    "rules alone"
 )
 
 _NOBODY = (model.Entity.HEALTH, model.Entity.INGRESS, model.Entity.INIT)
 
 
-def by_proxy(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each kind of bytes that a policy lets something through for, at its first such rule."""
+def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model.Problem]:
+    """Yield a problem for each kind of bytes that a policy lets something through for, at its first such rule.
+    `has_none`: it is known that there is no proxy.
+    """
+    effect = ": what it allows is refused" if has_none else ""
     for policy in snapshot.policies:
         first: dict[str, model.Rule] = {}
         for rule in (rule for section in policy.sections if not section.of_nodes for rule in section.rules):
             if rule.ports != () and (asked := kind(rule.l7)):
                 first.setdefault(asked, rule)
         for asked, rule in first.items():
-            message = f"{asked} needs the proxy, which this version does not have: what it allows is refused"
+            message = f"{asked} needs the node proxy{effect} ({REMEDY})"
             yield remarks.of_policy(policy, rule.path, rule.source, message)
 
 
 def by_name(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each rule that means DNS names: a deny of them is open, so none may go untold."""
+    """Yield a problem for each rule that means DNS names: without a proxy a deny of them is open."""
     for policy in snapshot.policies:
         first: dict[str, model.Rule] = {}  # a rule whose ports differ in L7 is several
         for rule in (rule for section in policy.sections for rule in section.rules):
@@ -40,7 +44,7 @@ def by_name(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                 first.setdefault(rule.path, rule)
         for path, rule in first.items():
             done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
-            message = f"toFQDNs {done} nothing in this version: no proxy learns names yet"
+            message = f"toFQDNs {done} nothing without the node proxy, which learns names ({REMEDY})"
             yield remarks.of_policy(policy, path, rule.source, message)
 
 

@@ -29,7 +29,7 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     if (origin or to) and output not in ("table", "json"):
         raise click.UsageError("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
-    from control.analysis import connectivity, dot, refused, write
+    from control.analysis import connectivity, dot, proxied, write
     from control.analysis.change import beside
     from control.analysis.picture import svg
 
@@ -40,8 +40,8 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
         among = _called(found, "--from", origin), _called(found, "--to", to)
-        has_refused = output in ("table", "json") and any(unserved.by_proxy(snapshot))
-        more = (refused.Refused(snapshot, found).of,) if has_refused else ()
+        has_proxied = output in ("table", "json") and any(unserved.by_proxy(snapshot))
+        more = (proxied.Proxied(snapshot, found).of,) if has_proxied else ()
         if output == "json":
             pour(write.connections_json(found, moved, among, *more), is_file=True)
         elif output == "dot":

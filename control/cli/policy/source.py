@@ -93,11 +93,11 @@ def tell_of_names(names: Sequence[str]) -> None:
 
 
 def tell_of_bytes(snapshot: model.Snapshot) -> None:
-    """Say that what rules for bytes allow is in pairs and is refused, where there are such rules."""
-    if refused := list(unserved.by_proxy(snapshot)):
-        places = list(dict.fromkeys(f"{each.path}, {each.file}:{each.line}" for each in refused))
+    """Say that what rules for bytes allow is in pairs and needs the proxy, where there are such rules."""
+    if asking := list(unserved.by_proxy(snapshot)):
+        places = list(dict.fromkeys(f"{each.path}, {each.file}:{each.line}" for each in asking))
         shown = "; ".join(places[:5]) + ("; ..." if places[5:] else "")
-        _tell([f"warning: among these, and refused by this version, for it has no proxy yet: what {shown} allow"])
+        _tell([f"warning: among these, and only where the node has the proxy: what {shown} allow"])
 
 
 def tell_of_kinds(kinds: Sequence[str]) -> None:

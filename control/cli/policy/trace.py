@@ -91,13 +91,13 @@ def _canonical(text: str) -> str:
 def _json(found: analysis.Trace, call: analysis.Call) -> dict[str, Any]:
     out = {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
     notes = _notes(found, call)
-    return out | {"served": not notes} | ({"note": "; ".join(notes)} if notes else {})
+    return out | {"needs_proxy": bool(notes)} | ({"note": "; ".join(notes)} if notes else {})
 
 
 def _notes(found: analysis.Trace, call: analysis.Call) -> list[str]:
-    """Return in what this version does not do as the rules say."""
+    """Return what the node needs, so that it does as the rules say."""
     needs = [unserved.NEEDS_PROXY] if found.needs_proxy else []
-    return needs + ([unserved.LEARNS_NO_NAMES] if call.destination.name.startswith("fqdn:") else [])
+    return needs + ([unserved.LEARNS_NAMES] if call.destination.name.startswith("fqdn:") else [])
 
 
 def _side(side: analysis.Side) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
     some = found.egress.some or found.ingress.some
     for_some = f" for {_SOME[some][0]} (give {_SOME[some][1]})" if some else ""
-    verdict = f"allowed by the rules{for_some}, refused by this version" if found.needs_proxy else found.verdict
+    verdict = f"{found.verdict}{for_some}" if found.needs_proxy else found.verdict
     yield f"{call.source.name} -> {call.destination.name} {what}: {verdict}"
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
         yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
