@@ -531,15 +531,17 @@ def test_status_tells_of_rules_that_need_the_proxy(living: Site) -> None:
     living.mesh.apply("l7", policy)
     living.mesh.settle()
     try:
-        count = living.json("status")["l7_entries"]  # no problem: what was asked for is refused, and nothing is broken
-        assert count and f"\nL7 rules      {count} entr" in living.cli("status")
+        count = living.json("status")["proxy"][
+            "entries"
+        ]  # no problem: what was asked for is refused, and nothing is broken
+        assert count and f"\nnode proxy    off: {count} entr" in living.cli("status")
         assert "REFUSED" in living.cli("status", "--brief")
-        assert "rules.http needs the proxy" in living.json("status")["agent"]["warnings"][0]
+        assert "rules.http needs the node proxy" in living.json("status")["agent"]["warnings"][0]
         assert "WARNING l7.yaml:" in living.mesh.log.read_text()
     finally:
         living.mesh.delete("l7")
         living.mesh.settle()
-    assert living.json("status")["l7_entries"] == 0
+    assert living.json("status")["proxy"]["entries"] == 0
 
 
 def test_what_a_monitor_asks_over_http(living: Site) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from control import metrics, model
 from control.cli.main import cli
+from control.flow import requests
 from control.flow.summary import accel_word
 from control.policy import field
 from control.source import directory, document, objects, services
@@ -62,7 +63,7 @@ def test_every_command_and_option_exists() -> None:
     used = list(commands())
     assert len(used) > 40
     assert [wrong for wrong in map(problem, used) if wrong] == []
-    named = ("agent", "observe", "status", "policy trace", "policy diff")
+    named = ("agent", "proxy", "observe", "status", "policy trace", "policy diff")
     known = {flag for words in named for flag in flags_of(words)}
     assert words_of(r"--[a-z-]+") - known - {"--help", "--system-site-packages"} == set()
 
@@ -179,7 +180,8 @@ def test_every_reason_is_explained() -> None:
 
 
 def test_every_event_is_explained() -> None:
-    assert set(rows_under("Flow records")) - {"event"} == {e.name.lower() for e in abi.EventType if e}
+    kernel = {e.name.lower() for e in abi.EventType if e}
+    assert set(rows_under("Flow records")) - {"event"} == kernel | {requests.EVENT}
 
 
 def policy_words() -> list[list[str]]:

@@ -28,7 +28,7 @@ def checkout(tmp_path: Path) -> Path:
     (scripts / "python").symlink_to("/usr/bin/python3")
     (scripts / "pip").write_text(f"#!{scripts}/python3\n")
     digest = hashlib.sha256((made / "pyproject.toml").read_bytes()).hexdigest()
-    (made / ".venv" / ".stamp-test").write_text(f".[dev,kernels] {digest} {made}\n")
+    (made / ".venv" / ".stamp-test").write_text(f".[dev,kernels,bench] {digest} {made}\n")
     return made
 
 

@@ -6,8 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from loader.errors import MeshError
+from loader.interception import ground
 from tests.hosts import cgroups, namespaces
-from tests.hosts.record import Run, dead_runs
+from tests.hosts.record import RUNS, Run, dead_runs
 
 MNT_DETACH = 2
 PIN_PREFIX = "/sys/fs/bpf/sockmesh-test-"
@@ -34,6 +36,8 @@ def _remove(kind: str, name: str) -> None:
         namespaces.remove(name)
     elif kind == "mount":
         _libc.umount2(os.fsencode(name), MNT_DETACH)
+    elif kind == "proxy":
+        _remove_proxy(Path(name))
     elif kind == "pin":
         if not name.startswith(PIN_PREFIX) or ".." in name:
             raise ValueError("not a test pin directory")
@@ -41,6 +45,18 @@ def _remove(kind: str, name: str) -> None:
             shutil.rmtree(name)
     else:
         raise ValueError("unknown kind of resource")
+
+
+def _remove_proxy(run_dir: Path) -> None:
+    """Kill an agent's node proxy and take away where it stood, which need not ever have been there."""
+    if RUNS not in run_dir.parents or ".." in run_dir.parts:
+        raise ValueError("not a test's directory")
+    if cgroup := ground.cgroup_path(run_dir):
+        cgroups.kill(cgroup)
+    try:
+        ground.remove(run_dir, Path(f"{PIN_PREFIX}{run_dir.relative_to(RUNS).parts[0]}"))
+    except MeshError as error:
+        raise OSError(str(error)) from error
 
 
 def sweep() -> list[str]:

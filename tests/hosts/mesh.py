@@ -9,13 +9,14 @@ with Node("n1") as node:
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import yaml
 
@@ -59,7 +60,7 @@ class Mesh:
         self._policies = tuple(policies)
         self._args = tuple(args)
         self._self_test, self._force, self._await = self_test, force_acceleration, await_self_test
-        self._read = 0
+        self._read, self._inode = 0, 0  # how far the flow log has been read, and which file that was
         self._seen: list[Json] = []
 
     def __enter__(self) -> Self:
@@ -121,17 +122,29 @@ class Mesh:
 
     def flows(self) -> list[Json]:
         """Return every flow record so far (the inner `flow` objects), oldest first."""
-        if self.flow_log.exists():
+        while self.flow_log.exists():
             with self.flow_log.open("rb") as file:
-                file.seek(self._read)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    self._read += len(line)
-                    response = json.loads(line)
-                    if "flow" in response:
-                        self._seen.append(response["flow"])
+                inode = os.fstat(file.fileno()).st_ino
+                rotated = self.flow_log.with_name(self.flow_log.name + ".1")
+                if self._inode not in (0, inode) and rotated.exists() and rotated.stat().st_ino == self._inode:
+                    with rotated.open("rb") as before:  # its end has not been read yet
+                        self._take(before)
+                if inode != self._inode:
+                    self._inode, self._read = inode, 0
+                self._take(file)
+                if self.flow_log.stat().st_ino == inode:
+                    break
         return self._seen
+
+    def _take(self, file: BinaryIO) -> None:
+        file.seek(self._read)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            self._read += len(line)
+            response = json.loads(line)
+            if "flow" in response:
+                self._seen.append(response["flow"])
 
     def wait_flow(
         self, wanted: Callable[[Json], object], what: str = "a flow record", timeout: float = 10.0, since: int = 0

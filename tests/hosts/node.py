@@ -74,6 +74,7 @@ class Node(Host):
         self.directory = self.run_record.directory
         self.pins = Path(f"{cleanup.PIN_PREFIX}{run_id}")
         self.run_record.note("pin", str(self.pins))
+        self.run_record.note("proxy", str(self.directory / "run"))
         try:
             base = cgroups.root() / f"{cgroups.TEST_PREFIX}{run_id}"
             self.pod_cgroup = str(base)

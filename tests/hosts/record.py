@@ -48,7 +48,7 @@ class Run:
         return cls(run_id, RUNS / run_id)
 
     def note(self, kind: str, name: str) -> None:
-        """Write down what is about to be made: kind is netns, cgroup, mount or pin."""
+        """Write down what is about to be made: kind is netns, cgroup, mount, pin or proxy (a run directory)."""
         with (self.directory / "resources").open("a") as file:
             file.write(f"{kind} {name}\n")
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from control.agent import agent, unfulfilled
-from control.source import directory
+from control.source import directory, unserved
 from loader.errors import MapFull
 
 
@@ -93,5 +93,8 @@ def test_a_rule_that_needs_the_proxy_is_warned_of_once(tmp_path: Path, caplog: p
         snapshot = directory.load(tmp_path, snapshot).snapshot
         found.look(snapshot)
     (said,) = caplog.messages
-    assert said.startswith("x.yaml:7: CiliumNetworkPolicy shop/p spec.ingress[0]: rules.http needs the proxy, which ")
-    assert said.endswith(": what it allows is refused") and found.warnings == (said,)
+    assert said.startswith("x.yaml:7: CiliumNetworkPolicy shop/p spec.ingress[0]: rules.http needs the node proxy: ")
+    assert said.endswith(f": what it allows is refused ({unserved.REMEDY})") and found.warnings == (said,)
+    served = unfulfilled.Unfulfilled(has_proxy=True)
+    served.look(snapshot)
+    assert served.warnings == ()

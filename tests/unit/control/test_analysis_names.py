@@ -43,18 +43,12 @@ spec: {selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}
 @pytest.mark.parametrize(
     ("to", "port", "options", "status", "words"),
     [
-        (
-            "192.0.2.1",
-            "443",
-            [],
-            0,
-            "allowed by the rules for some TLS server names (give --server-name NAME), refused by",
-        ),
+        ("192.0.2.1", "443", [], 0, "443/TCP: allowed for some TLS server names (give --server-name NAME)\n"),
         ("192.0.2.1", "443", ["--server-name", "api.example.com"], 0, "the name too"),
         ("192.0.2.1", "443", ["--server-name", "evil.example"], 1, "because of the name"),
         ("fqdn:www.example.org", "443", [], 0, "the name too"),
         ("fqdn:evil.example", "443", [], 1, "is for other requests (TLS server: api.example.com, *.example.org)"),
-        ("192.0.2.1", "53/UDP", [], 0, "allowed by the rules for some names (give --query NAME), refused by this"),
+        ("192.0.2.1", "53/UDP", [], 0, "53/UDP: allowed for some names (give --query NAME)\n"),
         ("192.0.2.1", "53/UDP", ["--query", "a.example.com"], 0, "the name too"),
         ("192.0.2.1", "53/UDP", ["--query", "a.example.net"], 1, "because of the name"),
         # Rules for names say nothing of requests.

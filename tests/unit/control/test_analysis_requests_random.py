@@ -128,7 +128,7 @@ def test_the_proxy_is_asked_where_some_bytes_are_refused_and_nowhere_else(seed: 
     """And pairs without a proxy are those that the kernel's entries allow."""
     given = random.Random(seed)
     there = snapshot([a_policy(given, f"p{i}") for i in range(given.choice((1, 2, 3)))])
-    known, served = world.World(there), analyse(there, served=True)
+    known, served = world.World(there), analyse(there, without_proxy=True)
     numbers = {str(end): number for number, end in enumerate(served.workloads)}
     ends = {name: known.end(name) for name in ("x/a", "x/b", "x/c")}
     for source, destination in itertools.permutations(ends, 2):

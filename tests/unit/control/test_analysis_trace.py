@@ -514,15 +514,13 @@ def test_what_is_allowed_for_some_requests_says_so(tmp_path: Path) -> None:
     found = tell(tmp_path, *asked)
     assert found.exit_code == 0
     lines = found.stdout.splitlines()
-    assert lines[0].endswith(
-        ": allowed by the rules for some requests (give --method, --path ...), refused by this version"
-    )
+    assert lines[0].endswith(": allowed for some requests (give --method, --path ...)")
     assert lines[2].endswith(", for some requests")
     as_json = json.loads(tell(tmp_path, *asked, "-o", "json").stdout)
-    assert (as_json["verdict"], as_json["served"], as_json["ingress"]["some_requests"]) == ("allowed", False, True)
-    assert json.loads(tell(tmp_path, *asked[:4], "--port", "81", "-o", "json").stdout)["served"] is True
+    assert (as_json["verdict"], as_json["needs_proxy"], as_json["ingress"]["some_requests"]) == ("allowed", True, True)
+    assert json.loads(tell(tmp_path, *asked[:4], "--port", "81", "-o", "json").stdout)["needs_proxy"] is False
     one = tell(tmp_path, *asked, "--method", "GET", "--path", "/public/a").stdout.splitlines()
-    assert one[0].endswith("/public/a: allowed by the rules, refused by this version")
+    assert one[0].endswith("/public/a: allowed")
     assert "some requests" not in tell(tmp_path, *asked, "--path", "/public/a").stdout
 
 

@@ -111,7 +111,7 @@ def test_names_are_told_once_each_and_not_without_end(tmp_path: Path) -> None:
     [
         ({"toCIDRSet": [{"cidrGroupRef": "partners"}]}, "no CiliumCIDRGroup is called partners"),
         ({"toServices": [{"k8sService": {"serviceName": "db", "namespace": "n"}}]}, "no Service in namespace n"),
-        ({"toFQDNs": [{"matchName": "a.example"}]}, "toFQDNs allows nothing in this version"),
+        ({"toFQDNs": [{"matchName": "a.example"}]}, "toFQDNs allows nothing without the node proxy"),
     ],
 )
 def test_a_peer_that_there_is_not(tmp_path: Path, peer: Json, message: str) -> None:

@@ -20,7 +20,7 @@ from click import testing
 from control.cli import check, show, status
 from control.cli.main import COMMANDS, cli
 from control.cli.place import Place
-from control.inspect import endpoints, health, proxyless
+from control.inspect import endpoints, health, node_proxy
 from loader import abi, numbers
 from loader.features import Feature
 from tests.unit.conns import conn
@@ -95,7 +95,7 @@ def test_what_is_wrong_is_said_once_and_in_sentences() -> None:
         "map policy is nearly full: 90 of 100 entries",
         "flow log /f: disk full",
     )
-    assert health.lost_events(5, agent.words) == {"kernel": 5, "conntrack": 0, "sinks": 3, "observers": 0}
+    assert health.lost_events(5, agent.words) == {"kernel": 5, "conntrack": 0, "sinks": 3, "observers": 0, "proxy": 0}
     assert health.lost_events(0, {"flow_log": {"ends_lost": 4}})["conntrack"] == 4
     assert health.problems(alive(problems=["Workload shop/db: gone"]), [broken], []) == ("Workload shop/db: gone",)
 
@@ -228,21 +228,57 @@ def test_warnings_are_shown_and_are_no_problem() -> None:
     assert health.brief(warned).endswith(", 1 warning") and warned.is_well
 
 
-def test_rules_that_only_a_proxy_could_serve_are_told_of() -> None:
+def test_entries_that_ask_for_the_proxy_are_counted() -> None:
     def entry(verdict: int, present: int = 1) -> tuple[abi.PolicyKey, abi.PolicyValue]:
         return abi.PolicyKey.blank(), abi.PolicyValue.blank(verdict=verdict, present=present)
 
     found = [entry(abi.Verdict.PROXY), entry(abi.Verdict.ALLOW), entry(abi.Verdict.PROXY, present=0)]
-    assert proxyless.entries(found) == 1
+    assert node_proxy.entries(found) == 1
+
+
+OFF, LED = config(), config(proxy_ifindex=7)
+RUN = "start the agent with --proxy, and `sockmesh proxy`"
+THREE = "3 entries need it"
+ONE_WAITS = "1 entry needs it, and what it asks to be looked into waits (start `sockmesh proxy`)"
+
+
+def telling(connected: int, workers: int, lost: int = 0) -> dict[str, Any]:
+    return AGENT | {"proxy": {"connected": connected, "workers": workers, "lost": lost}}
+
+
+@pytest.mark.parametrize(
+    ("record", "entries", "agent", "line", "brief", "problem"),
+    [
+        (OFF, 0, AGENT, "off", "", ""),
+        (
+            OFF, 2, AGENT, f"off: 2 entries need it, and their connections are refused ({RUN})",
+            ", 2 L7 entries REFUSED", "",
+        ),
+        (LED, 0, telling(0, 0), "on: none connected, 0 entries need it", "", ""),
+        (
+            LED, 1, telling(0, 0), f"NONE CONNECTED: {ONE_WAITS}", ", 1 problem, 1 L7 entry WAITING FOR A PROXY",
+            f"no node proxy is connected: {ONE_WAITS}",
+        ),
+        (LED, 3, telling(1, 2), "on: 1 connected, 2 workers, 3 entries need it", "", ""),
+        (LED, 3, telling(1, 1, 9), f"on: 1 connected, 1 worker, {THREE}, 9 records LOST", ", 9 EVENTS LOST", ""),
+        # Nobody but the agent knows whether a proxy is connected.
+        (LED, 3, None, "on, 3 entries need it", "", ""),
+    ],
+)  # fmt: skip
+def test_the_node_proxy(
+    record: abi.Config, entries: int, agent: dict[str, Any] | None, line: str, brief: str, problem: str
+) -> None:
+    proxy = node_proxy.read(record, entries, agent)
+    problems = health.problems(health.Agent(health.State.ALIVE, agent), [ROW], (), proxy=proxy)
+    assert problems == ((problem,) if problem else ())
+    words = AGENT if agent is None else agent
+    lost = health.lost_events(0, agent)
+    found = state(agent=words | {"flow_log": None}, proxy=proxy, problems=problems, lost_events=lost)
     out = io.StringIO()
     with redirect_stdout(out):
-        status._print(state(agent=AGENT | {"flow_log": None}, l7_entries=2))
-    lines = out.getvalue().splitlines()
-    assert (
-        "L7 rules      2 entries need the node proxy, which this version does not have: their connections are refused"
-    ) in lines
-    assert health.brief(state(l7_entries=1)).endswith(", 1 L7 entry REFUSED")
-    assert proxyless.word(1).startswith("1 entry needs") and "L7" not in health.brief(state())
+        status._print(found)
+    assert [text for text in out.getvalue().splitlines() if text.startswith("node proxy")] == [f"node proxy    {line}"]
+    assert health.brief(found) == health.brief(state()) + brief
 
 
 def test_the_table_of_status_has_words_and_its_problems_the_sentences() -> None:

@@ -327,13 +327,13 @@ def test_warnings_are_summed_up_where_something_else_was_asked_for(old: Path, tm
     assert "no workload is called nobody" in last
 
 
-def test_pairs_that_this_version_refuses_are_told_of(old: Path) -> None:
+def test_pairs_that_need_the_proxy_are_told_of(old: Path) -> None:
     assert run("connectivity", "-f", old).stderr == ""
     rule = "toEntities: [all], toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}]}}]"
     (old / "http.yaml").write_text(NAMES.partition("  egress:")[0] + f"  egress: [{{{rule}}}]\n")
     told = run("connectivity", "-f", old).stderr
     where = f"CiliumNetworkPolicy shop/names spec.egress[0], {old}/http.yaml:7"
-    assert f"refused by this version, for it has no proxy yet: what {where} allow\n" in told
+    assert f"among these, and only where the node has the proxy: what {where} allow\n" in told
 
 
 HTTP = """
@@ -354,17 +354,17 @@ spec:
 """
 
 
-def test_what_this_version_refuses_of_a_pair_is_marked(old: Path) -> None:
+def test_what_needs_the_proxy_of_a_pair_is_marked(old: Path) -> None:
     (old / "http.yaml").write_text(HTTP)
     (old / "policy.yaml").write_text(POLICY.replace("PORT", "80").replace("policyTypes: [Ingress, Egress]", "") + "\n")
     found = json.loads(run("connectivity", "-f", old, "--to", "shop/db", "-o", "json").stdout)["connections"]
     both = {"kind": "IPBlock", "cidrs": ["192.0.2.0/24", "198.51.100.0/24"]}  # of one of these it is served
     assert found == [
-        {**OPEN_80[0], "allowed": [{"protocol": "TCP", "ports": [[80, 81]]}], "refused": tcp(81)},
-        {"from": both, "to": pod("db"), "allowed": tcp(81), "refused": tcp(81)},
+        {**OPEN_80[0], "allowed": [{"protocol": "TCP", "ports": [[80, 81]]}], "needs_proxy": tcp(81)},
+        {"from": both, "to": pod("db"), "allowed": tcp(81), "needs_proxy": tcp(81)},
         {"from": {"kind": "IPBlock", "cidrs": ["203.0.113.0/24"]}, "to": pod("db"), "allowed": tcp(82)},
     ]
     lines = run("connectivity", "-f", old, "--to", "shop/db").stdout.splitlines()[1:]
     assert [line.split("shop/db  ")[1] for line in lines] == [
-        "TCP 80-81  (refused by this version: TCP 81)", "TCP 81  (refused by this version)", "TCP 82",
+        "TCP 80-81  (needs the proxy: TCP 81)", "TCP 81  (needs the proxy)", "TCP 82",
     ]  # fmt: skip

@@ -76,7 +76,8 @@ def test_each_flag(flag: str, yes: list[str], no: list[str]) -> None:
 
 
 def test_no_flag_is_without_a_test() -> None:
-    tested = test_each_flag.pytestmark[0].args[1]  # type: ignore[attr-defined]
+    tests = test_each_flag, test_filters_of_requests
+    tested = [row for test in tests for row in test.pytestmark[0].args[1]]  # type: ignore[attr-defined]
     assert {flag for flag, _, _ in tested} == set(flow_filter.FLAGS)
 
 
@@ -221,3 +222,39 @@ def test_the_plain_form_is_either_end(flow: dict[str, Any], term: str) -> None:
     flag, _, value = term.partition("=")
     either, source, destination = (passes(Term(p + flag, value), flow=flow) for p in ("", "from-", "to-"))
     assert either is (source or destination)
+
+
+REQUEST: dict[str, Any] = {
+    "event_type": {"type": 129},
+    "l7": {"type": "RESPONSE", "http": {"code": 404, "method": "GET", "url": "http://api.shop/v1/items?id=7",
+           "headers": [{"key": "x-request-id", "value": "a:b"}]}},
+    "trace_context": {"parent": {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}},
+    "extensions": {"value": {"sockmesh": {"event": "request"}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flag", "yes", "no"),
+    [
+        ("http-method", ["GET", "get"], ["POST", "GE"]),
+        ("http-status", ["404", "4+", "40+"], ["200", "5+", "41+", "400"]),
+        ("http-path", ["^/v1/items$", "items", ""], ["id=7", "api", "^v1"]),
+        ("http-url", ["^http://api[.]shop/", "id=7", ""], ["https", "^/v1"]),
+        ("http-header", ["x-request-id:a:b", "X-Request-Id:a:b"], ["x-request-id:a", "x-request-id:", "y:a:b"]),
+        ("trace-id", ["4bf92f3577b34da6a3ce929d0e0e4736"], ["4bf92f"]),
+        ("type", ["l7", "request"], ["drop", "open"]),
+    ],
+)
+def test_filters_of_requests(flag: str, yes: list[str], no: list[str]) -> None:
+    assert [value for value in yes if not passes(Term(flag, value), flow=REQUEST)] == []
+    assert [value for value in no if passes(Term(flag, value), flow=REQUEST)] == []
+    assert flag == "type" or not any(passes(Term(flag, value)) for value in yes)  # a flow that is no request
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("http-status", "abc"), ("http-status", "600"), ("http-status", "+"), ("http-path", "("), ("http-header", "x")],
+)
+def test_values_that_no_request_has(flag: str, value: str) -> None:
+    with pytest.raises(flow_filter.FilterInvalid, match=f"--{flag}: "):
+        flow_filter.predicate([Term(flag, value)])

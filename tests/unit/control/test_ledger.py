@@ -145,6 +145,14 @@ def test_lost_events_are_told_after_those_that_are_there(stage: Stage) -> None:
     assert told["lost_events"] == {"source": "PERF_EVENT_RING_BUFFER", "num_events_lost": "5"}
 
 
+def test_requests_that_nothing_is_told_of_are_told_once(stage: Stage) -> None:
+    for lost in (0, 3, 3, 5):
+        stage.ledger.requests([], lost)
+    found = [json.loads(line)["lost_events"] for line in stage.sink.lines]
+    assert [each["num_events_lost"] for each in found] == ["3", "2"]
+    assert stage.ledger.requests_lost == 5
+
+
 def test_events_lost_while_no_agent_lived_are_told_by_the_next(stage: Stage) -> None:
     def told(ledger: ledger.Ledger) -> list[str]:
         stage.sink.lines.clear()

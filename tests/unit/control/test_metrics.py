@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import parser
 
 from control import metrics
-from control.flow import log
+from control.flow import log, request_counts
 from loader import abi
 
 SNAPSHOT = metrics.MetricsSnapshot(
@@ -28,9 +28,16 @@ SNAPSHOT = metrics.MetricsSnapshot(
     config_problems=1,
     hooks_restored=3,
     acceleration=True,
+    proxy=metrics.Proxy(connected=1, workers=4, lost=8),
     agent_rss_bytes=50_000_000,
     node="n1",
+    requests=request_counts.RequestCounts(
+        {(("a/web", "b/api"), "GET", "2xx"): 3},
+        {("a/web", "b/api"): ((0, 2, *[0] * 11, 1), 250_000_000)},
+        {"policy": 1},
+    ),
 )
+LE = [("0.001", 0), *((str(bound), 2) for bound in request_counts.BOUNDS_S[1:]), ("+Inf", 3)]
 
 
 def samples(snapshot: metrics.MetricsSnapshot) -> Iterator[tuple[str, float]]:
@@ -57,6 +64,13 @@ def test_everything_that_is_no_datapath_counter() -> None:
         "flow_sink_failing{sink=flows.log}": 1,
         "flow_sink_failing{sink=-}": 0,
         "flow_observers": 2,
+        "http_requests_total{destination=b/api,method=GET,source=a/web,status=2xx}": 3,
+        **{
+            f"http_request_duration_seconds_bucket{{destination=b/api,le={le},source=a/web}}": count for le, count in LE
+        },
+        "http_request_duration_seconds_count{destination=b/api,source=a/web}": 3,
+        "http_request_duration_seconds_sum{destination=b/api,source=a/web}": 0.25,
+        **{f"http_requests_refused_total{{reason={why}}}": int(why == "policy") for why in request_counts.REASONS},
         "open_connection_sides{reason=active}": 8,
         "open_connection_sides{reason=peer-remote}": 1,
         "bpf_map_entries{map=policy}": 12,
@@ -66,6 +80,9 @@ def test_everything_that_is_no_datapath_counter() -> None:
         "config_problems": 1,
         "hooks_restored_total": 3,
         "shortcut_enabled": 1,
+        "proxy_enabled": 1,
+        "proxy_connected": 1,
+        "proxy_workers": 4,
         "agent_resident_memory_bytes": 50_000_000,
         "node_info{node=n1}": 1,
     }
@@ -90,6 +107,7 @@ def test_what_was_lost_is_shown_by_where() -> None:
         "sockmesh_flows_lost_total{source=ring_buffer}": 3,
         "sockmesh_flows_lost_total{source=conntrack}": 6,
         "sockmesh_flows_lost_total{source=observer}": 7,
+        "sockmesh_flows_lost_total{source=proxy}": 8,
         "sockmesh_flows_lost_total{source=sink}": 10,
     }
 

@@ -1,4 +1,4 @@
-"""What is told offline of rules that mean what this version does not serve, and of two policies at odds over a port."""
+"""What is told offline of rules that mean what not every node serves, and of two policies at odds over a port."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ metadata: {name: kubernetes, namespace: default}
 spec: {endpoints: [192.0.2.1]}
 """
 RULE = "CiliumNetworkPolicy shop/p spec."
-MISSING = "needs the proxy, which this version does not have: what it allows is refused"
+MISSING = f"needs the node proxy ({unserved.REMEDY})"
 
 
 def advice(path: Path, *documents: str) -> list[str]:
@@ -81,8 +81,8 @@ spec:
 """
 DNS = asking("rules: {dns: [{matchPattern: '*'}]}")
 UNLEARNED = [
-    "MeshNetworkPolicy shop/n spec.egress[1]: toFQDNs allows nothing in this version: no proxy learns names yet",
-    "MeshNetworkPolicy shop/n spec.egressDeny[0]: toFQDNs denies nothing in this version: no proxy learns names yet",
+    f"MeshNetworkPolicy shop/n spec.{rule} nothing without the node proxy, which learns names ({unserved.REMEDY})"
+    for rule in ("egress[1]: toFQDNs allows", "egressDeny[0]: toFQDNs denies")
 ]
 
 
@@ -92,16 +92,17 @@ def test_each_rule_for_names_is_told_of_whatever_others_have(tmp_path: Path, bes
     assert [line for line in told if "toFQDNs" in line] == UNLEARNED
     agent = directory.load(tmp_path, None)
     assert [f"{p.path}: {p.message}" for p in agent.problems if "toFQDNs" in p.message] == UNLEARNED
+    assert not [p for p in directory.load(tmp_path, None, has_proxy=True).problems if "toFQDNs" in p.message]
 
 
 @pytest.mark.parametrize("port", ["443", "80"])
-def test_a_trace_to_a_name_says_that_names_have_no_effect(tmp_path: Path, port: str) -> None:
+def test_a_trace_to_a_name_says_who_learns_names(tmp_path: Path, port: str) -> None:
     advice(tmp_path, NAMES, WEB)
     call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--port", port]
     found = testing.CliRunner().invoke(cli, [*call, "--to", "fqdn:a.example"])
-    assert found.exit_code == 1 and found.stdout.splitlines()[-1] == f"  note    {unserved.LEARNS_NO_NAMES}"
+    assert found.exit_code == 1 and found.stdout.splitlines()[-1] == f"  note    {unserved.LEARNS_NAMES}"
     found = testing.CliRunner().invoke(cli, [*call, "--to", "fqdn:c.example", "-o", "json"])
-    assert found.exit_code == 0 and json.loads(found.stdout)["note"] == unserved.LEARNS_NO_NAMES
+    assert found.exit_code == 0 and json.loads(found.stdout)["note"] == unserved.LEARNS_NAMES
     assert "note" not in json.loads(testing.CliRunner().invoke(cli, [*call, "--to", "192.0.2.1", "-o", "json"]).stdout)
 
 
@@ -145,7 +146,7 @@ def test_two_specs_of_one_policy_that_ask_two_protocols_of_a_port(tmp_path: Path
     ]
 
 
-def test_a_trace_says_what_is_refused_all_the_same(tmp_path: Path) -> None:
+def test_a_trace_says_what_needs_the_proxy(tmp_path: Path) -> None:
     advice(tmp_path, POLICY % ("p", "web", asking("rules: {http: [{path: /}]}")), WEB)
     call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--to", "192.0.2.9", "--port", "80"]
     found = testing.CliRunner().invoke(cli, call)

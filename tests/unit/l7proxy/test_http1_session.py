@@ -207,6 +207,52 @@ def test_a_client_that_is_lost_is_told_of_once() -> None:
         assert outcomes(stage) == [wanted] and stage.session.is_over
 
 
+def test_draining_says_so_in_the_next_answer_and_ends_with_it() -> None:
+    stage = Stage().asks(get("/open"))
+    stage.session.drain()
+    stage.answers(OK[:20]).answers(OK[20:]).asks(get("/open/2"))
+    assert stage.client == b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"
+    assert stage.session.is_over and not stage.session.is_broken and stage.server == get("/open")
+    assert [e.status for e in stage.told] == [200]
+
+
+def test_draining_in_the_middle_of_an_answer_ends_with_the_next_one() -> None:
+    stage = Stage().asks(get("/open")).answers(OK[:-1])
+    stage.session.drain()
+    stage.answers(OK[-1:])
+    assert stage.client == OK and not stage.session.is_over
+    stage.asks(get("/shut"))
+    assert b"403 " in stage.client and b"connection: close" in stage.client and stage.session.is_over
+
+
+def test_a_final_answer_alone_says_that_it_is_the_last() -> None:
+    stage = Stage().asks(get("/open"))
+    stage.session.drain()
+    stage.answers(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+    assert stage.client.startswith(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nconnection: close\r\n")
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "status", "is_broken"),
+    [
+        (b"", b"", None, False),  # idle: nothing to answer
+        (get("/open")[:-2], b"", 408, False),
+        (get("/open"), b"", 503, False),
+        (get("/open"), OK[:-1], 200, True),
+    ],
+)
+def test_what_is_cut_off_is_answered_where_it_can_be(
+    asked: bytes, answered: bytes, status: int | None, is_broken: bool
+) -> None:
+    stage = Stage().asks(asked).answers(answered) if answered else Stage().asks(asked)
+    assert stage.session.waits_for_head is (status == 408)
+    stage.session.cut("too slow")
+    stage._sent()
+    assert [(e.status, e.why) for e in stage.told] == ([(status, "too slow")] if status else [])
+    assert stage.session.is_over and stage.session.is_broken is is_broken
+    assert status is None or b" %d " % status in stage.client
+
+
 def test_what_follows_the_last_request_is_no_request() -> None:
     stage = Stage().asks(get("/open", "Connection: close") + get("/open")).answers(OK)
     assert stage.judged == ["/open"] and stage.session.is_over and len(stage.told) == 1

@@ -262,6 +262,20 @@ def test_draining() -> None:
     assert [(each.status, each.allowed) for each in stage.told] == [(0, False), (0, False), (200, True)]
 
 
+def test_draining_twice_is_draining_once() -> None:
+    stage = after_update(met()).asks(ask(5)).does("drain").does("drain")
+    assert stage.seen() == (ask(5), goaway(5, Code.NO_ERROR))
+
+
+def test_a_header_block_that_does_not_come_to_its_end_is_waited_for_and_cut_off() -> None:
+    stage = after_update(met())
+    assert not stage.session.waits_for_head
+    stage.asks(ask(5)[:-1])
+    assert stage.session.waits_for_head
+    stage.session.cut("too slow")
+    assert stage.session.is_over and stage.told[-1].why == "too slow"
+
+
 def test_a_later_goaway_never_takes_more_than_an_earlier_one() -> None:
     stage = after_update(met()).asks(ask(5)).does("drain").answers(goaway(2**31 - 1, Code.NO_ERROR, b"soon"))
     assert stage.seen()[1] == goaway(5, Code.NO_ERROR) + goaway(5, Code.NO_ERROR, b"soon")

@@ -81,3 +81,12 @@ def test_a_client_that_is_lost_before_its_name_is_known_is_told_of_once() -> Non
     stage.session.from_client(real("open.example"))
     stage.session.lost("the client went away")
     assert stage.verdicts == [("open.example", True)] and stage.session.is_over
+
+
+def test_who_is_cut_off_in_its_hello_is_on_record() -> None:
+    stage = Stage()
+    assert not stage.session.waits_for_head
+    stage.session.from_client(real("open.example")[:100])
+    assert stage.session.waits_for_head
+    stage.session.cut("too slow")
+    assert stage.session.is_broken and [each.why for each in stage.told] == ["too slow"]
