@@ -7,7 +7,7 @@ RUFF := .venv/bin/ruff
 # A path or an interpreter from outside must not get in between.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup setup-demo demo test check gen bench bench-quick bench-policy torture test-kernels clean
+.PHONY: help setup setup-demo demo test check gen bench bench-quick bench-policy bench-proxy torture test-kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
@@ -44,6 +44,9 @@ bench-quick: setup ## whether the bench works; too short to measure anything
 
 bench-policy: setup ## what the policy engine costs with 10,000 pods: resolving, one pod that changes, all pairs
 	@$(PYTHON) -m bench.scale
+
+bench-proxy: setup ## no mesh, Envoy and our own proxy side by side: a table and bench/out/proxy.json
+	@$(PYTHON) -m bench.proxy $(BENCH_ARGS)
 
 torture: setup ## 100,000 connections of every kind, each stream compared by hash
 	@SOCKMESH_REQUIRE_KERNEL=1 SOCKMESH_TORTURE=100000 $(PYTHON) -m pytest -m torture --timeout=0 $(PYTEST_ARGS)

@@ -20,7 +20,7 @@ fail() {
 group=${1:-demo}
 packages=(python3 python3-venv python3-bpfcc linux-libc-dev iproute2 iputils-ping util-linux procps gcc libc6-dev
 	nginx-light wrk curl redis-server redis-tools)
-tests='.[dev,kernels]'
+tests='.[dev,kernels,bench]'
 extra='.'
 case $group in
 demo) ;;
