@@ -180,6 +180,7 @@ static __always_inline int gone(const struct end *e) {
 
 #define HOLD_LIMIT_NS 30000000000ull
 #define SHORT_HOLD_NS 1000000000ull
+#define GONE_HOLD_NS 2400000000ull
 #define USUAL_RETRIES 15 /* net.ipv4.tcp_retries2 */
 #define DOUBLINGS 4      /* of TCP's timer from 200 ms until it is RTO_MAX_MS (bpf/prepare.h) */
 #define ORPHAN_RETRIES 8 /* tcp_orphan_retries of net/ipv4/tcp_timer.c, where net.ipv4.tcp_orphan_retries is 0 */
@@ -187,7 +188,8 @@ static __always_inline int gone(const struct end *e) {
 /* How long a packet of this end may be held: its own kernel must not give it up for that. Where a program
  * (TCP_USER_TIMEOUT) or a pod (tcp_retries2) wants to know sooner than usual whether its peer is there, a quarter of the
  * time after which TCP gives up (tcp_model_timeout of net/ipv4/tcp_timer.c): the packet is sent again at twice the age.
- * What a program left when it closed has a time of its own, in which the timer doubles to the end. */
+ * What a program left when it closed has a time of its own, in which the timer doubles to the end: that its reader does not
+ * wait for seconds after it has read on, it is not held for long either. */
 static __always_inline u64 patience(const struct end *sender) {
   if (freed(sender))
     return SHORT_HOLD_NS;
@@ -198,6 +200,8 @@ static __always_inline u64 patience(const struct end *sender) {
     if (!retries || retries > ORPHAN_RETRIES)
       retries = ORPHAN_RETRIES;
     limit = ((2ull << retries) - 1) * 50000000ull;
+    if (limit > GONE_HOLD_NS)
+      limit = GONE_HOLD_NS;
   } else {
     retries = net ? peek8(net, OFF_NET_TCP_RETRIES2) : USUAL_RETRIES;
     if (retries < USUAL_RETRIES) {

@@ -126,7 +126,7 @@ def test_who_reads_slowly_is_not_told_of_the_end_before_its_bytes(place: Place) 
     content = data(4000)
     assert pair.a.send(content) == len(content)
     pair.a.close()
-    got = _read_slowly(pair.b, 7, 150)  # for thrice as long as one who does not read at all is given
+    got = _read_slowly(pair.b, 7, 100)  # for twice as long as one who does not read at all is given
     assert short(got) == short(content[: len(got)])
     assert place.move("splice", pair.b) == "EAGAIN", "bytes wait: this is not the end"
     assert state(pair.b, "CLOSE") == "CLOSE"
