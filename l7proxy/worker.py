@@ -15,7 +15,8 @@ import pwd
 import signal
 import socket
 import sys
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import uvloop
 
@@ -76,7 +77,8 @@ class Worker:
         limits: Limits,
     ) -> None:
         self._doors, self._feed, self._heir, self._ground = doors, feed, heir, ground
-        self._datagrams_socket, self._datagrams = datagrams, cast("Datagrams | None", None)
+        self._datagrams_socket = datagrams
+        self._datagrams: Datagrams | None = None
         self._book = Book()
         self._notes = Notes(self._due, self._flush)
         self._lookups = Lookups(lambda told: self._say("lookups", told))
@@ -202,15 +204,9 @@ class Worker:
         return bool(self._drains_since) and not self._servers and not self.door.links
 
 
-async def serve(
-    doors: list[socket.socket],
-    datagrams: socket.socket,
-    feed: socket.socket,
-    heir: socket.socket,
-    ground: int,
-    limits: Limits,
-) -> None:
-    await Worker(doors, datagrams, feed, heir, ground, limits).run()
+async def serve(make: Callable[[], Worker]) -> None:
+    """Run a worker that is made in its event loop."""
+    await make().run()
 
 
 def main(argv: list[str]) -> int:
@@ -224,7 +220,7 @@ def main(argv: list[str]) -> int:
     for sock in (*doors, datagrams, feed, heir):
         sock.setblocking(False)
     gc.freeze()
-    uvloop.run(serve(doors, datagrams, feed, heir, ground, Limits(*json.loads(limits))))
+    uvloop.run(serve(lambda: Worker(doors, datagrams, feed, heir, ground, Limits(*json.loads(limits)))))
     return 0
 
 

@@ -62,17 +62,23 @@ def listener(transparent: bool = True) -> socket.socket:
 
 
 def caller(address: str) -> socket.socket:
-    """Return a socket that calls from somebody else's address."""
+    """Return a TCP socket that calls from somebody else's address, from a port that is chosen when it calls."""
+    return of_others(socket.SOCK_STREAM, address, 0, (socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT))
+
+
+def of_others(kind: socket.SocketKind, address: str, port: int, *options: tuple[int, int]) -> socket.socket:
+    """Return a socket, not blocking, that has somebody else's address; `options` of it are switched on."""
     is_v6 = ":" in address
-    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, kind | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
         if is_v6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((address, 0))
+        for level, option in options:
+            sock.setsockopt(level, option, 1)
+        sock.bind((address, port))
     except BaseException:
         sock.close()
         raise

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from l7proxy.edge import facts
 from loader import abi
 
-_IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
+_IPV6_TRANSPARENT = 75
 _IP_RECVORIGDSTADDR, _IPV6_RECVORIGDSTADDR = 20, 74
 _SOCKADDR_IN, _SOCKADDR_IN6 = struct.Struct("!HH4s"), struct.Struct("!HHI16s")
 _ROOM = 4 << 20  # bytes that wait at the door: a burst of some thousand queries
@@ -58,21 +58,8 @@ def take(sock: socket.socket) -> Came | None:
 
 def _speaker(address: str, port: int) -> socket.socket:
     """Return a socket that has somebody else's address."""
-    is_v6 = ":" in address
-    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        sock.setblocking(False)
-        if is_v6:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
-        if port:  # the other workers answer in its name, too
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    shared = [(socket.SOL_SOCKET, socket.SO_REUSEPORT)] if port else []  # the other workers answer in its name, too
+    return facts.of_others(socket.SOCK_DGRAM, address, port, *shared)
 
 
 def caller(client: str, server: str, port: int) -> socket.socket:

@@ -116,16 +116,21 @@ def _read_slowly(sock: socket.socket, size: int, times: int) -> bytes:
     return b"".join(got)
 
 
+def _left_unread(place: Place, size: int) -> tuple[Pair, bytes]:
+    """Return a pair on the short cut whose `a` has sent so much and closed, and what that was."""
+    pair, content = place.pair(), data(size)
+    assert pair.warm_up()
+    assert pair.a.send(content) == len(content)
+    pair.a.close()
+    return pair, content
+
+
 def _is_past(when: float) -> bool:
     return time.monotonic() > when
 
 
 def test_who_reads_slowly_is_not_told_of_the_end_before_its_bytes(place: Place) -> None:
-    pair = place.pair()
-    assert pair.warm_up()
-    content = data(4000)
-    assert pair.a.send(content) == len(content)
-    pair.a.close()
+    pair, content = _left_unread(place, 4000)
     got = _read_slowly(pair.b, 7, 100)  # for twice as long as one who does not read at all is given
     assert short(got) == short(content[: len(got)])
     assert place.move("splice", pair.b) == "EAGAIN", "bytes wait: this is not the end"
@@ -135,11 +140,7 @@ def test_who_reads_slowly_is_not_told_of_the_end_before_its_bytes(place: Place) 
 
 def test_an_edit_lets_the_end_not_pass_its_bytes(place: Place) -> None:
     """It is of another pod's policy; each connection is judged anew all the same."""
-    pair = place.pair()
-    assert pair.warm_up()
-    content = data(4000)
-    assert pair.a.send(content) == len(content)
-    pair.a.close()
+    pair, content = _left_unread(place, 4000)
     got = _read_slowly(pair.b, 7, 10)
     place.mesh.apply("third", DENY_THIRD)
     place.mesh.settle()
