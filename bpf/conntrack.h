@@ -34,7 +34,8 @@ static __always_inline int ct_expired(const struct ct_entry *e, u8 proto, u64 no
   u32 limit = proto == IPPROTO_TCP ? (e->flags & CT_FLAG_CLOSING ? cfg->tcp_close_timeout_s : cfg->tcp_timeout_s)
               : proto == IPPROTO_ICMP || proto == 58 ? cfg->icmp_timeout_s
                                                      : cfg->udp_timeout_s;
-  return now - e->last_seen > (u64)limit * 1000000000ull;
+  /* Signed: a packet on another core may have been seen since `now` was. */
+  return (s64)(now - e->last_seen) > (s64)limit * 1000000000ll;
 }
 
 static __always_inline void ct_seen(struct ct_entry *e, const struct packet *p, u32 len, int reply, u64 now) {

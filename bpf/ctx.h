@@ -102,6 +102,13 @@ static __always_inline int conn_side(struct conn_key *k, const u8 *local, const 
 #define END_OF(conn, side) ((side) ? &(conn)->end[1] : &(conn)->end[0])
 
 /* The side that called connect(). */
+#define CONN_FLAGS_PROXY (CONN_FLAG_TO_PROXY | CONN_FLAG_FROM_PROXY)
+
 static __always_inline int initiator(const struct conn *c) {
   return c->flags & CONN_FLAG_INITIATOR_1 ? 1 : 0;
+}
+
+/* Whether one end of a connection is a socket of the node proxy, which stands for the pod of that end. */
+static __always_inline int is_proxys_end(const struct conn *c, int side) {
+  return (c->flags & (side == initiator(c) ? CONN_FLAG_FROM_PROXY : CONN_FLAG_TO_PROXY)) != 0;
 }

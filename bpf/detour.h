@@ -42,6 +42,21 @@ static __always_inline int detour(u32 flags, u32 is_from_proxy, int reply) {
   return is_from_proxy ? ASTRAY : TO_PROXY;
 }
 
+/* What mTLS between nodes makes of a connection with a pod of another node that policy allows: one that begins here goes by
+ * the proxy, one that begins there comes from the proxy. What is open already stays as it is where plaintext is let in. */
+static __always_inline void demand_mtls(struct scratch *w, struct answer *a) {
+  int strict = w->mtls == MTLS_STRICT, out = w->key.direction == DIRECTION_EGRESS;
+  if (w->mtls == MTLS_OFF || a->verdict == VERDICT_DENY)
+    return;
+  if (strict && (out ? w->by_proxy || !w->fits : !w->by_proxy)) {
+    a->verdict = VERDICT_DENY;
+    a->reason = DROP_REASON_AUTH_REQUIRED;
+    a->rule_id = 0; /* of the rule that allows it */
+  } else if (out && w->fits) {
+    a->verdict = VERDICT_PROXY;
+  }
+}
+
 /* Lead a packet to the proxy, and leave there how one that the proxy sends in its stead will find its way. */
 static __always_inline int to_proxy(struct __sk_buff *skb, struct scratch *w, u32 ifindex, u8 direction, u32 id, int first) {
   const struct packet *p = &w->packet;

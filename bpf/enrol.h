@@ -18,7 +18,7 @@
 #define NSID_UNKNOWN 0xffffffff
 
 /* Why this end must not be redirected to, as far as its socket tells now; ACTIVE when nothing speaks against it. */
-static __always_inline u8 reader_reason(const struct end *e) {
+static __always_inline u8 reader_reason(const struct end *e, int is_proxys) {
   u64 sk = e->sock;
   if (!sk || freed(e))
     return ACCEL_REASON_UNKNOWN;
@@ -40,7 +40,7 @@ static __always_inline u8 reader_reason(const struct end *e) {
       peek8(sk, OFF_TP_INQ) >> BIT_TP_INQ & 1)
     return ACCEL_REASON_OPTIONS;
   struct endpoint_key k = {.id = e->endpoint};
-  struct caught *before = caught.lookup(&k);
+  struct caught *before = is_proxys ? 0 : caught.lookup(&k); /* what a pod's programs do says nothing of the proxy */
   if (before)
     return before->reason;
   return ACCEL_REASON_ACTIVE;
@@ -100,9 +100,14 @@ static __always_inline void enrol(struct __sk_buff *skb, const struct packet *p,
   e->enrolled = 1;
 }
 
-/* Called for each TCP packet that leaves a pod: count it, and enrol its socket once both ends have proved themselves. */
+/* Called for each TCP packet that leaves a pod, or the node proxy: count it, and enrol its socket once both ends have
+ * proved themselves. `proxys`: which of them is the proxy's. */
+#define PROXYS_NEITHER 0
+#define PROXYS_OWN 1
+#define PROXYS_PEER 2
+
 static __always_inline void consider(struct __sk_buff *skb, const struct packet *p, struct conn *c, struct end *e,
-                                     struct end *peer, const struct config *cfg, u32 id) {
+                                     struct end *peer, const struct config *cfg, int proxys) {
   if (!(c->flags & CONN_FLAG_CANDIDATE) || c->denied || e->enrolled)
     return;
   if (p->tcp_flags & (TCP_FIN | TCP_RST))
@@ -110,8 +115,11 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
   u32 seen = ++e->packets;
   if (seen < cfg->probation_packets || e->marked || peer->marked || !e->cookie || !peer->cookie)
     return;
-  struct endpoint *ep = endpoint_by_id(id);
-  if (!ep || ep->nsid == NSID_UNKNOWN)
+  struct endpoint *ep = endpoint_by_id(e->endpoint);
+  if (!ep)
+    return;
+  u32 nsid = proxys == PROXYS_OWN ? cfg->proxy_nsid : ep->nsid;
+  if (nsid == NSID_UNKNOWN)
     return;
   if (!(cfg->acceleration && cfg->self_test) && !(ep->flags & ENDPOINT_FLAG_SELF_TEST))
     return; /* switched off since the connection opened */
@@ -131,14 +139,14 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
        (peer->reason != ACCEL_REASON_PROBATION && peer->reason != ACCEL_REASON_ACTIVE)) &&
       seen & 15)
     return;
-  u8 why = reader_reason(e), why_peer = reader_reason(peer);
+  u8 why = reader_reason(e, proxys == PROXYS_OWN), why_peer = reader_reason(peer, proxys == PROXYS_PEER);
   if (why != ACCEL_REASON_ACTIVE || why_peer != ACCEL_REASON_ACTIVE) {
     e->reason = why == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why;
     if (!peer->enrolled)
       peer->reason = why_peer == ACCEL_REASON_ACTIVE ? ACCEL_REASON_PROBATION : why_peer;
     return;
   }
-  enrol(skb, p, e, peer, ep->nsid);
+  enrol(skb, p, e, peer, nsid);
 }
 
 /* Take one end's socket out of the sockhash: it is a plain TCP socket again. Nothing redirected may wait in it. */

@@ -65,6 +65,7 @@ enum drop_reason {
   DROP_REASON_POLICY_DENY = 181,
   DROP_REASON_NO_CONFIGURATION_AVAILABLE_TO_PERFORM_POLICY_DECISION = 165,
   DROP_REASON_UNSUPPORTED_L2_PROTOCOL = 166,
+  DROP_REASON_AUTH_REQUIRED = 189,
   DROP_REASON_DROP_EP_NOT_READY = 203,
   DROP_REASON_DROP_FRAG_NOT_FOUND = 207,
 };
@@ -118,6 +119,20 @@ enum accel_reason {
   ACCEL_REASON_COUNTS = 22,
   ACCEL_REASON_IO_URING = 20,
   ACCEL_REASON_COMPAT = 23,
+};
+
+enum mtls {
+  MTLS_OFF = 0,
+  MTLS_PERMISSIVE = 1,
+  MTLS_STRICT = 2,
+};
+
+enum ipcache_flag {
+  IPCACHE_FLAG_MESH = 1,
+};
+
+enum proxy_facts_flag {
+  PROXY_FACTS_FLAG_MESH = 1,
 };
 
 enum edition_state {
@@ -282,14 +297,14 @@ struct proxy_facts {
   __u32 generation;
   __u32 source;
   __u32 target;
-  __u32 pad;
+  __u32 flags;
   struct proxy_side side[2];
 };
 _Static_assert(sizeof(struct proxy_facts) == 64, "struct proxy_facts");
 _Static_assert(__builtin_offsetof(struct proxy_facts, generation) == 0, "struct proxy_facts.generation");
 _Static_assert(__builtin_offsetof(struct proxy_facts, source) == 4, "struct proxy_facts.source");
 _Static_assert(__builtin_offsetof(struct proxy_facts, target) == 8, "struct proxy_facts.target");
-_Static_assert(__builtin_offsetof(struct proxy_facts, pad) == 12, "struct proxy_facts.pad");
+_Static_assert(__builtin_offsetof(struct proxy_facts, flags) == 12, "struct proxy_facts.flags");
 _Static_assert(__builtin_offsetof(struct proxy_facts, side) == 16, "struct proxy_facts.side");
 
 struct config {
@@ -302,10 +317,13 @@ struct config {
   __u8 acceleration;
   __u8 self_test;
   __u8 direct_delivery;
-  __u8 pad0;
+  __u8 mtls;
   __u32 proxy_ifindex;
+  __u64 proxy_netns;
+  __u32 proxy_nsid;
+  __u32 pad1;
 };
-_Static_assert(sizeof(struct config) == 32, "struct config");
+_Static_assert(sizeof(struct config) == 48, "struct config");
 _Static_assert(__builtin_offsetof(struct config, generation) == 0, "struct config.generation");
 _Static_assert(__builtin_offsetof(struct config, probation_packets) == 4, "struct config.probation_packets");
 _Static_assert(__builtin_offsetof(struct config, udp_timeout_s) == 8, "struct config.udp_timeout_s");
@@ -315,8 +333,11 @@ _Static_assert(__builtin_offsetof(struct config, icmp_timeout_s) == 20, "struct 
 _Static_assert(__builtin_offsetof(struct config, acceleration) == 24, "struct config.acceleration");
 _Static_assert(__builtin_offsetof(struct config, self_test) == 25, "struct config.self_test");
 _Static_assert(__builtin_offsetof(struct config, direct_delivery) == 26, "struct config.direct_delivery");
-_Static_assert(__builtin_offsetof(struct config, pad0) == 27, "struct config.pad0");
+_Static_assert(__builtin_offsetof(struct config, mtls) == 27, "struct config.mtls");
 _Static_assert(__builtin_offsetof(struct config, proxy_ifindex) == 28, "struct config.proxy_ifindex");
+_Static_assert(__builtin_offsetof(struct config, proxy_netns) == 32, "struct config.proxy_netns");
+_Static_assert(__builtin_offsetof(struct config, proxy_nsid) == 40, "struct config.proxy_nsid");
+_Static_assert(__builtin_offsetof(struct config, pad1) == 44, "struct config.pad1");
 
 struct edition {
   __u32 state;
@@ -346,8 +367,9 @@ struct endpoint {
   __u64 netns_cookie;
   __u8 addr4[16];
   __u8 addr6[16];
+  __u64 mac;
 };
-_Static_assert(sizeof(struct endpoint) == 88, "struct endpoint");
+_Static_assert(sizeof(struct endpoint) == 96, "struct endpoint");
 _Static_assert(__builtin_offsetof(struct endpoint, id) == 0, "struct endpoint.id");
 _Static_assert(__builtin_offsetof(struct endpoint, identity) == 4, "struct endpoint.identity");
 _Static_assert(__builtin_offsetof(struct endpoint, set_id) == 8, "struct endpoint.set_id");
@@ -363,6 +385,7 @@ _Static_assert(__builtin_offsetof(struct endpoint, nsid) == 44, "struct endpoint
 _Static_assert(__builtin_offsetof(struct endpoint, netns_cookie) == 48, "struct endpoint.netns_cookie");
 _Static_assert(__builtin_offsetof(struct endpoint, addr4) == 56, "struct endpoint.addr4");
 _Static_assert(__builtin_offsetof(struct endpoint, addr6) == 72, "struct endpoint.addr6");
+_Static_assert(__builtin_offsetof(struct endpoint, mac) == 88, "struct endpoint.mac");
 
 struct addr_key {
   __u8 addr[16];
@@ -399,10 +422,12 @@ _Static_assert(__builtin_offsetof(struct ipcache_key, addr) == 4, "struct ipcach
 struct ipcache_value {
   __u32 identity;
   __u32 next_identity;
+  __u32 flags;
 };
-_Static_assert(sizeof(struct ipcache_value) == 8, "struct ipcache_value");
+_Static_assert(sizeof(struct ipcache_value) == 12, "struct ipcache_value");
 _Static_assert(__builtin_offsetof(struct ipcache_value, identity) == 0, "struct ipcache_value.identity");
 _Static_assert(__builtin_offsetof(struct ipcache_value, next_identity) == 4, "struct ipcache_value.next_identity");
+_Static_assert(__builtin_offsetof(struct ipcache_value, flags) == 8, "struct ipcache_value.flags");
 
 struct policy_key {
   __u32 set_id;

@@ -88,7 +88,8 @@ static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 dir
   withdraw_marked(own, peer);
   if (direction == DIRECTION_INGRESS)
     return held(own, peer, &w->packet) ? HOLD : PASS_ON;
-  consider(skb, &w->packet, c, own, peer, cfg, id);
+  if (!(c->flags & CONN_FLAGS_PROXY)) /* else the hooks of the proxy's interface do it (bpf/proxy.c) */
+    consider(skb, &w->packet, c, own, peer, cfg, PROXYS_NEITHER);
   int how = straight(w, c, own, peer, generation);
   return how ? how : PASS_ON;
 }
@@ -109,8 +110,7 @@ static __always_inline int unrecorded(struct scratch *w, const struct ct_entry *
 }
 
 /* Remember that this pod's policy let its connection pass, so that the next packet is fast. Returns HOLD where this one
- * must come again to be that: a packet for a socket on the short cut may have to wait (bpf/enrol.h), and to find that out
- * here, too, would be too much for kernel 6.1. */
+ * must come again (bpf/enrol.h). */
 static __always_inline int judged(struct scratch *w, u32 id, u8 direction, u32 generation) {
   struct conn *c = conn_of(w, direction);
   if (!c || c->denied)
@@ -119,10 +119,7 @@ static __always_inline int judged(struct scratch *w, u32 id, u8 direction, u32 g
   if (own->endpoint != id)
     return PASS_ON;
   own->judged = generation;
-  return direction == DIRECTION_INGRESS && own->enrolled && own->closed != CLOSED_SOCKET &&
-                 (w->packet.payload || w->packet.tcp_flags & TCP_FIN)
-             ? HOLD
-             : PASS_ON;
+  return direction == DIRECTION_INGRESS && held(own, END_OF(c, !w->own), &w->packet) ? HOLD : PASS_ON;
 }
 
 /* Needs kernel 5.10, and at the other end of the interface another namespace. */

@@ -40,6 +40,7 @@ static __always_inline u32 edition_state(void) {
 struct identities {
   u32 now;
   u32 next;
+  u32 flags; /* IpcacheFlag; none of an endpoint of this node */
 };
 
 static __always_inline u32 current(struct identities who) {
@@ -51,10 +52,11 @@ static __always_inline struct identities identities_at(const u8 *addr) {
   k.prefixlen = 128;
   __builtin_memcpy(k.addr, addr, 16);
   struct ipcache_value *v = ipcache.lookup(&k);
-  struct identities out = {RESERVED_IDENTITY_WORLD, RESERVED_IDENTITY_WORLD};
+  struct identities out = {RESERVED_IDENTITY_WORLD, RESERVED_IDENTITY_WORLD, 0};
   if (v) {
     out.now = v->identity;
     out.next = v->next_identity ? v->next_identity : v->identity;
+    out.flags = v->flags;
   }
   return out;
 }

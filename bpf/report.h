@@ -23,6 +23,8 @@ struct scratch {
   u32 reply; /* 1: the packet answers what its entry is of */
   u32 is_from_proxy;
   u32 fits; /* not 0: the packet may go by way of the proxy: it begins a connection, or its connection goes there */
+  u32 mtls; /* Mtls, of a TCP connection with an enrolled pod of another node; else off */
+  u32 by_proxy; /* not 0: the node proxy has begun the packet's connection */
   u32 late; /* 1: it has waited on its way while another policy came into force */
   u32 side; /* of the packet's sender in its connection's record */
   u32 own;  /* of the pod whose hook runs */

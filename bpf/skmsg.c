@@ -11,11 +11,12 @@
 #include "kernel.h"
 
 /* Whether an end's address, which `owner` has now, is still its pod's: that pod may have got another id, and another may
- * have its address. */
-static __always_inline int is_still(const struct end *e, u32 owner) {
+ * have its address. `proxy_netns`: the node proxy's, where its socket stands for the pod; else 0. A pod that forges a
+ * connection of the proxy's does not have it. */
+static __always_inline int is_still(const struct end *e, u32 owner, u64 proxy_netns) {
   struct endpoint *ep = owner ? endpoint_by_id(owner) : 0;
   u64 net = ep ? peek64(e->sock, OFF_SKC_NET) : 0;
-  return net && peek64(net, OFF_NET_COOKIE) == ep->netns_cookie;
+  return net && peek64(net, OFF_NET_COOKIE) == (proxy_netns ? proxy_netns : ep->netns_cookie);
 }
 
 /* 0, or the metric that counts why the message goes over TCP. */
@@ -35,9 +36,12 @@ static __always_inline u32 refused_now(struct conn *c, const struct conn_key *k)
   if (freed(from) || freed(to))
     return METRIC_PASS_GONE; /* whose its memory is now says nothing of the connection */
   ask_pair(&p, side ? k->addr1 : k->addr0, side ? k->addr0 : k->addr1, IPPROTO_TCP, side ? k->port0 : k->port1, 0);
-  /* Only a plain ALLOW may be short-cut: a proxy verdict needs TCP, and the proxy behind it. */
-  int still = is_still(from, p.src_endpoint) && is_still(to, p.dst_endpoint);
-  int ok = p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW && still;
+  u64 proxy = cfg->proxy_netns;
+  u32 led = c->flags & CONN_FLAGS_PROXY;
+  int still = (!led || proxy) && is_still(from, p.src_endpoint, led & CONN_FLAG_FROM_PROXY ? proxy : 0) &&
+              is_still(to, p.dst_endpoint, led & CONN_FLAG_TO_PROXY ? proxy : 0);
+  /* What the proxy is to look into has one of its sockets at an end. */
+  int ok = still && (led ? pair_allowed(&p) : p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW);
   from->rule = still ? p.egress.rule_id : 0; /* else it is another pod's */
   to->rule = still ? p.ingress.rule_id : 0;
   c->denied = !ok;

@@ -6,13 +6,32 @@
 #include "ends.h"
 #include "prepare.h"
 
-/* Read a socket's addresses; whether it is a connection of an endpoint of this node. */
+#define OF_POD 1
+#define OF_PROXY 2
+
+static __always_inline u32 flags_at(const u8 *addr) {
+  u32 id = endpoint_id_by_addr(addr);
+  struct endpoint *ep = id ? endpoint_by_id(id) : 0;
+  return ep ? ep->flags | ENDPOINT_FLAG_ENROLLED : 0;
+}
+
+/* Whether a socket of the node proxy's namespace stands for a pod of this node towards another one. Where sock_ops hears
+ * of neither's sockets, the packet hooks have put the connection on record. */
+static __always_inline int is_of_proxy(u64 netns, const struct tuple *t) {
+  struct config *cfg = get_config();
+  if (!cfg || !netns || cfg->proxy_netns != netns)
+    return 0;
+  u32 local = flags_at(t->local), remote = flags_at(t->remote);
+  return local && remote && (local | remote) & ENDPOINT_FLAG_HAS_CGROUP ? OF_PROXY : 0;
+}
+
+/* Read a socket's addresses; whether it is a connection of an endpoint of this node: OF_POD, OF_PROXY or 0. */
 static __always_inline int is_ours(struct bpf_sock_ops *s, struct tuple *t) {
   struct netns_key nk = {.cookie = bpf_get_netns_cookie(s)};
   struct endpoint_ref *ref = endpoint_netns.lookup(&nk);
-  if (!ref)
-    return 0;
   READ_TUPLE(s, t);
+  if (!ref)
+    return is_of_proxy(nk.cookie, t);
   if (addr_is_loopback(t->local))
     return 0; /* a pod's own loopback: no policy covers it, and two pods may use the same addresses */
   /* The socket's address must be its own endpoint's: a privileged pod can forge a connection (TCP_REPAIR). */
@@ -192,7 +211,7 @@ static __always_inline int closed(struct bpf_sock_ops *s, struct tuple *t) {
 /* A call came to its end before it was taken. Where policy is against it, the hook that refused it has told of it. */
 static __always_inline int failed(struct bpf_sock_ops *s, struct tuple *t) {
   struct pair p;
-  if (!is_ours(s, t))
+  if (is_ours(s, t) != OF_POD) /* the proxy tells itself of a server that it could not reach */
     return 0;
   ask_pair(&p, t->local, t->remote, IPPROTO_TCP, t->remote_port, 0);
   if (!pair_allowed(&p)) {

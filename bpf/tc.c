@@ -184,8 +184,9 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     ct_key_reverse(k, id, direction, p);
   }
 
+  /* The stamp outlives the way from one network namespace to another, where another agent may have given it. */
   w->late = direction == DIRECTION_INGRESS && skb->tc_index & 0x8000 &&
-            (skb->tc_index & ~PROXY_STAMP) != STAMP(generation);
+            (skb->tc_index & ~PROXY_STAMP) != STAMP(generation) && endpoint_id_by_addr(p->saddr);
   /* It is older than what it would answer. */
   if (w->late && reply && e && e->generation == generation && !(e->flags & CT_FLAG_SEEN_REPLY) && p->proto != IPPROTO_TCP)
     return drop(skb, p, ep, id, direction, DROP_REASON_POLICY_DENIED, 0);
@@ -205,7 +206,10 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     w->ended = over;
     w->reply = reply;
     w->fits = e ? e->flags & CT_FLAGS_PROXY : begins || p->proto != IPPROTO_TCP;
+    w->by_proxy = e ? e->flags & CT_FLAG_FROM_PROXY : w->is_from_proxy;
+    w->mtls = p->proto == IPPROTO_TCP && peer.flags & IPCACHE_FLAG_MESH ? cfg->mtls : MTLS_OFF;
     ask_with(&w->decision, a, ep, id, k->direction, peer, p->proto, port);
+    demand_mtls(w, a);
     /* What the proxy is to look into goes by it from its first packet on, or not at all. */
     if (!w->fits && (w->is_from_proxy || a->verdict == VERDICT_PROXY)) {
       a->verdict = VERDICT_DENY;
@@ -274,10 +278,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     ct_seen(e, p, skb->len, reply, now);
   if (way == TO_PROXY)
     return to_proxy(skb, w, cfg->proxy_ifindex, direction, id, begun);
-  if (!(e && e->flags & CT_FLAGS_PROXY) && judged(w, id, direction, generation) == HOLD) {
-    count(METRIC_HELD_PACKETS, id);
+  if (!(e && e->flags & CT_FLAGS_PROXY) && judged(w, id, direction, generation) == HOLD)
     return TC_DROP;
-  }
   stamp(skb, direction, generation, e && e->flags & CT_FLAG_FROM_PROXY);
   return pass(skb, direction, id);
 }

@@ -13,6 +13,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFCONF = 0x8912
+_SIOCGIFHWADDR = 0x8927
+_IFREQ, _IFREQ_AT = 40, 16  # struct ifreq of 64-bit kernels, and where what is asked for begins
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _SO_NETNS_COOKIE = 71  # kernel 5.14
 _IFF_LOOPBACK = 0x8
@@ -39,7 +42,8 @@ class PodFacts:
     """ifindex: host-side interface; nsid: the pod's namespace as the agent's namespace numbers it.
 
     is_host: the namespace is the agent's own or that of process 1. leads_there: the interface is a veth whose other end
-    is in the namespace; None: it is no veth, or nobody can tell.
+    is in the namespace; None: it is no veth, or nobody can tell. mac: the link address of that other end, its bytes in
+    the order of the wire as the first of a word in memory; 0: not known.
     """
 
     netns_cookie: int
@@ -48,6 +52,8 @@ class PodFacts:
     is_host: bool = False
     is_loopback: bool = False
     leads_there: bool | None = None
+    mac: int = 0
+    first_port: int = 0  # from which its kernel takes ports for calls; 0: not known
 
 
 def path_of(netns: str) -> Path:
@@ -62,11 +68,11 @@ def addresses() -> tuple[str, ...]:
     """
     found: set[str] = set()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        size = 40 * 4096  # struct ifreq of 64-bit kernels
+        size = _IFREQ * 4096
         buffer = ctypes.create_string_buffer(size)
         reply = fcntl.ioctl(asked, _SIOCGIFCONF, struct.pack("iL", size, ctypes.addressof(buffer)))
         length = struct.unpack_from("i", reply)[0]
-        found.update(socket.inet_ntoa(buffer.raw[at + 20 : at + 24]) for at in range(0, length, 40))
+        found.update(socket.inet_ntoa(buffer.raw[at + 20 : at + 24]) for at in range(0, length, _IFREQ))
     with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
         for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
             found.add(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))))
@@ -146,20 +152,28 @@ def cookie() -> int:
 def facts(netns: str, interface: str) -> PodFacts:
     """Return a pod's facts, giving its namespace an id if it has none; raises AttachFailed naming what is missing."""
     try:
-        netns_cookie = inside(netns, cookie)
+        netns_cookie, first_port = inside(netns, lambda: (cookie(), _first_port()))
         with IPRoute() as ipr:
             found = () if "\0" in interface else ipr.link_lookup(ifname=interface)  # it would be cut off there
             if found:
                 nsid = _nsid(ipr, netns)  # before the link is asked for, which then has it
                 (link,) = ipr.get_links(found[0])
                 is_loopback = bool(link["flags"] & _IFF_LOOPBACK)
-                return PodFacts(netns_cookie, found[0], nsid, is_host(netns), is_loopback, _leads_to(link, nsid))
+                leads_there = _leads_to(link, nsid)
+                mac = _far_mac(netns, link.get_attr("IFLA_LINK")) if leads_there else 0
+                return PodFacts(netns_cookie, found[0], nsid, is_host(netns), is_loopback, leads_there, mac, first_port)
     except (OSError, NetlinkError) as error:
         why = os.strerror(error.code) if isinstance(error, NetlinkError) else error.strerror or error
         raise AttachFailed(f"network namespace {path_of(netns)}: {why}: is the pod still there?") from error
     except ValueError:  # no text that the kernel could know
         pass
     raise AttachFailed(f"interface {interface}: not in the agent's network namespace: is the pod still there?")
+
+
+def _first_port() -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    return 0
 
 
 def _nsid(ipr: IPRoute, netns: str) -> int:
@@ -206,6 +220,21 @@ def _leads_to(link: Any, nsid: int) -> bool | None:
     if far is None:  # the kernel leaves it out where the other end is here, too; then it tells which that is
         return False if link.get_attr("IFLA_LINK") else None
     return None if far < 0 else bool(far == nsid)
+
+
+def _far_mac(netns: str, index: int) -> int:
+    """Return the link address of an interface of a namespace, as in PodFacts; 0: it cannot be read."""
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+            name = os.fsencode(socket.if_indextoname(index))
+            return fcntl.ioctl(asked, _SIOCGIFHWADDR, name.ljust(_IFREQ, b"\0"))
+
+    try:
+        reply = inside(netns, ask)
+    except OSError:  # it goes while it is asked for
+        return 0
+    return int.from_bytes(reply[_IFREQ_AT + 2 : _IFREQ_AT + 8], sys.byteorder)
 
 
 def _query_nsid(ipr: IPRoute, fd: int) -> int | None:

@@ -91,6 +91,7 @@ PROGRAMS: tuple[ProgramSpec, ...] = (
     ProgramSpec("sockops.c", "sockops", ProgType.SOCK_OPS, _CG, AttachType.CGROUP_SOCK_OPS),
     ProgramSpec("skmsg.c", "skmsg", ProgType.SK_MSG, Target.SOCKHASH, AttachType.SK_MSG_VERDICT, "", "acceleration"),
     ProgramSpec("proxy.c", "from_proxy", ProgType.SCHED_CLS, Target.PROXY),
+    ProgramSpec("proxy.c", "toward_proxy", ProgType.SCHED_CLS, Target.PROXY, needed_for="acceleration"),
     ProgramSpec("proxy.c", "to_door", ProgType.SK_LOOKUP, Target.PROXY, AttachType.SK_LOOKUP),
     ProgramSpec("proxy.c", "who_asks", ProgType.CGROUP_SOCKOPT, Target.PROXY, AttachType.CGROUP_GETSOCKOPT),
     *(_trace(name) for name in _TRACED),

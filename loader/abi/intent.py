@@ -16,8 +16,11 @@ class Config(Record):
     acceleration: U8  # 1: new connections may take the short cut
     self_test: U8  # 1: the self-test passed on this kernel
     direct_delivery: U8 = 0  # 1: packets of new connections may go straight into the other pod's interface
-    pad0: U8 = 0
+    mtls: U8 = 0  # Mtls
     proxy_ifindex: U32 = 0  # host-side interface of the node proxy's namespace; 0: what needs a proxy is denied
+    proxy_netns: U64 = 0  # the cookie of that namespace
+    proxy_nsid: U32 = 0xFFFFFFFF  # and its number as seen from the agent's; 0xffffffff: not known
+    pad1: U32 = 0
 
 
 @record
@@ -55,6 +58,7 @@ class Endpoint(Record):
     netns_cookie: U64 = 0
     addr4: Addr = ZERO_ADDR  # its first address of each family; zero: none
     addr6: Addr = ZERO_ADDR
+    mac: U64 = 0  # link address of the pod's own interface, in the first six bytes; 0: not known
 
 
 @record
@@ -89,6 +93,7 @@ class IpcacheKey(Record):
 class IpcacheValue(Record):
     identity: U32
     next_identity: U32 = 0  # in the edition to come; 0: as now
+    flags: U32 = 0  # IpcacheFlag; while an edit changes them, those of both editions
 
 
 @record

@@ -9,8 +9,8 @@ from loader.record import Record, c_name
 
 ENUMS: tuple[type[enum.IntEnum] | type[enum.IntFlag], ...] = (
     words.Verdict, words.Direction, words.Rank, words.Proto, words.ReservedIdentity, words.DropReason, words.EventType,
-    words.Hook, words.AccelReason, words.EditionState, words.EndpointFlag, words.ConnFlag, words.CtFlag, words.Closed,
-    words.Metric,
+    words.Hook, words.AccelReason, words.Mtls, words.IpcacheFlag, words.ProxyFactsFlag, words.EditionState,
+    words.EndpointFlag, words.ConnFlag, words.CtFlag, words.Closed, words.Metric,
 )  # fmt: skip
 
 # `struct conn` is made of two of `struct end`, so that one comes first.

@@ -152,7 +152,7 @@ class ProxyFacts(Record):
     generation: U32  # of the policy that says so
     source: U32  # identity of the client
     target: U32  # and of the server
-    pad: U32
+    flags: U32  # ProxyFactsFlag
     side: Annotated[tuple[ProxySide, ProxySide], pair_of(ProxySide)]  # by Direction: the client's end, the server's
 
 

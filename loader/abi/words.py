@@ -81,6 +81,7 @@ class DropReason(enum.IntEnum):
     POLICY_DENY = 181
     NO_CONFIGURATION_AVAILABLE_TO_PERFORM_POLICY_DECISION = 165
     UNSUPPORTED_L2_PROTOCOL = 166
+    AUTH_REQUIRED = 189  # mTLS is demanded of other nodes, and this is plaintext
     DROP_EP_NOT_READY = 203
     DROP_FRAG_NOT_FOUND = 207
 
@@ -152,6 +153,22 @@ class EndpointFlag(enum.IntFlag):
     NEXT_HAS_AUDIT = 64  # HAS_AUDIT of the edition to come
     PROXIED = 256  # there is a node proxy that looks into what policy wants to be looked into
     PASSING = 128  # what speaks for it passes to or from another: an agent that finds it so closes it
+
+
+class Mtls(enum.IntEnum):
+    """Whether connections between enrolled pods of two nodes go through both nodes' proxies, in TLS."""
+
+    OFF = 0
+    PERMISSIVE = 1  # those that begin here do; plaintext of another node is let in
+    STRICT = 2  # plaintext is refused, both ways
+
+
+class IpcacheFlag(enum.IntFlag):
+    MESH = 1  # an enrolled pod of another node
+
+
+class ProxyFactsFlag(enum.IntFlag):
+    MESH = 1  # mTLS is on, and the server is an enrolled pod of another node: never to be called in plaintext
 
 
 class EditionState(enum.IntEnum):

@@ -33,12 +33,19 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @dataclasses.dataclass(frozen=True)
 class Ground:
     """netns: the file that the network namespace is mounted on; interface, ifindex: the end of the veth that is in the
-    agent's namespace; cgroup: the one that the proxy's workers run in."""
+    agent's namespace; cgroup: the one that the proxy's workers run in; cookie, nsid: the namespace's cookie, and its
+    number as the agent's namespace has it."""
 
     netns: Path
     interface: str
     ifindex: int
     cgroup: str
+    cookie: int
+    nsid: int
+
+    def fields(self) -> dict[str, int]:
+        """Return what abi.Config says of it."""
+        return {"proxy_ifindex": self.ifindex, "proxy_netns": self.cookie, "proxy_nsid": self.nsid}
 
 
 def netns_path(run_dir: Path) -> Path:
@@ -74,7 +81,8 @@ def prepare(run_dir: Path, mtu: int = MTU) -> Ground:
         netns.inside(str(file), inner.settle)
         ifindex = _provide_interface(file, interface, mtu)
         netns.inside(str(file), inner.configure)
-    return Ground(file, interface, ifindex, str(cgroup))
+    facts = netns.facts(str(file), interface)
+    return Ground(file, interface, ifindex, str(cgroup), facts.netns_cookie, facts.nsid)
 
 
 def remove(run_dir: Path, pin_dir: Path) -> None:

@@ -12,14 +12,15 @@ from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP
 
 INTERFACE = "eth0"
 MAC = "02:5e:50:00:00:01"  # PROXY_MAC in bpf/detour.h
+FIRST_OF_PODS = 32768  # a pod's kernel takes its own ports from here on
 _LOOPBACK = 1
 _TABLE, _PRIORITY = 100, 100
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _NET = Path("/proc/sys/net")
 
 _SYSCTLS = {
-    # A pod's kernel takes its own ports from 32768 on: what the proxy sends in a pod's name shall not meet them.
-    "ipv4/ip_local_port_range": "1024 32767",
+    # What the proxy sends in a pod's name shall not meet the pod's own calls.
+    "ipv4/ip_local_port_range": f"1024 {FIRST_OF_PODS - 1}",
     "ipv4/tcp_tw_reuse": "1",
     "core/somaxconn": "65535",
     # What a server is asked it answers from its own port, so the proxy must, which is nobody's but in its namespace.
