@@ -27,7 +27,12 @@ class EndpointFacts:
     ifindex: int = 0
     nsid: int = UNKNOWN_NSID
     has_cgroup: bool = False
+    mac: int = 0  # of the pod's own interface, as the maps hold it
     direct: bool = False  # its host-side interface is one that packets may pass by
+
+    def without_sockets(self) -> "EndpointFacts":
+        """Return what is left where the namespace's sockets are another's."""
+        return EndpointFacts(ifindex=self.ifindex, mac=self.mac)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +95,7 @@ def compile_state(
             egress_plens=policy_set.egress_plens,
             netns_cookie=fact.netns_cookie,
             nsid=fact.nsid,
+            mac=fact.mac,
             addr4=_first(workload.ips, 4),
             addr6=_first(workload.ips, 6),
         )
@@ -150,7 +156,21 @@ def _ipcache(
         if not workload.host_network:  # its addresses are its node's
             numbers.update((places.host(ip), identities.of_workload[str(workload)]) for ip in workload.ips)
     numbers.update((places.host(ip), int(abi.ReservedIdentity.HOST)) for ip in node.ips)
-    return {ipcache_key(prefix): abi.IpcacheValue(number) for prefix, number in numbers.items()}
+    meshed = _meshed(snapshot, node)
+    return {
+        ipcache_key(prefix): abi.IpcacheValue(number, flags=int(abi.IpcacheFlag.MESH) if prefix in meshed else 0)
+        for prefix, number in numbers.items()
+    }
+
+
+def _meshed(snapshot: model.Snapshot, node: NodeInfo) -> set[model.Prefix]:
+    """Return the addresses of pods that are enrolled on other nodes, and that nobody here has, too."""
+    theirs: set[str] = set()
+    ours = set(node.ips)
+    for workload in snapshot.workloads:
+        if not workload.host_network:
+            (ours if workload.is_local(node.name) else theirs).update(workload.ips)
+    return set(map(places.host, theirs - ours))
 
 
 def _services(

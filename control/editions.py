@@ -38,7 +38,7 @@ def settled(state: abi.EditionState, record: Record) -> Record:
                 flags=alone.flags & ~AUDITS | (abi.EndpointFlag.HAS_AUDIT if record.flags & audit else 0),
             )
         case abi.IpcacheValue():
-            return abi.IpcacheValue((is_over and record.next_identity) or record.identity)
+            return abi.IpcacheValue((is_over and record.next_identity) or record.identity, flags=record.flags)
     return record
 
 

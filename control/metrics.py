@@ -11,6 +11,7 @@ import prometheus_client
 from prometheus_client import core, registry
 from prometheus_client.utils import floatToGoString
 
+from control.agent.handshakes import Handshakes
 from control.flow import log, request_counts, summary
 from loader import abi
 
@@ -44,6 +45,15 @@ class Proxy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mtls:
+    """Between nodes: when each service account's certificate ends, renewals by result, and what the proxies count."""
+
+    ends: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    renewals: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    handshakes: Handshakes = dataclasses.field(default_factory=Handshakes)
+
+
+@dataclasses.dataclass(frozen=True)
 class MetricsSnapshot:
     """All that /metrics shows. `open_connections` counts sides of open TCP connections by AccelReason."""
 
@@ -61,6 +71,7 @@ class MetricsSnapshot:
     hooks_restored: int = 0
     acceleration: bool = False
     proxy: Proxy | None = None  # None: the agent leads nothing there
+    mtls: Mtls = dataclasses.field(default_factory=Mtls)
     agent_rss_bytes: int = 0
     node: str = ""
 
@@ -200,6 +211,35 @@ def _requests(counts: request_counts.RequestCounts) -> Iterator[core.Metric]:
     yield from (served, seconds, refused)
 
 
+def _mtls(mtls: Mtls) -> Iterator[core.Metric]:
+    ends = core.GaugeMetricFamily(
+        "sockmesh_certificate_not_after_seconds", "When a service account's certificate ends.", labels=["spiffe_id"]
+    )
+    for id, at in mtls.ends.items():
+        ends.add_metric([id], at)
+    renewals = core.CounterMetricFamily(
+        "sockmesh_certificate_renewals", "Attempts to get a certificate, by what came of them.", labels=["result"]
+    )
+    for result in ("ok", "failed"):
+        renewals.add_metric([result], mtls.renewals.get(result, 0))
+    seen = mtls.handshakes
+    shaken = core.CounterMetricFamily(
+        "sockmesh_mtls_handshakes", "TLS handshakes of the node proxies with each other.", labels=["result", "reason"]
+    )
+    shaken.add_metric(["ok", ""], seen.ok)
+    for reason, count in sorted(seen.refused.items()):
+        shaken.add_metric(["refused", reason], count)
+    seconds = core.SummaryMetricFamily(
+        "sockmesh_mtls_handshake_seconds", "What successful handshakes took.", seen.ok, seen.seconds
+    )
+    pool = core.GaugeMetricFamily(
+        "sockmesh_mtls_pool_connections", "Connections to other nodes' proxies.", labels=["state"]
+    )
+    pool.add_metric(["open"], seen.pool_open)
+    pool.add_metric(["idle"], seen.pool_idle)
+    yield from (ends, renewals, shaken, seconds, pool)
+
+
 def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
     connections = core.GaugeMetricFamily(
         "sockmesh_open_connection_sides",
@@ -246,6 +286,7 @@ class _Collector(registry.Collector):
         yield from _traffic(self._snapshot.traffic)
         yield from _flow_log(self._snapshot.flow_log)
         yield from _requests(self._snapshot.requests)
+        yield from _mtls(self._snapshot.mtls)
         yield from _state(self._snapshot)
 
 

@@ -47,7 +47,29 @@ class InForce(NamedTuple):
     number: int
 
 
-Down = Ground | Sets | InForce
+class Mesh(NamedTuple):
+    """Who speaks for whom between nodes. With the mode "off" all else is empty.
+
+    `address`: this node's own, to listen at `port`; empty while nobody knows it: listen nowhere. `leaves`: by SPIFFE id
+    of each service account with pods here, PEM: key, then chain; one whose certificate has ended is not there.
+    `owners`: by address of each enrolled pod of the cluster, its SPIFFE id and its node's address: empty for this node,
+    UNKNOWN_NODE where nobody knows it: to be refused, never to be called in plaintext.
+    """
+
+    mode: str = "off"  # or "permissive", "strict"
+    trust_domain: str = ""
+    port: int = 0
+    address: str = ""
+    roots: bytes = b""  # PEM, all that are trusted now
+    leaves: Mapping[str, bytes] = {}
+    owners: Mapping[str, tuple[str, str]] = {}
+
+    def __repr__(self) -> str:  # the leaves have keys
+        return f"Mesh({self.mode}, {len(self.leaves)} leaves, {len(self.owners)} owners)"
+
+
+UNKNOWN_NODE = "?"
+Down = Ground | Sets | InForce | Mesh
 
 
 def down(message: Down) -> bytes:
@@ -62,10 +84,10 @@ def read_down(body: bytes) -> Down:
     return message
 
 
-def up(kind: str, content: Sequence[Any] | int) -> bytes:
+def up(kind: str, content: Sequence[Any] | Mapping[str, Any] | int) -> bytes:
     """Return a frame to the agent: "turn" or "workers" with a number, "requests" with a batch (flow/told.py), "lookups"
-    with what became of each, or "learned" with a worker, a number, and names with their addresses and TTLs: to be
-    answered by InForce."""
+    with what became of each, "learned" with a worker, a number, and names with their addresses and TTLs: to be
+    answered by InForce, or "handshakes" with what one worker counts (control/agent/handshakes.py)."""
     body = json.dumps([kind, content], separators=(",", ":")).encode()
     return LENGTH.pack(len(body)) + body
 

@@ -54,8 +54,9 @@ class Adopted:
             flags |= abi.EndpointFlag.HAS_CGROUP if facts.has_cgroup else 0
             flags |= abi.EndpointFlag.DIRECT if facts.direct else 0
             want["endpoints"][abi.EndpointKey(id)] = dataclasses.replace(
-                old, netns_cookie=facts.netns_cookie, ifindex=facts.ifindex, nsid=facts.nsid, flags=int(flags)
-            )
+                old, netns_cookie=facts.netns_cookie, ifindex=facts.ifindex, nsid=facts.nsid, mac=facts.mac,
+                flags=int(flags),
+            )  # fmt: skip
             ref = abi.EndpointRef(id)
             _refer(want["endpoint_ifaces"], ref, abi.IfaceKey(old.ifindex), abi.IfaceKey(facts.ifindex))
             if facts.netns_cookie:

@@ -12,11 +12,13 @@ from control import proxy_feed
 from control.agent import (
     bell,
     ledger,
+    mtls,
     namebook,
     options,
     patience,
     proxies,
     reconcile,
+    signers,
     state,
     switches,
     trial,
@@ -62,8 +64,15 @@ class Agent:
         self.proxies: proxies.Proxies | None = None
         if opts.proxy:
             self.ground, self.proxies = self._stand(opts)
+        self.mtls: mtls.Mtls | None = None
+        if self.proxies and opts.mtls != "off":
+            self.mtls = mtls.Mtls(opts, self.node, self.proxies.publish_mesh, signers.of(opts))
+        elif self.proxies:
+            self.proxies.publish_mesh(proxy_feed.Mesh())
         self.names = namebook.NameBook(opts.run_dir, namebook.InUse(self.mesh.maps)) if opts.proxy else None
-        self.reconciler = reconcile.Reconciler(opts, self.node, self.mesh, self.ledger, known, self.proxies, self.names)
+        self.reconciler = reconcile.Reconciler(
+            opts, self.node, self.mesh, self.ledger, known, self.proxies, self.names, self.mtls
+        )
         self.unfulfilled = unfulfilled.Unfulfilled(opts.proxy)
         self.started = time.time()
         self.accel_off = ""  # why the short cut is off on this node
@@ -117,9 +126,12 @@ class Agent:
                 tcp_timeout_s=options.TCP_TIMEOUT_S,
                 tcp_close_timeout_s=options.TCP_CLOSE_TIMEOUT_S,
                 icmp_timeout_s=options.ICMP_TIMEOUT_S,
-                proxy_ifindex=self.ground.ifindex if self.ground else 0,
+                mtls=int(self.opts.mtls_mode),
+                **(self.ground.fields() if self.ground else {}),
             ),
         )
+        if self.mtls:
+            self.mtls.start()
         self.reconciler.reconcile(force=True)
         if self.proxies:
             self.proxies.start()
@@ -238,6 +250,8 @@ class Agent:
 
     def abandon(self) -> None:
         """End before `start`: nothing that this start made stays."""
+        if self.mtls:
+            self.mtls.close()
         if self.proxies:
             self.proxies.close()
         self.ledger.close()
@@ -246,6 +260,8 @@ class Agent:
     def close(self) -> None:
         """End the flow log and let go of the maps; what is pinned stays in force."""
         self.trial.end()
+        if self.mtls:
+            self.mtls.close()
         if self.proxies:
             self.proxies.close()
         self.ledger.close()

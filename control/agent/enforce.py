@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from control import evaluate, names
+from control.agent import plaintext
 from loader import abi, bpf, sockdiag
 from loader.maps import Maps
 from loader.record import unpack_addr
@@ -29,6 +30,7 @@ class Doomed:
     pair: evaluate.Pair | None  # None: not for policy's sake
     cookie: int = 0
     lost: abi.Direction | None = None  # whose pod has lost the address: EGRESS, the end that began; INGRESS, the other
+    plain: abi.Direction | None = None  # whose pod speaks with another node's in plaintext, where mTLS is demanded
 
 
 def initiator(key: abi.ConnKey, conn: abi.Conn) -> tuple[int, bytes, int, bytes, int]:
@@ -87,10 +89,11 @@ class Judge:
         return evaluate.Pair(None, None, source, target), lost
 
 
-def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
-    """Return every open TCP connection that policy no longer allows, or that is left without its address at one end:
-    those with a socket record, then by conntrack."""
+def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> list[Doomed]:
+    """Return every open TCP connection that policy no longer allows, that mTLS is demanded for, or that is left without
+    its address at one end: those with a socket record, then by conntrack."""
     judge = Judge(view)
+    plain = plaintext.Plaintext(opened, view, mtls)
     out: list[Doomed] = []
     seen: set[tuple[bytes, int, bytes, int]] = set()
     for key, conn in opened.conns.items():
@@ -102,6 +105,8 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
         against = judge.against(saddr, daddr, dport, src, dst, gone)
         if against is None and (unseen := _unseen(opened, judge, saddr, sport, daddr, dport)):
             against = unseen, None
+        if against is None and (way := plain.of(saddr, sport, daddr, dport)) is not None:
+            out.append(_unsafe(opened, judge, (saddr, daddr, sport, dport), way, source.cookie or target.cookie))
         if against:
             pair, lost = against
             cookie = source.cookie or target.cookie
@@ -123,6 +128,8 @@ def doomed(opened: Maps, view: evaluate.View) -> list[Doomed]:
         has_lost = judge.has_lost(entry.endpoint, entry.saddr if egress else entry.daddr)
         if has_lost or judge.denied(entry.saddr, entry.daddr, entry.dport):
             ends.setdefault(tuple_, [0, 0])[0 if egress else 1] = entry.endpoint
+        elif (way := plain.of_entry(entry, value)) is not None:
+            out.append(_unsafe(opened, judge, (entry.saddr, entry.daddr, entry.sport, entry.dport), way))
         if has_lost:
             ended.append(entry)
     for (saddr, sport, daddr, dport), (src, dst) in ends.items():
@@ -144,6 +151,16 @@ def _unseen(opened: Maps, judge: Judge, saddr: bytes, sport: int, daddr: bytes, 
         if not ((entry := opened.ct.get(key)) and entry.flags & (abi.CtFlag.TO_PROXY | abi.CtFlag.FROM_PROXY)):
             return pair
     return None
+
+
+def _unsafe(
+    opened: Maps, judge: Judge, ends: tuple[bytes, bytes, int, int], way: abi.Direction, cookie: int = 0
+) -> Doomed:
+    """Return a connection in plaintext with a pod of another node; `way` as in Plaintext."""
+    saddr, daddr, _, dport = ends
+    pair = dataclasses.replace(judge.pair(saddr, daddr, dport), egress=None, ingress=None)  # no rule is against it
+    src, dst = owner(opened, saddr, 0), owner(opened, daddr, 0)
+    return Doomed(*ends, src, dst, pair, cookie, plain=way)
 
 
 def _close(opened: Maps, entries: Iterable[abi.CtKey]) -> None:
@@ -231,11 +248,13 @@ def reset_events(connections: Iterable[Doomed]) -> Iterator[abi.FlowEvent]:
         if pair is None:
             continue
         egress, ingress = pair.egress, pair.ingress
-        by_egress = each.lost == _FROM or (egress is not None and not egress.allowed)
+        by_egress = _FROM in (each.lost, each.plain) or (egress is not None and not egress.allowed)
         decision = egress if by_egress else ingress
         reason = decision.reason if decision else abi.DropReason.POLICY_DENIED
         if each.lost is not None:  # as the packet hook says of what that pod sends
             reason = abi.DropReason.INVALID_SOURCE_IP
+        elif each.plain is not None:
+            reason = abi.DropReason.AUTH_REQUIRED
         yield abi.FlowEvent.blank(
             time=time.monotonic_ns(), type=int(abi.EventType.POLICY_RESET), hook=int(abi.Hook.AGENT),
             saddr=each.saddr, daddr=each.daddr, sport=each.sport, dport=each.dport, proto=_TCP, cookie=each.cookie,

@@ -6,11 +6,14 @@ import os
 import re
 from pathlib import Path
 
+from control.certificates import spiffe
 from control.flow import told
 from control.policy import peers
+from loader import abi
 from loader.errors import ConfigInvalid
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.1
+MTLS = tuple(mode.name.lower() for mode in abi.Mtls)
 _LONGEST_SOCKET = 107  # unix(7): sun_path has 108, the last one a zero
 
 
@@ -35,6 +38,18 @@ class Options:
     cluster_cidrs: tuple[str, ...] = ()
     proxy: bool = False  # lead what policy has rules for the bytes of to the node proxy
     record_headers: tuple[str, ...] = ()  # of requests, in flow records
+    mtls: str = "off"  # between enrolled pods of two nodes: see abi.Mtls
+    mtls_port: int = 4743
+    trust_domain: str = "cluster.local"
+    ca_dir: Path | None = None  # who signs: a directory of roots, or a given certificate with its key and root
+    ca_cert: Path | None = None
+    ca_key: Path | None = None
+    ca_root: Path | None = None
+    leaf_lifetime: float = 86_400.0
+
+    @property
+    def mtls_mode(self) -> abi.Mtls:
+        return abi.Mtls[self.mtls.upper()]
 
     @property
     def socket(self) -> Path:
@@ -70,10 +85,35 @@ class Options:
         for name in self.record_headers:
             if not _HEADER.fullmatch(name):
                 raise ConfigInvalid(f"--record-header {name}: not the name of a header (such as x-request-id)")
+        self._check_mtls()
         for target in self.flow_log:
             parent = Path(target).parent
             if target != "-" and not parent.is_dir():
                 raise ConfigInvalid(f"--flow-log {target}: {parent} is not a directory: make it first")
+
+    def _check_mtls(self) -> None:
+        try:
+            spiffe.check_domain(self.trust_domain)
+        except spiffe.BadId as error:
+            raise ConfigInvalid(f"--trust-domain {self.trust_domain}: {error}") from None
+        given = {"--ca-cert": self.ca_cert, "--ca-key": self.ca_key, "--ca-root": self.ca_root}
+        missing = [name for name, path in given.items() if path is None]
+        if 0 < len(missing) < len(given):
+            lacking = f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} missing"
+            raise ConfigInvalid(f"{lacking}: --ca-cert, --ca-key and --ca-root go together")
+        if self.ca_dir and not missing:
+            raise ConfigInvalid("--ca-dir and --ca-cert: give one of them, who signs is one")
+        if self.mtls not in MTLS:
+            raise ConfigInvalid(f"--mtls {self.mtls}: no such mode ({', '.join(MTLS)})")
+        if self.mtls == "off":
+            return
+        if not self.proxy:
+            raise ConfigInvalid(f"--mtls {self.mtls}: needs --proxy, for it is the node proxy that speaks TLS")
+        if not self.ca_dir and missing:
+            raise ConfigInvalid(
+                f"--mtls {self.mtls}: nobody signs certificates: give --ca-dir DIR (the same for all nodes), or "
+                "--ca-cert, --ca-key and --ca-root of an intermediate"
+            )
 
 
 UDP_TIMEOUT_S, TCP_TIMEOUT_S, TCP_CLOSE_TIMEOUT_S, ICMP_TIMEOUT_S = 60, 21_600, 10, 30

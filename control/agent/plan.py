@@ -10,6 +10,8 @@ one to another while both editions count.
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Iterator, Mapping
 
 from control import compile as compiler
@@ -104,8 +106,13 @@ class _Change:
         for key in changed:
             assert isinstance(key, abi.IpcacheKey)
             old, new = (state.identity(key.addr, key.prefixlen) for state in (before, after))
-            out[key] = abi.IpcacheValue(old, new)
+            out[key] = abi.IpcacheValue(old, new, self._flags(key))
         return out
+
+    def _flags(self, key: Record) -> int:
+        """Return what either edition marks an address with: a mark makes for more care, never for less."""
+        values = (state.get(key) for state in (self.have.get("ipcache", {}), self.want["ipcache"]))
+        return functools.reduce(operator.or_, (v.flags for v in values if isinstance(v, abi.IpcacheValue)), 0)
 
     def steps(self) -> Steps:
         yield Step("policy", self.puts["policy"])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from control import model, proxy_feed
+from control.agent import handshakes
 from control.flow import told
 from control.policy_set import L7
 from loader import abi
@@ -53,6 +54,8 @@ class Proxies:
         self._callers: dict[socket.socket, int] = {}  # and the turn that each has taken up
         self._workers: dict[socket.socket, int] = {}
         self._now = proxy_feed.Sets(0, {}, headers)  # what is published
+        self._mesh: proxy_feed.Mesh | None = None  # nobody knows yet: those that were told keep it
+        self.handshakes = handshakes.Tally()
         self._changed = threading.Condition()
         self._batches: deque[told.Batch] = deque()
         self._waiting = 0  # requests in them
@@ -96,6 +99,17 @@ class Proxies:
                 LOG.warning(
                     "the node proxy has not taken up a change of policy after %g s: it denies what is new", _WAIT_S
                 )
+
+    def publish_mesh(self, mesh: proxy_feed.Mesh) -> bool:
+        """Tell all proxies, unless it is the same; return whether it is another. `publish` waits until they have it."""
+        with self._changed:
+            if mesh == self._mesh:
+                return False
+            self._mesh = mesh
+            frame = proxy_feed.down(mesh)
+            for caller in list(self._callers):
+                self._send(caller, frame)
+            return True
 
     def take(self, most: int) -> list[told.Batch]:
         """Return what came since, of about so many requests; the rest is for the next call."""
@@ -145,6 +159,7 @@ class Proxies:
             self._callers.pop(caller, None)
             self._workers.pop(caller, None)
             self._changed.notify_all()
+        self.handshakes.keep(caller, 0)
         with contextlib.suppress(OSError):
             caller.shutdown(socket.SHUT_RDWR)
 
@@ -159,6 +174,8 @@ class Proxies:
             with self._changed:
                 self._callers[caller] = 0
                 self._send(caller, proxy_feed.down(self._ground))
+                if self._mesh is not None:
+                    self._send(caller, proxy_feed.down(self._mesh))
                 self._send(caller, proxy_feed.down(self._now))
             threading.Thread(target=self._listen, args=(caller,), name="proxy", daemon=True).start()
 
@@ -184,6 +201,9 @@ class Proxies:
             with self._changed:
                 if caller in self._callers:
                     self._workers[caller] = int(content)
+            self.handshakes.keep(caller, int(content))
+        elif kind == "handshakes":
+            self._take_handshakes(caller, content)
         elif kind == "requests":
             self._take_batch(content)
         elif kind == "learned":
@@ -196,6 +216,12 @@ class Proxies:
                     self.lost += 1
                 else:
                     self._lookups.append(each)
+
+    def _take_handshakes(self, caller: socket.socket, content: Any) -> None:
+        try:
+            self.handshakes.take(caller, content)
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            LOG.warning("what the node proxy counts of handshakes cannot be read: %r", error)
 
     def _take_batch(self, content: Any) -> None:
         """What one worker cannot have meant is left out, and said: the others' is as good as before."""

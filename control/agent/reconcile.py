@@ -21,6 +21,7 @@ from control.agent import (
     hooks,
     lastgood,
     ledger,
+    mtls,
     namebook,
     numbering,
     options,
@@ -52,7 +53,9 @@ class Reconciler:
         known: names.Names,
         proxies: proxies.Proxies | None = None,
         book_of_names: namebook.NameBook | None = None,
+        between_nodes: mtls.Mtls | None = None,
     ) -> None:
+        self._mtls = between_nodes
         self._names, self._names_in_force = book_of_names, 0  # and which version of it
         self.wanted = dnsnames.Wanted(())  # the DNS names that rules in force mean
         self._enforce_at = math.inf  # when open connections must hear of what was learned
@@ -68,7 +71,7 @@ class Reconciler:
         self._held = held.Held(loaded.maps, self.config_lock)
         # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
         self._is_first = not self.have["endpoints"]
-        self._workloads = workloads.Workloads(loaded, known)
+        self._workloads = workloads.Workloads(loaded, known, opts.proxy)
         self._hooks = hooks.Hooks(loaded, known)
         self._known = known  # the predecessor's
         self._adopted: adopted.Adopted | None = None  # what it left, while that is all that is known
@@ -239,8 +242,9 @@ class Reconciler:
         unkept = self._write_down(lambda: self._keep(snapshot))
         version = self._names.version if self._names else 0
         meant = _names_meant(snapshot.policies)
+        is_new = self._mtls.take_up(snapshot) if self._mtls else False
         if self._proxies:  # a set's content never changes under its number
-            self._proxies.publish({**self._l7, **want.l7}, meant)
+            self._proxies.publish({**self._l7, **want.l7}, meant, again=is_new)  # waits for what is new, too
         try:
             changed, hung = self._held.put(want, lambda: self._hooks.attach(places, interfaces, force))
         except (MapFull, OSError):
@@ -313,7 +317,7 @@ class Reconciler:
     def _enforce(self) -> int:
         """Reset open connections that the policy now in force denies; return how many."""
         before = self._ledger.resets
-        if self._view is not None and (condemned := enforce.doomed(self._mesh.maps, self._view)):
+        if self._view is not None and (condemned := enforce.doomed(self._mesh.maps, self._view, self._opts.mtls_mode)):
             self._ledger.reset(condemned)
         return self._ledger.resets - before
 

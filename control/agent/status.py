@@ -6,7 +6,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from control import metrics
-from control.agent import trial
+from control.agent import handshakes, trial
 from loader import abi
 from loader.maps import Maps
 
@@ -77,13 +77,25 @@ def snapshot(agent: "Agent", fills: Fills) -> metrics.MetricsSnapshot:
         maps=fills.read(opened),
         endpoints=len(agent.reconciler.have["endpoints"]),
         policy_revision=agent.reconciler.revision,
-        config_problems=len(agent.reconciler.problems),
+        config_problems=len(_problems(agent)),
         hooks_restored=agent.reconciler.hooks_restored,
         acceleration=bool(config.acceleration and config.self_test),
         proxy=metrics.Proxy(**there) if (there := _proxy(agent)) else None,
+        mtls=_mtls(agent),
         agent_rss_bytes=rss_bytes(),
         node=agent.node,
     )
+
+
+def _problems(agent: "Agent") -> list[str]:
+    return [*map(str, agent.reconciler.problems), *(agent.mtls.problems if agent.mtls else ())]
+
+
+def _mtls(agent: "Agent") -> metrics.Mtls:
+    seen = agent.proxies.handshakes.total() if agent.proxies else handshakes.Handshakes()
+    if not agent.mtls:
+        return metrics.Mtls(handshakes=seen)
+    return metrics.Mtls(agent.mtls.view.ends, agent.mtls.view.renewals, seen)
 
 
 def _proxy(agent: "Agent") -> Json | None:
@@ -106,7 +118,7 @@ def status(agent: "Agent") -> Json:
         "compiled": agent.mesh.loaded.compiled,
         "policy_revision": agent.reconciler.revision,
         "policies": len(agent.reconciler.snapshot.policies) if agent.reconciler.snapshot else 0,
-        "problems": [str(problem) for problem in agent.reconciler.problems],
+        "problems": _problems(agent),
         "warnings": list(agent.unfulfilled.warnings),
         "acceleration_off": agent.accel_off,
         "self_test": agent.self_test,
@@ -116,6 +128,7 @@ def status(agent: "Agent") -> Json:
         "resident_memory_bytes": rss_bytes(),
         "metrics": agent.opts.metrics,
         "proxy": _proxy(agent),
+        "mtls": agent.mtls.status() if agent.mtls else None,
         "flow_log": {
             "lines": flow_log.lines,
             "sinks": [{"name": s.name, "written": s.written, "lost": s.lost, "error": s.error} for s in flow_log.sinks],

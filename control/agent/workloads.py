@@ -10,8 +10,13 @@ from control.agent import cgroups, host
 from control.source import remarks
 from loader import abi, mesh, netns
 from loader.errors import AttachFailed
+from loader.interception import inner
 
 Key = tuple[str, str]
+_MEETS_PROXY = (
+    f"its pod takes ports below {inner.FIRST_OF_PODS} for its calls, which the node proxy calls from in its name: "
+    f"two on one port time out; set net.ipv4.ip_local_port_range in the pod to {inner.FIRST_OF_PODS} or above"
+)
 _NOT_ENTERED = (0, 0)  # in place of the file of a namespace
 
 
@@ -27,6 +32,7 @@ class Found:
     interface: str
     file: tuple[int, int]
     facts: compiler.EndpointFacts
+    first_port: int = 0  # from which its kernel takes ports for calls; 0: not known
 
     @property
     def has_sockets(self) -> bool:
@@ -77,8 +83,9 @@ class Survey:
 class Workloads:
     """Facts of local workloads, remembered while nothing about them changed."""
 
-    def __init__(self, loaded: mesh.Mesh, known: names.Names) -> None:
-        self._mesh = loaded
+    def __init__(self, loaded: mesh.Mesh, known: names.Names, is_led: bool = False) -> None:
+        """`is_led`: a node proxy calls in their names, from ports below those that are the pods' own."""
+        self._mesh, self._is_led = loaded, is_led
         self._found: dict[Key, Found] = {}
         # What a predecessor had in force, once. It had a name for one, too, that did not get the interface it named.
         self._before = {(e.namespace, e.name): e for e in known.endpoints.values() if self._adopted(e)}
@@ -110,6 +117,7 @@ class Workloads:
                 if kept:
                     here.append(_Here(workload, kept, stays=True))
         self._share_out(here, out.problems)
+        out.problems.extend(_problem(each.workload, _MEETS_PROXY) for each in here if self._may_meet_proxy(each.found))
         plain = netns.plain_veths()
         usable, wrong = self._cgroups.usable(each.workload for each in here if each.has_sockets)
         out.problems.extend(_problem(workload, words) for workload, words in wrong)
@@ -117,7 +125,7 @@ class Workloads:
         out.cgroups.update(self._inodes)
         for each in here:
             workload, found, key = each.workload, each.found, _key(each.workload)
-            facts = found.facts if each.has_sockets else compiler.EndpointFacts(ifindex=found.facts.ifindex)
+            facts = found.facts if each.has_sockets else found.facts.without_sockets()
             out.facts[key] = dataclasses.replace(facts, has_cgroup=key in usable, direct=facts.ifindex in plain)
             out.workloads[key] = dataclasses.replace(workload, netns=found.netns, interface=found.interface)
         self._found, self._before = {_key(each.workload): each.found for each in here}, {}
@@ -158,6 +166,9 @@ class Workloads:
                 problems.append(_problem(workload, f"{words} {cgroups.NO_HOOKS}"))
         self._callers = {_key(workload) for workload in spaces.values()}
 
+    def _may_meet_proxy(self, found: Found) -> bool:
+        return self._is_led and 0 < found.first_port < inner.FIRST_OF_PODS
+
     def _held(self, each: "_Here") -> bool:
         """Tell whether a workload had its interface at the last survey, or when the predecessor ended."""
         key, ifindex = _key(each.workload), each.found.facts.ifindex
@@ -184,12 +195,14 @@ class Workloads:
 
     def _look(self, key: Key, where: str, interface: str) -> Found:
         old = self._found.get(key)
-        if old and (old.netns, old.interface) == (where, interface) and old.is_unchanged():
+        is_same = old and (old.netns, old.interface) == (where, interface) and not self._may_meet_proxy(old)
+        if old and is_same and old.is_unchanged():
             return old
         file = host.file(netns.path_of(where))
         pod = netns.facts(where, interface)
         _require_its_own(where, interface, pod)
-        return Found(where, interface, file, compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid))
+        facts = compiler.EndpointFacts(pod.netns_cookie, pod.ifindex, pod.nsid, mac=pod.mac)
+        return Found(where, interface, file, facts, pod.first_port)
 
     def _kept(self, workload: model.Workload, named: Collection[Key], is_anothers: bool) -> Found | None:
         """Return what was in force at a workload's interface, unless that is another's; else under its name, else in
@@ -214,7 +227,7 @@ class Workloads:
         held = self._mesh.maps.endpoints.get(abi.EndpointKey(name.id))
         if held is None:
             return None
-        facts = compiler.EndpointFacts(held.netns_cookie, held.ifindex, held.nsid)
+        facts = compiler.EndpointFacts(held.netns_cookie, held.ifindex, held.nsid, mac=held.mac)
         return Found(name.netns, name.interface, _NOT_ENTERED, facts)
 
 

@@ -40,6 +40,17 @@ _LONGEST_S = 1_000_000_000  # 30 years: never
               help="Lead what has rules for requests or names to the node proxy (`sockmesh proxy`).")  # fmt: skip
 @click.option("--record-header", "record_headers", multiple=True, metavar="NAME",
               help="Show that header in the flow records of requests; of a secret, that it was there.")  # fmt: skip
+@click.option("--mtls", type=click.Choice(options.MTLS), default="off", show_default=True,
+              help="TLS between pods of different nodes; strict refuses plaintext. Needs --proxy, a CA.")  # fmt: skip
+@click.option("--mtls-port", type=click.IntRange(1, 65535), default=4743, show_default=True,
+              help="Where the proxies of all nodes listen for each other.")  # fmt: skip
+@click.option("--trust-domain", default="cluster.local", show_default=True, help="Of the certificates' SPIFFE ids.")
+@click.option("--ca-dir", type=PATH, metavar="DIR", help="Roots that sign; made where none is. The same on all nodes.")
+@click.option("--ca-cert", type=PATH, metavar="FILE", help="Instead: an intermediate that signs, and those above it.")
+@click.option("--ca-key", type=PATH, metavar="FILE", help="Its key, mode 0600.")
+@click.option("--ca-root", type=PATH, metavar="FILE", help="The roots to trust; one of them signed it.")
+@click.option("--leaf-lifetime", type=FiniteRange(60, 86_400), default=86_400.0, show_default=True, metavar="SECONDS",
+              help="Of certificates; they are renewed at half of it.")  # fmt: skip
 @click.option("--self-test/--no-self-test", default=True, show_default=True,
               help="Test the short cut on this kernel first; without the test it stays off.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")

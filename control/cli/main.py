@@ -18,6 +18,7 @@ COMMANDS: Commands = {
     "observe": ("control.cli.observe", "observe", "Show flow records, live or from a file."),
     "bpf": ("control.cli.bpf", "bpf", "Show what the kernel holds: connections, policy, services, counters."),
     "policy": ("control.cli.policy", "policy", "What manifests allow, before they are applied; needs no agent."),
+    "cert": ("control.cli.cert", "cert", "Certificates of mTLS between nodes, and their root."),
     "check": ("control.cli.check", "check", "What this kernel lacks, and the remedy."),
     "dump": ("control.cli.dump", "dump", "Everything for a bug report, as one JSON."),
     "demo": ("control.cli.demo", "demo", "Four pods, a policy, real programs: the mesh at work."),

@@ -113,6 +113,9 @@ def _print(found: health.Health) -> None:
     if found.edition_word:
         _line("edition", f"{found.edition}: {found.edition_word}", "yellow")
     _line("node proxy", node_proxy.word(found.proxy), node_proxy.colour(found.proxy))
+    if between := (found.agent or {}).get("mtls"):
+        first = f", the first ends at {between['first_ends']}" if between["first_ends"] else ""
+        _line("mTLS", f"{between['mode']}: {counted(between['certificates'], 'certificate')}{first}")
     accel = found.acceleration
     _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
     _line("connections", _connections(found))

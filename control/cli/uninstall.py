@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from control.agent import lastgood, namebook
+from control.agent import kept, lastgood, namebook
 from control.cli.place import Place, place_options
 from loader import locking
 from loader.errors import AttachFailed, MeshError
@@ -18,7 +18,7 @@ STATE_FILES = (
     "state.json", "names.json", "selftest.json", "programs.sha256", "layout.sha256", "agent.sock", "agent.lock",
     "proxy.lock", "proxy-doors.sock", ".proxy-doors.sock", lastgood.NAME, namebook.NAME,
 )  # fmt: skip
-STATE_DIRS = ("headers",)
+STATE_DIRS = ("headers", kept.DIRECTORY)
 
 
 @click.command()

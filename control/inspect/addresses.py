@@ -20,6 +20,7 @@ class AddressRow:
     identity_word: str
     labels: tuple[str, ...]
     name: str  # the workload with that address, "" for a range or for an address nobody named
+    flags: tuple[str, ...] = ()  # "mesh": an enrolled pod of another node, which mTLS is for
 
 
 def network(key: abi.IpcacheKey) -> Network:
@@ -35,18 +36,19 @@ def rows(entries: Iterable[tuple[abi.IpcacheKey, abi.IpcacheValue]], names: Name
         ip: str(e) for ip, e in names.remote.items()
     }
     found = sorted(
-        ((network(key), value.identity) for key, value in entries),
+        ((network(key), value) for key, value in entries),
         key=lambda e: (e[0].version, int(e[0].network_address), e[0].prefixlen),
     )
     return tuple(
         AddressRow(
             prefix=str(net),
-            identity=identity,
-            identity_word=words.identity_word(names, identity),
-            labels=names.labels(identity),
+            identity=value.identity,
+            identity_word=words.identity_word(names, value.identity),
+            labels=names.labels(value.identity),
+            flags=tuple(flag.name.lower() for flag in abi.IpcacheFlag if value.flags & flag and flag.name),
             name=by_ip.get(str(net.network_address), "") if net.prefixlen == net.max_prefixlen else "",
         )
-        for net, identity in found
+        for net, value in found
     )
 
 

@@ -17,7 +17,10 @@ _EXPLAIN = {
     "tcp_timeout_s": "seconds until an idle TCP connection is forgotten",
     "tcp_close_timeout_s": "seconds until a closed TCP connection is forgotten",
     "icmp_timeout_s": "seconds until an idle ICMP exchange is forgotten",
+    "mtls": "TLS between enrolled pods of two nodes: off, permissive (plaintext is let in) or strict",
     "proxy_ifindex": "the interface to the node proxy; 0: none, and what needs the proxy is refused",
+    "proxy_netns": "the cookie of the node proxy's network namespace",
+    "proxy_nsid": "the number of that namespace as the agent's has it",
 }
 _ON_OFF = ("acceleration", "direct_delivery", "self_test")
 
@@ -42,8 +45,12 @@ def rows(config: abi.Config, edition: abi.EditionState = abi.EditionState.NOW) -
 
 
 def _row(name: str, value: int) -> SettingRow:
-    word = ("on" if value else "off") if name in _ON_OFF else str(value)
+    word = ("on" if value else "off") if name in _ON_OFF else _mode(value) if name == "mtls" else str(value)
     return SettingRow(name, value, word, _allowed(name), _EXPLAIN.get(name, ""))
+
+
+def _mode(value: int) -> str:
+    return abi.Mtls(value).name.lower() if value in list(abi.Mtls) else str(value)
 
 
 def _allowed(name: str) -> str:

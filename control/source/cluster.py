@@ -4,7 +4,7 @@ from control import model
 from control.policy import field, parse
 
 AUDIT = "sockmesh.io/audit"
-ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # the others are names
+ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # in this order; the others are names
 
 
 def read_namespace(document: field.Field) -> model.Namespace:
@@ -31,11 +31,12 @@ def read_node(document: field.Field) -> model.Node:
     entries = document.fields(("apiVersion", "kind", "metadata", "status"), required=("metadata",))
     _, name, labels = parse.read_metadata(document, entries, False)
     status = entries["status"].fields(("addresses",)) if "status" in entries else {}
-    ips: dict[str, None] = {}
+    ips: dict[str, str] = {}
     for item in status["addresses"].items() if "addresses" in status else ():
         parts = item.fields(("type", "address"), required=("type", "address"))
         kind = parts["type"].text() if "type" in parts else None
         ip = parts["address"].address() if "address" in parts and kind in ADDRESS_TYPES else None
         if ip is not None:
-            ips[ip] = None
-    return model.Node(name, labels, tuple(ips), document.source)
+            ips.setdefault(ip, kind or "")
+    inner_first = sorted(ips, key=lambda ip: ADDRESS_TYPES.index(ips[ip]))
+    return model.Node(name, labels, tuple(inner_first), document.source)

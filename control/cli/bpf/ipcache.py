@@ -13,6 +13,7 @@ from loader.errors import MeshError
 _COLUMNS = (
     Column[addresses.AddressRow]("PREFIX", lambda r: r.prefix),
     Column[addresses.AddressRow]("IDENTITY", lambda r: str(r.identity), right=True),
+    Column[addresses.AddressRow]("FLAGS", lambda r: ",".join(r.flags) or "-"),
     Column[addresses.AddressRow]("NAME", lambda r: r.name),
     Column[addresses.AddressRow]("LABELS", lambda r: r.identity_word),
 )
@@ -63,6 +64,7 @@ def get(ip: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         "prefix": row.prefix,
         "identity": f"{row.identity} ({row.identity_word})",
         "name": row.name or "-",
+        "flags": ", ".join(row.flags) or "-",
         "labels": ", ".join(row.labels) or "-",
     }
     show_one(row, facts, output)
