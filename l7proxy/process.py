@@ -42,6 +42,11 @@ class Process:
         return self._child.pid if self._child else 0
 
     @property
+    def has_been_told(self) -> bool:
+        """Tell whether nothing waits for it: else what is told instead must say all."""
+        return self.outbox is None or self.outbox.is_empty
+
+    @property
     def may_start(self) -> bool:
         return self._child is None and time.monotonic() - self._started > _QUICK_S
 

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +29,7 @@ from loader.errors import AgentUnavailable
 LOG = logging.getLogger("sockmesh.proxy")
 _RETRY_S, _TICK_S = 0.5, 0.2
 _LATE_S = 5.0  # a worker that should have ended by itself is killed
-_TCP, _UDP = 0, abi.MAP_BY_NAME["doors"].max_entries // 2  # slots, as bpf/proxy.c has it
+_UDP = abi.MAP_BY_NAME["doors"].max_entries // 2  # its slot, behind all those of TCP, as bpf/proxy.c has it
 
 
 class Master:
@@ -42,6 +42,7 @@ class Master:
         self._next_try = 0.0
         self._processes: list[Process] = []
         self._last = b""  # the frame that tells what is in force
+        self._mesh = b""  # and the one of mTLS between nodes
         self._turn, self._owed = 0, -1  # our own count of those, and the agent's for which it waits; -1: for none
         self._ground: proxy_feed.Ground | None = None
         self._stands = 0  # the number of the network namespace
@@ -148,7 +149,11 @@ class Master:
             self._turn += 1  # an agent that is new begins its count anew
             self._last = proxy_feed.down(message._replace(turn=self._turn))
             for process in self._processes:
-                process.tell(self._last)
+                process.tell(self._last if process.has_been_told else self._mesh + self._last)
+        elif isinstance(message, proxy_feed.Mesh):
+            self._mesh = proxy_feed.down(message)
+            for process in self._processes:
+                process.tell(self._mesh if process.has_been_told else self._mesh + self._last)
         elif isinstance(message, proxy_feed.InForce):
             for process in self._processes:
                 if process.pid == message.worker:
@@ -200,25 +205,25 @@ class Master:
             Process(ground.netns, doors[first :: self._count], netns.inside(ground.netns, udp.door), self._limits)
             for first in range(self._count)
         ]
-        # One stands for all: the kernel shares its clients out among those that listen at the same place.
-        self._open(doors[0], self._processes[0].datagrams)
+        self._open(doors, self._processes[0].datagrams)
 
-    def _open(self, *here: socket.socket) -> None:
-        """Have the kernel lead clients of TCP and of UDP here, and to those that listen at the same places; or nowhere.
+    def _open(self, doors: Sequence[socket.socket] = (), datagrams: socket.socket | None = None) -> None:
+        """Have the kernel lead clients of TCP to these in turn, those of UDP to all at that place; or none.
 
         Datagrams need no handing over: who has taken one answers it.
         """
         assert self._ground
-        doors = bpf.get(self._ground.doors)
+        table = bpf.get(self._ground.doors)
+        in_turn = itertools.islice(itertools.cycle(doors), _UDP) if doors else [None] * _UDP
         try:
-            for slot, door in itertools.zip_longest((_TCP, _UDP), here):
+            for slot, door in enumerate([*in_turn, datagrams]):
                 key = slot.to_bytes(4, sys.byteorder)
                 if door:
-                    bpf.update(doors, key, door.fileno().to_bytes(8, sys.byteorder))
+                    bpf.update(table, key, door.fileno().to_bytes(8, sys.byteorder))
                 else:
-                    bpf.delete(doors, key)
+                    bpf.delete(table, key)
         finally:
-            os.close(doors)
+            os.close(table)
 
     def _give(self) -> None:
         assert self._heir
@@ -257,7 +262,7 @@ class Master:
                 LOG.warning("a worker of the node proxy has not been heard of for too long: it is killed")
                 process.kill()
             elif self._last and process.may_start and self._heir:
-                process.start(self._heir, self._last)
+                process.start(self._heir, self._mesh + self._last)
         running = [each for each in self._processes if each.is_running]
         if self._lock and running and all(each.turn >= 0 for each in self._processes):
             handover.announce(self._run_dir)

@@ -10,12 +10,14 @@ import contextlib
 import ctypes
 import gc
 import json
+import logging
 import os
 import pwd
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import uvloop
@@ -28,9 +30,11 @@ from l7proxy.edge.limits import Limits
 from l7proxy.edge.lookups import Lookups
 from l7proxy.edge.teacher import Teacher
 from l7proxy.edge.telling import Notes
+from l7proxy.mesh.node import Node
 from l7proxy.policy.book import Book
 from loader import netns
 
+LOG = logging.getLogger("sockmesh.proxy")
 _CLONE_NEWNET = 0x40000000
 _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 8, 38
 _CAP_NET_RAW, _CAPABILITY_VERSION = 13, 0x20080522
@@ -75,6 +79,7 @@ class Worker:
         heir: socket.socket,
         ground: int,
         limits: Limits,
+        outside: ThreadPoolExecutor,
     ) -> None:
         self._doors, self._feed, self._heir, self._ground = doors, feed, heir, ground
         self._datagrams_socket = datagrams
@@ -84,6 +89,7 @@ class Worker:
         self._lookups = Lookups(lambda told: self._say("lookups", told))
         self._teacher = Teacher(lambda told: self._say("learned", told))
         self.door = Door(self._book, self._notes, limits, self._lookups.tell, self._teacher.learn)
+        self._node = Node(outside, self.door.enter, self.door.tell_refusal)
         self._servers: list[asyncio.Server] = []
         self._lost = 0  # requests that the agent was not told of, nor that they are lost
         self._timer: asyncio.TimerHandle | None = None
@@ -91,7 +97,7 @@ class Worker:
         self._is_orphan = False
         self._drains_since = 0.0  # 0: it does not
 
-    def _say(self, kind: str, content: list[Any]) -> None:
+    def _say(self, kind: str, content: list[Any] | dict[str, Any]) -> None:
         """Tell the agent, unless it takes nothing."""
         if not self._is_orphan and self._writer.transport.get_write_buffer_size() <= _MOST_UNSENT:
             self._writer.write(proxy_feed.up(kind, content))
@@ -129,6 +135,9 @@ class Worker:
                 if self._lost:
                     self._flush()
             self.door.sweep()
+            if self.door.node is not None:
+                self._node.sweep()
+                self._say("handshakes", self._node.content())
             if self._drains_since:
                 self._drain_on(loop.time() - self._drains_since)
         self._flush()
@@ -147,6 +156,8 @@ class Worker:
                         await self._take_up(message)
                     elif isinstance(message, proxy_feed.InForce):
                         self._teacher.in_force(message.number)
+                    elif isinstance(message, proxy_feed.Mesh) and not self._drains_since:
+                        await self._renew(message)
         except OSError:
             pass
         self._is_orphan = True
@@ -164,6 +175,14 @@ class Worker:
             self._servers = [await loop.create_server(self.door, sock=door, backlog=4096) for door in self._doors]
         self._turn = message.turn
         self._writer.write(proxy_feed.up("turn", self._turn))
+
+    async def _renew(self, message: proxy_feed.Mesh) -> None:
+        """Go by new certificates, roots and owners; by those before, where the new ones cannot be used."""
+        try:
+            await self._node.renew(message)
+        except (OSError, ValueError) as error:  # ssl.SSLError among them
+            LOG.warning("mTLS between nodes goes on with what it had: %s", error)
+        self.door.node = self._node
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -195,6 +214,7 @@ class Worker:
             for server in self._servers:
                 server.close()
             self._servers.clear()
+            self._node.stop()
         if since_s > self.door.limits.drain_s:
             self.door.cut(f"the node proxy ends, and waited {self.door.limits.drain_s:g} s")
         else:
@@ -212,6 +232,8 @@ async def serve(make: Callable[[], Worker]) -> None:
 def main(argv: list[str]) -> int:
     where, feed_fd, heir_fd, door_fds, datagrams_fd, limits = argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which the master has got, too
+    outside = ThreadPoolExecutor(1, "outside")
+    outside.submit(os.getpid).result()  # its thread begins here, and stays in the host's network when this one leaves
     ground = os.stat(netns.path_of(where)).st_ino
     netns.enter(where)
     drop_privileges()
@@ -220,7 +242,7 @@ def main(argv: list[str]) -> int:
     for sock in (*doors, datagrams, feed, heir):
         sock.setblocking(False)
     gc.freeze()
-    uvloop.run(serve(lambda: Worker(doors, datagrams, feed, heir, ground, Limits(*json.loads(limits)))))
+    uvloop.run(serve(lambda: Worker(doors, datagrams, feed, heir, ground, Limits(*json.loads(limits)), outside)))
     return 0
 
 

@@ -1,6 +1,7 @@
 """Clients come in here: each gets a link to the server that it called, under what the ends of its connection ask."""
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from l7proxy.edge.link import Link, Session, reset
 from l7proxy.edge.telling import Notes, Witness
 from l7proxy.exchange import Asked, Exchange
 from l7proxy.http1.session import Session as Http1
+from l7proxy.mesh.frames import Ends
+from l7proxy.mesh.node import Node
+from l7proxy.mesh.server import DENIED
 from l7proxy.policy.book import Book, Kind, Policy, Side
 from l7proxy.policy.requests import Decision, Fields
 from l7proxy.refusal import Refusal
@@ -33,11 +37,29 @@ class Door:
     def __init__(self, book: Book, notes: Notes, limits: Limits, tell_lookup: TellLookup, learn: dns.Learn) -> None:
         self._book, self.notes, self.limits = book, notes, limits
         self.tell_lookup, self.learn = tell_lookup, learn
+        self.node: Node | None = None  # what leads to other nodes, once the agent has told of it
         self.links: set[_Guarded] = set()
         self._sources = Counter[int]()  # connections of each identity
 
     def __call__(self) -> Link:
-        return _Guarded(self)
+        return _Guarded(self, facts.of)
+
+    def enter(self, ends: Ends) -> "Link | str":
+        """Return a link for a stream of another node's proxy, or why there is none."""
+        try:
+            found = facts.between(*ends)
+        except OSError:
+            return "nobody tells the node proxy who asks for what"
+        if self.policy(found).kind is Kind.NOTHING:
+            return DENIED
+        return _Guarded(self, lambda _: facts.between(*ends))
+
+    def tell_refusal(self, why: str, address: str, ends: Ends | None) -> None:
+        """Put on record that another node's proxy, or what seems to be one, was refused."""
+        server, port = self.node.at if self.node else ("", 0)
+        found = facts.unknown(*ends) if ends else facts.unknown(address, 0, server, port)
+        now = time.monotonic_ns()
+        Witness(self.notes, found, lambda _: 0).over(Exchange("TCP", None, 0, False, now, now, f"mTLS: {why}"))
 
     def policy(self, found: facts.Facts) -> Policy:
         return self._book.of_open(found.sides)
@@ -91,13 +113,13 @@ class Door:
 
 class _Guarded(Link):
     __slots__ = (
-        "_began_as", "_door", "_facts", "_head_since", "_name", "_policy", "_source", "_told", "_told_then",
+        "_ask", "_began_as", "_door", "_facts", "_head_since", "_name", "_policy", "_source", "_told", "_told_then",
         "_witness",
     )  # fmt: skip
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, ask: Callable[[socket.socket], facts.Facts]) -> None:
         super().__init__(Tunnel(), self._call_server, self._is_over)
-        self._door = door
+        self._door, self._ask = door, ask
         self._policy: Policy
         self._facts: facts.Facts
         self._witness: Witness
@@ -110,7 +132,7 @@ class _Guarded(Link):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         sock = transport.get_extra_info("socket")
         try:
-            self._facts = facts.of(sock)
+            self._facts = self._ask(sock)
         except OSError:
             reset(cast(asyncio.Transport, transport))
             return
@@ -124,6 +146,8 @@ class _Guarded(Link):
         super().connection_made(transport)
         if self._policy.kind is Kind.NOTHING:
             self.reset()
+        elif self._began_as is Kind.ANYTHING:
+            self.dial()
 
     def _session(self) -> Session:
         self._began_as = self._policy.kind
@@ -173,7 +197,7 @@ class _Guarded(Link):
             return
         sock = self.client.get_extra_info("socket")
         try:
-            self._facts = facts.of(sock)
+            self._facts = self._ask(sock)
         except OSError:
             self.cut("nobody tells the node proxy who asks for what")
             return
@@ -224,7 +248,16 @@ class _Guarded(Link):
         self._over(Exchange("TCP", None, 0, self._policy.kind is not Kind.NOTHING, now, now, why))
 
     async def _call_server(self, factory: Callable[[], asyncio.Protocol]) -> object:
-        loop = asyncio.get_running_loop()
+        loop, found, node = asyncio.get_running_loop(), self._facts, self._door.node
+        if facts.needs_mesh(found) or (node is not None and node.leads(found.server)):
+            try:
+                if node is None:
+                    raise ConnectionRefusedError("mTLS: the node proxy has not been told of it yet")
+                return await node.call(Ends(found.client, found.client_port, found.server, found.server_port), factory)
+            except OSError as error:
+                if isinstance(self.session, Tunnel) and self.client is not None:  # others tell of it by themselves
+                    self._tell_of_connection(str(error))
+                raise
         sock = facts.caller(self._facts.client)
         try:
             await loop.sock_connect(sock, (self._facts.server, self._facts.server_port))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from l7proxy.policy.book import Side
 from loader import abi
 
-_WHO_ASKS = 0x5E50  # bpf/proxy.c
+_WHO_ASKS, _WHO_WOULD = 0x5E50, 0x5E51  # bpf/proxy.c
 _IP_TRANSPARENT, _IPV6_TRANSPARENT, _IP_BIND_ADDRESS_NO_PORT = 19, 75, 24
 
 
@@ -30,6 +30,26 @@ def of(sock: socket.socket) -> Facts:
         client.removeprefix("::ffff:"), client_port, server.removeprefix("::ffff:"), server_port, found,
         sides(found, abi.Proto.TCP, server_port),
     )  # fmt: skip
+
+
+def between(client: str, client_port: int, server: str, server_port: int) -> Facts:
+    """Ask for a connection that has not come here by packets, but through another node's proxy; raises OSError."""
+    with of_others(socket.SOCK_DGRAM, client, 0) as sock:  # nothing is sent: it only says for whom is asked
+        sock.connect((server, server_port))
+        raw = sock.getsockopt(socket.IPPROTO_IP, _WHO_WOULD, abi.ProxyFacts.SIZE)
+    found = abi.ProxyFacts.unpack(raw)
+    return Facts(client, client_port, server, server_port, found, sides(found, abi.Proto.TCP, server_port))
+
+
+def needs_mesh(found: Facts) -> bool:
+    """Tell whether the server is another node's pod that must not be called in plaintext."""
+    return bool(found.kernel.flags & abi.ProxyFactsFlag.MESH)
+
+
+def unknown(client: str, client_port: int, server: str, server_port: int) -> Facts:
+    """Return what is known of ends that the kernel was not asked about: their addresses."""
+    nothing = abi.ProxyFacts.unpack(bytes(abi.ProxyFacts.SIZE))
+    return Facts(client, client_port, server, server_port, nothing, ())
 
 
 def asked(sock: socket.socket) -> abi.ProxyFacts:

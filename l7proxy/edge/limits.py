@@ -1,10 +1,12 @@
 """How much one worker of the node proxy grants its clients, so that no pod starves another."""
 
+import contextlib
 import resource
 from typing import NamedTuple
 
 _OTHER_FILES = 64  # of a worker's own: its feed, its doors, its event loop's
 _FILES_EACH = 2  # a connection's two ends
+_MOST_FILES = 1 << 20  # fs.nr_open, as kernels have it
 
 
 class Limits(NamedTuple):
@@ -34,5 +36,9 @@ class Limits(NamedTuple):
 def raise_open_files() -> int:
     """Raise this process's limit of open files as far as it may be, and return it; its children inherit it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # it takes CAP_SYS_RESOURCE
+        wanted = max(most, _MOST_FILES) if most != resource.RLIM_INFINITY else most
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+        most = wanted
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return most if most != resource.RLIM_INFINITY else 1 << 20
+    return most if most != resource.RLIM_INFINITY else _MOST_FILES

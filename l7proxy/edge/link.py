@@ -118,8 +118,8 @@ class Link(asyncio.Protocol):
         if session.to_server:
             if server is not None:
                 server.write(_taken(session.to_server))
-            elif self._dialled is None:
-                self._dialled = self._loop.create_task(self._call())
+            else:
+                self.dial()
         if session.to_client and client is not None:
             client.write(_taken(session.to_client))
         if session.is_over:
@@ -140,6 +140,11 @@ class Link(asyncio.Protocol):
             if reads is not self._reads_client:
                 self._reads_client = reads
                 client.resume_reading() if reads else client.pause_reading()
+
+    def dial(self) -> None:
+        """Call the server before the client has said anything: it may be the server that speaks first."""
+        if self._dialled is None:
+            self._dialled = self._loop.create_task(self._call())
 
     async def _call(self) -> None:
         try:

@@ -1,0 +1,177 @@
+"""The server's side: takes connections of other nodes' proxies, and judges each stream before anybody is called.
+
+A stream is let in when the client's id, proved by TLS, owns the address that it speaks for; that address is not of this
+node; the server's address is, and is owned by the id that was shown; and the kernel says that policy lets it in.
+"""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from control.certificates.verify import Untrusted
+from l7proxy.mesh import contexts, frames
+from l7proxy.mesh.contexts import Contexts
+from l7proxy.mesh.frames import Ends, Kind
+from l7proxy.mesh.stream import Carrier
+from l7proxy.mesh.tally import Tally
+
+HANDSHAKE_S, FIRST_S, IDLE_S = 5.0, 5.0, 120.0
+MOST_HANDSHAKES = 256  # under way at once
+MOST_OF_ONE = 2048  # connections of one workload's id, or of one node before it has said who it is
+NOT_OWNER, DENIED = "not the owner of the address", "denied by policy"
+_OPENED = frames.frame(Kind.OPENED)
+# Makes a link for a stream, or returns why policy does not let it in.
+Enter = Callable[[Ends], "asyncio.Protocol | str"]
+Tell = Callable[[str, str, Ends | None], None]  # why, the peer's address, and what it asked for
+
+
+class _Peer(NamedTuple):
+    """Who is at the other end, who was shown to it, until when its certificate is valid, and the roots that it was
+    checked by."""
+
+    id: str
+    shown: str
+    until: float
+    roots: bytes
+
+
+class Server:
+    """Serves at listening sockets in the host's network. `tell`: puts a refusal on record."""
+
+    def __init__(self, enter: Enter, tell: Tell, tally: Tally) -> None:
+        self._enter, self._tell, self._tally = enter, tell, tally
+        self._contexts: Contexts | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._peers: dict[Carrier, _Peer] = {}
+        self._waits_since: dict[Carrier, tuple[float, float]] = {}  # without a stream: since when, and how long it may
+        self._of_one = Counter[str]()
+        self._accepting: list[asyncio.Task[None]] = []
+
+    def renew(self, new: Contexts) -> None:
+        """Go by this from now on."""
+        self._contexts = new
+        for carrier in list(self._waits_since):
+            if not self._is_good(carrier):
+                carrier.close()
+
+    def _is_good(self, carrier: Carrier) -> bool:
+        """Tell whether what a peer has proved is still proof: what it asks for next is for a new connection, if not."""
+        peer, now = self._peers.get(carrier), self._contexts
+        return peer is not None and now is not None and peer.roots == now.mesh.roots and time.time() <= peer.until
+
+    def listen(self, doors: list[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        self._accepting += [loop.create_task(self._accept(door)) for door in doors]
+
+    def stop(self) -> None:
+        """Take no more; those that are open go on."""
+        for task in self._accepting:
+            task.cancel()
+        self._accepting.clear()
+        for carrier in list(self._waits_since):
+            carrier.close()
+
+    def sweep(self) -> None:
+        """End those that have asked for nothing for too long: to be called each second."""
+        now = time.monotonic()
+        for carrier, (since, most) in list(self._waits_since.items()):
+            if now - since > most:
+                carrier.close()
+
+    async def _accept(self, door: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, (address, *_) = await loop.sock_accept(door)
+            except OSError:  # of one that went away, or no room for more files: the next try may be better
+                await asyncio.sleep(0.05)
+                continue
+            if self._contexts is None or len(self._handshakes) >= MOST_HANDSHAKES:
+                self._refuse("too many handshakes at once", address)
+                sock.close()
+                continue
+            task = loop.create_task(self._shake(sock, address, self._contexts))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _shake(self, sock: socket.socket, address: str, now: Contexts) -> None:
+        loop, began = asyncio.get_running_loop(), time.monotonic()
+        carrier = Carrier(
+            self._came, self._is_idle, self._is_gone, lambda carrier: self._is_made(carrier, address, now, began)
+        )
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            async with asyncio.timeout(HANDSHAKE_S):  # a peer may say a byte of its hello every now and then
+                await loop.connect_accepted_socket(
+                    lambda: carrier, sock, ssl=now.server, ssl_handshake_timeout=2 * HANDSHAKE_S
+                )
+        except OSError as error:
+            self._refuse(contexts.word(error), address)
+            carrier.abort() if carrier.tls else sock.close()
+
+    def _is_made(self, carrier: Carrier, address: str, now: Contexts, began: float) -> None:
+        """Take in who has proved what OpenSSL asks for, before anything that it says is heard."""
+        assert carrier.tls
+        found = carrier.tls.get_extra_info("ssl_object")
+        try:
+            id, until = now.peer(found)
+        except Untrusted as error:
+            why = contexts.word(error)
+        else:
+            why = f"more than {MOST_OF_ONE} connections of one workload" if self._of_one[id] >= MOST_OF_ONE else ""
+        if why:
+            self._refuse(why, address)
+            carrier.abort()
+            return
+        self._tally.good(time.monotonic() - began)
+        self._peers[carrier] = _Peer(id, now.shown(found), until, now.mesh.roots)
+        self._of_one[id] += 1
+        self._waits_since[carrier] = (time.monotonic(), FIRST_S)
+
+    def _came(self, carrier: Carrier, kind: Kind, body: bytes) -> None:
+        if kind is not Kind.OPEN:
+            raise frames.BadFrame(f"{kind.name} without a stream")
+        ends = frames.read_open(body)
+        if not self._is_good(carrier):
+            carrier.abort()
+            return
+        link = self._let_in(carrier, ends)
+        if isinstance(link, str):
+            self._refuse(link, "", ends)
+            carrier.write(frames.refusal(link))
+            self._waits_since[carrier] = (time.monotonic(), IDLE_S)
+            return
+        self._waits_since.pop(carrier, None)
+        carrier.write(_OPENED)
+        link.connection_made(carrier.begin(link, {}))
+
+    def _let_in(self, carrier: Carrier, ends: Ends) -> "asyncio.Protocol | str":
+        assert self._contexts
+        id, shown, *_ = self._peers[carrier]
+        owners = self._contexts.owners
+        source, node = contexts.owner_of(owners, ends.client)
+        target, own = contexts.owner_of(owners, ends.server)
+        if source != id or not node:
+            return NOT_OWNER
+        if not target or target != shown or own:
+            return "the server is no pod of this node with the identity that was asked for"
+        return self._enter(ends)
+
+    def _is_idle(self, carrier: Carrier) -> None:
+        self._waits_since[carrier] = (time.monotonic(), IDLE_S)
+
+    def _is_gone(self, carrier: Carrier) -> None:
+        self._waits_since.pop(carrier, None)
+        peer = self._peers.pop(carrier, None)
+        if peer:
+            self._of_one[peer.id] -= 1
+            if not self._of_one[peer.id]:
+                del self._of_one[peer.id]
+
+    def _refuse(self, why: str, address: str, ends: Ends | None = None) -> None:
+        self._tally.refused[why] += 1
+        self._tell(why, address, ends)
