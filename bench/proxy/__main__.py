@@ -46,7 +46,6 @@ def main(
     for name, told in outcome.about["told"].items():
         words = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in told.items())
         console.print(f"{name} on its own work: {words}.", highlight=False)
-    console.print(f"Not measured yet: {'; '.join(title for title, _ in rows.LATER.values())}.", highlight=False)
     report.write(out / "proxy.json", outcome)
     console.print(str(out / "proxy.json"), highlight=False)
 

@@ -53,7 +53,8 @@ def _address(ip: str, port: int) -> Json:
     return {"socket_address": {"address": ip, "port_value": port}}
 
 
-def _typed(kind: str, **values: Any) -> Json:
+def typed(kind: str, **values: Any) -> Json:
+    """Return the configuration of an extension."""
     return {"@type": f"{_EXTENSIONS}.{kind}", **values}
 
 
@@ -69,14 +70,15 @@ def _rules(method: str, path: str) -> Json:
     return {"action": "ALLOW", "policies": {"bench": {"permissions": [permission], "principals": [{"any": True}]}}}
 
 
-def _listener(name: str, ip: str, port: int, log: Path, method: str, path: str) -> Json:
+def manager(name: str, log: Path, method: str, path: str) -> Json:
+    """Return the filter that has the rules and the access log, and routes all else to the cluster of its name."""
     route = {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "0s"}}
     filters = [
-        ("envoy.filters.http.rbac", _typed("filters.http.rbac.v3.RBAC", rules=_rules(method, path))),
-        ("envoy.filters.http.router", _typed("filters.http.router.v3.Router", suppress_envoy_headers=True)),
+        ("envoy.filters.http.rbac", typed("filters.http.rbac.v3.RBAC", rules=_rules(method, path))),
+        ("envoy.filters.http.router", typed("filters.http.router.v3.Router", suppress_envoy_headers=True)),
     ]
-    file_log = _typed("access_loggers.file.v3.FileAccessLog", path=str(log), log_format={"json_format": _LOG})
-    manager = _typed(
+    file_log = typed("access_loggers.file.v3.FileAccessLog", path=str(log), log_format={"json_format": _LOG})
+    config = typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=name,
         codec_type="AUTO",
@@ -86,12 +88,29 @@ def _listener(name: str, ip: str, port: int, log: Path, method: str, path: str) 
         http_filters=[{"name": each, "typed_config": config} for each, config in filters],
         route_config={"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
     )
-    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    return {"name": name, "address": _address(ip, port), "filter_chains": [chain]}
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
 
 
-def _cluster(name: str, ip: str, port: int, protocol: str) -> Json:
-    options = _typed("upstreams.http.v3.HttpProtocolOptions", explicit_http_config={protocol: {}})
+def listener(name: str, ip: str, port: int, network_filter: Json) -> Json:
+    return {"name": name, "address": _address(ip, port), "filter_chains": [{"filters": [network_filter]}]}
+
+
+def configuration(listeners: list[Json], clusters: list[Json]) -> Json:
+    """Return a whole one, with metrics on its own loopback."""
+    admin = {"address": _address("127.0.0.1", ADMIN_PORT)}
+    return {"admin": admin, "static_resources": {"listeners": listeners, "clusters": clusters}}
+
+
+def command(binary: Path, config: Path, workers: int) -> list[object]:
+    return [
+        binary, "-c", config, "--concurrency", workers, "--disable-hot-restart", "-l", "warning",
+        "--file-flush-interval-msec", 1000,
+    ]  # fmt: skip
+
+
+def cluster(name: str, ip: str, port: int, protocol: str) -> Json:
+    """Return a cluster of one server."""
+    options = typed("upstreams.http.v3.HttpProtocolOptions", explicit_http_config={protocol: {}})
     limits = ("max_connections", "max_pending_requests", "max_requests")
     endpoint = {"endpoint": {"address": _address(ip, port)}}
     return {
@@ -106,19 +125,16 @@ def _cluster(name: str, ip: str, port: int, protocol: str) -> Json:
 def bootstrap(ip: str, server: str, log: Path) -> Json:
     """Return the configuration of an Envoy that listens at `ip` and passes on to `server`, on the same ports."""
     http, grpc = origin.HTTP_PORT, origin.GRPC_PORT
-    return {
-        "admin": {"address": _address("127.0.0.1", ADMIN_PORT)},
-        "static_resources": {
-            "listeners": [
-                _listener("http", ip, http, log, origin.HTTP_METHOD, origin.HTTP_PATH),
-                _listener("grpc", ip, grpc, log, origin.GRPC_METHOD, origin.GRPC_PATH),
-            ],
-            "clusters": [
-                _cluster("http", server, http, "http_protocol_options"),
-                _cluster("grpc", server, grpc, "http2_protocol_options"),
-            ],
-        },
-    }
+    return configuration(
+        [
+            listener("http", ip, http, manager("http", log, origin.HTTP_METHOD, origin.HTTP_PATH)),
+            listener("grpc", ip, grpc, manager("grpc", log, origin.GRPC_METHOD, origin.GRPC_PATH)),
+        ],
+        [
+            cluster("http", server, http, "http_protocol_options"),
+            cluster("grpc", server, grpc, "http2_protocol_options"),
+        ],
+    )
 
 
 @dataclass
@@ -171,10 +187,7 @@ def envoy(workers: int) -> Iterator[Envoy]:
             raise ways.NotThere(f"Envoy is {'.'.join(map(str, found))}, and 1.40 or newer is what we compare with")
         log, config = directory / "access.json", directory / "envoy.json"
         config.write_text(json.dumps(bootstrap(proxy.ip, server.ip, log), indent=1))
-        words = [
-            binary, "-c", config, "--concurrency", workers, "--disable-hot-restart", "-l", "warning",
-            "--file-flush-interval-msec", 1000,
-        ]  # fmt: skip
+        words = command(binary, config, workers)
         with (
             origin.serve(server, directory),
             running.running(proxy, words, origin.GRPC_PORT, directory / "envoy.log") as child,

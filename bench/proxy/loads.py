@@ -7,8 +7,10 @@ from pathlib import Path
 
 from bench.load import BUILD
 from bench.proxy import origin
+from bench.proxy.ways import Way
 from loader.errors import PackageMissing
 from tests.hosts import Host
+from tests.programs import streams
 
 _US = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 
@@ -37,6 +39,12 @@ def wrk(host: Host, url: str, connections: int, seconds: float) -> Sample:
     """Ask for the URL over so many kept connections for that long (a whole second at least)."""
     words = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "--latency", url]
     return read_wrk(host.run(words, timeout=seconds + 60).stdout)
+
+
+def bulk(way: Way, seconds: float) -> Sample:
+    """Send as fast as it goes over one connection, in Gbit/s; what counts as requests are so many MB."""
+    received = streams.iperf(way.client, way.address, "-t", str(max(1, round(seconds))))["sum_received"]
+    return Sample(received["bits_per_second"] / 1e9, max(1, int(received["bytes"]) // 1_000_000))
 
 
 def library() -> Path:

@@ -29,7 +29,7 @@ def policies() -> list[Json]:
             (origin.GRPC_PORT, origin.GRPC_METHOD, origin.GRPC_PATH),
         )
     ]
-    peers = [{"matchLabels": {"app": "client"}}]
+    peers = [{"matchLabels": {"app": name}} for name in ("client", ways.SECOND)]
     return [policy("server-by-request", "server", {"ingress": [{"fromEndpoints": peers, "toPorts": ports}]})]
 
 

@@ -15,7 +15,7 @@ ANSWER, LARGE, SHUT, CALL = "/answer", "/large", "/shut", "/bench.Echo/Say"
 # One message as gRPC frames it: not compressed, its length, 16 bytes.
 MESSAGE = b"\0" + (16).to_bytes(4, "big") + b"sixteen bytes ok"
 # Fast reconnecting and 10,000 connections from one address run out of ports otherwise; the same everywhere.
-_SYSCTLS = {"ipv4/ip_local_port_range": "1024 65535", "ipv4/tcp_tw_reuse": "1"}
+_SYSCTLS = {"ipv4/ip_local_port_range": "32768 65535", "ipv4/tcp_tw_reuse": "1"}
 
 
 def prepare(pod: Pod) -> Pod:

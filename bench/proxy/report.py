@@ -7,7 +7,6 @@ from typing import Any
 from rich import box, table
 
 from bench.proxy.result import PAIRS, Row
-from bench.proxy.rows import LATER
 from bench.proxy.run import Outcome
 from bench.proxy.ways import ENVOY, NO_MESH, SOCKMESH
 from bench.report import QUICK, number
@@ -53,7 +52,6 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "about": outcome.about,
         "skipped": outcome.skipped,
         "rows": {key: row.as_json() for key, row in outcome.rows.items()},
-        "later": {key: {"title": title, "required": str(goal)} for key, (title, goal) in LATER.items()},
     }
 
 

@@ -1,5 +1,6 @@
 """The works that are measured: how one sample is taken, and what of it goes into which row."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,13 +22,15 @@ class Load:
     take: Callable[[Way, float], loads.Sample]
     goal: Goal
     p99: bool = False
+    unit: str = "1/s"
+    across: bool = False  # from one node to another
 
     def rows(self) -> list[Row]:
-        made = [Row(self.key, self.title, "1/s", (self.goal,))]
+        made = [Row(self.key, self.title, self.unit, (self.goal,))]
         if self.p99:
             made.append(Row(f"{self.key}-p99", f"{self.title}: p99", "us", (Goal(1.0, ENVOY, most=True),)))
         cpu = f"{self.title}: CPU of the proxy"
-        return [*made, Row(f"{self.key}-cpu", cpu, "s per 1,000", (CPU_GOAL,))]
+        return [*made, Row(f"{self.key}-cpu", cpu, "s per 1,000", (CPU_GOAL,) if self.unit == "1/s" else ())]
 
     def measure(self, way: Way, rows: dict[str, Row], seconds: float) -> None:
         """Take one sample and add it to this work's rows."""
@@ -67,14 +70,16 @@ LOADS: Sequence[Load] = (
     Load("h1-large", "HTTP/1.1, 1.5 MB body, 16 connections", _http(origin.LARGE, 16), Goal(1.2, ENVOY)),
     Load("h2-1", "HTTP/2 unary, 4 connections, 1 stream each", _unary(1), Goal(2.5, ENVOY)),
     Load("h2-32", "HTTP/2 unary, 4 connections, 32 streams each", _unary(32), Goal(2.5, ENVOY)),
+    Load(
+        "mtls-h1-32",
+        "two nodes, mTLS, HTTP/1.1, 90 B answer, 32 connections",
+        _http(origin.ANSWER, 32),
+        Goal(1.7, ENVOY),
+        across=True,
+    ),
+    Load("mtls-bulk", "two nodes, mTLS, bulk TCP", loads.bulk, Goal(1.0, ENVOY), unit="Gbit/s", across=True),
 )
 MEMORY = "idle-memory"
-# Two nodes with mTLS between them come here: a `Way` is then a client on one node, a server on another, and two
-# proxies (`ways.pids` returns those of both). What each must reach is known.
-LATER = {
-    "mtls-h1-32": ("two nodes, mTLS, HTTP/1.1, 90 B answer, 32 connections", Goal(1.7, ENVOY)),
-    "mtls-bulk": ("two nodes, mTLS, bulk TCP", Goal(1.0, ENVOY)),
-}
 KEYS = (*(load.key for load in LOADS), MEMORY)
 
 
@@ -87,7 +92,10 @@ def measure_memory(way: Way, row: Row, count: int) -> None:
     if not way.pids():
         return
     before = usage.memory(way.pids())
-    with idle.held(way.client, way.address, origin.HTTP_PORT, origin.ANSWER, count):
+    share = -(-count // len(way.callers))
+    with contextlib.ExitStack() as stack:
+        for pod in way.callers:
+            stack.enter_context(idle.held(pod, way.address, origin.HTTP_PORT, origin.ANSWER, share))
         found = usage.memory(way.pids())
         beside = usage.memory(way.beside())
     way.made += count

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from bench.proxy import idle, rows, ways
+from bench.proxy import between, idle, rows, ways
 from bench.proxy.envoy import envoy
 from bench.proxy.mesh import sockmesh, there
 from bench.proxy.result import Row
@@ -48,27 +48,53 @@ def run(plan: Plan, say: Say) -> Outcome:
     out.about |= {"rounds": plan.rounds, "seconds_per_sample": plan.seconds, "workers": workers}
     out.about["open_files"] = idle.raise_limit()  # for the servers, the proxies and the idle connections
     started = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        say("making the pods")
-        running = [stack.enter_context(ways.no_mesh())]
-        _try(ENVOY, lambda: running.append(stack.enter_context(envoy(workers))), out, say)
-        if _try(SOCKMESH, there, out, say):
-            # While no program of ours is on the kernel: its hooks on system calls reach every process of the machine.
-            for load in loads:
-                for way in running:
-                    sample = load.take(way, plan.seconds)
-                    way.made += sample.requests
-                    out.rows[load.key].note("before_the_mesh", way.name, sample.rate)
-            args = [] if plan.workers is None else ["--workers", str(plan.workers)]
-            running.append(stack.enter_context(sockmesh(args)))
-        inspect(running)
-        for number in range(plan.rounds):
-            say(f"round {number + 1} of {plan.rounds}")
-            _round(plan, running, loads, out.rows, number)
-        inspect(running)  # nor did it stop doing them under load
-        out.about["told"] = {way.name: way.told() for way in running[1:]}
+    groups = [[load for load in loads if load.across is across] for across in (False, True)]
+    for group, make in zip(groups, (_one_node, _two_nodes), strict=True):
+        if group or (make is _one_node and rows.MEMORY in out.rows):
+            with contextlib.ExitStack() as stack:
+                _measure(plan, group, make(plan, workers, group, out, stack, say), out, say)
     out.about["took_seconds"] = round(time.monotonic() - started, 1)
     return out
+
+
+def _one_node(
+    plan: Plan, workers: int, loads: list[rows.Load], out: Outcome, stack: contextlib.ExitStack, say: Say
+) -> list[Way]:
+    say("making the pods")
+    running = [stack.enter_context(ways.no_mesh())]
+    _try(ENVOY, lambda: running.append(stack.enter_context(envoy(workers))), out, say)
+    if _try(SOCKMESH, there, out, say):
+        # While no program of ours is on the kernel: its hooks on system calls reach every process of the machine.
+        for load in loads:
+            for way in running:
+                sample = load.take(way, plan.seconds)
+                way.made += sample.requests
+                out.rows[load.key].note("before_the_mesh", way.name, sample.rate)
+        args = [] if plan.workers is None else ["--workers", str(plan.workers)]
+        running.append(stack.enter_context(sockmesh(args)))
+    return running
+
+
+def _two_nodes(
+    _: Plan, workers: int, __: list[rows.Load], out: Outcome, stack: contextlib.ExitStack, say: Say
+) -> list[Way]:
+    say("making two nodes, three times")
+    running: list[Way] = [stack.enter_context(between.no_mesh())]
+    _try(ENVOY, lambda: running.append(stack.enter_context(between.two_envoys(workers))), out, say)
+    if _try(SOCKMESH, there, out, say):
+        running.append(stack.enter_context(between.two_nodes(workers)))
+    return running
+
+
+def _measure(plan: Plan, loads: list[rows.Load], running: list[Way], out: Outcome, say: Say) -> None:
+    inspect(running)
+    for number in range(plan.rounds):
+        say(f"round {number + 1} of {plan.rounds}")
+        _round(plan, running, loads, out.rows, number)
+    inspect(running)  # nor did it stop doing them under load
+    out.about.setdefault("told", {}).update(
+        {f"{way.name}{way.where}": told for way in running[1:] if (told := way.told())}
+    )
 
 
 def _try(name: str, start: Callable[[], object], out: Outcome, say: Say) -> bool:
@@ -84,9 +110,9 @@ def _try(name: str, start: Callable[[], object], out: Outcome, say: Say) -> bool
 def inspect(running: list[Way]) -> None:
     """Raise AssertionError for a proxy that lets through what it must refuse, or the other way round."""
     for way in running:
-        found = ways.duties(way)
-        if way.name != NO_MESH and found != ways.DUTIES:
-            raise AssertionError(f"{way.name} does not do its duties: {found}, and not {ways.DUTIES}")
+        found, duties = way.duties(), way.DUTIES
+        if way.name != NO_MESH and found != duties:
+            raise AssertionError(f"{way.name} does not do its duties: {found}, and not {duties}")
 
 
 def _round(plan: Plan, running: list[Way], loads: list[rows.Load], found: dict[str, Row], number: int) -> None:
@@ -96,6 +122,6 @@ def _round(plan: Plan, running: list[Way], loads: list[rows.Load], found: dict[s
         for way in order:
             load.measure(way, found, plan.seconds)
             way.tidy()
-    if rows.MEMORY in found:
+    if rows.MEMORY in found and not any(isinstance(way, between.Across) for way in running):
         for way in order:
             rows.measure_memory(way, found[rows.MEMORY], plan.idle)

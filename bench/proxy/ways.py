@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from bench.proxy import origin
 from tests.hosts import Node, Pod
 
+SECOND = "second"  # a pod, and its label
 NO_MESH, ENVOY, SOCKMESH = "no mesh", "Envoy", "sockmesh"
 Told = dict[str, Any]
 
@@ -22,6 +23,10 @@ class Way:
     """Where the client calls, and which processes stand between it and the server."""
 
     name: ClassVar[str] = NO_MESH
+    where: ClassVar[str] = ""  # added to the name where it is told what a proxy did
+    DUTIES: ClassVar[dict[str, int]] = {
+        "allowed": 200, "path": 403, "method": 403, "call": 200, "call-path": 403, "call-method": 403,
+    }  # fmt: skip
     node: Node
     client: Pod
     server: Pod
@@ -37,6 +42,11 @@ class Way:
     def grpc(self) -> str:
         return f"http://{self.address}:{origin.GRPC_PORT}"
 
+    @property
+    def callers(self) -> list[Pod]:
+        """Return pods of several workloads that the proxy lets through: it grants none all of its connections."""
+        return [self.client, self.node.pods[SECOND]]
+
     def pids(self) -> list[int]:
         """Return the proxy's processes, all of them."""
         return []
@@ -49,13 +59,26 @@ class Way:
         """Return what the proxy has logged and counted beside the requests made, as evidence that it did."""
         return {"requests_made": self.made}
 
+    def duties(self) -> dict[str, int]:
+        """Return the statuses of requests that a proxy must let through, and of those that it must refuse."""
+        # Calls without a body: this curl loses an answer that comes, with a reset, before it has sent one.
+        h2 = ["--http2-prior-knowledge", "-X"]
+        return {
+            "allowed": status(self, self.http + origin.ANSWER),
+            "path": status(self, self.http + origin.SHUT),
+            "method": status(self, self.http + origin.ANSWER, "-X", "DELETE"),
+            "call": status(self, self.grpc + origin.CALL, *h2, "POST"),
+            "call-path": status(self, self.grpc + origin.SHUT, *h2, "POST"),
+            "call-method": status(self, self.grpc + origin.CALL, *h2, "GET"),
+        }
+
     def tidy(self) -> None:
         """Keep a log from filling the disk; called between samples."""
 
 
 def pods(node: Node) -> tuple[Pod, Pod, Path]:
     """Make client and server on a node, the server serving until the node's end."""
-    client, server = origin.prepare(node.pod("client")), origin.prepare(node.pod("server"))
+    client, server, _ = (origin.prepare(node.pod(name)) for name in ("client", "server", SECOND))
     directory = node.directory / "bench"
     directory.mkdir()
     return client, server, directory
@@ -74,20 +97,3 @@ def status(way: Way, url: str, *args: str) -> int:
     """Return the status that curl gets for the URL in the client's pod; 0 for no answer."""
     words = ["curl", "-s", "-o", "/dev/null", "-m", "10", "-w", "%{http_code}", *args, url]
     return int(way.client.run(words, check=False).stdout or 0)
-
-
-def duties(way: Way) -> dict[str, int]:
-    """Return the statuses of requests that a proxy must let through, and of those that it must refuse."""
-    # Calls without a body: this curl loses an answer that comes, with a reset, before it has sent one.
-    h2 = ["--http2-prior-knowledge", "-X"]
-    return {
-        "allowed": status(way, way.http + origin.ANSWER),
-        "path": status(way, way.http + origin.SHUT),
-        "method": status(way, way.http + origin.ANSWER, "-X", "DELETE"),
-        "call": status(way, way.grpc + origin.CALL, *h2, "POST"),
-        "call-path": status(way, way.grpc + origin.SHUT, *h2, "POST"),
-        "call-method": status(way, way.grpc + origin.CALL, *h2, "GET"),
-    }
-
-
-DUTIES = {"allowed": 200, "path": 403, "method": 403, "call": 200, "call-path": 403, "call-method": 403}
