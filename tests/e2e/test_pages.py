@@ -84,7 +84,7 @@ def test_a_wrong_command_would_be_noticed() -> None:
 
 
 def test_every_command_is_shown() -> None:
-    groups = ("bpf", "policy")
+    groups = ("bpf", "cert", "policy")
     used = {" ".join(words[:2] if words[0] in groups else words[:1]) for words in commands() if words}
     with click.Context(cli) as context:
         every = {name for name in cli.list_commands(context) if name not in groups}

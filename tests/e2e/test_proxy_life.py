@@ -253,7 +253,7 @@ def test_a_worker_that_dies_is_replaced_and_hurts_only_its_own_clients(place: Pl
     os.kill(dead, signal.SIGKILL)
     assert [place.get("/public/x", seconds=30) for _ in range(8)] == ["200"] * 8
     answers = ask("/public/x")
-    assert set(answers) == {0, 200}, "each worker had some of them, and one has died"
+    assert 7 <= answers.count(0) <= 9 and 0 <= answers.count(200) - 7 <= 2, "each worker had its half, and one has died"
     wait_until(lambda: len(place.workers(master)) == 2, "there are two again", 20)
     assert alive in place.workers(master)
 

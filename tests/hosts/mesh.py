@@ -58,7 +58,7 @@ class Mesh:
         self.agent: subprocess.Popen[Any] | None = None
         self._pods = pods
         self._policies = tuple(policies)
-        self._args = tuple(args)
+        self.args = tuple(args)  # of the next start
         self._self_test, self._force, self._await = self_test, force_acceleration, await_self_test
         self._read, self._inode = 0, 0  # how far the flow log has been read, and which file that was
         self._seen: list[Json] = []
@@ -77,7 +77,7 @@ class Mesh:
         command = [
             sys.executable, "-m", "control.cli.main", "agent", "--config", str(self.config), "--node", self.node.name,
             "--run-dir", str(self.run_dir), "--pin-dir", str(self.node.pins), "--flow-log", str(self.flow_log),
-            "--metrics", "127.0.0.1:9965", "--self-test" if self._self_test else "--no-self-test", *self._args,
+            "--metrics", "127.0.0.1:9965", "--self-test" if self._self_test else "--no-self-test", *self.args,
         ]  # fmt: skip
         with self.log.open("ab") as log:
             agent = self.node.popen(command, stdout=log, stderr=log, cwd=ROOT)

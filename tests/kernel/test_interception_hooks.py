@@ -60,11 +60,11 @@ def loaded() -> Iterator[Loaded]:
 
 
 def test_programs_hang_and_are_replaced_in_place(loaded: Loaded) -> None:
-    asked = ("to_door", "who_asks")
+    asked = ("to_door", "who_asks", "sockops")
     before = {name: loaded.link(name) for name in asked}
     assert [program for _, program in before.values()] == [loaded.id_of(name) for name in asked]
     assert loaded.filter() == (loaded.id_of("from_proxy"), str(loaded.node.pins / "progs/from_proxy"))
-    assert loaded.mesh.attached()["proxy"] == ["to_door", "who_asks"]
+    assert loaded.mesh.attached()["proxy"] == ["sockops", "to_door", "who_asks"]
     loaded.attach()
     assert {name: loaded.link(name) for name in asked} == before
 
@@ -95,8 +95,9 @@ def test_every_port_is_a_door(loaded: Loaded, family: int) -> None:
         netns.inside(str(loaded.ground.netns), lambda: transparent(family)) as listener,
         netns.inside(loaded.node.netns, lambda: Far(loaded.ground.interface, family, 443)) as far,
     ):
-        key, value = (0).to_bytes(4, "little"), listener.fileno().to_bytes(8, "little")
-        bpf.update(loaded.mesh.maps["doors"].fd, key, value)
+        for slot in range(abi.MAP_BY_NAME["doors"].max_entries // 2):
+            key, value = slot.to_bytes(4, "little"), listener.fileno().to_bytes(8, "little")
+            bpf.update(loaded.mesh.maps["doors"].fd, key, value)
         far.connect()
         taken, peer = listener.accept()
         assert taken.getsockname()[:2] == (far.server, 443) and peer[:2] == (far.client, far.port)

@@ -85,3 +85,32 @@ def test_a_directory_that_is_not_there_is_not_called_a_file(tmp_path: Path) -> N
         options.Options(config_dir=tmp_path / "nowhere").check()
     with pytest.raises(ConfigInvalid, match="file: not a directory"):
         options.Options(config_dir=tmp_path / "file").check()
+
+
+CA = ("--ca-cert", "x", "--ca-key", "x", "--ca-root", "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--mtls", "strict", "--ca-dir", "x"), "--mtls strict: needs --proxy"),
+        (("--mtls", "permissive", "--proxy"), "--mtls permissive: nobody signs certificates: give --ca-dir DIR"),
+        (("--mtls", "strict", "--proxy", "--ca-cert", "x"), "--ca-key and --ca-root are missing"),
+        (("--ca-key", "x"), "--ca-cert and --ca-root are missing"),
+        (("--ca-dir", "x", *CA), "--ca-dir and --ca-cert: give one of them"),
+        (("--trust-domain", "Upper"), "--trust-domain Upper: the trust domain is not"),
+    ],
+)
+def test_what_mtls_needs_is_said_before_anything_is_touched(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "control.cli.main", "agent", "--config", str(tmp_path), "--run-dir",
+         str(tmp_path / "run"), "--pin-dir", str(tmp_path / "pins"), *words],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert said.returncode == 1 and said.stderr.startswith(f"sockmesh: {told}"), said.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("--leaf-lifetime", "59"), ("--leaf-lifetime", "86401"), ("--mtls-port", "0")])
+def test_figures_of_mtls_have_bounds(words: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(main.cli, ["agent", "--config", ".", *words]).exit_code == 2

@@ -425,7 +425,7 @@ def test_the_longest_prefix_decides_for_an_address() -> None:
         [
             (abi.IpcacheKey(96, pack_addr("0.0.0.0")), abi.IpcacheValue(9)),
             (abi.IpcacheKey(120, pack_addr("10.0.0.0")), abi.IpcacheValue(1 << 24)),
-            (abi.IpcacheKey(128, WEB), abi.IpcacheValue(256)),
+            (abi.IpcacheKey(128, WEB), abi.IpcacheValue(256, flags=1)),
             (abi.IpcacheKey(64, pack_addr("fd00::")), abi.IpcacheValue(1)),
             (abi.IpcacheKey(0, pack_addr("::")), abi.IpcacheValue(10)),
         ],
@@ -437,7 +437,7 @@ def test_the_longest_prefix_decides_for_an_address() -> None:
         found = addresses.lookup(rows, ip)
         assert found is not None and found.prefix == prefix
     assert addresses.lookup(rows, "10.0.0.1") == addresses.AddressRow(
-        "10.0.0.1/32", 256, "shop app=web", NAMES.identities[256], "shop/web"
+        "10.0.0.1/32", 256, "shop app=web", NAMES.identities[256], "shop/web", ("mesh",)
     )
     assert addresses.lookup([], "10.0.0.1") is None
     with pytest.raises(ValueError):
@@ -484,6 +484,9 @@ def test_every_field_of_the_config_record_is_explained() -> None:
     )
     assert settings.pick(rows, "udp-timeout-s") is not None
     assert settings.pick(rows, "nothing") is None
+    for mode, word in ((0, "off"), (1, "permissive"), (2, "strict"), (9, "9")):
+        (row,) = (r for r in settings.rows(abi.Config.blank(mtls=mode)) if r.name == "mtls")
+        assert (row.word, row.allowed) == (word, "")
 
 
 def test_counters_are_summed_and_rated() -> None:

@@ -94,7 +94,7 @@ def test_every_map() -> None:
         abi.IpcacheKey(128, addr("10.0.0.1")): abi.IpcacheValue(web.identity),
         abi.IpcacheKey(128, addr("fd00::1")): abi.IpcacheValue(web.identity),
         abi.IpcacheKey(128, addr("10.0.0.2")): abi.IpcacheValue(api.identity),
-        abi.IpcacheKey(128, addr("10.0.1.1")): abi.IpcacheValue(api.identity),
+        abi.IpcacheKey(128, addr("10.0.1.1")): abi.IpcacheValue(api.identity, flags=int(abi.IpcacheFlag.MESH)),
     }
     number = allocation.rules
     allow, deny = int(abi.Verdict.ALLOW), int(abi.Verdict.DENY)
@@ -267,3 +267,10 @@ def test_every_reserved_label_that_an_address_has_may_be_written() -> None:
     }  # fmt: skip
     labels = {label for number in known for label in table.labels[number] if label.startswith("reserved:")}
     assert labels <= {f"reserved:{name}" for name in selectors.RESERVED}
+
+
+def test_an_address_that_a_pod_of_this_node_has_too_is_no_other_nodes() -> None:
+    twice = dataclasses.replace(FAR, ips=(*FAR.ips, API.ips[0], "10.0.0.254"))
+    desired, _, _ = compiled(model.Snapshot((API, twice, WEB)))
+    marked = {key.addr for key, value in desired["ipcache"].items() if value.flags}  # type: ignore[attr-defined]
+    assert marked == {addr("10.0.1.1")}

@@ -251,3 +251,31 @@ def test_conntrack_names_both_ends_of_what_policy_denies(order: int, passed: tup
             maps.ct[key] = abi.CtEntry.blank(flags=int(abi.CtFlag.SEEN_REPLY))
         (only,) = enforce.doomed(maps, seen)
     assert (only.src_endpoint, only.dst_endpoint, only.lost) == (1, 2, abi.Direction.EGRESS)
+
+
+@pytest.mark.parametrize("has_socket", [True, False])
+@pytest.mark.parametrize(("way", "safe"), [(abi.Direction.EGRESS, abi.CtFlag.TO_PROXY),
+                                           (abi.Direction.INGRESS, abi.CtFlag.FROM_PROXY)])  # fmt: skip
+def test_plaintext_with_another_node_is_condemned_where_tls_is_demanded(
+    way: abi.Direction, safe: abi.CtFlag, has_socket: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enforce.Judge, "denied", lambda self, *_: None)
+    near, far = (CALL.saddr, CALL.daddr) if way == abi.Direction.EGRESS else (CALL.daddr, CALL.saddr)
+    seen = view({near: 2}, pods=(2,))
+    seen.ipcache[abi.IpcacheKey(128, far)] = abi.IpcacheValue(300, flags=int(abi.IpcacheFlag.MESH))  # type: ignore[index]
+    key = abi.CtKey(*ENDS[:2], 2, *ENDS[2:], int(abi.Proto.TCP), int(way))
+    maps: Any = SimpleNamespace(endpoints=seen.endpoints, endpoint_ips=seen.endpoint_ips, conns={}, ct=Held())
+    if has_socket:
+        ids = (2, 0) if way == abi.Direction.EGRESS else (0, 2)
+        maps.conns[abi.ConnKey(*ENDS)] = conn(cookie=(7, 0), endpoint=ids)
+
+    def found(flags: int, mode: abi.Mtls = abi.Mtls.STRICT) -> list[enforce.Doomed]:
+        maps.ct[key] = abi.CtEntry.blank(flags=int(abi.CtFlag.SEEN_REPLY | flags))
+        return enforce.doomed(maps, seen, mode)
+
+    assert found(int(safe)) == found(0, abi.Mtls.PERMISSIVE) == found(0, abi.Mtls.OFF) == []
+    (only,) = found(int((abi.CtFlag.TO_PROXY | abi.CtFlag.FROM_PROXY) & ~safe))
+    assert (only.src_endpoint, only.dst_endpoint) == ((2, 0) if way == abi.Direction.EGRESS else (0, 2))
+    (event,) = enforce.reset_events([only])
+    assert (event.reason, event.direction) == (abi.DropReason.AUTH_REQUIRED, way)
+    assert (event.egress_rule, event.ingress_rule) == (0, 0)

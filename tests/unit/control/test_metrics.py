@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import parser
 
 from control import metrics
+from control.agent.handshakes import Handshakes
 from control.flow import log, request_counts
 from loader import abi
 
@@ -29,6 +30,7 @@ SNAPSHOT = metrics.MetricsSnapshot(
     hooks_restored=3,
     acceleration=True,
     proxy=metrics.Proxy(connected=1, workers=4, lost=8),
+    mtls=metrics.Mtls({"spiffe://a/ns/b/sa/c": 1.5}, {"ok": 3}, Handshakes(4, {"expired": 2}, 0.5, 7, 8)),
     agent_rss_bytes=50_000_000,
     node="n1",
     requests=request_counts.RequestCounts(
@@ -83,6 +85,15 @@ def test_everything_that_is_no_datapath_counter() -> None:
         "proxy_enabled": 1,
         "proxy_connected": 1,
         "proxy_workers": 4,
+        "certificate_not_after_seconds{spiffe_id=spiffe://a/ns/b/sa/c}": 1.5,
+        "certificate_renewals_total{result=ok}": 3,
+        "certificate_renewals_total{result=failed}": 0,
+        "mtls_handshakes_total{reason=,result=ok}": 4,
+        "mtls_handshakes_total{reason=expired,result=refused}": 2,
+        "mtls_handshake_seconds_count": 4,
+        "mtls_handshake_seconds_sum": 0.5,
+        "mtls_pool_connections{state=open}": 7,
+        "mtls_pool_connections{state=idle}": 8,
         "agent_resident_memory_bytes": 50_000_000,
         "node_info{node=n1}": 1,
     }

@@ -317,3 +317,17 @@ def test_who_spoke_for_somebody_else_does_no_more_when_an_edit_is_settled() -> N
         (abi.EditionState.NEXT, 6, enrolled | audit),
     ):
         assert editions.settled(state, left) == abi.Endpoint.blank(set_id=set_id, flags=int(kept))
+
+
+@pytest.mark.parametrize("since", [0, 1])
+def test_a_mark_of_either_edition_counts_in_both(since: int) -> None:
+    """Of an address that passes to a pod of another node, or from one: it is never without for a moment."""
+    world = World(3)
+    old = world.state(None, [world.a_set()])
+    key, new = abi.IpcacheKey(128, pack_addr("10.9.9.9")), copy(old)
+    for state, flags in ((old, since), (new, 1 - since)):
+        state["ipcache"][key] = abi.IpcacheValue(300 + flags, flags=flags)
+    steps = plan.plan(old, compiler.Desired(new))
+    both, last = [step.puts[key] for step in steps if isinstance(step, plan.Step) and key in step.puts]
+    assert (both, last) == (abi.IpcacheValue(300 + since, 301 - since, 1), new["ipcache"][key])
+    assert [editions.settled(state, both).flags for state in abi.EditionState] == [1, 1, 1]  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ import pytest
 from control import proxy_feed
 from control.agent.proxies import Proxies
 from control.flow import told
+from tests.hosts.subscriber import subscriber
 from tests.hosts.wait import wait_until
 
 GROUND = proxy_feed.Ground("/run/nothing", "/sys/nothing", "/sys/fs/nothing")
@@ -62,6 +63,26 @@ def test_who_reads_nothing_is_hung_up_on(proxies: Proxies, tmp_path: Path) -> No
             if not proxies.is_there:
                 return
     raise AssertionError("it is still there")
+
+
+def test_who_owns_what_is_said_when_it_is_known_and_has_changed_and_to_who_comes_later(
+    proxies: Proxies, tmp_path: Path
+) -> None:
+    def mesh(*names: str) -> proxy_feed.Mesh:
+        return proxy_feed.Mesh("strict", "cluster.local", 4743, owners={name: ("id", "") for name in names})
+
+    with subscriber(tmp_path) as first:
+        wait_until(lambda: len(first.said) == 2, "it is told where to stand, and the sets")
+        assert first.meshes == [], "one of before keeps what it knows, while nobody knows better"
+        assert proxies.publish_mesh(mesh("10.0.0.1"))
+        assert not proxies.publish_mesh(mesh("10.0.0.1"))
+        proxies.publish({}, again=True)  # waits for who has taken up what was said before
+        assert first.meshes == [mesh("10.0.0.1")]
+        assert proxies.publish_mesh(mesh("10.0.0.1", "10.0.0.2"))
+        with subscriber(tmp_path) as second:
+            wait_until(lambda: len(second.said) == 3, "it is told")
+            assert second.said[1] == mesh("10.0.0.1", "10.0.0.2") and isinstance(second.said[2], proxy_feed.Sets)
+        wait_until(lambda: len(first.meshes) == 2, "it is told, too")
 
 
 def test_the_same_is_said_again_only_where_it_must_be(proxies: Proxies, tmp_path: Path) -> None:
