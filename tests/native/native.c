@@ -130,6 +130,10 @@ int native_is_link_control(const struct packet *p) {
   return is_link_control(p);
 }
 
+int native_ct_expired(const struct ct_entry *e, u32 proto, u64 now, const struct config *cfg) {
+  return ct_expired(e, proto, now, cfg);
+}
+
 void native_ct_keys(struct ct_key *forward, struct ct_key *reverse, u32 ep, u32 direction, const struct packet *p) {
   memset(forward, 0, sizeof(*forward));
   memset(reverse, 0, sizeof(*reverse));
