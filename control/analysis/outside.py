@@ -85,16 +85,26 @@ def words(written: tuple[str, ...]) -> str:
     ('the outside', '10.0.0.0/8', 'the outside except 128.0.0.0/1')
     >>> words(("10.0.0.0/16", "10.2.0.0/15", "10.4.0.0/14"))
     '10.0.0.0/13 except 10.1.0.0/16'
+    >>> words(("0.0.0.0/5", "8.0.0.0/7", "10.1.0.0/16", "11.0.0.0/8", "12.0.0.0/6", "16.0.0.0/4", "32.0.0.0/3",
+    ... "64.0.0.0/2", "128.0.0.0/1", "::/0"))
+    'the outside except (10.0.0.0/8 except 10.1.0.0/16)'
     """
     held = spans.merged(_span(peers.parse_prefix(cidr)) for cidr in written)
     families = [own for family in (EVERYTHING[:1], EVERYTHING[1:]) if (own := spans.common(held, family))]
     found = [_fewest(_around(own), own) for own in families]
     lacking = cidrs(spans.without(EVERYTHING, held)) if len(families) > 1 else ()
     if len(families) > 1 and len(lacking) < sum(count for _, count, _ in found):
-        return f"the outside except {', '.join(lacking)}" if lacking else "the outside"
+        return f"the outside except {_lacking(lacking)}" if lacking else "the outside"
     terms = [(peers.show_prefix(named), cidrs(without)) for each, _, _ in found for named, without in each]
     written_out = (named + (f" except {', '.join(without)}" if without else "") for named, without in terms)
     return ("; " if any(without for _, without in terms) else ", ").join(written_out)
+
+
+def _lacking(written: tuple[str, ...]) -> str:
+    """Return ranges that are left out, of one family in the words that are fewest."""
+    one = len({":" in each for each in written}) == 1
+    said = words(written) if one and len(written) > 2 else ""
+    return f"({said})" if " except " in said else ", ".join(written)
 
 
 def _around(own: spans.Spans) -> model.Prefix:

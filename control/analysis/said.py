@@ -20,16 +20,28 @@ class Asked(Protocol):
 
 
 def verdict(rules: policy_set.L7, asked: Asked) -> str | None:
-    """Return what rules for bytes say of what is asked about; None where they are about something else."""
+    """Return what rules for bytes say of what is asked about; None where nothing is asked, or they say nothing of it.
+
+    Of another kind of bytes than they are about none passes, but for requests, which a TLS client may mean to make.
+    """
     if asked.http is not None and any(each.http is not None for each in rules):
         passes = request.http_allowed(rules, asked.http)
     elif asked.query and any(each.dns is not None for each in rules):
         passes = request.name_allowed(rules, asked.query)
     elif asked.server_name and any(each.server_names is not None for each in rules):
         passes = request.server_allowed(rules, asked.server_name)
-    else:
+    elif any(each.is_anything for each in rules) or kind(rules) in ("", *_may_be_meant(asked)):
         return None
+    else:
+        passes = False
     return ALLOWED if passes else DENIED
+
+
+def _may_be_meant(asked: Asked) -> tuple[str, ...]:
+    """Return the kinds of bytes that may carry what is asked about."""
+    if asked.http is not None:
+        return "http", "server_name"
+    return ("dns",) if asked.query else ("server_name",) if asked.server_name else ("http", "dns", "server_name")
 
 
 def kind(rules: policy_set.L7) -> str:

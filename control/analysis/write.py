@@ -16,8 +16,14 @@ PartOf = Callable[[int, int, PortSet], PortSet]  # of a pair's ports, given with
 _WIDEST = 60  # of a column; what is longer moves its own line only
 
 
-def _nothing(source: int, destination: int, ports: PortSet) -> PortSet:
+def nothing(source: int, destination: int, ports: PortSet) -> PortSet:
     return portset.NONE
+
+
+def marked(ports: PortSet, those: PortSet) -> str:
+    """Return what people are told of the ports of a pair that need the proxy; nothing if none do."""
+    which = "" if those is ports else f": {those}"
+    return f"  (needs the proxy{which})" if those else ""
 
 
 def jsonable(ports: PortSet) -> list[dict[str, Any]]:
@@ -47,7 +53,7 @@ def connections_json(
     found: Connectivity,
     progress: Progress | None = None,
     among: Among | None = None,
-    proxied: PartOf = _nothing,
+    proxied: PartOf = nothing,
 ) -> Iterator[str]:
     """Yield `{"connections": [...]}`, a pair a line; `proxied` is what needs the proxy of a pair."""
 
@@ -70,7 +76,7 @@ def connections_table(
     printable: Callable[[str], str],
     progress: Progress | None = None,
     among: Among | None = None,
-    proxied: PartOf = _nothing,
+    proxied: PartOf = nothing,
 ) -> Iterator[str]:
     """Yield a heading and a line a pair, nothing where nobody may talk to anybody; `proxied` as in JSON."""
     senders = receivers = set(range(len(found.ends)))
@@ -83,9 +89,7 @@ def connections_table(
     first, second = _width("FROM", senders, written), _width("TO", receivers, written)
     heading = f"{'FROM':<{first}}  {'TO':<{second}}  ALLOWED\n"
     for source, destination, ports in found.pairs(progress, among):
-        those = proxied(source, destination, ports)
-        which = "" if those is ports else f": {those}"
-        mark = f"  (needs the proxy{which})" if those else ""
+        mark = marked(ports, proxied(source, destination, ports))
         yield f"{heading}{written[source]:<{first}}  {written[destination]:<{second}}  {ports}{mark}\n"
         heading = ""
 

@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from control import model
@@ -40,6 +40,7 @@ MAX_JSON_VALUES = 180_000
 BYTES_PER_VALUE = 80  # so that a large file may hold more, and takes no longer for each megabyte of it
 
 NOTHING_PIPED = "holds no document: did the command before the pipe fail?"
+NOTHING_THERE = "holds no document: was something to be written into it?"
 TEMPLATE = objects.RENDER.replace("part of a chart?", "a template?")
 
 # A service's ports on nodes and the like mean nothing to policy.
@@ -57,14 +58,19 @@ READERS = {
 }
 
 
+def _is_empty(text: str) -> bool:
+    return all(not line.strip() or line.lstrip().startswith(("#", "---")) for line in text.splitlines())
+
+
 def load(paths: Iterable[str | os.PathLike[str]], namespace: str = "default") -> model.LoadResult:
     """Return what files, and all files below directories, declare; never raises for what is in them.
 
     "-" is standard input. Of two objects with one name the first counts. What names no namespace is in `namespace`.
     """
-    found = _Found(namespace if namespace != "default" else "")  # which is what readers take it for
+    given = [os.fspath(path) for path in paths]
+    found = _Found(namespace if namespace != "default" else "", frozenset(given))  # what readers take it for
     with document.uncollected():
-        for file, said in walk.files(paths):
+        for file, said in walk.files(given):
             if not said:
                 found.read(file)
             else:
@@ -76,8 +82,8 @@ def load(paths: Iterable[str | os.PathLike[str]], namespace: str = "default") ->
 class _Found:
     """What has been read so far."""
 
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
+    def __init__(self, namespace: str, named: Container[str]) -> None:
+        self.namespace, self._named = namespace, named
         self.objects: list[model.Object] = []
         self.problems: list[model.Problem] = []
         self.advice: list[model.Problem] = []
@@ -91,8 +97,11 @@ class _Found:
             report.add("", str(error), error.line)
         else:
             self._read_text(text, is_json, report)
-            if file == STDIN and not text.strip():  # a pipe tells nobody that what writes into it has failed
-                report.add("", NOTHING_PIPED)
+            if _is_empty(text):  # a check of what a template or a command has made would be green for nothing
+                if file == STDIN or file in self._named:
+                    report.add("", NOTHING_PIPED if file == STDIN else NOTHING_THERE)
+                else:
+                    self.advice.append(model.Problem(report.file, "", NOTHING_THERE))
         self.problems += _with_remedy(remarks.in_order(report.problems))
         if report.count > len(report.problems):
             more = f"more problems are not told (at least {report.count - len(report.problems)})"

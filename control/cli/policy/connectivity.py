@@ -40,12 +40,12 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
         among = _called(found, "--from", origin), _called(found, "--to", to)
-        has_proxied = output in ("table", "json") and any(unserved.by_proxy(snapshot))
+        has_proxied = output != "svg" and any(unserved.by_proxy(snapshot))
         more = (proxied.Proxied(snapshot, found).of,) if has_proxied else ()
         if output == "json":
             pour(write.connections_json(found, moved, among, *more), is_file=True)
         elif output == "dot":
-            pour(dot.graph(found, moved), is_file=True)
+            pour(dot.graph(found, moved, *more), is_file=True)
         elif output == "svg":
             pour([svg.picture(found)], is_file=True)
         elif not pour(write.connections_table(found, printable, moved, among, *more)):

@@ -97,7 +97,8 @@ def _json(found: analysis.Trace, call: analysis.Call) -> dict[str, Any]:
 def _notes(found: analysis.Trace, call: analysis.Call) -> list[str]:
     """Return what the node needs, so that it does as the rules say."""
     needs = [unserved.NEEDS_PROXY] if found.needs_proxy else []
-    return needs + ([unserved.LEARNS_NAMES] if call.destination.name.startswith("fqdn:") else [])
+    is_judged = any(side.verdict != analysis.UNENFORCED for side in (found.egress, found.ingress))
+    return needs + ([unserved.LEARNS_NAMES] if is_judged and call.destination.name.startswith("fqdn:") else [])
 
 
 def _side(side: analysis.Side) -> dict[str, Any]:

@@ -51,6 +51,8 @@ spec: {selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}
         ("192.0.2.1", "53/UDP", [], 0, "53/UDP: allowed for some names (give --query NAME)\n"),
         ("192.0.2.1", "53/UDP", ["--query", "a.example.com"], 0, "the name too"),
         ("192.0.2.1", "53/UDP", ["--query", "a.example.net"], 1, "because of the name"),
+        ("192.0.2.1", "53/UDP", ["--server-name", "api.example.com"], 1, "because of the name"),
+        ("192.0.2.1", "443", ["--query", "api.example.com"], 1, "because of the name"),
         # Rules for names say nothing of requests.
         ("192.0.2.1", "443", ["--method", "GET"], 0, "for some TLS server names"),
     ],

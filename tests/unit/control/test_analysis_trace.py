@@ -172,6 +172,12 @@ def test_a_rule_for_any_request_elsewhere_is_named(tmp_path: Path) -> None:
     assert found.ingress.author and found.ingress.author.rule == "spec.ingress[0]"
 
 
+def test_a_tls_client_says_no_request(tmp_path: Path) -> None:
+    known(tmp_path, policy("web", TWO))
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "8080", "--server-name", "web.example")
+    assert found.exit_code == 1 and "denied by CiliumNetworkPolicy shop/web" in found.stdout
+
+
 @pytest.mark.parametrize("rules", ["http: []", "kafka: [{topic: t}]", "l7proto: x"])
 @pytest.mark.parametrize("asked", [[], ["--method", "GET"], ["--server-name", "a.b"], ["--query", "a.b"]])
 def test_rules_that_let_nothing_through_deny(tmp_path: Path, rules: str, asked: list[str]) -> None:

@@ -364,6 +364,8 @@ def test_what_needs_the_proxy_of_a_pair_is_marked(old: Path) -> None:
         {"from": both, "to": pod("db"), "allowed": tcp(81), "needs_proxy": tcp(81)},
         {"from": {"kind": "IPBlock", "cidrs": ["203.0.113.0/24"]}, "to": pod("db"), "allowed": tcp(82)},
     ]
+    graph = run("connectivity", "-f", old, "-o", "dot").stdout
+    assert 'label="TCP 80-81  (needs the proxy: TCP 81)"' in graph and 'label="TCP 82"' in graph
     lines = run("connectivity", "-f", old, "--to", "shop/db").stdout.splitlines()[1:]
     assert [line.split("shop/db  ")[1] for line in lines] == [
         "TCP 80-81  (needs the proxy: TCP 81)", "TCP 81  (needs the proxy)", "TCP 82",

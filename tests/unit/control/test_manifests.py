@@ -125,6 +125,17 @@ def test_nothing_on_standard_input_is_what_a_command_left_that_failed(
     assert str(problem) == "standard input: holds no document: did the command before the pipe fail?"
 
 
+@pytest.mark.parametrize("text", ["", "---\n# Source: chart/templates/policy.yaml\n"])
+def test_a_file_that_holds_nothing_is_a_problem_where_it_is_named(tmp_path: Path, text: str) -> None:
+    """A check of what a template has made would be green for nothing."""
+    file = tmp_path / "empty.yaml"
+    file.write_text(text)
+    named, below = manifests.load([file]), manifests.load([tmp_path])
+    (problem,) = named.problems
+    assert str(problem) == f"{file}: holds no document: was something to be written into it?"
+    assert below.problems == () and any("holds no document" in str(each) for each in below.advice)
+
+
 def test_a_cluster_of_thousands_in_one_list(tmp_path: Path) -> None:
     def both(number: int) -> tuple[dict[str, object], ...]:
         meta, labels = {"name": f"a{number}", "namespace": "shop"}, {"app": f"a{number}", "tier": "web"}
