@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from control import proxy_feed
+from control import admin_client, proxy_feed
 from l7proxy.edge import facts, handover, udp
 from l7proxy.edge.limits import Limits, raise_open_files
 from l7proxy.outbox import Outbox
@@ -62,6 +62,8 @@ class Master:
         self._connect()
         if self._agent is None:
             path = self._run_dir / proxy_feed.SOCKET
+            if _answers(self._run_dir / admin_client.SOCKET):
+                raise AgentUnavailable(f"{self._run_dir}: the agent there runs without --proxy: start it again with it")
             raise AgentUnavailable(f"{path}: no agent answers there: start `sockmesh agent --proxy` first")
         try:
             while not (self._ends_by and not any(each.is_running for each in self._processes)):
@@ -280,6 +282,15 @@ class Master:
             self._ends_by = time.monotonic() + self._limits.drain_s + _LATE_S
             for process in self._processes:
                 process.drain()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def serve(run_dir: Path, count: int, limits: Limits) -> None:

@@ -71,3 +71,15 @@ def test_a_proxy_comes_and_goes(mesh: Mesh) -> None:
         }  # fmt: skip
     wait_until(lambda: missed(mesh), "the proxy is missed", 20)
     assert (gauges(mesh)["connected"], gauges(mesh)["workers"]) == (0, 0)
+
+
+def test_an_agent_without_it_is_not_taken_for_none() -> None:
+    """The module's last: another agent, which leads nothing to a proxy."""
+    with Node("without") as node:
+        node.pod("client")
+        command = [*CLI, "proxy", "--run-dir", str(node.directory / "run")]
+        none = node.run(command, check=False, cwd=ROOT)
+        with Mesh(node) as mesh:
+            found = node.run([*CLI, "proxy", "--run-dir", str(mesh.run_dir)], check=False, cwd=ROOT)
+    assert none.returncode == 1 and "no agent answers there: start `sockmesh agent --proxy` first" in none.stderr
+    assert found.returncode == 1 and "the agent there runs without --proxy: start it again with it" in found.stderr
