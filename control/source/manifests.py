@@ -62,13 +62,19 @@ def _is_empty(text: str) -> bool:
     return all(not line.strip() or line.lstrip().startswith(("#", "---")) for line in text.splitlines())
 
 
-def load(paths: Iterable[str | os.PathLike[str]], namespace: str = "default") -> model.LoadResult:
+def load(
+    paths: Iterable[str | os.PathLike[str]], namespace: str = "default", must_hold: bool = False
+) -> model.LoadResult:
     """Return what files, and all files below directories, declare; never raises for what is in them.
 
     "-" is standard input. Of two objects with one name the first counts. What names no namespace is in `namespace`.
+    `must_hold`: a file that is named and holds no document is a problem; else it is a warning.
     """
     given = [os.fspath(path) for path in paths]
-    found = _Found(namespace if namespace != "default" else "", frozenset(given))  # what readers take it for
+    found = _Found(
+        namespace if namespace != "default" else "",  # what readers take it for
+        frozenset(given if must_hold else ()),
+    )
     with document.uncollected():
         for file, said in walk.files(given):
             if not said:

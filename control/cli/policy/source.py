@@ -50,9 +50,9 @@ def paths(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("paths", nargs=-1, metavar="[FILE|DIR]...")(option(namespace(with_both)))
 
 
-def read(paths: Sequence[str], namespace: str) -> model.LoadResult:
-    """Return what files, and all files below directories, declare together."""
-    return manifests.load(paths, namespace)
+def read(paths: Sequence[str], namespace: str, must_hold: bool = False) -> model.LoadResult:
+    """Return what files, and all files below directories, declare together; `must_hold` as in manifests.load."""
+    return manifests.load(paths, namespace, must_hold)
 
 
 def load(paths: Sequence[str], namespace: str) -> model.Snapshot:

@@ -26,7 +26,7 @@ def validate(files: tuple[str, ...], namespace: str, agent: bool, output: str) -
     With --agent, check the directory of an agent: the kinds that it takes, no directory below, and its own words for
     what it would do.
     """
-    found = _as_the_agent(files, namespace) if agent else source.read(files, namespace)
+    found = _as_the_agent(files, namespace) if agent else source.read(files, namespace, must_hold=True)
     status = 1 if found.problems else 0
     good = sum(not policy.invalid for policy in found.snapshot.policies)  # what has a problem is not among them
     if output == "json":
