@@ -89,7 +89,7 @@ def test_what_is_wrong_is_mended(node: Node, harm: Callable[[ground.Ground], Non
     netns.inside(node.netns, lambda: harm(first))
     again = prepare(node)
     is_right(look(again, node))
-    assert dataclasses.replace(again, ifindex=first.ifindex) == first
+    assert dataclasses.replace(again, ifindex=first.ifindex, cookie=first.cookie, nsid=first.nsid) == first
     assert not netns.is_host(str(again.netns))
 
 
