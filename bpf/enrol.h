@@ -186,9 +186,15 @@ static __always_inline int gone(const struct end *e) {
   return freed(e) || peek64(e->sock, OFF_SK_FLAGS) >> SOCK_DEAD_BIT & 1;
 }
 
+/* Whether this end's program has said that it has no more to send: what it sent before may still be on its way. */
+static __always_inline int said_all(const struct end *e) {
+  u8 state = peek8(e->sock, OFF_SKC_STATE);
+  return state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT;
+}
+
 #define HOLD_LIMIT_NS 30000000000ull
 #define SHORT_HOLD_NS 1000000000ull
-#define GONE_HOLD_NS 2400000000ull
+#define LAST_HOLD_NS 2400000000ull
 #define USUAL_RETRIES 15 /* net.ipv4.tcp_retries2 */
 #define DOUBLINGS 4      /* of TCP's timer from 200 ms until it is RTO_MAX_MS (bpf/prepare.h) */
 #define ORPHAN_RETRIES 8 /* tcp_orphan_retries of net/ipv4/tcp_timer.c, where net.ipv4.tcp_orphan_retries is 0 */
@@ -196,8 +202,8 @@ static __always_inline int gone(const struct end *e) {
 /* How long a packet of this end may be held: its own kernel must not give it up for that. Where a program
  * (TCP_USER_TIMEOUT) or a pod (tcp_retries2) wants to know sooner than usual whether its peer is there, a quarter of the
  * time after which TCP gives up (tcp_model_timeout of net/ipv4/tcp_timer.c): the packet is sent again at twice the age.
- * What a program left when it closed has a time of its own, in which the timer doubles to the end: that its reader does not
- * wait for seconds after it has read on, it is not held for long either. */
+ * After its program's last word, closed or shut down, the timer doubles to the end (patient() of bpf/prepare.h): that the
+ * reader does not wait for seconds after it has read on, it is not held for long then. */
 static __always_inline u64 patience(const struct end *sender) {
   if (freed(sender))
     return SHORT_HOLD_NS;
@@ -208,8 +214,6 @@ static __always_inline u64 patience(const struct end *sender) {
     if (!retries || retries > ORPHAN_RETRIES)
       retries = ORPHAN_RETRIES;
     limit = ((2ull << retries) - 1) * 50000000ull;
-    if (limit > GONE_HOLD_NS)
-      limit = GONE_HOLD_NS;
   } else {
     retries = net ? peek8(net, OFF_NET_TCP_RETRIES2) : USUAL_RETRIES;
     if (retries < USUAL_RETRIES) {
@@ -219,6 +223,8 @@ static __always_inline u64 patience(const struct end *sender) {
   }
   if (timeout_ms && timeout_ms * 250000ull < limit)
     limit = timeout_ms * 250000ull;
+  if (limit > LAST_HOLD_NS && said_all(sender))
+    limit = LAST_HOLD_NS;
   return limit;
 }
 

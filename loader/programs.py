@@ -115,6 +115,7 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_SKC_V6_DADDR": (("sock_common", "skc_v6_daddr"),),
     "OFF_SKC_V6_RCV_SADDR": (("sock_common", "skc_v6_rcv_saddr"),),
     "OFF_SKC_COOKIE": (("sock_common", "skc_cookie"),),
+    "OFF_SKC_STATE": (("sock_common", "skc_state"),),
     "OFF_SK_RMEM": (("sock", "sk_backlog.rmem_alloc"),),
     "OFF_SK_RCVBUF": (("sock", "sk_rcvbuf"),),
     "OFF_SK_RCVLOWAT": (("sock", "sk_rcvlowat"),),

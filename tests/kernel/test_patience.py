@@ -14,6 +14,7 @@ from tests.kernel.pairs import Maker, Pair, connect, receive
 
 MESSAGES = 16000  # of a byte: more than the short cut takes
 TCP_USER_TIMEOUT = 18
+AWAY_S = (0.3, 1.2, 2.3, 2.6, 4.6, 7.0)
 # What is set, and how long a reader is away: longer than a sender stands whose every packet is held.
 SETTINGS: dict[str, tuple[dict[str, str], int, float]] = {
     "TCP_USER_TIMEOUT": ({}, 2000, 3.5),
@@ -31,6 +32,10 @@ def _leave_waiting(pair: Pair, timeout_ms: int) -> bytes:
         while sent < MESSAGES:
             sent += pair.a.send(content[sent : sent + 1])
     return content[:sent]
+
+
+def _stay_away(until: float) -> None:
+    wait_until(lambda: time.monotonic() > until, "the reader was away", 20)
 
 
 def _broken(sock: socket.socket) -> bool:
@@ -55,8 +60,30 @@ def test_a_sender_with_little_patience_is_not_let_down(setting: str) -> None:
             redirected = pairs[0].redirected(pairs[0].a) - before
             assert 0 < redirected < len(sent[0]), "part by short cut, part held behind it"
             left = time.monotonic()
-            wait_until(lambda: time.monotonic() - left > away_s, "the readers were away", away_s + 1)
+            _stay_away(left + away_s)
             assert [_broken(pair.a) for pair in pairs] == [False, False]
             for pair, content in zip(pairs, sent, strict=True):
                 assert short(receive(pair.b, len(content))) == short(content)
+                pair.close()
+
+
+def test_a_reader_that_was_away_does_not_wait_long_for_the_end_of_a_half_closed_stream() -> None:
+    with Node("patience") as node:
+        client, server = node.pod("client"), node.pod("server")
+        with Mesh(node) as mesh, mesh.open_maps() as maps:
+            ends = Maker(client), Maker(server)
+            pairs = [connect(*ends, maps) for _ in AWAY_S]
+            assert all(pair.warm_up() for pair in pairs)
+            sent = [_leave_waiting(pair, 0) for pair in pairs]
+            assert all(pair.redirected(pair.a) < len(content) for pair, content in zip(pairs, sent, strict=True))
+            for pair in pairs:
+                pair.a.shutdown(socket.SHUT_WR)
+            left, waits = time.monotonic(), []
+            for pair, content, away_s in zip(pairs, sent, AWAY_S, strict=True):
+                _stay_away(left + away_s)
+                back = time.monotonic()
+                assert short(receive(pair.b, len(content) + 1)) == short(content)
+                waits.append(time.monotonic() - back)
+            assert max(waits) < 4, "a timer that has doubled as long as the reader was away would let it wait as long"
+            for pair in pairs:
                 pair.close()
