@@ -139,7 +139,8 @@ class Place:
         """Start a proxy; it may take a while until it serves."""
         command = [sys.executable, "-m", "control.cli.main", "proxy", "--run-dir", str(self.mesh.run_dir), *words]
         if files:
-            command = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command]
+            sh = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
+            command = ["setpriv", "--bounding-set", "-sys_resource", *sh, *command]  # with it, a proxy raises its limit
         with (self.node.directory / "proxy.log").open("ab") as log:
             self.proxies.append(self.node.popen(command, stdout=log, stderr=log, cwd=ROOT))
         return self.proxies[-1]
