@@ -723,7 +723,7 @@ struct flow_event {
   __u64 rx_redirected;
   __u64 duration;
   __u32 flags;
-  __u32 pad;
+  __u32 is_reply;
 };
 _Static_assert(sizeof(struct flow_event) == 136, "struct flow_event");
 _Static_assert(__builtin_offsetof(struct flow_event, time) == 0, "struct flow_event.time");
@@ -755,7 +755,7 @@ _Static_assert(__builtin_offsetof(struct flow_event, tx_redirected) == 104, "str
 _Static_assert(__builtin_offsetof(struct flow_event, rx_redirected) == 112, "struct flow_event.rx_redirected");
 _Static_assert(__builtin_offsetof(struct flow_event, duration) == 120, "struct flow_event.duration");
 _Static_assert(__builtin_offsetof(struct flow_event, flags) == 128, "struct flow_event.flags");
-_Static_assert(__builtin_offsetof(struct flow_event, pad) == 132, "struct flow_event.pad");
+_Static_assert(__builtin_offsetof(struct flow_event, is_reply) == 132, "struct flow_event.is_reply");
 
 #define MAX_CONFIG 1
 #define MAX_EDITION 1

@@ -78,16 +78,18 @@ static __always_inline void event_ends(struct flow_event *e, const u8 *saddr, co
   }
 }
 
-/* `hook`: the direction of the hook that drops; `direction`: the packet's at the pod `id`, whose rule is against it. */
+/* `hook`: the direction of the hook that drops; `direction`: the packet's at the pod `id`, whose rule is against it. That
+ * is a rule of the other direction if the packet is a reply. */
 static __always_inline int drop_by(struct __sk_buff *skb, const struct packet *p, const struct endpoint *ep, u32 id,
-                                   u8 hook, u8 direction, u16 reason, u32 rule) {
+                                   u8 hook, u8 direction, u8 is_reply, u16 reason, u32 rule) {
   struct flow_event *e = event_new(EVENT_TYPE_DROP, hook == DIRECTION_EGRESS ? HOOK_TC_FROM_POD : HOOK_TC_TO_POD);
   if (e) {
     event_packet(e, p);
     event_ends(e, p->saddr, p->daddr, ep, id, direction);
-    e->direction = direction;
+    e->direction = direction ^ is_reply;
+    e->is_reply = is_reply;
     e->reason = reason;
-    if (direction == DIRECTION_EGRESS)
+    if (e->direction == DIRECTION_EGRESS)
       e->egress_rule = rule;
     else
       e->ingress_rule = rule;
@@ -99,7 +101,7 @@ static __always_inline int drop_by(struct __sk_buff *skb, const struct packet *p
 
 static __always_inline int drop(struct __sk_buff *skb, const struct packet *p, const struct endpoint *ep, u32 id,
                                 u8 direction, u16 reason, u32 rule) {
-  return drop_by(skb, p, ep, id, direction, direction, reason, rule);
+  return drop_by(skb, p, ep, id, direction, direction, 0, reason, rule);
 }
 
 static __always_inline int pass(struct __sk_buff *skb, u8 direction, u32 id) {

@@ -226,9 +226,10 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     else if (w->born)
       e = ct.lookup(k); /* asking took time, and an element of an LRU map serves another key once it is deleted */
     if (by_far)
-      return drop_by(skb, p, endpoint_by_id(far), far, direction, !direction, w->peer_answer.reason, w->peer_answer.rule_id);
+      return drop_by(skb, p, endpoint_by_id(far), far, direction, !direction, reply, w->peer_answer.reason,
+                     w->peer_answer.rule_id);
     if (denied)
-      return drop(skb, p, ep, id, direction, a->reason, a->rule_id);
+      return drop_by(skb, p, ep, id, direction, direction, reply, a->reason, a->rule_id);
     if (e) {
       e->generation = generation;
       e->rule_id = a->rule_id;

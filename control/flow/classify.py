@@ -9,9 +9,9 @@ Event types, as Hubble numbers them:
 | periodic, close of a packet hook | 4 trace | 0 to-endpoint, 5 from-endpoint |
 | periodic, close of a socket hook; stuck, failed | 7 trace-sock | |
 
-`traffic_direction` is that of the policy that decided. A refusal has the direction of the policy that refused. Where
-policy allowed, it is EGRESS if only the source is a pod of this node, else INGRESS: of two pods the callee's policy is
-asked last.
+`traffic_direction` is that of the policy that decided. A refusal has that of the policy that refused, which for a reply
+(`is_reply`) is not the way its packet went. Where policy allowed, it is EGRESS if only the source is a pod of this
+node, else INGRESS: of two pods the callee's policy is asked last.
 """
 
 from loader import abi

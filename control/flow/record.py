@@ -190,7 +190,7 @@ def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset
         inner["trace_observation_point"] = point
     if reason in _DROP_NAMES:
         inner["drop_reason_desc"] = _DROP_NAMES[reason]
-    inner["is_reply"] = False  # source and destination are those of the connection's first packet
+    inner["is_reply"] = bool(event.is_reply)  # of others, source and destination are those of the first packet
     if event.cookie:
         inner["socket_cookie"] = str(event.cookie)
     inner["Summary"] = summary.summary(event)

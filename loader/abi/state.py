@@ -246,4 +246,4 @@ class FlowEvent(Record):
     rx_redirected: U64
     duration: U64
     flags: U32  # ConnFlag of the connection, where there is one
-    pad: U32 = 0
+    is_reply: U32 = 0  # of a packet that is dropped: 1 if the other end began, so that `direction` is not its own

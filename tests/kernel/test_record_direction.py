@@ -57,3 +57,37 @@ def test_a_call_out_of_the_mesh_is_decided_by_its_own_end(street: Street, family
     for event in ("open", "close"):
         flow = record_of(street, before, client, outside, event)
         assert (flow["traffic_direction"], mesh_part(flow)["hook"]) == ("EGRESS", "sockops")
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_reply_that_is_dropped_names_the_rule_that_is_against_its_connection(
+    street: Street, family: int, who: str
+) -> None:
+    before = len(street.mesh.flows())
+    client, server = street.ip("client", family), street.ip("server", family)
+    way, direction = ("egress", "EGRESS") if who == "client" else ("ingress", "INGRESS")
+    end: Json = {"ip": server, "port": PORT}
+    street["server"].do("s = socket.socket(family(ip), socket.SOCK_DGRAM); s.bind((ip, port))", **end)
+    try:
+        street["client"].do(
+            "c = socket.socket(family(ip), socket.SOCK_DGRAM); c.connect((ip, port)); c.send(b'?')", **end
+        )
+        street["server"].do("_, whence = s.recvfrom(1)")
+        street.enforce(
+            policy("open", who, **{way: [{"toPorts": to_port(1)}]}),
+            policy("shut", who, **{f"{way}Deny": [{"toPorts": to_port(PORT, proto="UDP")}]}),
+        )
+        street["server"].do("s.sendto(b'!', whence)")
+
+        def is_wanted(flow: Json) -> bool:
+            return flow["is_reply"] and mesh_part(flow)["event"] == "drop" and street.mesh.flows().index(flow) >= before
+
+        flow = street.mesh.wait_flow(is_wanted, "the drop of a reply", 15)
+        assert (flow["IP"]["source"], flow["IP"]["destination"]) == (server, client)
+        assert flow["traffic_direction"] == direction
+        assert [policy["name"] for policy in flow[f"{way}_denied_by"]] == ["shut"]
+        assert ("egress_denied_by" in flow, "ingress_denied_by" in flow) == (who == "client", who == "server")
+    finally:
+        street["client"].do("c.close()")
+        street["server"].do("s.close()")
+        street.relax()
