@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from control import model, proxy_feed
 from control.agent import handshakes
 from control.flow import told
+from control.flow.summary import counted
 from control.policy_set import L7
 from loader import abi
 
@@ -157,8 +158,14 @@ class Proxies:
     def _drop(self, caller: socket.socket) -> None:
         with self._changed:
             self._callers.pop(caller, None)
-            self._workers.pop(caller, None)
+            served = bool(self._workers.pop(caller, 0))
+            others = any(self._workers.values())
             self._changed.notify_all()
+        if served and self._listener.fileno() >= 0:
+            if others:
+                LOG.info("a node proxy has left, another one serves here")
+            else:
+                LOG.warning("the node proxy has left: what policy sends to it is not served until there is one again")
         self.handshakes.keep(caller, 0)
         with contextlib.suppress(OSError):
             caller.shutdown(socket.SHUT_RDWR)
@@ -199,8 +206,11 @@ class Proxies:
                 self._changed.notify_all()
         elif kind == "workers":
             with self._changed:
+                is_new = caller in self._callers and not self._workers.get(caller) and int(content) > 0
                 if caller in self._callers:
                     self._workers[caller] = int(content)
+            if is_new:
+                LOG.info("a node proxy serves here, with %s", counted(int(content), "worker"))
             self.handshakes.keep(caller, int(content))
         elif kind == "handshakes":
             self._take_handshakes(caller, content)

@@ -286,6 +286,23 @@ def test_a_stop_waits_no_longer_than_it_is_told_to(place: Place) -> None:
     assert flow["l7"]["http"]["url"].endswith("/slow/50")
 
 
+def test_the_agents_log_says_when_a_proxy_comes_and_when_it_goes(place: Place) -> None:
+    read = len(place.agents_log())
+    first = place.serving()
+    second = place.serving()
+    first.wait(timeout=20)
+    second.terminate()
+    second.wait(timeout=20)
+    wait_until(lambda: "the node proxy has left" in place.agents_log()[read:], "the last one has left")
+    said = [line.split("INFO ")[-1].split("WARNING ")[-1] for line in place.agents_log()[read:].splitlines()]
+    assert [line for line in said if "node proxy" in line] == [
+        "a node proxy serves here, with 2 workers",
+        "a node proxy serves here, with 2 workers",
+        "a node proxy has left, another one serves here",
+        "the node proxy has left: what policy sends to it is not served until there is one again",
+    ]
+
+
 def test_an_upgrade_under_load_refuses_nobody(place: Place) -> None:
     first = place.serving()
     with Load(place):
