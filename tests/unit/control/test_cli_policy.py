@@ -123,7 +123,9 @@ def test_diff_and_its_exit_status(old: Path, tmp_path: Path) -> None:
     new = manifests(tmp_path / "new", "81")
     result = run("diff", old, new, "-o", "json")
     opened = [{"from": pod("web"), "to": pod("db"), "allowed": tcp(81)}]
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"opened": opened, "closed": OPEN_80, "beside": []})
+    assert (result.exit_code, json.loads(result.stdout)) == (
+        0, {"opened": opened, "closed": OPEN_80, "beside": [], "beside_closed": []}
+    )  # fmt: skip
     refused = run("diff", old, new, "--no-new-access")
     assert refused.exit_code == 1
     assert [line.split() for line in refused.stdout.splitlines()[1:]] == [
@@ -352,6 +354,24 @@ spec:
   - fromCIDR: [203.0.113.0/24]
     toPorts: [{ports: [{port: "82", protocol: TCP}]}]
 """
+
+
+def test_requests_that_are_no_longer_let_through_are_told_of(old: Path, tmp_path: Path) -> None:
+    new = manifests(tmp_path / "new", "80")
+    (old / "http.yaml").write_text(HTTP.replace("http: [{method: GET}]", "http: [{method: GET}, {method: PUT}]"))
+    (new / "http.yaml").write_text(HTTP)
+    fewer = run("diff", old, new, "--no-new-access")
+    assert fewer.exit_code == 0
+    assert fewer.stdout.splitlines() == [
+        f"may close, seen in no pair: http requests PUT, ingress from {who}, TCP 81 "
+        f"(CiliumNetworkPolicy/shop/http, {old}/http.yaml:{line})"
+        for who, line in (("app=web namespace=shop", 8), ("192.0.2.0/24", 10))
+    ]
+    found = json.loads(run("diff", old, new, "-o", "json").stdout)
+    assert [each["where"] for each in found.pop("beside_closed")] == ["CiliumNetworkPolicy/shop/http"] * 2
+    assert found == {"opened": [], "closed": [], "beside": []}
+    more = run("diff", new, old, "--no-new-access")
+    assert more.exit_code == 1 and more.stdout == fewer.stdout.replace("may close", "may open")
 
 
 def test_what_needs_the_proxy_of_a_pair_is_marked(old: Path) -> None:
