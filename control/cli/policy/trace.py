@@ -112,6 +112,8 @@ def _side(side: analysis.Side) -> dict[str, Any]:
     }
     if side.author:
         out |= _author(side.author)
+    if side.audited_by:
+        out["audited_by"] = _author(side.audited_by)
     if side.some:
         out["some_requests"] = True
     if side.name:
@@ -143,7 +145,9 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     verdict = f"{found.verdict}{for_some}" if found.needs_proxy else found.verdict
     yield f"{call.source.name} -> {call.destination.name} {what}: {verdict}"
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
-        yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
+        yield f"  {name:8}{_words(side, name, end, call.is_within_a_pod)}"
+        if side.audited_by:
+            yield f"  {'':8}{_would_refuse(side.audited_by)}"
         if side.nearest:
             yield f"  {'':8}{_near(side.nearest, side.nothing or analysis.DENIED in (side.http, side.name))}"
         if side.own_node:
@@ -152,12 +156,13 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
         yield f"  {'note':8}{note}"
 
 
-def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
+def _words(side: analysis.Side, direction: str, end: world.End, is_itself: bool) -> str:
     if is_itself:
         return f"unenforced: {end.name}: a pod always reaches itself"
     if side.verdict == analysis.UNENFORCED:
-        why = "no policy selects it" if end.workload else ends.ON_HOST if end.on_host else "it is no pod"
-        return f"unenforced: {end.name}: {why}" + (", but one in audit mode would refuse it" if side.audit else "")
+        who = "only policies in audit mode select it" if side.only_audit else "no policy selects it"
+        why = f"{who} for {direction}" if end.workload else ends.ON_HOST if end.on_host else "it is no pod"
+        return f"unenforced: {end.name}: {why}"
     by = f" by {side.author}" if side.author else ""
     where = f" ({side.author.source})" if side.author and side.author.source else ""
     if side.denied and side.author and not side.author.rule:
@@ -169,8 +174,12 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     request = f", for {_SOME[side.some][0]}" if side.some else said[side.http or side.name]
     if side.nothing:
         request = ", which lets nothing through"
-    audit = "; a policy in audit mode would refuse it" if side.audit else ""
-    return f"{side.verdict}{by}{where}{request}{audit}"
+    return f"{side.verdict}{by}{where}{request}"
+
+
+def _would_refuse(author: analysis.Author) -> str:
+    why = "" if author.rule else ": it selects it, and no rule allows this"
+    return f"audit: {author} ({author.source}) would refuse it, were it not in audit mode{why}"
 
 
 def _near(nearest: analysis.Nearest, by_request: bool) -> str:

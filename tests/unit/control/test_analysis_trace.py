@@ -221,14 +221,50 @@ def test_an_audit_of_rules_that_let_nothing_through_is_told_of(tmp_path: Path) -
     ingress: [{toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: []}}]}]
     """
     there = known(tmp_path, policy("web", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))
-    assert ask(there, "shop/db", "shop/web", 8080).ingress == trace.Side("unenforced", audit=True)
+    web = trace.Author("MeshNetworkPolicy", "shop", "web", "spec.ingress[0]", f"{tmp_path}/p0.yaml:7")
+    assert ask(there, "shop/db", "shop/web", 8080).ingress == trace.Side("unenforced", audited_by=web, only_audit=True)
 
 
 def test_an_audit_is_told_of_and_does_not_refuse(tmp_path: Path) -> None:
     spec = "endpointSelector: {}\naudit: true\ningress: [{}]"
     there = known(tmp_path, policy("watch", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))
     found = ask(there, "other/guest", "shop/web", 80)
-    assert (found.verdict, found.ingress) == ("allowed", trace.Side("unenforced", audit=True))
+    watch = trace.Author("MeshNetworkPolicy", "shop", "watch", "", f"{tmp_path}/p0.yaml:5")
+    assert found.verdict == "allowed"
+    assert found.ingress == trace.Side("unenforced", audited_by=watch, only_audit=True)
+    said = tell(tmp_path, "--from", "other/guest", "--to", "shop/web", "--port", "80")
+    assert (said.exit_code, said.stdout.splitlines()[2:]) == (0, [
+        "  ingress unenforced: shop/web: only policies in audit mode select it for ingress",
+        f"          audit: MeshNetworkPolicy shop/watch ({tmp_path}/p0.yaml:5) would refuse it, were it not in audit "
+        "mode: it selects it, and no rule allows this",
+    ])  # fmt: skip
+    as_json = tell(tmp_path, "--from", "other/guest", "--to", "shop/web", "--port", "80", "-o", "json")
+    side = json.loads(as_json.stdout)["ingress"]
+    assert (side["verdict"], side["policy"], side["audit"]) == ("unenforced", None, True)
+    assert side["audited_by"] == {
+        "policy": {"kind": "MeshNetworkPolicy", "namespace": "shop", "name": "watch"},
+        "rule": None,
+        "source": f"{tmp_path}/p0.yaml:5",
+    }
+
+
+def test_the_policy_that_an_audit_would_refuse_by_is_named_beside_the_one_that_allows(tmp_path: Path) -> None:
+    allows = "endpointSelector: {matchLabels: {app: web}}\ningress: [{fromEndpoints: [{}]}]"
+    denies = "audit: true\nendpointSelector: {}\ningressDeny: [{fromEndpoints: [{matchLabels: {app: db}}]}]"
+    there = known(tmp_path, policy("web", allows), policy("no-db", denies, "MeshNetworkPolicy", "sockmesh.io/v1"))
+    found = ask(there, "shop/db", "shop/web", 80).ingress
+    assert (found.verdict, str(found.author)) == ("allowed", "CiliumNetworkPolicy shop/web spec.ingress[0]")
+    assert str(found.audited_by) == "MeshNetworkPolicy shop/no-db spec.ingressDeny[0]"
+    assert ask(there, "shop/web", "shop/db", 80).ingress == trace.Side(
+        "unenforced", audited_by=trace.Author("MeshNetworkPolicy", "shop", "no-db", "", f"{tmp_path}/p1.yaml:5"),
+        only_audit=True,
+    )  # fmt: skip
+    said = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "80").stdout.splitlines()
+    assert said[1] == "  egress  unenforced: shop/db: no policy selects it for egress"
+    assert said[3] == (
+        f"          audit: MeshNetworkPolicy shop/no-db spec.ingressDeny[0] ({tmp_path}/p1.yaml:7) would refuse it, "
+        "were it not in audit mode"
+    )
 
 
 def test_names_are_met_outside_every_range(tmp_path: Path) -> None:
