@@ -12,12 +12,13 @@ ALLOWED, DENIED, UNENFORCED = said.ALLOWED, said.DENIED, "unenforced"
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What is asked about. Nothing of `http`, `server_name` (of a TLS client) and `query` (of DNS): only whether a
-    connection may be opened."""
+    """What is asked about. `port`: of ICMP the type, 0 for what has no ports. Nothing of `http`, `server_name` (of a
+    TLS client) and `query` (of DNS): only whether a connection may be opened.
+    """
 
     source: world.End
     destination: world.End
-    proto: abi.Proto
+    proto: int
     port: int
     http: request.Request | None = None
     server_name: str = ""

@@ -30,7 +30,12 @@ _SOME = {
 @click.option(
     "--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, host, or fqdn:NAME."
 )
-@click.option("--port", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP, a name ...", required=True)
+@click.option(
+    "--port",
+    metavar="PORT/PROTOCOL",
+    help="80/TCP, 53/UDP, 8/ICMP, GRE, 0/89, a name ...; 22 is 22/TCP.",
+    required=True,
+)
 @click.option("--method", default="", help="The request's method (GET).")
 @click.option("--path", default="", help="The request's path (/).")
 @click.option("--host", default="", help="The request's host.")
@@ -137,7 +142,7 @@ def _author(author: analysis.Author) -> dict[str, Any]:
 
 
 def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
-    what = f"{call.port}/{call.proto.name}"
+    what = ends.shown(call.proto, call.port)
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
     some = found.egress.some or found.ingress.some

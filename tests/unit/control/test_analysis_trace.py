@@ -267,6 +267,52 @@ def test_the_policy_that_an_audit_would_refuse_by_is_named_beside_the_one_that_a
     )
 
 
+@pytest.mark.parametrize(
+    ("port", "verdict", "shown"),
+    [
+        ("GRE", "allowed", "GRE"),
+        ("0/gre", "allowed", "GRE"),
+        ("/47", "allowed", "GRE"),
+        ("ESP", "denied", "ESP"),
+        ("0/89", "denied", "IP protocol 89"),
+        ("80/6", "denied", "80/TCP"),
+        ("22", "denied", "22/TCP"),
+        ("8/1", "denied", "8/ICMP"),
+    ],
+)
+def test_protocols_without_ports(tmp_path: Path, port: str, verdict: str, shown: str) -> None:
+    spec = """
+    endpointSelector: {matchLabels: {app: web}}
+    ingress: [{fromEndpoints: [{}], toPorts: [{ports: [{port: "0", protocol: GRE}]}]}]
+    """
+    known(tmp_path, policy("web", spec))
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", port)
+    assert found.stdout.splitlines()[0] == f"shop/db -> shop/web {shown}: {verdict}"
+    assert found.exit_code == (verdict == "denied")
+    (tmp_path / "p0.yaml").write_text(policy("web", "endpointSelector: {}\ningress: [{fromEndpoints: [{}]}]"))
+    assert tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", port).exit_code == 0
+    denied = "endpointSelector: {}\ningress: [{fromEndpoints: [{}]}]\ningressDeny: [{fromEndpoints: [{}]}]"
+    (tmp_path / "p0.yaml").write_text(policy("web", denied))
+    assert tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", port).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("port", "told"),
+    [
+        ("80/GRE", "--port 80/GRE: GRE has no ports (0/GRE)"),
+        ("http/89", "--port http/89: IP protocol 89 has no ports (0/89)"),
+        ("0/256", "unknown protocol 256 (TCP, UDP, SCTP, ICMP, ICMPV4, ICMPV6, VRRP, "),
+        ("80/ANY", "unknown protocol ANY (TCP, "),
+        ("0/0", "or a number from 1 to 255)"),
+        ("0/TCP", "0 is no port (a number from 1 to 65535, or a name)"),
+    ],
+)
+def test_what_is_no_port_or_protocol(tmp_path: Path, port: str, told: str) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", port)
+    assert found.exit_code == 2 and told in " ".join(found.stderr.split())
+
+
 def test_names_are_met_outside_every_range(tmp_path: Path) -> None:
     spec = """
     endpointSelector: {matchLabels: {app: web}}
