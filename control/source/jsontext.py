@@ -13,6 +13,7 @@ from control.policy import field
 
 MAX_DEPTH = 48
 MAX_KEY = 512
+MAX_DIGITS = 100  # far more than any field takes; Python would not convert some thousands
 
 # What a text may become, so that one of 10 MB takes neither a second nor 500 MB. A pod as kubectl writes it has one
 # collection for each 160 bytes of text, and without its blanks one for each 60.
@@ -79,6 +80,11 @@ def _check_size(text: str) -> None:
         raise JsonError(f"would take more than {MAX_MEMORY >> 20} MB of memory (split it)")
 
 
+def _integer(digits: str) -> int:
+    """Return a number; of one that no field takes, its first digits: enough to be refused, and to be shown."""
+    return int(digits[:MAX_DIGITS])
+
+
 class _Reader:
     """Goes through a text once. Outer levels are read here, so that items of a List have lines; the rest by `json`."""
 
@@ -86,7 +92,7 @@ class _Reader:
         self.text = text
         self.place = 0
         self._counted, self._lines = 0, 1
-        self._decoder = json.JSONDecoder(object_pairs_hook=self._mapping, parse_constant=self._constant)
+        self._decoder = self._decoder_with()
         self._start = 1  # line of what is being decoded
         self._skip_blank()
 
@@ -129,16 +135,23 @@ class _Reader:
     def _value(self, above: int = 1) -> Any:
         self._start = self._line()
         try:
-            value, self.place = self._decoder.raw_decode(self.text, self.place)
+            try:
+                value, self.place = self._decoder.raw_decode(self.text, self.place)
+            except json.JSONDecodeError:
+                raise
+            except ValueError:  # an integer of more digits than Python converts; to look at each one takes long
+                self._decoder = self._decoder_with(parse_int=_integer)
+                value, self.place = self._decoder.raw_decode(self.text, self.place)
         except json.JSONDecodeError as error:
             raise JsonError(f"not JSON: {error.msg}", error.lineno) from None
         except RecursionError:
             raise self._too_deep() from None
-        except ValueError as error:  # an integer of more digits than Python converts
-            raise JsonError(f"not JSON: {error}", self._start) from None
         self._check_depth(value, above)
         self._skip_blank()
         return value
+
+    def _decoder_with(self, **more: Any) -> json.JSONDecoder:
+        return json.JSONDecoder(object_pairs_hook=self._mapping, parse_constant=self._constant, **more)
 
     def _check_depth(self, value: Any, above: int) -> None:
         level = [value] if type(value) in _COLLECTION_TYPES else []
