@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from control.policy import field
+from control.source import jsonplace
 
 MAX_DEPTH = 48
 MAX_KEY = 512
@@ -28,11 +29,11 @@ _COLLECTION_TYPES = (dict, list)
 
 
 class JsonError(Exception):
-    """The text is not JSON that we read: why, and the line."""
+    """The text is not JSON that we read: why, the line, and as far as it can be told the path in the document."""
 
-    def __init__(self, message: str, line: int = 0) -> None:
+    def __init__(self, message: str, line: int = 0, path: str = "") -> None:
         super().__init__(message)
-        self.line = line
+        self.line, self.path = line, path
 
 
 class _Unread(field.Node):
@@ -110,7 +111,7 @@ class _Reader:
             if not self._takes(":"):
                 raise self._error("a colon was expected")
             is_list = key == "items" and self.text.startswith("[", self.place)
-            pairs.append((key, self._items() if is_list else _node(self._value(), self._line())))
+            pairs.append((key, self._items() if is_list else _node(self._value(path=key), self._line())))
             if self._takes("}"):
                 break
             if not self._takes(","):
@@ -125,15 +126,16 @@ class _Reader:
         while not (not out and self._takes("]")):
             self._check_items(len(out) + 1)
             start = self._line()
-            out.append(_node(self._value(2), start))
+            out.append(_node(self._value(2, f"items[{len(out)}]"), start))
             if self._takes("]"):
                 break
             if not self._takes(","):
                 raise self._error("a comma or the end of the list was expected")
         return field.Node(tuple(out), line)
 
-    def _value(self, above: int = 1) -> Any:
-        self._start = self._line()
+    def _value(self, above: int = 1, path: str = "") -> Any:
+        """Return the value that begins here; `path` is where it stands, below `above` others."""
+        self._start, begin = self._line(), self.place
         try:
             try:
                 value, self.place = self._decoder.raw_decode(self.text, self.place)
@@ -142,11 +144,15 @@ class _Reader:
             except ValueError:  # an integer of more digits than Python converts; to look at each one takes long
                 self._decoder = self._decoder_with(parse_int=_integer)
                 value, self.place = self._decoder.raw_decode(self.text, self.place)
+            self._check_depth(value, above)
         except json.JSONDecodeError as error:
-            raise JsonError(f"not JSON: {error.msg}", error.lineno) from None
+            raise JsonError(f"not JSON: {error.msg} (column {error.colno})", error.lineno, path) from None
         except RecursionError:
-            raise self._too_deep() from None
-        self._check_depth(value, above)
+            raise JsonError(self._too_deep().args[0], self._start, path) from None
+        except JsonError as error:
+            more = jsonplace.of_wrong(self.text, begin, MAX_DEPTH - above, MAX_ITEMS)
+            error.path = f"{path}{more}".removeprefix(".")
+            raise
         self._skip_blank()
         return value
 
@@ -187,7 +193,8 @@ class _Reader:
         return JsonError(f"nested too deeply (at most {MAX_DEPTH})", self._start)
 
     def _error(self, message: str) -> JsonError:
-        return JsonError(f"not JSON: {message}", self._line())
+        column = self.place - self.text.rfind("\n", 0, self.place)
+        return JsonError(f"not JSON: {message} (column {column})", self._line())
 
     def _takes(self, sign: str) -> bool:
         if not self.text.startswith(sign, self.place):
