@@ -361,7 +361,28 @@ def test_who_is_meant_is_told_apart_from_its_labels(tmp_path: Path) -> None:
     (meant, _) = (rule["meant"] for rule in json.loads(found.stdout)["rules"])
     table = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path)])
     assert len(meant) > 1 and any(", " in each for each in meant)
-    assert "; ".join(meant) in table.stdout
+    assert "; ".join(meant) in " ".join(table.stdout.split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_rules_are_explained_in_lines_that_fit_a_terminal(tmp_path: Path, width: int) -> None:
+    ranges = ", ".join(f"10.{i}.0.0/16" for i in range(30))
+    spec = f"""
+    endpointSelector: {{matchLabels: {{app: web}}}}
+    ingress:
+    - fromCIDR: [{ranges}]
+      toPorts: [{{ports: [{{port: "80", protocol: TCP}}], rules: {{http: [{{path: "/a/long/path/.*", method: GET}}]}}}}]
+    """
+    known(tmp_path, policy("web", spec))
+    command = ["policy", "explain", "shop/web", "-f", str(tmp_path)]
+    shown = testing.CliRunner(env={"COLUMNS": str(width)}).invoke(cli, command).stdout
+    rules = shown.partition("2. the rules")[2].partition("3. the entries")[0].splitlines()[1:]
+    assert len(rules) > 10 and max(len(line) for line in rules if "p0.yaml" not in line) <= width  # a word of its own
+    assert [line.split()[0] for line in rules if line[:1].strip()] == ["ingress", "ingress"]
+    assert [line[2:9].strip() for line in rules if line[:9].strip() and line[:1] == " "][:4] == [
+        "who", "that is", "ports", "bytes",
+    ]  # fmt: skip
+    assert ranges in " ".join(shown.split())
 
 
 DEPLOYMENT = """
