@@ -27,7 +27,7 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     ranges that policies tell apart. Not shown: a workload with itself, and pods on their node's network.
     """
     if (origin or to) and output not in ("table", "json"):
-        raise click.UsageError("--from and --to are for -o table and -o json")
+        raise ends.wrong("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
     from control.analysis import connectivity, dot, proxied, write
     from control.analysis.change import beside

@@ -3,7 +3,7 @@
 import click
 
 from control.cli.place import output_option
-from control.cli.policy import source
+from control.cli.policy import BadInput, source
 from control.cli.policy.pour import pour
 from control.terminal import printable
 
@@ -31,7 +31,7 @@ def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -
     by rule as they are written; where a change of these may open something, it counts as opened.
     """
     if old == new == "-":
-        raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
+        raise BadInput("standard input can be read once only: OLD and NEW cannot both be -")
     snapshots = source.load_each([[old], [new]], namespace)
     from control.analysis import write
     from control.analysis.change import beside

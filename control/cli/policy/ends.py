@@ -3,8 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-import click
-
+from control.cli.policy import BadInput
 from control.policy import dnsnames, ports, request
 from control.terminal import printable
 from loader import abi
@@ -21,13 +20,13 @@ _PROTOCOLS = {**_TRANSPORTS, **_ICMP, **_PORTLESS}
 _NUMBERED = {int(proto): proto for proto in _PROTOCOLS.values()}
 
 
-def wrong(text: str) -> click.UsageError:
+def wrong(text: str) -> BadInput:
     """Return what is wrong with options, for a terminal: they are text of others where scripts fill them in."""
-    return click.UsageError(printable(text))
+    return BadInput(printable(text))
 
 
 def port(text: str) -> tuple[int, int | str]:
-    """Read "80", "80/TCP", "8/ICMP" or "EchoRequest/ICMPv6", a port's name, "GRE" or "0/89"; raises click.UsageError.
+    """Read "80", "80/TCP", "8/ICMP" or "EchoRequest/ICMPv6", a port's name, "GRE" or "0/89"; raises BadInput.
 
     What has no ports, and no types, has port 0, as the kernel takes it.
     """
@@ -69,7 +68,7 @@ def shown(proto: int, port: int) -> str:
 
 
 def named_port(text: str, proto: int, name: str, end: "world.End") -> tuple[int, int]:
-    """Return which port of a pod has a name, of any protocol if text says none; raises click.UsageError."""
+    """Return which port of a pod has a name, of any protocol if text says none; raises BadInput."""
     if end.workload is None:
         raise wrong(f"--port {text}: {end.name} is no pod that could have named ports (give a number)")
     has = [p for p in end.workload.ports if p.name]
@@ -81,7 +80,7 @@ def named_port(text: str, proto: int, name: str, end: "world.End") -> tuple[int,
 
 
 def dns_name(text: str) -> str:
-    """Read "fqdn:NAME"; raises click.UsageError."""
+    """Read "fqdn:NAME"; raises BadInput."""
     name = dnsnames.canonical(text.removeprefix("fqdn:"))
     if len(name) > 253 or not re.fullmatch(r"[-a-z0-9_]{1,63}(\.[-a-z0-9_]{1,63})*", name):
         raise wrong(f"{text}: no DNS name (letters, digits, - and _ with single dots between them)")

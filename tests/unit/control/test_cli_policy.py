@@ -308,6 +308,25 @@ def test_manifests_are_named_with_an_option_or_without(old: Path) -> None:
         assert refused.exit_code == 2 and "without -f: sockmesh policy diff OLD NEW" in refused.stderr
 
 
+def test_what_is_wrong_with_a_value_is_told_alone(old: Path) -> None:
+    calls: list[tuple[tuple[object, ...], str]] = [
+        (("trace", "-f", old, "--from", "shop/web", "--to", "shop/db", "--port", "80/x"), "--port 80/x: unknown proto"),
+        (("trace", "-f", old, "--from", "fqdn:a", "--to", "shop/db", "--port", "80"), "--from fqdn:a: nobody calls by"),
+        (("explain", "shop/nobody", "-f", old), "no workload is called shop/nobody"),
+        (("validate", "-n", "No", old), "Invalid value for '-n' / '--namespace': No is no namespace"),
+        (("connectivity", "-o", "xml", old), "Invalid value for '-o' / '--output': 'xml' is not one of"),
+        (("connectivity", old, "--to", "x", "-o", "dot"), "--from and --to are for -o table and -o json"),
+        (("diff", "-", "-"), "standard input can be read once only"),
+    ]
+    for args, words in calls:
+        found = run(*args)
+        assert (found.exit_code, found.stdout) == (2, "")
+        (line,) = found.stderr.splitlines()
+        assert line.startswith(f"sockmesh: {words}")
+    # How a command is called is shown where that is what is wrong.
+    assert run("trace", "-f", old).stderr.startswith("Usage: ")
+
+
 def test_warnings_are_summed_up_where_something_else_was_asked_for(old: Path, tmp_path: Path) -> None:
     new = manifests(tmp_path / "new", "80")
     for side in (old, new):
