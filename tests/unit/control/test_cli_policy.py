@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def test_connectivity_in_every_form(old: Path) -> None:
     table = run("connectivity", "-f", old).stdout.splitlines()
     assert [line.split() for line in table] == [["FROM", "TO", "ALLOWED"], ["shop/web", "shop/db", "TCP", "80"]]
     assert run("connectivity", "-f", old, "-o", "dot").stdout.startswith("digraph")
-    assert run("connectivity", "-f", old, "-o", "svg").stdout.startswith("<svg")
+    drawn = run("connectivity", "-f", old, "-o", "svg").stdout
+    assert drawn.startswith("<svg") and "proxied" not in drawn.partition("</style>")[2] and "Dashed" not in drawn
     files = run("connectivity", "-f", old / "workloads.yaml", "-f", old / "policy.yaml", "-o", "json")
     assert files.stdout == as_json.stdout
 
@@ -405,6 +407,12 @@ def test_what_needs_the_proxy_of_a_pair_is_marked(old: Path) -> None:
     ]
     graph = run("connectivity", "-f", old, "-o", "dot").stdout
     assert 'label="TCP 80-81  (needs the proxy: TCP 81)"' in graph and 'label="TCP 82"' in graph
+    drawn = run("connectivity", "-f", old, "-o", "svg").stdout
+    titles = {each.text for each in ET.fromstring(drawn).iter() if each.tag.endswith("title")}
+    dashed = [each for each in drawn.splitlines() if '<g class="wire proxied"' in each]
+    assert len(dashed) == 2 and all("(needs the proxy" in each for each in dashed)
+    assert "shop/web → shop/db: TCP 80-81  (needs the proxy: TCP 81)" in titles
+    assert ">TCP 80-81 *</text>" in drawn and "Dashed, or with *: needs the node proxy" in drawn
     lines = run("connectivity", "-f", old, "--to", "shop/db").stdout.splitlines()[1:]
     assert [line.split("shop/db  ")[1] for line in lines] == [
         "TCP 80-81  (needs the proxy: TCP 81)", "TCP 81  (needs the proxy)", "TCP 82",

@@ -148,7 +148,8 @@ BAD_KUBERNETES = {
         "is for selectors of endpoints in Cilium's language (write app)",
     '  ingress: [{from: [{namespaceSelector: {matchLabels: {"reserved:host": ""}}}]}]':
         'spec.ingress[0].from[0].namespaceSelector.matchLabels.reserved:host: invalid label key "reserved:host": '
-        "reserved: in front of a key is for selectors of endpoints in Cilium's language (of the object's own labels only)",
+        "reserved: in front of a key is for selectors of endpoints in Cilium's language (of the object's own labels "
+        "only)",
     '  ingress: [{from: [{podSelector: {matchLabels: {"x:app": web}}}]}]':
         'spec.ingress[0].from[0].podSelector.matchLabels.x:app: invalid label key "x:app" (an optional DNS name and /, '
         "then at most 63 letters, digits, - _ and ., beginning and ending with a letter or digit)",
