@@ -20,6 +20,10 @@ class Proxied:
         for ours, others, _ in spans.overlaps(found.addresses, self._without.addresses):
             self._same[first + ours].add(first + others)
 
+    def kind(self, end: int) -> object:
+        """Return what ends have in common for which the same needs it, if they are alike in all else."""
+        return self._without.class_of[end] if end < len(self._without.workloads) else end
+
     def of(self, sender: int, receiver: int, ports: PortSet) -> PortSet:
         """Return the ports of a pair, given as numbers of ends, that need it; to some of its addresses at least."""
         left = ports

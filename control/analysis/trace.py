@@ -12,12 +12,13 @@ ALLOWED, DENIED, UNENFORCED = said.ALLOWED, said.DENIED, "unenforced"
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What is asked about. Nothing of `http`, `server_name` (of a TLS client) and `query` (of DNS): only whether a
-    connection may be opened."""
+    """What is asked about. `port`: of ICMP the type, 0 for what has no ports. Nothing of `http`, `server_name` (of a
+    TLS client) and `query` (of DNS): only whether a connection may be opened.
+    """
 
     source: world.End
     destination: world.End
-    proto: abi.Proto
+    proto: int
     port: int
     http: request.Request | None = None
     server_name: str = ""
@@ -57,21 +58,27 @@ class Nearest:
 @dataclasses.dataclass(frozen=True)
 class Side:
     """What one end says. `http`: what rules for requests say of this one; `name`: what those for TLS server names and
-    DNS queries do. `audit`: it passes only because the policy that would refuse it is in audit mode. `some`: what rules
-    for bytes count here ("http", "dns", "server_name"), where nothing was asked about these. `own_node`: it is refused
-    to a node, and would not be to the pod's own. `nothing`: it is refused because the rules for bytes that count here
-    let nothing through.
+    DNS queries do. `audited_by`: it passes only because who would refuse it is in audit mode. `some`: what rules for
+    bytes count here ("http", "dns", "server_name"), where nothing was asked about these. `own_node`: it is refused to a
+    node, and would not be to the pod's own. `nothing`: it is refused because the rules for bytes that count here let
+    nothing through. `only_audit`: nothing is enforced here, and policies in audit mode select this end.
     """
 
     verdict: str
     author: Author | None = None
     http: str | None = None
-    audit: bool = False
+    audited_by: Author | None = None
     nearest: Nearest | None = None
     some: str = ""
     name: str | None = None
     own_node: bool = False
     nothing: bool = False
+    only_audit: bool = False
+
+    @property
+    def audit(self) -> bool:
+        """Tell whether it would be refused, were audits enforced."""
+        return self.audited_by is not None
 
     @property
     def denied(self) -> bool:
@@ -116,9 +123,9 @@ def _side(
         return Side(UNENFORCED)
     decision = known.decide(workload, direction, peer.identity, call.proto, call.port)
     key = known.rule(decision.rule_id)
-    audit = _audited(known, workload, decision, peer.identity, call)
+    audited_by = _audited_by(known, workload, direction, decision, peer.identity, call)
     if not key and decision.verdict == abi.Verdict.ALLOW:
-        return Side(UNENFORCED, audit=audit)
+        return Side(UNENFORCED, audited_by=audited_by, only_audit=bool(known.policy(workload).audits[direction].rule))
     rules = _requests(known, workload, decision, peer.identity, call)
     told = said.verdict(rules, call)
     http, name = (told, None) if call.http is not None else (None, told)
@@ -132,8 +139,8 @@ def _side(
     if own_node:
         host = int(abi.ReservedIdentity.HOST)
         own_node = known.decide(workload, direction, host, call.proto, call.port).verdict == abi.Verdict.ALLOW
-    verdict, audit = DENIED if refused else ALLOWED, audit and not refused
-    return Side(verdict, author(known, key), http, audit, nearest, some, name, own_node, nothing)
+    verdict, audited_by = (DENIED, None) if refused else (ALLOWED, audited_by)
+    return Side(verdict, author(known, key), http, audited_by, nearest, some, name, own_node, nothing)
 
 
 def _letting(
@@ -167,9 +174,24 @@ def _requests(
     return policy_set.rules_at(l7, decision.key.direction, peer, call.proto, call.port)
 
 
-def _audited(known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call) -> bool:
-    if not known.policy(workload).has_audit or not decision.audit_found:
-        return False
+def _audited_by(
+    known: world.World,
+    workload: model.Workload,
+    direction: abi.Direction,
+    decision: evaluate.Decision,
+    peer: int,
+    call: Call,
+) -> Author | None:
+    """Return who would refuse a call, were audits enforced, as far as one policy can be named; None where nobody."""
+    policy = known.policy(workload)
+    if not (policy.has_audit and decision.audit_found and _would_refuse(known, workload, decision, peer, call)):
+        return None
+    return author(known, known.rule(decision.audit_rule_id) or policy.audits[direction].rule)
+
+
+def _would_refuse(
+    known: world.World, workload: model.Workload, decision: evaluate.Decision, peer: int, call: Call
+) -> bool:
     if decision.audit_verdict != abi.Verdict.PROXY or decision.audit_key is None:
         return decision.audit_verdict == abi.Verdict.DENY
     rules = policy_set.rules_at(

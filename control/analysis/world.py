@@ -120,7 +120,7 @@ class World:
         return self._sets[key]
 
     def decide(
-        self, workload: model.Workload, direction: abi.Direction, peer: int, proto: abi.Proto, port: int
+        self, workload: model.Workload, direction: abi.Direction, peer: int, proto: int, port: int
     ) -> evaluate.Decision:
         """Return what a workload's policy says of a call; for ICMP, port is the type."""
         found = self.policy_set(workload, peer)
@@ -140,9 +140,7 @@ class World:
         found = meaning.peers_of(rule.peers, self.identities)
         return found is None or peer in found
 
-    def is_port(
-        self, rule: resolve.ResolvedRule, workload: model.Workload, peer: int, proto: abi.Proto, port: int
-    ) -> bool:
+    def is_port(self, rule: resolve.ResolvedRule, workload: model.Workload, peer: int, proto: int, port: int) -> bool:
         """Tell whether a rule of a workload's policy means a port, were it for the peer."""
         if rule.ports is None:
             return True

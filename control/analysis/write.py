@@ -98,9 +98,12 @@ def _width(heading: str, ends: Iterable[int], written: Mapping[int, str]) -> int
     return min(max((len(heading), *(len(written[end]) for end in ends))), _WIDEST)
 
 
-def difference_json(found: Difference, may_open: Iterable[Beside] = ()) -> Iterator[str]:
-    """Yield `{"opened": [...], "closed": [...], "beside": [...]}`, an item a line; `without_ports` are protocols that
-    have none, `note` says that an end is in one snapshot only, `beside` is what may be opened and is in no pair.
+def difference_json(
+    found: Difference, may_open: Iterable[Beside] = (), may_close: Iterable[Beside] = ()
+) -> Iterator[str]:
+    """Yield `{"opened": [...], "closed": [...], "beside": [...], "beside_closed": [...]}`, an item a line;
+    `without_ports` are protocols that have none, `note` says that an end is in one snapshot only, `beside` is what may
+    be opened and is in no pair, `beside_closed` what may be closed so.
     """
     yield '{\n  "opened": '
     yield from items_json(_change_json(change, change.opened) for change in found.changes() if change.opened)
@@ -108,6 +111,8 @@ def difference_json(found: Difference, may_open: Iterable[Beside] = ()) -> Itera
     yield from items_json(_change_json(change, change.closed) for change in found.changes() if change.closed)
     yield ',\n  "beside": '
     yield from items_json(json.dumps(each.jsonable()) for each in may_open)
+    yield ',\n  "beside_closed": '
+    yield from items_json(json.dumps(each.jsonable()) for each in may_close)
     yield "\n}\n"
 
 
@@ -123,10 +128,13 @@ def _words(ports: PortSet) -> str:
 
 
 def difference_table(
-    found: Difference, printable: Callable[[str], str], may_open: Iterable[Beside] = ()
+    found: Difference,
+    printable: Callable[[str], str],
+    may_open: Iterable[Beside] = (),
+    may_close: Iterable[Beside] = (),
 ) -> Iterator[str]:
     """Yield a heading and a line for all that is opened (+) or closed (-), nothing where nothing is; then a line for
-    all that may be opened and is in no pair.
+    all that may be opened, or closed, and is in no pair.
     """
     width = min(max((len(printable(str(end))) for end in found.ends), default=0), _WIDEST)
     heading = f"   {'FROM':<{width}}  {'TO':<{width}}  PORTS\n"
@@ -137,9 +145,10 @@ def difference_table(
             if ports:
                 yield f"{heading}{sign}  {source:<{width}}  {destination:<{width}}  {_words(ports)}{note}\n"
                 heading = ""
-    for each in may_open:
-        source = f", {each.source}" if each.source else ""
-        yield f"may open, seen in no pair: {printable(f'{each.what} ({each.where}{source})')}\n"
+    for does, those in (("close", may_close), ("open", may_open)):
+        for each in those:
+            source = f", {each.source}" if each.source else ""
+            yield f"may {does}, seen in no pair: {printable(f'{each.what} ({each.where}{source})')}\n"
 
 
 def in_namespaces(ends: Iterable[End]) -> dict[str, list[End]]:

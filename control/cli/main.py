@@ -34,6 +34,8 @@ class Program(LazyGroup):
         try:
             status = super().main(*args, **(given | {"standalone_mode": False}))
         except click.ClickException as error:
+            if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+                error.ctx = None  # a value is wrong: how the command is used does not help, and stands above it
             shown = io.StringIO()
             error.show(shown)  # the usage too, where that is what was wrong
             click.echo(re.sub(r"^Error: ", "sockmesh: ", shown.getvalue(), count=1, flags=re.M), nl=False, err=True)

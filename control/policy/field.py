@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import ipaddress
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
@@ -215,7 +216,11 @@ class Field:
     def integer(self, low: int, high: int) -> int | None:
         value = self.node.value
         if isinstance(value, float):
-            self.problem(f"must be a whole number from {low} to {high}, is {value}")
+            is_ = "far too large" if math.isinf(value) else value
+            self.problem(f"must be a whole number from {low} to {high}, is {is_}")
+            return None
+        if isinstance(value, Doubtful):
+            self.problem(f"invalid {quote(value)} (a number from {low} to {high})")
             return None
         if isinstance(value, bool) or not isinstance(value, int):
             self._wrong_type(f"a number from {low} to {high}")

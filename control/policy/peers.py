@@ -1,5 +1,6 @@
 """The peers of a rule in the Cilium language: endpoints, address ranges, names, nodes, services, entities."""
 
+import contextlib
 import ipaddress
 from collections.abc import Mapping
 
@@ -14,14 +15,16 @@ CIDR_KEYS = ("cidr", "cidrGroupRef", "cidrGroupSelector")
 AWS_KEYS = ("labels", "region", "securityGroupsIds", "securityGroupsNames")
 
 
-def parse_prefix(text: str) -> model.Prefix:
-    """Return the range that text names, host bits cleared; raises ValueError where it names none."""
+def parse_prefix(text: str, strict: bool = False) -> model.Prefix:
+    """Return the range that text names, host bits cleared; raises ValueError where it names none, and where it has such
+    bits if that is to be `strict`.
+    """
     _, slash, length = text.partition("/")
     if "%" in text or (slash and not (length.isascii() and length.isdigit())):
         raise ValueError("neither scopes nor netmasks")  # "/0.0.0.255" would mean /24 to ipaddress
     # Not ip_network, which tries both families, and takes twice as long where neither will do.
     family = ipaddress.IPv6Network if ":" in text else ipaddress.IPv4Network
-    network = family(text, strict=False)
+    network = family(text, strict)
     return model.Prefix(network.version, int(network.network_address), network.prefixlen)
 
 
@@ -36,9 +39,8 @@ def read_prefix(place: field.Field, bare: bool = False) -> model.Prefix | None:
     text = place.text(most=64)
     if text is None:
         return None
-    try:
-        prefix = parse_prefix(text)
-    except ValueError:
+    prefix, is_exact = _prefix(text)
+    if prefix is None:
         place.problem(f"invalid {field.quote(text)} (an address range such as 10.0.0.0/8 or fd00::/8)")
         return None
     if "/" not in text and not bare:
@@ -47,7 +49,19 @@ def read_prefix(place: field.Field, bare: bool = False) -> model.Prefix | None:
     if prefix.version == 6 and prefix.length >= 96 and prefix.address >> 32 == 0xFFFF:
         place.problem(f"invalid {field.quote(text)} (write IPv4 ranges in dotted form)")
         return None
+    if not is_exact:
+        place.advise(f"{text} is taken as {show_prefix(prefix)}, the range around that address")
+    elif "/" not in text:
+        place.advise(f"{text} is taken as {show_prefix(prefix)} (later versions of Cilium take a range only)")
     return prefix
+
+
+def _prefix(text: str) -> tuple[model.Prefix | None, bool]:
+    """Return the range that text names, None for none, and whether it is written without host bits."""
+    for strict in (True, False):
+        with contextlib.suppress(ValueError):
+            return parse_prefix(text, strict), strict
+    return None, False
 
 
 def read_excepts(place: field.Field, prefix: model.Prefix | None, smaller: bool = False) -> tuple[model.Prefix, ...]:

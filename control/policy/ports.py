@@ -108,7 +108,8 @@ def _read_port(place: field.Field) -> Port | None:
     given = parts["port"].node.value if "port" in parts else None
     if isinstance(given, int) and not isinstance(given, bool):
         # The API server takes a string only; a file that is refused there must not pass here.
-        parts["port"].problem(f'must be a string, is a number (write it in quotes: "{given}")')
+        remedy = f'write it in quotes: "{given}"' if 0 <= given <= 65535 else "from 0 to 65535, in quotes"
+        parts["port"].problem(f"must be a string, is a number ({remedy})")
         port = None
     elif "port" in parts:
         port = number_or_name(parts["port"])

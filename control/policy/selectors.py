@@ -131,8 +131,19 @@ def _is_of_namespace(requirement: model.Requirement) -> bool:
 def _key(place: field.Field, key: str, read_key: KeyReader) -> tuple[str, str] | None:
     found = read_key(key) if field.is_fit(key) else None
     if found is None:
-        place.problem(f"invalid label key {field.quote(key)} ({KEY_RULE}; sources: {', '.join(SOURCES)})")
+        place.problem(f"invalid label key {field.quote(key)}{_key_rule(key, read_key)}")
     return found
+
+
+def _key_rule(key: str, read_key: KeyReader) -> str:
+    """Return what a key must be instead, as the end of a message."""
+    if read_key is sourced_key:
+        return f" ({KEY_RULE}; sources: {', '.join(SOURCES)})"
+    source, colon, rest = key.partition(":")
+    if not colon or source not in SOURCES or not is_label_key(rest):
+        return f" ({KEY_RULE})"
+    remedy = f"write {rest}" if source in ("any", "k8s") else "of the object's own labels only"
+    return f": {source}: in front of a key is for selectors of endpoints in Cilium's language ({remedy})"
 
 
 def _check_source(place: field.Field, requirement: model.Requirement) -> None:

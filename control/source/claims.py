@@ -86,11 +86,16 @@ def clashes(
     given: Iterable[model.Object], taken: Mapping[Claim, model.Object], own: Collection[Claim] = ()
 ) -> list[tuple[int, str]]:
     """Return the line of each object whose name is taken, by another than who has `own`, and that in words."""
-    return [
-        (_line(obj), f"{' '.join(claim)} is already declared in {other.source}")
-        for obj in given
-        for claim, other in _at_odds(obj, taken, own)
-    ]
+    return [(_line(obj), _clash(obj, claim, other)) for obj in given for claim, other in _at_odds(obj, taken, own)]
+
+
+def _clash(obj: model.Object, claim: Claim, other: model.Object) -> str:
+    """Return what two objects are at odds about: they may stand in one line."""
+    whose, others = (" ".join(next(of(each), claim)) for each in (obj, other))
+    what = " ".join(claim)
+    if whose == what:
+        return f"{what} is already declared in {other.source}"
+    return f"{what} of {whose} is already declared in {other.source}, of {others}"
 
 
 def held(files: Mapping[str, model.FileState]) -> dict[Claim, str]:

@@ -152,7 +152,7 @@ def _read(
         nodes, failure = document.parse(text, is_json=file.endswith(".json"))
         parsed = objects.read_documents(nodes, report)
         if failure is not None:
-            report.add("", str(failure), failure.line)
+            report.add(failure.path, str(failure), failure.line)
         claims.report_twice((p.obj for p in parsed), report)
         if not nodes and failure is None and old is not None and old.objects:
             report.add("", EMPTIED)

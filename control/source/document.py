@@ -43,11 +43,11 @@ IsNothing = Callable[[field.Node], bool]
 
 
 class DocumentError(Exception):
-    """The text is not a document that we read: why, and the line."""
+    """The text is not a document that we read: why, the line, and the path where a line may say nothing."""
 
-    def __init__(self, message: str, line: int = 0) -> None:
+    def __init__(self, message: str, line: int = 0, path: str = "") -> None:
         super().__init__(message)
-        self.line = line
+        self.line, self.path = line, path
 
 
 class _TooMuch(DocumentError):
@@ -119,7 +119,7 @@ def _parse(
     except DocumentError as error:
         return found, error
     except jsontext.JsonError as error:
-        return found, DocumentError(str(error), error.line)
+        return found, DocumentError(str(error), error.line, error.path)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0

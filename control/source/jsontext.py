@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from control.policy import field
+from control.source import jsonplace
 
 MAX_DEPTH = 48
 MAX_KEY = 512
+MAX_DIGITS = 100  # far more than any field takes; Python would not convert some thousands
 
 # What a text may become, so that one of 10 MB takes neither a second nor 500 MB. A pod as kubectl writes it has one
 # collection for each 160 bytes of text, and without its blanks one for each 60.
@@ -27,11 +29,11 @@ _COLLECTION_TYPES = (dict, list)
 
 
 class JsonError(Exception):
-    """The text is not JSON that we read: why, and the line."""
+    """The text is not JSON that we read: why, the line, and as far as it can be told the path in the document."""
 
-    def __init__(self, message: str, line: int = 0) -> None:
+    def __init__(self, message: str, line: int = 0, path: str = "") -> None:
         super().__init__(message)
-        self.line = line
+        self.line, self.path = line, path
 
 
 class _Unread(field.Node):
@@ -79,6 +81,11 @@ def _check_size(text: str) -> None:
         raise JsonError(f"would take more than {MAX_MEMORY >> 20} MB of memory (split it)")
 
 
+def _integer(digits: str) -> int:
+    """Return a number; of one that no field takes, its first digits: enough to be refused, and to be shown."""
+    return int(digits[:MAX_DIGITS])
+
+
 class _Reader:
     """Goes through a text once. Outer levels are read here, so that items of a List have lines; the rest by `json`."""
 
@@ -86,7 +93,7 @@ class _Reader:
         self.text = text
         self.place = 0
         self._counted, self._lines = 0, 1
-        self._decoder = json.JSONDecoder(object_pairs_hook=self._mapping, parse_constant=self._constant)
+        self._decoder = self._decoder_with()
         self._start = 1  # line of what is being decoded
         self._skip_blank()
 
@@ -104,7 +111,7 @@ class _Reader:
             if not self._takes(":"):
                 raise self._error("a colon was expected")
             is_list = key == "items" and self.text.startswith("[", self.place)
-            pairs.append((key, self._items() if is_list else _node(self._value(), self._line())))
+            pairs.append((key, self._items() if is_list else _node(self._value(path=key), self._line())))
             if self._takes("}"):
                 break
             if not self._takes(","):
@@ -119,26 +126,38 @@ class _Reader:
         while not (not out and self._takes("]")):
             self._check_items(len(out) + 1)
             start = self._line()
-            out.append(_node(self._value(2), start))
+            out.append(_node(self._value(2, f"items[{len(out)}]"), start))
             if self._takes("]"):
                 break
             if not self._takes(","):
                 raise self._error("a comma or the end of the list was expected")
         return field.Node(tuple(out), line)
 
-    def _value(self, above: int = 1) -> Any:
-        self._start = self._line()
+    def _value(self, above: int = 1, path: str = "") -> Any:
+        """Return the value that begins here; `path` is where it stands, below `above` others."""
+        self._start, begin = self._line(), self.place
         try:
-            value, self.place = self._decoder.raw_decode(self.text, self.place)
+            try:
+                value, self.place = self._decoder.raw_decode(self.text, self.place)
+            except json.JSONDecodeError:
+                raise
+            except ValueError:  # an integer of more digits than Python converts; to look at each one takes long
+                self._decoder = self._decoder_with(parse_int=_integer)
+                value, self.place = self._decoder.raw_decode(self.text, self.place)
+            self._check_depth(value, above)
         except json.JSONDecodeError as error:
-            raise JsonError(f"not JSON: {error.msg}", error.lineno) from None
+            raise JsonError(f"not JSON: {error.msg} (column {error.colno})", error.lineno, path) from None
         except RecursionError:
-            raise self._too_deep() from None
-        except ValueError as error:  # an integer of more digits than Python converts
-            raise JsonError(f"not JSON: {error}", self._start) from None
-        self._check_depth(value, above)
+            raise JsonError(self._too_deep().args[0], self._start, path) from None
+        except JsonError as error:
+            more = jsonplace.of_wrong(self.text, begin, MAX_DEPTH - above, MAX_ITEMS)
+            error.path = f"{path}{more}".removeprefix(".")
+            raise
         self._skip_blank()
         return value
+
+    def _decoder_with(self, **more: Any) -> json.JSONDecoder:
+        return json.JSONDecoder(object_pairs_hook=self._mapping, parse_constant=self._constant, **more)
 
     def _check_depth(self, value: Any, above: int) -> None:
         level = [value] if type(value) in _COLLECTION_TYPES else []
@@ -174,7 +193,8 @@ class _Reader:
         return JsonError(f"nested too deeply (at most {MAX_DEPTH})", self._start)
 
     def _error(self, message: str) -> JsonError:
-        return JsonError(f"not JSON: {message}", self._line())
+        column = self.place - self.text.rfind("\n", 0, self.place)
+        return JsonError(f"not JSON: {message} (column {column})", self._line())
 
     def _takes(self, sign: str) -> bool:
         if not self.text.startswith(sign, self.place):

@@ -120,7 +120,7 @@ class _Found:
         parsed = objects.read_documents(nodes, report, READERS, most, skips=True, namespace=self.namespace)
         remedy = TEMPLATE if "{{" in text else ""
         for failure in failures:
-            report.add("", f"{failure}{remedy}", failure.line)
+            report.add(failure.path, f"{failure}{remedy}", failure.line)
             remedy = ""
         self.objects += (p.obj for p in parsed if p.obj is not None)
         self.skipped += (p.skipped for p in parsed if p.skipped)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from control import model
+from control import model, places
 from control.policy import field, parse, ports, selectors
 from loader import abi
 
@@ -139,11 +139,19 @@ def _target_ports(place: field.Field | None) -> Iterator[model.ContainerPort]:
 
 
 def with_endpoints(services: Iterable[model.Service], endpoints: Iterable[model.Endpoints]) -> Iterator[model.Service]:
-    """Yield the services; those that select nobody with what is listed for them: addresses, port numbers."""
+    """Yield the services; those that select nobody with what is listed for them: addresses, port numbers.
+
+    The service of the Kubernetes API is in every cluster: where files list its addresses alone, it is theirs.
+    """
     listed: dict[tuple[str, str], list[model.Endpoints]] = {}
     for each in endpoints:
         listed.setdefault((each.namespace, each.service), []).append(each)
-    for service in services:
+    given = list(services)
+    api = listed.get(places.API_SERVICE, [])
+    if api and not any((service.namespace, service.name) == places.API_SERVICE for service in given):
+        given.append(model.Service(*places.API_SERVICE, source=api[0].source))
+        given.sort(key=lambda service: (service.namespace, service.name))
+    for service in given:
         found = listed.get((service.namespace, service.name), [])
         if service.selector or not found:  # of a selector's addresses the pods themselves tell
             yield service

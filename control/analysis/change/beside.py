@@ -12,7 +12,7 @@ from control import model
 from control.analysis.change import lacking, meeting, moved, written
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
-from control.analysis.change.written import Beside, Place, Written
+from control.analysis.change.written import Beside, Place, Words, Written
 from control.policy import dnsnames, selectors, words
 from loader import abi
 
@@ -42,9 +42,18 @@ def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
 
 def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
     """Return what new may open beside all pairs. Nothing is where both say the same."""
+    return _opened(old, new, written.OPENED)
+
+
+def closed(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
+    """Return what new may close beside all pairs: what going back to old may open."""
+    return _opened(new, old, written.CLOSED)
+
+
+def _opened(old: model.Snapshot, new: model.Snapshot, called: Words) -> tuple[Beside, ...]:
     both = written.read(old), written.read(new)
-    maybe = dict.fromkeys([*_allowed(*both), *_no_longer_bound(*both), *_no_longer_denied(*both)])
-    return tuple(dict.fromkeys([*lacking.told(old, new, both, tuple(maybe)), *moved.moved(old, new, both)]))
+    maybe = dict.fromkeys([*_allowed(*both), *_no_longer_bound(*both, called), *_no_longer_denied(*both, called)])
+    return tuple(dict.fromkeys([*lacking.told(old, new, both, tuple(maybe)), *moved.moved(old, new, both, called)]))
 
 
 def _allowed(before: Written, after: Written) -> Iterator[Told]:
@@ -77,7 +86,7 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
             yield Told(beside, unless=place if written.is_of_named_port(item) else None)
 
 
-def _no_longer_bound(before: Written, after: Written) -> Iterator[Told]:
+def _no_longer_bound(before: Written, after: Written, called: Words) -> Iterator[Told]:
     """Yield what was open for some requests only and may be for all now."""
     still = {item.place for item in after.items if item.request is not None}
     free = {item.place: said for item, said in after.items.items() if item.request is None and not item.is_deny}
@@ -98,12 +107,12 @@ def _no_longer_bound(before: Written, after: Written) -> Iterator[Told]:
     for place, (where, source) in {i.place: said for i, said in before.items.items() if i.request is not None}.items():
         if place in before.unbound or unbound.has(place):
             continue  # nobody was bound there
-        what = f"any request, {written.at(place)}"
+        what = f"{called.any_request}, {written.at(place)}"
         if not refuses(place.of_nodes, place.subject, place.direction):
             yield Told(Beside(what, where, source))
         elif _is_for_own_node(place) and not still_closed.has(place):
             # No default refuses that one.
-            yield Told(Beside(f"any request of the own node, {written.at(place)}", where, source))
+            yield Told(Beside(f"{called.own_node}, {written.at(place)}", where, source))
         for said in now_free[place not in still].said(place):
             yield Told(Beside(what, *said))
 
@@ -116,14 +125,14 @@ def _means_own_node(peer: model.Peer | None) -> bool:
     return peer in _WITH_OWN_NODE or (isinstance(peer, model.Selector) and selectors.fulfils(peer, _OWN_NODE))
 
 
-def _no_longer_denied(before: Written, after: Written) -> Iterator[Told]:
+def _no_longer_denied(before: Written, after: Written, called: Words) -> Iterator[Told]:
     denied = meeting.of((item.place for item in after.items if item.is_deny), meeting.INCLUDES)
     allowed = (item.place for item in after.items if not item.is_deny)
     named = meeting.of((place for place in allowed if isinstance(place.peer, model.NamePeer)), meeting.MEETS)
     for item, said in before.items.items():
         if not item.is_deny or item in after.items or denied.has(item.place):
             continue
-        beside = Beside(f"no longer denied: {written.item_words(item)}", *said)
+        beside = Beside(f"{called.undenied}: {written.item_words(item)}", *said)
         # What is denied by address may be where a name that is allowed leads.
         if named.has(item.place):
             yield Told(beside)
@@ -134,5 +143,5 @@ def _no_longer_denied(before: Written, after: Written) -> Iterator[Told]:
     for (of_nodes, subject, direction), said in before.defaults.items():
         if not after.refuses(of_nodes, subject, direction):
             whose = " of nodes" if of_nodes else f" of {words.peer_word(subject)}"
-            beside = Beside(f"{direction.name.lower()}{whose}, no longer denied by default", *said)
+            beside = Beside(f"{direction.name.lower()}{whose}, {called.by_default}", *said)
             yield Told(beside, None if of_nodes else Place(False, subject, direction, None, None))

@@ -8,26 +8,26 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from control import identity, model, places
 from control.analysis.change import around, placed, written
 from control.analysis.change.around import Values
-from control.analysis.change.written import Beside, Item, Said, Written
+from control.analysis.change.written import Beside, Item, Said, Words, Written
 from control.policy import selectors
 
 
-def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written]) -> Iterator[Beside]:
+def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written], called: Words) -> Iterator[Beside]:
     """Yield what changed about ends for which some of the rules, old and new, are in no pair."""
     items = {**both[0].items, **both[1].items}
-    yield from _escaped(old, new, any(each.items or each.defaults for each in both))
+    yield from _escaped(old, new, any(each.items or each.defaults for each in both), called)
     about = {i: None for i in items if i.request is not None or isinstance(i.place.peer, model.NamePeer)}
     if about:
         deciding = {item: items[item] for item in _deciding(items, about, both)}
         yield from _relabelled(old, new, deciding, about)
-        yield from _new(old, new, about)
+        yield from _new(old, new, about, called)
         yield from _ports(old, new, deciding)
     of_nodes = any(item.place.of_nodes for item in items)
     if about or of_nodes:
-        yield from _freed(old, new)
+        yield from _freed(old, new, called)
     # Where requests of pods only are bound, those of all others are free wherever these are.
     if of_nodes or not all(written.is_of_pods(item.place.peer) for item in about):
-        yield from _elsewhere(old, new)
+        yield from _elsewhere(old, new, called)
         yield from _nodes(old, new)
     elif about and any(isinstance(item.place.peer, model.NodePeer) for item in items):
         yield from _nodes(old, new)
@@ -46,13 +46,13 @@ def _deciding(items: Iterable[Item], about: Collection[Item], both: tuple[Writte
             yield item
 
 
-def _escaped(old: model.Snapshot, new: model.Snapshot, has_rules: bool) -> Iterator[Beside]:
+def _escaped(old: model.Snapshot, new: model.Snapshot, has_rules: bool, called: Words) -> Iterator[Beside]:
     """Yield the workloads that are on their node's network now: no policy of pods is theirs."""
     were = {(w.kind, str(w)): w.host_network for w in old.workloads}
     for w in new.workloads:
         before = were.get((w.kind, str(w)))
         if w.host_network and (before is False or (before is None and has_rules)):
-            yield Beside("on the network of its node, where no policy of pods holds", f"{w.kind} {w}", w.source)
+            yield Beside(called.on_host, f"{w.kind} {w}", w.source)
 
 
 def _relabelled(
@@ -94,13 +94,13 @@ def _held(
                 return
 
 
-def _new(old: model.Snapshot, new: model.Snapshot, about: Iterable[Item]) -> Iterator[Beside]:
+def _new(old: model.Snapshot, new: model.Snapshot, about: Iterable[Item], called: Words) -> Iterator[Beside]:
     """Yield the workloads that old has not and that rules let call by names."""
     calling = {item.place.subject for item in about if isinstance(item.place.peer, model.NamePeer) and not item.is_deny}
     known = {(w.kind, str(w)) for w in old.workloads}
     for w, labels in identity.labelled(new):
         if (w.kind, str(w)) not in known and _of(calling, labels):
-            yield Beside("DNS names that rules allow to this new workload", f"{w.kind} {w}", w.source)
+            yield Beside(called.new_names, f"{w.kind} {w}", w.source)
 
 
 def _ports(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> Iterator[Beside]:
@@ -110,13 +110,13 @@ def _ports(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> I
         yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
 
 
-def _freed(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
+def _freed(old: model.Snapshot, new: model.Snapshot, called: Words) -> Iterator[Beside]:
     """Yield the pods whose addresses are outside now, where rules for pods bind nobody."""
     for w in around.freed(old, new):
-        yield Beside("requests or names, because it has no address any more", f"{w.kind} {w}", w.source)
+        yield Beside(called.addressless, f"{w.kind} {w}", w.source)
 
 
-def _elsewhere(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
+def _elsewhere(old: model.Snapshot, new: model.Snapshot, called: Words) -> Iterator[Beside]:
     """Yield the workloads for which another node is their own now, and the API server where it is another one."""
     were, are = placed.nodes(old), placed.nodes(new)
     for w in new.workloads:
@@ -126,7 +126,7 @@ def _elsewhere(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:
     there = set(places.api_server_of(new.services))
     if there != set(places.api_server_of(old.services)):
         what = f"at {', '.join(sorted(there))}" if there else "nowhere"
-        yield Beside(f"requests, because the API server is {what}", "default/kubernetes", "")
+        yield Beside(f"{called.api_server} {what}", "default/kubernetes", "")
 
 
 def _nodes(old: model.Snapshot, new: model.Snapshot) -> Iterator[Beside]:

@@ -8,16 +8,38 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from control.analysis import portset
 from control.analysis.connectivity import Connectivity, End
 from control.analysis.portset import PortSet
+from control.analysis.proxied import Proxied
 
 MAX_NODES = 60  # more are no picture any more: each namespace becomes a node
 _MAX_RANGES = 8  # of the outside, beside nodes that are namespaces
+Kind = tuple[int, object]
 _REPLICA = re.compile(r"(-[a-z0-9]*\d[a-z0-9]*)+$")
 
-Pairs = dict[tuple[int, int], PortSet]
+
+class Opened(NamedTuple):
+    """Ports that may be opened, and what of these needs the node proxy, for some of those who may at least."""
+
+    ports: PortSet
+    proxied: PortSet = portset.NONE
+
+    def __bool__(self) -> bool:
+        return bool(self.ports)
+
+    def __str__(self) -> str:
+        return f"{self.ports}{' *' if self.proxied else ''}"
+
+    def either(self, other: "Opened") -> "Opened":
+        """Return what one of two may open."""
+        return Opened(self.ports | other.ports, self.proxied | other.proxied)
+
+
+NOTHING = Opened(portset.NONE)
+Pairs = dict[tuple[int, int], Opened]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +48,7 @@ class Node:
 
     box: str | None
     ends: tuple[End, ...]
-    among: PortSet = portset.NONE
+    among: Opened = NOTHING
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -43,7 +65,7 @@ class Net:
 
     senders: tuple[Item, ...]
     receivers: tuple[Item, ...]
-    ports: PortSet
+    ports: Opened
     is_mutual: bool = False
 
 
@@ -55,26 +77,30 @@ class Bundle:
     """
 
     nodes: tuple[Node, ...]
-    pairs: Mapping[tuple[int, int], PortSet]
+    pairs: Mapping[tuple[int, int], Opened]
     nets: tuple[Net, ...]
-    among: Mapping[str, PortSet]
+    among: Mapping[str, Opened]
     is_by_namespace: bool = False
 
 
-def bundle(found: Connectivity) -> Bundle:
+def bundle(found: Connectivity, proxied: Proxied | None = None) -> Bundle:
     """Return connections as a picture shows them. Addresses are in it where somebody may talk to them."""
-    groups = _groups(found, lambda end: _REPLICA.sub("", end.name) if end.kind == "Pod" else end.name)
+    groups = _groups(found, proxied, lambda end: _REPLICA.sub("", end.name) if end.kind == "Pod" else end.name)
     if len(groups) > MAX_NODES:
-        groups = _groups(found, lambda end: "")
+        groups = _groups(found, proxied, lambda end: "")
     if len(groups) > MAX_NODES:
-        return _of_namespaces(found)
+        return _of_namespaces(found, proxied)
+
+    def opened(sender: int, receiver: int) -> Opened:
+        return _opened(proxied, sender, receiver, found.allowed(sender, receiver))
+
     groups += [[end] for end in range(len(found.workloads), len(found.ends))]
     pairs = {
-        (a, b): ports
+        (a, b): both
         for (a, senders), (b, receivers) in itertools.permutations(enumerate(groups), 2)
-        if (ports := found.allowed(senders[0], receivers[0]))
+        if (both := opened(senders[0], receivers[0]))
     }
-    among = [found.allowed(members[0], members[0]) if members[1:] else portset.NONE for members in groups]
+    among = [opened(members[0], members[0]) if members[1:] else NOTHING for members in groups]
     nodes = [
         Node(None if found.ends[members[0]].is_outside else found.ends[members[0]].namespace,
              tuple(found.ends[member] for member in members), inside)
@@ -83,37 +109,51 @@ def bundle(found: Connectivity) -> Bundle:
     return _bundle(nodes, pairs)
 
 
-def _groups(found: Connectivity, stem: Callable[[End], str]) -> list[list[int]]:
-    """Return the workloads of one namespace, class and stem of a name each."""
-    out: dict[tuple[str, int, str], list[int]] = {}
+def _opened(proxied: Proxied | None, sender: int, receiver: int, ports: PortSet) -> Opened:
+    return Opened(ports, proxied.of(sender, receiver, ports) if proxied is not None and ports else portset.NONE)
+
+
+def _kind(found: Connectivity, proxied: Proxied | None, end: int) -> Kind:
+    """Return what ends have in common that may open the same, and need the proxy for the same."""
+    return found.class_of[end], proxied.kind(end) if proxied is not None else None
+
+
+def _groups(found: Connectivity, proxied: Proxied | None, stem: Callable[[End], str]) -> list[list[int]]:
+    """Return the workloads of one namespace, kind and stem of a name each."""
+    out: dict[tuple[str, Kind, str], list[int]] = {}
     for number, end in enumerate(found.workloads):
-        out.setdefault((end.namespace, found.class_of[number], stem(end)), []).append(number)
+        out.setdefault((end.namespace, _kind(found, proxied, number), stem(end)), []).append(number)
     return list(out.values())
 
 
-def _of_namespaces(found: Connectivity) -> Bundle:
+def _of_namespaces(found: Connectivity, proxied: Proxied | None) -> Bundle:
     """Return a node for each namespace; an arrow then says what some workload of one may open to some of the other."""
     places: dict[str, int] = {}
     members: list[list[End]] = []
-    where: dict[int, set[int]] = {}  # class -> the nodes that its members are in
-    sizes: dict[int, int] = {}
+    where: dict[Kind, set[int]] = {}  # the nodes that its members are in
+    those: dict[Kind, list[int]] = {}
+    kinds: dict[int, dict[Kind, None]] = {}  # of each class
     is_many = len(found.blocks) > _MAX_RANGES
-    for end, number in zip(found.ends, found.class_of, strict=True):
+    for number, end in enumerate(found.ends):
         key = f"namespace {end.namespace}" if not end.is_outside else "" if is_many else str(end)
         place = places.setdefault(key, len(places))
         members += [[]] if place == len(members) else []
         members[place].append(end)
-        where.setdefault(number, set()).add(place)
-        sizes[number] = sizes.get(number, 0) + 1
+        kind = _kind(found, proxied, number)
+        where.setdefault(kind, set()).add(place)
+        those.setdefault(kind, []).append(number)
+        kinds.setdefault(kind[0], {})[kind] = None
     pairs: Pairs = {}
-    for sender in where:
-        for receiver, ports in found.row(sender).items():
-            if sender == receiver and sizes[sender] == 1:
-                continue
-            for pair in itertools.product(where[sender], where[receiver]):
-                pairs[pair] = pairs.get(pair, portset.NONE) | ports
+    for sender, senders in those.items():
+        for number, ports in found.row(sender[0]).items():
+            for receiver in kinds.get(number, ()):
+                if sender == receiver and not senders[1:]:
+                    continue
+                both = _opened(proxied, senders[0], those[receiver][0], ports)
+                for pair in itertools.product(where[sender], where[receiver]):
+                    pairs[pair] = both.either(pairs.get(pair, NOTHING))
     nodes = [
-        Node(None if ends[0].is_outside else "", tuple(ends), pairs.pop((place, place), portset.NONE))
+        Node(None if ends[0].is_outside else "", tuple(ends), pairs.pop((place, place), NOTHING))
         for place, ends in enumerate(members)
     ]
     return dataclasses.replace(_bundle(nodes, pairs), is_by_namespace=True)
@@ -129,9 +169,9 @@ def _bundle(nodes: list[Node], pairs: Pairs) -> Bundle:
     return Bundle(tuple(nodes), pairs, tuple(sorted(nets, key=lambda net: (net.senders, net.receivers))), among)
 
 
-def _all_nets(nodes: list[Node], pairs: Pairs) -> tuple[list[Net], dict[str, PortSet]]:
+def _all_nets(nodes: list[Node], pairs: Pairs) -> tuple[list[Net], dict[str, Opened]]:
     """Return the nets, and what all nodes of one box may open to each other, which needs none."""
-    by_ports: dict[PortSet, set[tuple[int, int]]] = {}
+    by_ports: dict[Opened, set[tuple[int, int]]] = {}
     for pair, ports in pairs.items():
         by_ports.setdefault(ports, set()).add(pair)
     boxes: dict[str, list[int]] = {}
@@ -139,7 +179,7 @@ def _all_nets(nodes: list[Node], pairs: Pairs) -> tuple[list[Net], dict[str, Por
         if node.box:
             boxes.setdefault(node.box, []).append(number)
     whole = {box: each for box, each in boxes.items() if each[1:]}
-    among: dict[str, PortSet] = {}
+    among: dict[str, Opened] = {}
     nets: list[Net] = []
     for ports, open_pairs in by_ports.items():
         for box, each in whole.items():
@@ -166,7 +206,7 @@ def _with_boxes(
     return out | {(Item(a), Item(b)) for a, b in pairs}
 
 
-def _nets(pairs: set[tuple[Item, Item]], ports: PortSet) -> Iterator[Net]:
+def _nets(pairs: set[tuple[Item, Item]], ports: Opened) -> Iterator[Net]:
     """Yield few nets that are together exactly these pairs."""
     receivers = _by(pairs)
     circles: dict[frozenset[Item], set[Item]] = {}

@@ -35,16 +35,28 @@ def squares(shown: Bundle, names: Sequence[str]) -> Iterator[str]:
         yield f'<text class="from" x="{start - 6}" y="{at}">{cut(name, _LONGEST)}</text>'
         yield f'<text class="to" transform="translate({at} {start - 6}) rotate(-90)">{cut(name, _LONGEST)}</text>'
     among = {(number, number): node.among for number, node in enumerate(shown.nodes) if node.among}
+    squares_ = {**shown.pairs, **among}
     for is_all, colour in ((True, _ALL), (False, _SOME)):
         inside = _CELL - 2
         path = "".join(
             f"M{start + to * _CELL + 1} {start + source * _CELL + 1}h{inside}v{inside}h{-inside}z"
-            for (source, to), ports in {**shown.pairs, **among}.items()
-            if (ports is portset.ALL) == is_all
+            for (source, to), opened in squares_.items()
+            if (opened.ports is portset.ALL) == is_all
         )
         yield f'<path fill="{colour}" d="{path}"/>'
+    # What needs the proxy has a hole.
+    holes = "".join(
+        f"M{start + to * _CELL + 5} {start + source * _CELL + 5}h3v3h-3z"
+        for (source, to), opened in squares_.items()
+        if opened.proxied
+    )
+    if holes:
+        yield f'<path fill="#fff" d="{holes}"/>'
     below = start + side + 22
     yield f'<text class="hint" x="{MARGIN}" y="{below}">Rows may open to columns:</text>'
     for x, colour, text in ((MARGIN + 150, _ALL, "all ports"), (MARGIN + 240, _SOME, "some ports")):
         yield f'<rect x="{x}" y="{below - 10}" width="11" height="11" fill="{colour}"/>'
         yield f'<text class="hint" x="{x + 17}" y="{below}">{text}</text>'
+    if holes:
+        text = "with a hole: needs the node proxy, in part at least"
+        yield f'<text class="hint" x="{MARGIN + 340}" y="{below}">{text}</text>'

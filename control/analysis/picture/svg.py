@@ -14,6 +14,7 @@ from control.analysis.picture import arrange, bundle, matrix, route, wires
 from control.analysis.picture.arrange import Grid
 from control.analysis.picture.bundle import Bundle, Item, Node
 from control.analysis.picture.wires import COLOURS, MARGIN, NODE_H, NODE_W, Scale, cut, cut_name
+from control.analysis.proxied import Proxied
 
 MAX_NETS = 120
 _LETTERS = 27  # of a node's second line, about
@@ -31,6 +32,7 @@ text{font-family:Inter,"Helvetica Neue","DejaVu Sans",Arial,sans-serif;fill:#1e2
 .alone{stroke-dasharray:3 3;stroke:#94a3b8}
 .outside{fill:#fefce8;stroke:#ca8a04;stroke-width:1.2}
 .wire{fill:none;stroke-width:2;stroke-linejoin:round}
+.proxied{stroke-dasharray:7 4}
 .pill{fill:#fff;fill-opacity:.92}
 .ports{font-size:10px;font-weight:600;text-anchor:middle}
 .band{fill:#64748b;fill-opacity:.07}
@@ -38,18 +40,21 @@ text{font-family:Inter,"Helvetica Neue","DejaVu Sans",Arial,sans-serif;fill:#1e2
 .from{text-anchor:end}
 """
 _HINT = "An arrow leads from who may open connections to whom they may be opened; lines that join hold for all of them."
+_PROXIED = "Dashed, or with *: needs the node proxy, in part at least."
 _BY_NAMESPACE = "What some workload of one namespace may open to some workload of another."
 
 
-def picture(found: Connectivity) -> str:
-    """Return the picture of all connections."""
-    shown = bundle.bundle(found)
+def picture(found: Connectivity, proxied: Proxied | None = None) -> str:
+    """Return the picture of all connections; `proxied`: what needs the proxy."""
+    shown = bundle.bundle(found, proxied)
     if len(shown.nets) > MAX_NETS or (shown.pairs and not shown.nets and not shown.among):
         return _table(shown)
     grid = arrange.arrange(shown)
     routes = route.route(shown, grid)
     scale = wires.scale_of(grid, routes)
     hint = f"{_BY_NAMESPACE} {_HINT}" if shown.is_by_namespace else _HINT
+    needs = (*(pair.proxied for pair in shown.pairs.values()), *(node.among.proxied for node in shown.nodes))
+    hint += f" {_PROXIED}" if any(needs) else ""
     body = [*_boxes(shown, grid, scale), *_nodes(shown, grid, scale), *wires.wires(shown, routes, grid, scale)]
     return _page(scale.width, scale.height, hint, body)
 

@@ -9,6 +9,7 @@ from control.analysis.picture import route
 from control.analysis.picture.arrange import Grid
 from control.analysis.picture.bundle import Bundle, Item, Net
 from control.analysis.picture.route import Pin, Point, Route, Routes
+from control.analysis.write import marked
 
 NODE_W, NODE_H = 164, 44
 PAD, HEADER = 14, 26  # inside a box: at its sides and below, above
@@ -83,7 +84,8 @@ def wires(shown: Bundle, routes: Routes, grid: Grid, scale: Scale) -> Iterator[s
     for index, each in enumerate(routes.routes):
         colour = index % len(COLOURS)
         head = f' marker-end="url(#head{colour})"'
-        yield f'<g class="wire" stroke="{COLOURS[colour]}"><title>{escape(_words(each.net, shown))}</title>'
+        dashed = " proxied" if each.net.ports.proxied else ""
+        yield f'<g class="wire{dashed}" stroke="{COLOURS[colour]}"><title>{escape(_words(each.net, shown))}</title>'
         drawn = [_corners(each, pin, way, grid, scale) for pin, way in zip(each.pins[1:], each.ways, strict=True)]
         for pin, corners in zip(each.pins[1:], drawn, strict=True):
             yield f'<path d="{_path(corners)}"{head if pin.head else ""}/>'
@@ -103,8 +105,9 @@ def _words(net: Net, shown: Bundle) -> str:
     def name(item: Item) -> str:
         return f"namespace {item.box}" if item.node < 0 else ", ".join(map(str, shown.nodes[item.node].ends[:8]))
 
+    words = f"{net.ports.ports}{marked(*net.ports)}"
     arrow = "↔" if net.is_mutual else "→"
-    return f"{'; '.join(map(name, net.senders))} {arrow} {'; '.join(map(name, net.receivers))}: {net.ports}"
+    return f"{'; '.join(map(name, net.senders))} {arrow} {'; '.join(map(name, net.receivers))}: {words}"
 
 
 def _end_of(pin: Pin, grid: Grid, scale: Scale) -> Corner:

@@ -17,6 +17,8 @@ VERBS: Commands = {
 
 
 class BadInput(click.ClickException):
+    """What was asked about is wrong, not how: the message alone is told, without the usage of the command."""
+
     exit_code = 2
 
 

@@ -27,7 +27,7 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     ranges that policies tell apart. Not shown: a workload with itself, and pods on their node's network.
     """
     if (origin or to) and output not in ("table", "json"):
-        raise click.UsageError("--from and --to are for -o table and -o json")
+        raise ends.wrong("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
     from control.analysis import connectivity, dot, proxied, write
     from control.analysis.change import beside
@@ -40,14 +40,14 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
         among = _called(found, "--from", origin), _called(found, "--to", to)
-        has_proxied = output != "svg" and any(unserved.by_proxy(snapshot))
-        more = (proxied.Proxied(snapshot, found).of,) if has_proxied else ()
+        needs = proxied.Proxied(snapshot, found) if any(unserved.by_proxy(snapshot)) else None
+        more = (needs.of,) if needs is not None else ()
         if output == "json":
             pour(write.connections_json(found, moved, among, *more), is_file=True)
         elif output == "dot":
             pour(dot.graph(found, moved, *more), is_file=True)
         elif output == "svg":
-            pour([svg.picture(found)], is_file=True)
+            pour([svg.picture(found, needs)], is_file=True)
         elif not pour(write.connections_table(found, printable, moved, among, *more)):
             click.echo("nobody may talk to anybody" if found.workloads else f"no pairs: {source.NO_WORKLOADS}")
 

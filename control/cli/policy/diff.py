@@ -3,7 +3,7 @@
 import click
 
 from control.cli.place import output_option
-from control.cli.policy import source
+from control.cli.policy import BadInput, source
 from control.cli.policy.pour import pour
 from control.terminal import printable
 
@@ -26,12 +26,12 @@ def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -
     """Show which ports between whom are open in NEW and were not in OLD (+), and the reverse (-). Both are a file or
     a directory of files.
 
-    A workload that only one of them has is told as such; what it may do counts as opened or closed. What is opened to
-    or from nodes, and pods that no file declares, is told in words. Requests and DNS names are compared rule by rule as
-    they are written; where a change of these may open something, it counts as opened.
+    A workload that only one of them has is told as such; what it may do counts as opened or closed. What is opened or
+    closed to or from nodes, and pods that no file declares, is told in words. Requests and DNS names are compared rule
+    by rule as they are written; where a change of these may open something, it counts as opened.
     """
     if old == new == "-":
-        raise click.UsageError("standard input can be read once only: OLD and NEW cannot both be -")
+        raise BadInput("standard input can be read once only: OLD and NEW cannot both be -")
     snapshots = source.load_each([[old], [new]], namespace)
     from control.analysis import write
     from control.analysis.change import beside
@@ -39,10 +39,10 @@ def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -
 
     source.tell_of_names(sorted({name for snapshot in snapshots for name in beside.names(snapshot)}))
     found = changes.difference(*snapshots)
-    may_open = beside.opened(*snapshots)
+    may_open, may_close = beside.opened(*snapshots), beside.closed(*snapshots)
     if output == "json":
-        pour(write.difference_json(found, may_open), is_file=True)
-    elif not pour(write.difference_table(found, printable, may_open)):
+        pour(write.difference_json(found, may_open, may_close), is_file=True)
+    elif not pour(write.difference_table(found, printable, may_open, may_close)):
         click.echo("nothing is opened, nothing is closed")
     if not all(snapshot.workloads for snapshot in snapshots):
         source.tell(f"warning: {source.NO_WORKLOADS}: policies are compared for pods of any labels")

@@ -3,8 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-import click
-
+from control.cli.policy import BadInput
 from control.policy import dnsnames, ports, request
 from control.terminal import printable
 from loader import abi
@@ -13,36 +12,63 @@ if TYPE_CHECKING:
     from control.analysis import world
 
 ON_HOST = "it has its node's network: no policy of pods is asked"
-PROTOCOLS = {"TCP": abi.Proto.TCP, "UDP": abi.Proto.UDP, "SCTP": abi.Proto.SCTP}
 _PORT_NAME = re.compile(r"(?=[-0-9]*[a-z])[-a-z0-9]{1,15}")
-FAMILIES = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
+_TRANSPORTS = {proto.name: proto for proto in ports.TRANSPORTS}
+_ICMP = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
+_PORTLESS = {proto.name: proto for proto in ports.PORTLESS}
+_PROTOCOLS = {**_TRANSPORTS, **_ICMP, **_PORTLESS}
+_NUMBERED = {int(proto): proto for proto in _PROTOCOLS.values()}
 
 
-def wrong(text: str) -> click.UsageError:
+def wrong(text: str) -> BadInput:
     """Return what is wrong with options, for a terminal: they are text of others where scripts fill them in."""
-    return click.UsageError(printable(text))
+    return BadInput(printable(text))
 
 
-def port(text: str) -> tuple[abi.Proto, int | str]:
-    """Read "80", "80/TCP", "8/ICMP" or "EchoRequest/ICMPv6", or a port's name; raises click.UsageError."""
-    number, _, protocol = text.partition("/")
-    name = protocol.upper() or "TCP"
-    if name in FAMILIES:
-        kind = ports.icmp_type(FAMILIES[name], number)
+def port(text: str) -> tuple[int, int | str]:
+    """Read "80", "80/TCP", "8/ICMP" or "EchoRequest/ICMPv6", a port's name, "GRE" or "0/89"; raises BadInput.
+
+    What has no ports, and no types, has port 0, as the kernel takes it.
+    """
+    number, slash, protocol = text.partition("/")
+    if not slash and number in _PORTLESS:  # names of ports are in lower case
+        number, protocol = "0", number
+    proto = _protocol(text, protocol)
+    if proto in _ICMP.values():
+        kind = ports.icmp_type(abi.Proto(proto), number)
         if kind is None:
             raise wrong(f"--port {text}: {number} is no ICMP type (a number from 0 to 255, or EchoRequest ...)")
-        return FAMILIES[name], kind
-    if name not in PROTOCOLS:
-        raise wrong(f"--port {text}: unknown protocol {protocol} ({', '.join((*PROTOCOLS, *FAMILIES))})")
+        return proto, kind
+    if proto not in ports.TRANSPORTS:
+        if number not in ("", "0"):
+            raise wrong(f"--port {text}: {shown(proto, 0)} has no ports (0/{protocol})")
+        return proto, 0
     if _PORT_NAME.fullmatch(number):
-        return PROTOCOLS[name], number
+        return proto, number
     if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65535:
         raise wrong(f"--port {text}: {number or 'nothing'} is no port (a number from 1 to 65535, or a name)")
-    return PROTOCOLS[name], int(number)
+    return proto, int(number)
 
 
-def named_port(text: str, proto: abi.Proto, name: str, end: "world.End") -> tuple[abi.Proto, int]:
-    """Return which port of a pod has a name, of any protocol if text says none; raises click.UsageError."""
+def _protocol(text: str, name: str) -> int:
+    """Return the number of a protocol, TCP where none is named."""
+    known = _PROTOCOLS.get(name.upper() or "TCP")
+    if known is not None:
+        return known
+    if re.fullmatch(r"[0-9]{1,3}", name) and 1 <= int(name) <= 255:
+        return _NUMBERED.get(int(name), int(name))
+    raise wrong(f"--port {text}: unknown protocol {name} ({', '.join(_PROTOCOLS)}, or a number from 1 to 255)")
+
+
+def shown(proto: int, port: int) -> str:
+    """Return a port as people write it: "80/TCP", "8/ICMP"; what has none is its protocol alone."""
+    if proto in ports.TRANSPORTS or proto in _ICMP.values():
+        return f"{port}/{_NUMBERED[proto].name}"
+    return _NUMBERED[proto].name if proto in _NUMBERED else f"IP protocol {proto}"
+
+
+def named_port(text: str, proto: int, name: str, end: "world.End") -> tuple[int, int]:
+    """Return which port of a pod has a name, of any protocol if text says none; raises BadInput."""
     if end.workload is None:
         raise wrong(f"--port {text}: {end.name} is no pod that could have named ports (give a number)")
     has = [p for p in end.workload.ports if p.name]
@@ -54,7 +80,7 @@ def named_port(text: str, proto: abi.Proto, name: str, end: "world.End") -> tupl
 
 
 def dns_name(text: str) -> str:
-    """Read "fqdn:NAME"; raises click.UsageError."""
+    """Read "fqdn:NAME"; raises BadInput."""
     name = dnsnames.canonical(text.removeprefix("fqdn:"))
     if len(name) > 253 or not re.fullmatch(r"[-a-z0-9_]{1,63}(\.[-a-z0-9_]{1,63})*", name):
         raise wrong(f"{text}: no DNS name (letters, digits, - and _ with single dots between them)")

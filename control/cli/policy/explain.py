@@ -1,5 +1,9 @@
 """`sockmesh policy explain`: how a workload's policy comes about, stage by stage."""
 
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator
+
 import click
 
 from control.analysis import explain as analysis
@@ -9,6 +13,8 @@ from control.cli.bpf import policy as entries
 from control.cli.policy import ends, source
 from control.inspect import policies, words
 from control.terminal import printable
+
+_WIDTH, _NARROWEST = 100, 40  # where no terminal says its width, and where its width is none to read
 
 _SELECTING = (
     show.Column[analysis.Selecting]("POLICY", lambda r: str(r.author)),
@@ -26,17 +32,22 @@ def _meant(row: analysis.RuleLine) -> str:
     return ("; ".join(row.meant) or "nobody") + (f" and {more} more" if more else "")
 
 
-_RULES = (
-    show.Column[analysis.RuleLine]("DIRECTION", lambda r: r.direction),
-    show.Column[analysis.RuleLine]("VERDICT", lambda r: r.verdict + (" (audit)" if r.audit else "")),
-    show.Column[analysis.RuleLine]("WHO", lambda r: r.who),
-    show.Column[analysis.RuleLine]("PORTS", lambda r: r.ports),
-    show.Column[analysis.RuleLine]("BYTES", lambda r: r.bytes or "any"),
-    show.Column[analysis.RuleLine]("THAT IS NOW", _meant),
-    show.Column[analysis.RuleLine](
-        "BY", lambda r: words.with_source(str(r.author or ""), r.author.source if r.author else "")
-    ),
-)
+def _rules(rows: Iterable[analysis.RuleLine], width: int) -> Iterator[str]:
+    """Yield the lines of rules: who says so, and below it each fact, folded: side by side they are too wide."""
+    for row in rows:
+        by = words.with_source(str(row.author or ""), row.author.source if row.author else "")
+        yield from _folded(f"{row.direction:<7}  {row.verdict}{' (audit)' if row.audit else ''}  ", by, width)
+        facts = {"who": row.who, "that is": _meant(row), "ports": row.ports, "bytes": row.bytes or "any"}
+        for name, text in facts.items():
+            yield from _folded(f"  {name:<7}  ", text, width)
+
+
+def _folded(begin: str, text: str, width: int) -> list[str]:
+    """Return text behind what it begins with, in lines of at most width as far as its words allow."""
+    return textwrap.wrap(
+        printable(text), max(width, _NARROWEST), initial_indent=begin, subsequent_indent=" " * len(begin or "  "),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 @click.command()
@@ -58,11 +69,13 @@ def explain(workload: str, files: tuple[str, ...], namespace: str, output: str) 
     if output == "json":
         show.print_json(show.jsonable(found))
         return
-    click.echo(printable(f"{found.workload}: identity {found.identity} here ({', '.join(found.labels)})"))
+    width = shutil.get_terminal_size((_WIDTH, 0)).columns
+    labels = f"{found.workload}: identity {found.identity} here ({', '.join(found.labels)})"
+    click.echo("\n".join(_folded("", labels, width)))
     _stage("1. what selects it")
     show.show(found.selecting, _SELECTING, output, "no policy: it may call and be called by anybody")
     _stage("2. the rules that count for it")
-    show.show(found.rules, _RULES, output, "none")
+    click.echo("\n".join(_rules(found.rules, width)) or "none")
     _stage("3. the entries that a call is looked up in: deny before proxy, proxy before allow, allow before default")
     show.show(policies.ranges(found.entries), entries.COLUMNS, output, "none")
     if more := found.entries_count - len(found.entries):

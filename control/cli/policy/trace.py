@@ -30,7 +30,12 @@ _SOME = {
 @click.option(
     "--to", required=True, metavar="WHO", help="Who is called: NAMESPACE/POD, an address, host, or fqdn:NAME."
 )
-@click.option("--port", metavar="PORT/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP, a name ...", required=True)
+@click.option(
+    "--port",
+    metavar="PORT/PROTOCOL",
+    help="80/TCP, 53/UDP, 8/ICMP, GRE, 0/89, a name ...; 22 is 22/TCP.",
+    required=True,
+)
 @click.option("--method", default="", help="The request's method (GET).")
 @click.option("--path", default="", help="The request's path (/).")
 @click.option("--host", default="", help="The request's host.")
@@ -112,6 +117,8 @@ def _side(side: analysis.Side) -> dict[str, Any]:
     }
     if side.author:
         out |= _author(side.author)
+    if side.audited_by:
+        out["audited_by"] = _author(side.audited_by)
     if side.some:
         out["some_requests"] = True
     if side.name:
@@ -135,7 +142,7 @@ def _author(author: analysis.Author) -> dict[str, Any]:
 
 
 def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
-    what = f"{call.port}/{call.proto.name}"
+    what = ends.shown(call.proto, call.port)
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
     some = found.egress.some or found.ingress.some
@@ -143,7 +150,9 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     verdict = f"{found.verdict}{for_some}" if found.needs_proxy else found.verdict
     yield f"{call.source.name} -> {call.destination.name} {what}: {verdict}"
     for name, side, end in (("egress", found.egress, call.source), ("ingress", found.ingress, call.destination)):
-        yield f"  {name:8}{_words(side, end, call.is_within_a_pod)}"
+        yield f"  {name:8}{_words(side, name, end, call.is_within_a_pod)}"
+        if side.audited_by:
+            yield f"  {'':8}{_would_refuse(side.audited_by)}"
         if side.nearest:
             yield f"  {'':8}{_near(side.nearest, side.nothing or analysis.DENIED in (side.http, side.name))}"
         if side.own_node:
@@ -152,12 +161,13 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
         yield f"  {'note':8}{note}"
 
 
-def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
+def _words(side: analysis.Side, direction: str, end: world.End, is_itself: bool) -> str:
     if is_itself:
         return f"unenforced: {end.name}: a pod always reaches itself"
     if side.verdict == analysis.UNENFORCED:
-        why = "no policy selects it" if end.workload else ends.ON_HOST if end.on_host else "it is no pod"
-        return f"unenforced: {end.name}: {why}" + (", but one in audit mode would refuse it" if side.audit else "")
+        who = "only policies in audit mode select it" if side.only_audit else "no policy selects it"
+        why = f"{who} for {direction}" if end.workload else ends.ON_HOST if end.on_host else "it is no pod"
+        return f"unenforced: {end.name}: {why}"
     by = f" by {side.author}" if side.author else ""
     where = f" ({side.author.source})" if side.author and side.author.source else ""
     if side.denied and side.author and not side.author.rule:
@@ -169,8 +179,12 @@ def _words(side: analysis.Side, end: world.End, is_itself: bool) -> str:
     request = f", for {_SOME[side.some][0]}" if side.some else said[side.http or side.name]
     if side.nothing:
         request = ", which lets nothing through"
-    audit = "; a policy in audit mode would refuse it" if side.audit else ""
-    return f"{side.verdict}{by}{where}{request}{audit}"
+    return f"{side.verdict}{by}{where}{request}"
+
+
+def _would_refuse(author: analysis.Author) -> str:
+    why = "" if author.rule else ": it selects it, and no rule allows this"
+    return f"audit: {author} ({author.source}) would refuse it, were it not in audit mode{why}"
 
 
 def _near(nearest: analysis.Nearest, by_request: bool) -> str:

@@ -113,6 +113,38 @@ def test_what_opens_nothing(old: Doc, new: Doc) -> None:
     assert beside.opened(snapshot(old), snapshot(new)) == ()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (ingress(ALLOWED), ingress(http("/a")), {"all but some requests, ingress from app=web namespace=shop, TCP 80"}),
+        (
+            ingress(http("/a"), ALLOWED),
+            ingress(http("/a")),
+            {"all but some requests, ingress from app=web namespace=shop, TCP 80"},
+        ),
+        (
+            ingress(http("/a", "/b")),
+            ingress(http("/b")),
+            {"http requests GET /a, ingress from app=web namespace=shop, TCP 80"},
+        ),
+        (dns("*"), dns("a.com"), {"DNS queries for *, egress, UDP 53"}),
+        (names("b.com"), names("a.com"), {"egress, DNS name b.com, all ports"}),
+        (ingress(ALLOWED), ingress(ALLOWED) | DENIED, {"denied now: ingress, ICMP type 8"}),
+        (ingress(http("/a")), ingress(http("/a")), set()),
+    ],
+)
+def test_what_may_be_closed(old: Doc, new: Doc, what: set[str]) -> None:
+    assert {each.what for each in beside.closed(snapshot(old), snapshot(new))} == what
+
+
+def test_who_is_denied_by_default_now() -> None:
+    """Of pods that no file declares, too: there may be some."""
+    closed = beside.closed(snapshot(), snapshot({"ingress": [{}]}, endpointSelector={"matchLabels": {"app": "new"}}))
+    assert [(each.what, each.where) for each in closed] == [
+        ("ingress of app=new namespace=shop, denied by default now", "CiliumNetworkPolicy/shop/p")
+    ]
+
+
 ANY_REQUEST = "any request, ingress"
 OF_WEB = f"{ANY_REQUEST} from app=web namespace=shop"
 

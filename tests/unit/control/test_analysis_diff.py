@@ -19,7 +19,7 @@ from tests.unit.control.test_analysis_connectivity import EVERYTHING, OUTSIDE, D
 
 def as_json(old: model.Snapshot, new: model.Snapshot) -> Doc:
     out: Doc = json.loads("".join(write.difference_json(difference(old, new))))
-    assert out.pop("beside") == []
+    assert out.pop("beside") == [] == out.pop("beside_closed")
     return out
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import model
-from control.analysis import connectivity, dot
+from control.analysis import connectivity, dot, proxied
 from control.analysis.picture import arrange, bundle, route, svg
-from control.analysis.picture.bundle import Bundle, Item
-from control.analysis.portset import PortSet
+from control.analysis.picture.bundle import Bundle, Item, Opened
+from tests.unit.control import test_analysis_beside as rules
 from tests.unit.control import test_compile_random as world
 from tests.unit.control.test_analysis_connectivity import Doc, snapshot, workload
 
@@ -85,13 +85,13 @@ def test_replicas_are_one_node_and_arrows_that_say_the_same_one_net() -> None:
     ]
 
 
-def spelled_out(shown: Bundle) -> dict[tuple[int, int], PortSet]:
+def spelled_out(shown: Bundle) -> dict[tuple[int, int], Opened]:
     """Return what nets say, pair by pair; each pair must be said once."""
 
     def nodes(item: Item) -> list[int]:
         return [item.node] if item.node >= 0 else [n for n, node in enumerate(shown.nodes) if node.box == item.box]
 
-    out: dict[tuple[int, int], PortSet] = {}
+    out: dict[tuple[int, int], Opened] = {}
     for box, ports in shown.among.items():
         out.update((pair, ports) for pair in itertools.permutations(nodes(Item(-1, box)), 2))
     for net in shown.nets:
@@ -168,6 +168,34 @@ def test_many_workloads_are_shown_by_namespace_and_very_many_as_squares() -> Non
     assert {str(ports) for ports in by_namespace.pairs.values()} == {"TCP 1-3", "all"}
     assert not bundle.bundle(namespaces(70)).nets
     assert "Rows may open to columns" in svg.picture(namespaces(70))
+
+
+def test_of_alike_workloads_those_that_need_the_proxy_are_apart() -> None:
+    """Also where nodes are namespaces, and in the squares."""
+    tcp = {"ports": [{"port": "80", "protocol": "TCP"}]}
+    rule: Doc = {"fromEntities": ["all"], "toPorts": [tcp | {"rules": {"http": [{"method": "GET"}]}}]}
+    policies = [
+        rules.snapshot({"ingress": [each]}, name=name, endpointSelector={"matchLabels": {"app": name}}).policies
+        for name, each in (("a", rule), ("b", {**rule, "toPorts": [tcp]}))
+    ]
+    for count in (1, 70):
+        pods = [model.Workload("shop", f"w-{i}{app}", {"app": app}, "default") for app in "ab" for i in range(2)]
+        pods += [
+            model.Workload(f"n{n:02}", f"x{i}{n}", {"n": str(n), "i": str(i)}) for n in range(count - 1) for i in "01"
+        ]
+        world_ = model.Snapshot(tuple(pods), policies=tuple(itertools.chain(*policies)))
+        found = connectivity.analyse(world_)
+        shown = bundle.bundle(found, proxied.Proxied(world_, found))
+        told = {" ".join(map(str, shown.nodes[b].ends)): str(o.proxied) for (_, b), o in shown.pairs.items()}
+        if count == 1:
+            assert (told["shop/w-0a shop/w-1a"], told["shop/w-0b shop/w-1b"]) == ("TCP 80", "nothing")
+        else:
+            assert told["shop/w-0a shop/w-0b shop/w-1a shop/w-1b"] == "TCP 80" and set(told.values()) == {
+                "TCP 80",
+                "nothing",
+            }
+            assert "with a hole" in svg.picture(found, proxied.Proxied(world_, found))
+            assert "with a hole" not in svg.picture(found)
 
 
 def test_long_names_leave_room_for_what_a_namespace_may_do_itself() -> None:

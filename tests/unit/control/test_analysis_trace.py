@@ -221,14 +221,96 @@ def test_an_audit_of_rules_that_let_nothing_through_is_told_of(tmp_path: Path) -
     ingress: [{toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: []}}]}]
     """
     there = known(tmp_path, policy("web", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))
-    assert ask(there, "shop/db", "shop/web", 8080).ingress == trace.Side("unenforced", audit=True)
+    web = trace.Author("MeshNetworkPolicy", "shop", "web", "spec.ingress[0]", f"{tmp_path}/p0.yaml:7")
+    assert ask(there, "shop/db", "shop/web", 8080).ingress == trace.Side("unenforced", audited_by=web, only_audit=True)
 
 
 def test_an_audit_is_told_of_and_does_not_refuse(tmp_path: Path) -> None:
     spec = "endpointSelector: {}\naudit: true\ningress: [{}]"
     there = known(tmp_path, policy("watch", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))
     found = ask(there, "other/guest", "shop/web", 80)
-    assert (found.verdict, found.ingress) == ("allowed", trace.Side("unenforced", audit=True))
+    watch = trace.Author("MeshNetworkPolicy", "shop", "watch", "", f"{tmp_path}/p0.yaml:5")
+    assert found.verdict == "allowed"
+    assert found.ingress == trace.Side("unenforced", audited_by=watch, only_audit=True)
+    said = tell(tmp_path, "--from", "other/guest", "--to", "shop/web", "--port", "80")
+    assert (said.exit_code, said.stdout.splitlines()[2:]) == (0, [
+        "  ingress unenforced: shop/web: only policies in audit mode select it for ingress",
+        f"          audit: MeshNetworkPolicy shop/watch ({tmp_path}/p0.yaml:5) would refuse it, were it not in audit "
+        "mode: it selects it, and no rule allows this",
+    ])  # fmt: skip
+    as_json = tell(tmp_path, "--from", "other/guest", "--to", "shop/web", "--port", "80", "-o", "json")
+    side = json.loads(as_json.stdout)["ingress"]
+    assert (side["verdict"], side["policy"], side["audit"]) == ("unenforced", None, True)
+    assert side["audited_by"] == {
+        "policy": {"kind": "MeshNetworkPolicy", "namespace": "shop", "name": "watch"},
+        "rule": None,
+        "source": f"{tmp_path}/p0.yaml:5",
+    }
+
+
+def test_the_policy_that_an_audit_would_refuse_by_is_named_beside_the_one_that_allows(tmp_path: Path) -> None:
+    allows = "endpointSelector: {matchLabels: {app: web}}\ningress: [{fromEndpoints: [{}]}]"
+    denies = "audit: true\nendpointSelector: {}\ningressDeny: [{fromEndpoints: [{matchLabels: {app: db}}]}]"
+    there = known(tmp_path, policy("web", allows), policy("no-db", denies, "MeshNetworkPolicy", "sockmesh.io/v1"))
+    found = ask(there, "shop/db", "shop/web", 80).ingress
+    assert (found.verdict, str(found.author)) == ("allowed", "CiliumNetworkPolicy shop/web spec.ingress[0]")
+    assert str(found.audited_by) == "MeshNetworkPolicy shop/no-db spec.ingressDeny[0]"
+    assert ask(there, "shop/web", "shop/db", 80).ingress == trace.Side(
+        "unenforced", audited_by=trace.Author("MeshNetworkPolicy", "shop", "no-db", "", f"{tmp_path}/p1.yaml:5"),
+        only_audit=True,
+    )  # fmt: skip
+    said = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "80").stdout.splitlines()
+    assert said[1] == "  egress  unenforced: shop/db: no policy selects it for egress"
+    assert said[3] == (
+        f"          audit: MeshNetworkPolicy shop/no-db spec.ingressDeny[0] ({tmp_path}/p1.yaml:7) would refuse it, "
+        "were it not in audit mode"
+    )
+
+
+@pytest.mark.parametrize(
+    ("port", "verdict", "shown"),
+    [
+        ("GRE", "allowed", "GRE"),
+        ("0/gre", "allowed", "GRE"),
+        ("/47", "allowed", "GRE"),
+        ("ESP", "denied", "ESP"),
+        ("0/89", "denied", "IP protocol 89"),
+        ("80/6", "denied", "80/TCP"),
+        ("22", "denied", "22/TCP"),
+        ("8/1", "denied", "8/ICMP"),
+    ],
+)
+def test_protocols_without_ports(tmp_path: Path, port: str, verdict: str, shown: str) -> None:
+    spec = """
+    endpointSelector: {matchLabels: {app: web}}
+    ingress: [{fromEndpoints: [{}], toPorts: [{ports: [{port: "0", protocol: GRE}]}]}]
+    """
+    known(tmp_path, policy("web", spec))
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", port)
+    assert found.stdout.splitlines()[0] == f"shop/db -> shop/web {shown}: {verdict}"
+    assert found.exit_code == (verdict == "denied")
+    (tmp_path / "p0.yaml").write_text(policy("web", "endpointSelector: {}\ningress: [{fromEndpoints: [{}]}]"))
+    assert tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", port).exit_code == 0
+    denied = "endpointSelector: {}\ningress: [{fromEndpoints: [{}]}]\ningressDeny: [{fromEndpoints: [{}]}]"
+    (tmp_path / "p0.yaml").write_text(policy("web", denied))
+    assert tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", port).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("port", "told"),
+    [
+        ("80/GRE", "--port 80/GRE: GRE has no ports (0/GRE)"),
+        ("http/89", "--port http/89: IP protocol 89 has no ports (0/89)"),
+        ("0/256", "unknown protocol 256 (TCP, UDP, SCTP, ICMP, ICMPV4, ICMPV6, VRRP, "),
+        ("80/ANY", "unknown protocol ANY (TCP, "),
+        ("0/0", "or a number from 1 to 255)"),
+        ("0/TCP", "0 is no port (a number from 1 to 65535, or a name)"),
+    ],
+)
+def test_what_is_no_port_or_protocol(tmp_path: Path, port: str, told: str) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", port)
+    assert found.exit_code == 2 and told in " ".join(found.stderr.split())
 
 
 def test_names_are_met_outside_every_range(tmp_path: Path) -> None:
@@ -279,7 +361,28 @@ def test_who_is_meant_is_told_apart_from_its_labels(tmp_path: Path) -> None:
     (meant, _) = (rule["meant"] for rule in json.loads(found.stdout)["rules"])
     table = testing.CliRunner().invoke(cli, ["policy", "explain", "shop/web", "-f", str(tmp_path)])
     assert len(meant) > 1 and any(", " in each for each in meant)
-    assert "; ".join(meant) in table.stdout
+    assert "; ".join(meant) in " ".join(table.stdout.split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_rules_are_explained_in_lines_that_fit_a_terminal(tmp_path: Path, width: int) -> None:
+    ranges = ", ".join(f"10.{i}.0.0/16" for i in range(30))
+    spec = f"""
+    endpointSelector: {{matchLabels: {{app: web}}}}
+    ingress:
+    - fromCIDR: [{ranges}]
+      toPorts: [{{ports: [{{port: "80", protocol: TCP}}], rules: {{http: [{{path: "/a/long/path/.*", method: GET}}]}}}}]
+    """
+    known(tmp_path, policy("web", spec))
+    command = ["policy", "explain", "shop/web", "-f", str(tmp_path)]
+    shown = testing.CliRunner(env={"COLUMNS": str(width)}).invoke(cli, command).stdout
+    rules = shown.partition("2. the rules")[2].partition("3. the entries")[0].splitlines()[1:]
+    assert len(rules) > 10 and max(len(line) for line in rules if "p0.yaml" not in line) <= width  # a word of its own
+    assert [line.split()[0] for line in rules if line[:1].strip()] == ["ingress", "ingress"]
+    assert [line[2:9].strip() for line in rules if line[:9].strip() and line[:1] == " "][:4] == [
+        "who", "that is", "ports", "bytes",
+    ]  # fmt: skip
+    assert ranges in " ".join(shown.split())
 
 
 DEPLOYMENT = """

@@ -231,6 +231,29 @@ def test_what_nobody_would_read_of_a_policy_is_not_read(tmp_path: Path, specs: l
     assert (len(result.problems), result.problems[-1].message[:27]) == (101, "more problems are not told ")
 
 
+BIG, SHOWN = "1" * 6000, "1" * 75 + "..."
+PORTS = "spec.ingress[0].toPorts[0].ports[0]"
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "end", "told"),
+    [
+        ("a.json", '"80"', BIG, f'.endPort: invalid "{SHOWN}" (a number from 0 to 65535)'),
+        ("a.json", '"80"', f"-{BIG}", f'.endPort: invalid "-{SHOWN[1:]}" (a number from 0 to 65535)'),
+        ("a.json", '"80"', "1e999", ".endPort: must be a whole number from 0 to 65535, is far too large"),
+        ("a.json", BIG, "90", ".port: must be a string, is a number (from 0 to 65535, in quotes)"),
+        ("a.yaml", '"80"', BIG, f'.endPort: invalid "{SHOWN}" (a number from 0 to 65535)'),
+        ("a.yaml", BIG, "90", f'.port: invalid "{SHOWN}" (a number from 0 to 65535)'),
+        ("a.yaml", '"80"', "0x50", '.endPort: invalid "0x50" (a number from 0 to 65535)'),
+    ],
+)
+def test_a_number_that_is_none_is_told_with_its_path(tmp_path: Path, name: str, port: str, end: str, told: str) -> None:
+    rule = {"toPorts": [{"ports": [{"port": "PORT", "endPort": "END", "protocol": "TCP"}]}]}
+    text = json.dumps(RIGHT[0] | {"spec": {"endpointSelector": {}, "ingress": [rule]}})
+    (tmp_path / name).write_text(text.replace('"PORT"', port).replace('"END"', end))
+    assert [str(p) for p in manifests.load([tmp_path / name]).problems] == [f"{tmp_path / name}:1: {PORTS}{told}"]
+
+
 @pytest.mark.parametrize("name", HEAVY)
 def test_no_file_takes_long(tmp_path: Path, name: str) -> None:
     text = HEAVY[name]()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def test_connectivity_in_every_form(old: Path) -> None:
     table = run("connectivity", "-f", old).stdout.splitlines()
     assert [line.split() for line in table] == [["FROM", "TO", "ALLOWED"], ["shop/web", "shop/db", "TCP", "80"]]
     assert run("connectivity", "-f", old, "-o", "dot").stdout.startswith("digraph")
-    assert run("connectivity", "-f", old, "-o", "svg").stdout.startswith("<svg")
+    drawn = run("connectivity", "-f", old, "-o", "svg").stdout
+    assert drawn.startswith("<svg") and "proxied" not in drawn.partition("</style>")[2] and "Dashed" not in drawn
     files = run("connectivity", "-f", old / "workloads.yaml", "-f", old / "policy.yaml", "-o", "json")
     assert files.stdout == as_json.stdout
 
@@ -123,7 +125,9 @@ def test_diff_and_its_exit_status(old: Path, tmp_path: Path) -> None:
     new = manifests(tmp_path / "new", "81")
     result = run("diff", old, new, "-o", "json")
     opened = [{"from": pod("web"), "to": pod("db"), "allowed": tcp(81)}]
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"opened": opened, "closed": OPEN_80, "beside": []})
+    assert (result.exit_code, json.loads(result.stdout)) == (
+        0, {"opened": opened, "closed": OPEN_80, "beside": [], "beside_closed": []}
+    )  # fmt: skip
     refused = run("diff", old, new, "--no-new-access")
     assert refused.exit_code == 1
     assert [line.split() for line in refused.stdout.splitlines()[1:]] == [
@@ -306,6 +310,25 @@ def test_manifests_are_named_with_an_option_or_without(old: Path) -> None:
         assert refused.exit_code == 2 and "without -f: sockmesh policy diff OLD NEW" in refused.stderr
 
 
+def test_what_is_wrong_with_a_value_is_told_alone(old: Path) -> None:
+    calls: list[tuple[tuple[object, ...], str]] = [
+        (("trace", "-f", old, "--from", "shop/web", "--to", "shop/db", "--port", "80/x"), "--port 80/x: unknown proto"),
+        (("trace", "-f", old, "--from", "fqdn:a", "--to", "shop/db", "--port", "80"), "--from fqdn:a: nobody calls by"),
+        (("explain", "shop/nobody", "-f", old), "no workload is called shop/nobody"),
+        (("validate", "-n", "No", old), "Invalid value for '-n' / '--namespace': No is no namespace"),
+        (("connectivity", "-o", "xml", old), "Invalid value for '-o' / '--output': 'xml' is not one of"),
+        (("connectivity", old, "--to", "x", "-o", "dot"), "--from and --to are for -o table and -o json"),
+        (("diff", "-", "-"), "standard input can be read once only"),
+    ]
+    for args, words in calls:
+        found = run(*args)
+        assert (found.exit_code, found.stdout) == (2, "")
+        (line,) = found.stderr.splitlines()
+        assert line.startswith(f"sockmesh: {words}")
+    # How a command is called is shown where that is what is wrong.
+    assert run("trace", "-f", old).stderr.startswith("Usage: ")
+
+
 def test_warnings_are_summed_up_where_something_else_was_asked_for(old: Path, tmp_path: Path) -> None:
     new = manifests(tmp_path / "new", "80")
     for side in (old, new):
@@ -354,6 +377,24 @@ spec:
 """
 
 
+def test_requests_that_are_no_longer_let_through_are_told_of(old: Path, tmp_path: Path) -> None:
+    new = manifests(tmp_path / "new", "80")
+    (old / "http.yaml").write_text(HTTP.replace("http: [{method: GET}]", "http: [{method: GET}, {method: PUT}]"))
+    (new / "http.yaml").write_text(HTTP)
+    fewer = run("diff", old, new, "--no-new-access")
+    assert fewer.exit_code == 0
+    assert fewer.stdout.splitlines() == [
+        f"may close, seen in no pair: http requests PUT, ingress from {who}, TCP 81 "
+        f"(CiliumNetworkPolicy/shop/http, {old}/http.yaml:{line})"
+        for who, line in (("app=web namespace=shop", 8), ("192.0.2.0/24", 10))
+    ]
+    found = json.loads(run("diff", old, new, "-o", "json").stdout)
+    assert [each["where"] for each in found.pop("beside_closed")] == ["CiliumNetworkPolicy/shop/http"] * 2
+    assert found == {"opened": [], "closed": [], "beside": []}
+    more = run("diff", new, old, "--no-new-access")
+    assert more.exit_code == 1 and more.stdout == fewer.stdout.replace("may close", "may open")
+
+
 def test_what_needs_the_proxy_of_a_pair_is_marked(old: Path) -> None:
     (old / "http.yaml").write_text(HTTP)
     (old / "policy.yaml").write_text(POLICY.replace("PORT", "80").replace("policyTypes: [Ingress, Egress]", "") + "\n")
@@ -366,6 +407,12 @@ def test_what_needs_the_proxy_of_a_pair_is_marked(old: Path) -> None:
     ]
     graph = run("connectivity", "-f", old, "-o", "dot").stdout
     assert 'label="TCP 80-81  (needs the proxy: TCP 81)"' in graph and 'label="TCP 82"' in graph
+    drawn = run("connectivity", "-f", old, "-o", "svg").stdout
+    titles = {each.text for each in ET.fromstring(drawn).iter() if each.tag.endswith("title")}
+    dashed = [each for each in drawn.splitlines() if '<g class="wire proxied"' in each]
+    assert len(dashed) == 2 and all("(needs the proxy" in each for each in dashed)
+    assert "shop/web → shop/db: TCP 80-81  (needs the proxy: TCP 81)" in titles
+    assert ">TCP 80-81 *</text>" in drawn and "Dashed, or with *: needs the node proxy" in drawn
     lines = run("connectivity", "-f", old, "--to", "shop/db").stdout.splitlines()[1:]
     assert [line.split("shop/db  ")[1] for line in lines] == [
         "TCP 80-81  (needs the proxy: TCP 81)", "TCP 81  (needs the proxy)", "TCP 82",

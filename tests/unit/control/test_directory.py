@@ -55,7 +55,7 @@ EXPECTED: dict[str, list[str]] = {
         "(In, NotIn, Exists, DoesNotExist)"
     ],
     "trailing-comma.json": [
-        "line 1: not JSON: a key in double quotes was expected",
+        "line 1: not JSON: a key in double quotes was expected (column 42)",
     ],
     "scalar.json": ["line 1: must be a mapping, is a number"],
     "latin1.yaml": ["line 3: not UTF-8 at byte 51"],
@@ -299,7 +299,10 @@ def test_the_file_that_claims_a_taken_name_is_the_broken_one(tmp_path: Path) -> 
     first = directory.load(tmp_path, None)
     write(tmp_path, a=WORKLOAD.format("other", "10.0.0.1") + "---\n" + POLICY.format("p", ""))
     second = directory.load(tmp_path, first.snapshot)
-    assert lines(second) == ["a.yaml: line 1: address 10.0.0.1 is already declared in b.yaml:1"]
+    assert lines(second) == [
+        "a.yaml: line 1: address 10.0.0.1 of Workload default/other is already declared in b.yaml:1, "
+        "of Workload default/web"
+    ]
     assert second.snapshot.workloads == first.snapshot.workloads
     assert second.snapshot.policies == ()
     # Once the name is free, the other file is right without having been touched.
@@ -324,7 +327,7 @@ def test_a_copy_is_told_of_once_for_each_object(tmp_path: Path) -> None:
         assert [p.message.rstrip("0123456789") for p in found.problems] == [c.rstrip("0123456789") for c in copied]
     write(tmp_path, b=WORKLOAD.format("db", "10.0.0.2"))
     assert [p.message.partition(" is")[0] for p in directory.load(tmp_path, first.snapshot).problems] == [
-        "Workload default/db", "address 10.0.0.2",
+        "Workload default/db", "address 10.0.0.2 of Workload default/db",
     ]  # fmt: skip
     (tmp_path / "b.yaml").unlink()
     write(tmp_path, a=pods + "---\n" + pods)

@@ -128,13 +128,41 @@ def test_a_text_is_read_on_with_a_few_times_only(text: str) -> None:
         ("{", "line 1: not JSON: "),
         ("[" * 60 + "]" * 60, "line 1: nested too deeply (at most 48)"),
         ("[" * 200_000, "line 1: nested too deeply (at most 48)"),
-        ('{"a": ' + "9" * 5000 + "}", "line 1: not JSON: "),
     ],
 )
 def test_refused_json(text: str, message: str) -> None:
     _, error = document.parse(text, is_json=True)
     assert error is not None
     assert told(error)[: len(message)] == message
+
+
+DEEP = '{"a": [0, {"b": ' + "[" * 50 + "]" * 50 + "}]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('{"a": 1, "a": 2}', ""),
+        ('{"spec": {"x": [0, {"b": 1, "b": 2}]}}', "spec.x[1]"),
+        ('{"items": [{}, {"spec": {"b": 1, "b": 2}}]}', "items[1].spec"),
+        ('{"spec": {"x": [0, NaN]}}', "spec.x[1]"),
+        (DEEP, "a[1].b" + "[0]" * 45),
+        ('{"spec": {"x": [' + "0," * 100_001 + "0]}}", "spec.x"),
+        ('{"spec": {"x": {' + "".join(f'"{i}":0,' for i in range(100_001)) + '"y": 0}}}', "spec.x"),
+        ('{"spec": {"x": [0, 1 2]}}', "spec"),  # and the column
+        ('{"spec": ' + "[" * 200_000, "spec"),
+        ('{"spec": {"x": "' + "y" * (2 << 20) + '", "z": {"b": 1, "b": 2}}}', "spec"),
+    ],
+)
+def test_what_is_refused_of_json_has_a_path(text: str, path: str) -> None:
+    _, error = document.parse(text, is_json=True)
+    assert error is not None and error.path == path
+
+
+def test_what_is_no_json_has_a_column() -> None:
+    for text, column in (('{"a": [1,\n 2 3]}', 4), ('{"a" 1}', 6)):
+        _, error = document.parse(text, is_json=True)
+        assert error is not None and str(error).endswith(f"(column {column})")
 
 
 json_values = st.recursive(

@@ -143,6 +143,16 @@ BAD_KUBERNETES = {
     "  ingress: [{ports: [{port: HTTP}]}]":
         'spec.ingress[0].ports[0].port: invalid "HTTP" '
         "(a port number, or a port name of at most 15 letters, digits and single dashes, in lower case)",
+    '  ingress: [{from: [{podSelector: {matchLabels: {"k8s:app": web}}}]}]':
+        'spec.ingress[0].from[0].podSelector.matchLabels.k8s:app: invalid label key "k8s:app": k8s: in front of a key '
+        "is for selectors of endpoints in Cilium's language (write app)",
+    '  ingress: [{from: [{namespaceSelector: {matchLabels: {"reserved:host": ""}}}]}]':
+        'spec.ingress[0].from[0].namespaceSelector.matchLabels.reserved:host: invalid label key "reserved:host": '
+        "reserved: in front of a key is for selectors of endpoints in Cilium's language (of the object's own labels "
+        "only)",
+    '  ingress: [{from: [{podSelector: {matchLabels: {"x:app": web}}}]}]':
+        'spec.ingress[0].from[0].podSelector.matchLabels.x:app: invalid label key "x:app" (an optional DNS name and /, '
+        "then at most 63 letters, digits, - _ and ., beginning and ending with a letter or digit)",
     "  audit: true": "spec.audit: unknown key: a MeshNetworkPolicy or ClusterMeshNetworkPolicy has it, and for all "
         'policies of a namespace its annotation sockmesh.io/audit: "true"',
 }  # fmt: skip

@@ -74,6 +74,25 @@ def test_a_bare_address_is_a_range_of_one() -> None:
     assert peers == (model.CidrPeer(Prefix(4, 10 << 24, 32)), model.CidrPeer(TEN))
 
 
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("fromCIDR: [10.1.2.3/8]", "fromCIDR[0]: 10.1.2.3/8 is taken as 10.0.0.0/8, the range around that address"),
+        ("fromCIDR: ['FD00::1/16']", "fromCIDR[0]: FD00::1/16 is taken as fd00::/16, the range around that address"),
+        (
+            "fromCIDR: [10.0.0.0/8, 10.1.2.3]",
+            "fromCIDR[1]: 10.1.2.3 is taken as 10.1.2.3/32 (later versions of Cilium take a range only)",
+        ),
+        ("fromCIDRSet: [{cidr: 10.0.0.0/8, except: [10.1.2.3/16]}]", "fromCIDRSet[0].except[0]: 10.1.2.3/16 is taken "
+         "as 10.1.0.0/16, the range around that address"),
+        ("fromCIDR: [10.0.0.0/8, 10.1.2.3/32, 'FD00::/16', 0.0.0.0/0]", ""),
+    ],
+)  # fmt: skip
+def test_what_a_range_is_taken_for_is_told_where_it_says_more(rule: str, told: str) -> None:
+    _, problems, advice = read(document(yaml.safe_load(f"{{ingress: [{{{rule}}}]}}")))
+    assert (problems, advice) == ([], [f"spec.ingress[0].{told}"] if told else [])
+
+
 def test_groups_of_a_cloud_select_nobody_and_cannot_be_denied() -> None:
     groups = "[{aws: {region: r, labels: {a: b}, securityGroupsIds: [sg-1], securityGroupsNames: [n]}}]"
     found, advice = section(f"{{ingress: [{{fromGroups: {groups}}}]}}")

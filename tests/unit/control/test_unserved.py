@@ -27,6 +27,20 @@ kind: Service
 metadata: {name: kubernetes, namespace: default}
 spec: {endpoints: [192.0.2.1]}
 """
+ENDPOINTS = """
+apiVersion: v1
+kind: Endpoints
+metadata: {name: kubernetes, namespace: default}
+subsets: [{addresses: [{ip: 192.0.2.1}], ports: [{port: 6443}]}]
+"""
+SLICE = """
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: kubernetes, namespace: default, labels: {kubernetes.io/service-name: kubernetes}}
+addressType: IPv4
+endpoints: [{addresses: [192.0.2.1]}]
+ports: [{name: https, port: 6443}]
+"""
 RULE = "CiliumNetworkPolicy shop/p spec."
 MISSING = f"needs the node proxy ({unserved.REMEDY})"
 
@@ -115,6 +129,16 @@ def test_entities_that_are_nobody(tmp_path: Path) -> None:
     ]
     rules = "egress: [{toEntities: [kube-apiserver, world, host]}]"
     assert advice(tmp_path, POLICY % ("p", "web", rules), API_SERVER) == []
+
+
+@pytest.mark.parametrize("listed", [ENDPOINTS, SLICE])
+def test_the_addresses_of_the_api_server_without_its_service(tmp_path: Path, listed: str) -> None:
+    rules = "egress: [{toEntities: [kube-apiserver]}]"
+    assert advice(tmp_path, POLICY % ("p", "web", rules), listed, WEB) == []
+    command = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--port", "443", "--to"]
+    assert testing.CliRunner().invoke(cli, [*command, "192.0.2.1"]).exit_code == 0
+    assert testing.CliRunner().invoke(cli, [*command, "192.0.2.2"]).exit_code == 1
+    assert advice(tmp_path, POLICY % ("p", "web", rules), listed.replace("default", "other"), WEB) != []
 
 
 @pytest.mark.parametrize(
