@@ -45,6 +45,14 @@ class Proxy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Spans:
+    """What became of spans of requests; `lost` by sender.LOSSES."""
+
+    sent: int
+    lost: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class Mtls:
     """Between nodes: when each service account's certificate ends, renewals by result, and what the proxies count."""
 
@@ -72,6 +80,7 @@ class MetricsSnapshot:
     acceleration: bool = False
     proxy: Proxy | None = None  # None: the agent leads nothing there
     mtls: Mtls = dataclasses.field(default_factory=Mtls)
+    spans: Spans | None = None  # None: none are made
     agent_rss_bytes: int = 0
     node: str = ""
 
@@ -211,6 +220,16 @@ def _requests(counts: request_counts.RequestCounts) -> Iterator[core.Metric]:
     yield from (served, seconds, refused)
 
 
+def _spans(spans: Spans) -> Iterator[core.Metric]:
+    yield core.CounterMetricFamily("sockmesh_spans_sent", "Spans that the collector has taken.", value=spans.sent)
+    lost = core.CounterMetricFamily(
+        "sockmesh_spans_lost", "Spans that it has not, by where they were lost.", labels=["reason"]
+    )
+    for reason, count in spans.lost.items():
+        lost.add_metric([reason], count)
+    yield lost
+
+
 def _mtls(mtls: Mtls) -> Iterator[core.Metric]:
     ends = core.GaugeMetricFamily(
         "sockmesh_certificate_not_after_seconds", "When a service account's certificate ends.", labels=["spiffe_id"]
@@ -287,6 +306,8 @@ class _Collector(registry.Collector):
         yield from _flow_log(self._snapshot.flow_log)
         yield from _requests(self._snapshot.requests)
         yield from _mtls(self._snapshot.mtls)
+        if self._snapshot.spans:
+            yield from _spans(self._snapshot.spans)
         yield from _state(self._snapshot)
 
 
