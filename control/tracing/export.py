@@ -38,7 +38,9 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 def drop_privileges(user: str = "nobody") -> None:
-    """Become a user with no capability, for good."""
+    """Become a user with no capability, for good; who is not root has none."""
+    if os.geteuid():
+        return
     who = pwd.getpwnam(user)
     os.setgroups([])
     os.setresgid(who.pw_gid, who.pw_gid, who.pw_gid)

@@ -26,7 +26,7 @@ AT_ONCE = 32  # spans of one message: with all lengths at their most, it is stil
 MOST_REPORT = 4096  # bytes
 LOSSES = ("queue", "collector", "exporter")  # no room, not taken, the process has ended
 _ROOM = 4 << 20  # bytes that wait
-_AGAIN_S = 5.0
+_AGAIN_S, _MOST_IN_VAIN = 5.0, 6  # then twice as long, and so on
 _LAST_S = 1.0  # to send what waits when the agent ends
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h
 _PATH = "/v1/traces"
@@ -70,6 +70,11 @@ def is_installed() -> bool:
         return False
 
 
+def _as_bytes(spans: Sequence[Span]) -> bytes:
+    """Return spans as JSON, without what no text may have in it, such as half a surrogate pair."""
+    return json.dumps(spans, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
 class Sender:
     """Takes spans from `start` until `close`, all from one thread. `sent`, `lost`: how many, the latter by LOSSES."""
 
@@ -81,6 +86,7 @@ class Sender:
         self._socket: socket.socket | None = None
         self._under_way = 0  # spans that the process has been given, and said nothing of
         self._started = float("-inf")
+        self._in_vain = 0  # starts in a row of a process that said nothing
 
     def losses(self) -> dict[str, int]:
         """Return how many were lost, by LOSSES."""
@@ -115,10 +121,12 @@ class Sender:
                 self.lost["exporter"] += len(some)
                 continue
             try:
-                self._socket.send(json.dumps(some, separators=(",", ":")).encode())
+                self._socket.send(_as_bytes(some))
                 self._under_way += len(some)
-            except (BlockingIOError, OSError) as error:
-                self.lost["exporter" if isinstance(error, BrokenPipeError | ConnectionError) else "queue"] += len(some)
+            except ConnectionError:
+                self.lost["exporter"] += len(some)
+            except OSError:  # BlockingIOError above all
+                self.lost["queue"] += len(some)
 
     def look(self) -> None:
         """Take what the process reports, and start another one if it has ended: to be called often."""
@@ -126,7 +134,8 @@ class Sender:
             with contextlib.suppress(BlockingIOError):
                 while self._socket is not None:
                     self._hear(self._socket)
-        elif time.monotonic() - self._started > _AGAIN_S:
+        elif time.monotonic() - self._started > _AGAIN_S * 2**self._in_vain:
+            self._in_vain = min(self._in_vain + 1, _MOST_IN_VAIN)
             self.start()
 
     def _hear(self, sock: socket.socket) -> None:
@@ -142,6 +151,7 @@ class Sender:
             status = self._end()
             LOG.warning("the process that sends spans ended with status %s: another one takes its place", status)
             return
+        self._in_vain = 0
         self._under_way -= sent + failed
         self.sent += sent
         self.lost["collector"] += failed

@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -26,15 +27,15 @@ PORT = 4318
 
 
 class Collector:
-    """Listens at 127.0.0.1 of a node while the `with` block lasts; `status`: what it answers every call with."""
+    """Listens at 127.0.0.1 of a node while the `with` block lasts."""
 
-    def __init__(self, node: Node, status: int = 200) -> None:
-        self._node, self._status = node, status
+    def __init__(self, node: Node) -> None:
+        self._node = node
         self._file = node.directory / "spans.json"
         self._child: subprocess.Popen[Any] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.hosts.collector", str(self._file), str(self._status)]
+        command = [sys.executable, "-m", "tests.hosts.collector", str(self._file)]
         self._child = self._node.popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert self._child.stdout and self._child.stdout.readline() == b"listening\n"
         return self
@@ -87,26 +88,48 @@ def read(body: bytes) -> list[Json]:
     return out
 
 
-def main(file: Path, status: int) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Server(http.server.ThreadingHTTPServer):
+    """Takes spans with `take`, and answers `status`, if it `goes_on`."""
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v1/traces" and status == 200:
-                with file.open("a") as out:
-                    out.writelines(json.dumps(span) + "\n" for span in read(body))
-            self.send_response(status if self.path == "/v1/traces" else 404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    daemon_threads = True
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+    def __init__(self, take: Callable[[list[Json]], None], port: int = 0, status: int = 200) -> None:
+        self.take, self.status = take, status
+        self.headers: dict[str, str] = {}  # of the last call
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        super().__init__(("127.0.0.1", port), _Handler)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        body, server = self.rfile.read(int(self.headers["Content-Length"])), self.server
+        server.headers = {name.lower(): value for name, value in self.headers.items()}
+        server.goes_on.wait()
+        if self.path == "/v1/traces" and server.status == 200:
+            server.take(read(body))
+        self.send_response(server.status if self.path == "/v1/traces" else 404)
+        if 300 <= server.status < 400:
+            self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def main(file: Path) -> None:
+    def take(spans: list[Json]) -> None:
+        with file.open("a") as out:
+            out.writelines(json.dumps(span) + "\n" for span in spans)
+
+    server = Server(take, PORT)
     print("listening", flush=True)
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]))
