@@ -120,7 +120,7 @@ def status(agent: "Agent") -> Json:
         "policy_revision": agent.reconciler.revision,
         "policies": len(agent.reconciler.snapshot.policies) if agent.reconciler.snapshot else 0,
         "problems": _problems(agent),
-        "warnings": list(agent.unfulfilled.warnings),
+        "warnings": [*agent.unfulfilled.warnings, *(agent.spans.warnings if agent.spans else ())],
         "acceleration_off": agent.accel_off,
         "self_test": agent.self_test,
         "self_test_running": agent.accel_off == trial.RUNNING,

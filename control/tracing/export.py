@@ -31,7 +31,7 @@ from control.tracing.spans import Span
 
 _LONGEST = 4 << 20  # bytes of one message
 _MOST = 512  # spans of one call to the collector
-_GATHER_S = 0.5
+_GATHER_S = 0.2
 _WHY = 512  # characters
 _PR_SET_NO_NEW_PRIVS = 38
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)

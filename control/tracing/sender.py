@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from control.terminal import printable
 from control.tracing.spans import Span
 from loader.errors import ConfigInvalid
 
@@ -92,6 +93,11 @@ class Sender:
         """Return how many were lost, by LOSSES."""
         return {reason: self.lost[reason] for reason in LOSSES}
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what an operator must see."""
+        return (f"the collector at {self.url} takes no spans: {self.error}",) if self.error else ()
+
     def status(self) -> dict[str, Any]:
         return {"endpoint": self.url, "sent": self.sent, "lost": self.losses(), "error": self.error}
 
@@ -155,7 +161,7 @@ class Sender:
         self._under_way -= sent + failed
         self.sent += sent
         self.lost["collector"] += failed
-        self._say(str(why) if failed else "")
+        self._say(printable(str(why)) if failed else "")
 
     def _say(self, why: str) -> None:
         """Have it in the log when a collector begins to take nothing, and when it takes spans again."""

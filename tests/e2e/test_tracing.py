@@ -2,15 +2,18 @@
 
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 
 from tests.hosts import Mesh, Node, Pod
 from tests.hosts.collector import PORT, Collector
+from tests.hosts.mesh import ROOT
 from tests.hosts.proxy import proxy
 from tests.hosts.wait import wait_until
 
@@ -33,6 +36,16 @@ http {
     location / { return 200 "SAYS"; }
   }
 }
+"""
+# Asks for each path that it is told of, all on one connection, and says the first line of each answer.
+_ASKS = """
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1])
+connection.connect()
+connection.auto_open = 0
+for path in sys.stdin:
+    connection.request("GET", path.strip())
+    print(connection.getresponse().read().decode().splitlines()[0], flush=True)
 """
 VERSIONS = pytest.mark.parametrize(
     ("port", "flag", "version"), [(80, "--http1.1", "1.1"), (81, "--http2-prior-knowledge", "2")]
@@ -57,12 +70,19 @@ class Place:
         said = self.ask(path, *headers, port=port, flag=flag)
         return {name: value for name, _, value in (line.partition("=") for line in said.splitlines()) if value}
 
+    @property
+    def where(self) -> list[str]:
+        return ["--run-dir", str(self.mesh.run_dir), "--pin-dir", str(self.node.pins)]
+
     def span(self, path: str) -> Json:
         return self.collector.wait(lambda span: span["attributes"].get("url.path") == path, f"a span of {path}")
 
     def metric(self, series: str) -> float:
         lines = self.node.run(["curl", "-s", "127.0.0.1:9965/metrics"]).stdout.splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), -1.0)
+
+    def losses(self, reason: str) -> float:
+        return self.metric(f'sockmesh_spans_lost_total{{reason="{reason}"}}')
 
 
 def policy() -> Json:
@@ -89,7 +109,8 @@ def policy() -> Json:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    with Node("tracing") as node:
+    with pytest.MonkeyPatch.context() as patched, Node("tracing") as node:
+        patched.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # of a collector that is not there
         client, server = node.pod("client"), node.pod("server")
         says = "".join(f"{name}=$http_{name}\\n" for name in _HEADERS)
         config = node.directory / "nginx.conf"
@@ -186,3 +207,54 @@ def test_errors_and_refusals(place: Place, port: int, flag: str, version: str) -
     assert not span["error"] and span["attributes"]["http.response.status_code"] == 403
     assert span["attributes"]["sockmesh.verdict"] == "DROPPED"
     assert span["attributes"]["sockmesh.policy"] == "CiliumNetworkPolicy/default/reading"
+
+
+def test_metrics_and_status(place: Place) -> None:
+    place.ask("/public/counted", f"traceparent: 00-{TRACE}-{PARENT}-01")
+    place.span("/public/counted")
+    wait_until(lambda: place.metric("sockmesh_spans_sent_total") >= len(place.collector.spans()), "they are counted")
+    assert [place.losses(reason) for reason in ("queue", "collector", "exporter")] == [0, 0, 0]
+    said = place.mesh.call("status")
+    assert said["tracing"]["endpoint"] == f"http://127.0.0.1:{PORT}/v1/traces" and said["warnings"] == []
+    shown = place.node.run([sys.executable, "-m", "control.cli.main", "status", *place.where], cwd=ROOT, check=False)
+    assert re.search(r"\ntracing +[0-9]+ spans? sent to http://127.0.0.1:4318/v1/traces\n", shown.stdout)
+
+
+def test_a_collector_that_is_gone_holds_no_request(place: Place) -> None:
+    """Run as one of the last: the collector comes back, and so do spans."""
+    place.collector.stop()
+    lost = place.losses("collector")
+    began = time.monotonic()
+    for number in range(20):
+        assert place.heard(f"/public/alone/{number}", f"traceparent: 00-{TRACE}-{PARENT}-01")
+    assert time.monotonic() - began < 10
+    wait_until(lambda: place.losses("collector") >= lost + 20, "they are counted as lost", 60)
+    assert "takes no spans" in " ".join(place.mesh.call("status")["warnings"])
+    place.collector.start()
+    place.ask("/public/again", f"traceparent: 00-{TRACE}-{PARENT}-01")
+    place.span("/public/again")
+    assert place.mesh.call("status")["warnings"] == []
+    log = place.mesh.log.read_text()
+    assert log.count("takes no spans") == 1 and "takes spans again" in log
+
+
+def test_an_agent_with_another_ratio_counts_for_open_connections(place: Place) -> None:
+    """A client that asks on one connection, before and after."""
+    client = place.client.popen([sys.executable, "-c", _ASKS, place.server.ip], stdin=PIPE, stdout=PIPE, text=True)
+    assert client.stdin and client.stdout
+
+    def ask(path: str) -> str:
+        assert client.stdin and client.stdout
+        client.stdin.write(f"{path}\n")
+        client.stdin.flush()
+        return str(client.stdout.readline()).strip()
+
+    assert ask("/public/before") == "traceparent="
+    place.mesh.stop()
+    place.mesh.args = (*place.mesh.args, "--trace-ratio", "1")
+    place.mesh.start()
+    heard = wait_until(lambda: ask("/public/after").removeprefix("traceparent="), "a request is traced")
+    span = place.span("/public/after")
+    assert heard == f"00-{span['trace']}-{span['id']}-01" and not span["parent"]
+    client.stdin.close()
+    assert client.wait(10) == 0

@@ -35,10 +35,19 @@ class Collector:
         self._child: subprocess.Popen[Any] | None = None
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
         command = [sys.executable, "-m", "tests.hosts.collector", str(self._file)]
         self._child = self._node.popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert self._child.stdout and self._child.stdout.readline() == b"listening\n"
-        return self
+
+    def stop(self) -> None:
+        if self._child:
+            self._child.send_signal(signal.SIGTERM)
+            self._child.wait(10)
+            self._child = None
 
     def spans(self) -> list[Json]:
         """Return what has come to this file so far."""
@@ -53,9 +62,7 @@ class Collector:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._child
-        self._child.send_signal(signal.SIGTERM)
-        self._child.wait(10)
+        self.stop()
 
 
 def _value(value: common_pb2.AnyValue) -> Any:
