@@ -13,6 +13,7 @@ from prometheus_client.utils import floatToGoString
 
 from control.agent.handshakes import Handshakes
 from control.flow import log, request_counts, summary
+from control.tracing import sender
 from loader import abi
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
@@ -48,8 +49,8 @@ class Proxy:
 class Spans:
     """What became of spans of requests; `lost` by sender.LOSSES."""
 
-    sent: int
-    lost: Mapping[str, int]
+    sent: int = 0
+    lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ class MetricsSnapshot:
     acceleration: bool = False
     proxy: Proxy | None = None  # None: the agent leads nothing there
     mtls: Mtls = dataclasses.field(default_factory=Mtls)
-    spans: Spans | None = None  # None: none are made
+    spans: Spans = dataclasses.field(default_factory=Spans)
     agent_rss_bytes: int = 0
     node: str = ""
 
@@ -225,8 +226,8 @@ def _spans(spans: Spans) -> Iterator[core.Metric]:
     lost = core.CounterMetricFamily(
         "sockmesh_spans_lost", "Spans that it has not, by where they were lost.", labels=["reason"]
     )
-    for reason, count in spans.lost.items():
-        lost.add_metric([reason], count)
+    for reason in sender.LOSSES:
+        lost.add_metric([reason], spans.lost.get(reason, 0))
     yield lost
 
 
@@ -306,8 +307,7 @@ class _Collector(registry.Collector):
         yield from _flow_log(self._snapshot.flow_log)
         yield from _requests(self._snapshot.requests)
         yield from _mtls(self._snapshot.mtls)
-        if self._snapshot.spans:
-            yield from _spans(self._snapshot.spans)
+        yield from _spans(self._snapshot.spans)
         yield from _state(self._snapshot)
 
 

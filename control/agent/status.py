@@ -82,7 +82,7 @@ def snapshot(agent: "Agent", fills: Fills) -> metrics.MetricsSnapshot:
         acceleration=bool(config.acceleration and config.self_test),
         proxy=metrics.Proxy(**there) if (there := _proxy(agent)) else None,
         mtls=_mtls(agent),
-        spans=metrics.Spans(agent.spans.sent, agent.spans.losses()) if agent.spans else None,
+        spans=metrics.Spans(agent.spans.sent, agent.spans.losses()) if agent.spans else metrics.Spans(),
         agent_rss_bytes=rss_bytes(),
         node=agent.node,
     )

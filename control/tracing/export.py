@@ -135,6 +135,7 @@ def main(argv: list[str]) -> int:
     fd, url, node = argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which the agent has got, too
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # the agent says it, once
+    os.nice(10)  # requests come first
     exporter = Exporter(socket.socket(fileno=int(fd)), url, node)
     drop_privileges()
     exporter.run()

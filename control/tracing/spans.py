@@ -50,7 +50,8 @@ def _span(batch: Batch, row: int, digits: str, alike: Json, offset_ns: int) -> S
     error = kind.why if "error.type" in alike else None
     name = kind.method if kind.method in _METHODS else "HTTP"
     trace, own, parent = digits[:_TRACE], digits[_TRACE:_ID], digits[_ID:]
-    return Span(name, trace, own, parent, end - batch.latency[row], end, attributes, error)
+    start = max(0, end - batch.latency[row])  # whatever a worker says: one span must not spoil those beside it
+    return Span(name, trace, own, parent, start, end, attributes, error)
 
 
 def _name(host: str) -> str:

@@ -89,6 +89,10 @@ def test_errors_are_those_of_the_servers_side(changes: dict[str, Any], error: st
         assert found.attributes["rpc.grpc.status_code"] == changes["grpc_status"]
 
 
+def test_no_time_is_before_the_clock_began() -> None:
+    assert span(SEEN._replace(latency=1 << 62)).start == 0
+
+
 def test_a_method_that_somebody_makes_up_is_no_name() -> None:
     found = span(method="BREW")
     assert (found.name, found.attributes["http.request.method"]) == ("HTTP", "_OTHER")
