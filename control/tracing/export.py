@@ -117,7 +117,10 @@ class Exporter:
 
     def _send(self, spans: list[Span]) -> None:
         count, self._session.failure = len(spans), ""
-        result = self._exporter.export([readable(span, self._resource, self._scope) for span in spans])
+        readables = [readable(span, self._resource, self._scope) for span in spans]
+        result = SpanExportResult.FAILURE
+        with contextlib.suppress(requests.RequestException):  # older exporters let some of them out
+            result = self._exporter.export(readables)
         if result is SpanExportResult.SUCCESS:
             self._report(count, 0, "")
         else:
@@ -133,7 +136,8 @@ class Exporter:
 
 def main(argv: list[str]) -> int:
     fd, url, node = argv
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which the agent has got, too
+    for number in (signal.SIGINT, signal.SIGTERM):  # the agent has got it, too, and then has the rest sent
+        signal.signal(number, signal.SIG_IGN)
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # the agent says it, once
     os.nice(10)  # requests come first
     exporter = Exporter(socket.socket(fileno=int(fd)), url, node)

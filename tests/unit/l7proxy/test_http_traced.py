@@ -1,8 +1,11 @@
 """Playbooks: what becomes of a traced request's head in either version, and that nothing else of it changes."""
 
+import doctest
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control.model import HeaderMatch, HttpRule, L7Rules, Mismatch
 from l7proxy import tracing
@@ -89,6 +92,42 @@ def test_nothing_is_traced_while_it_is_off_and_open_connections_hear_of_it() -> 
     assert [told.span is None for told in stage.told] == [True, False]
 
 
+def test_of_two_proxies_in_a_row_the_second_ones_span_is_a_child_of_the_firsts() -> None:
+    near, far = Stage(), Stage()
+    went = far.asks(near.asks(first("/open", SAMPLED)))
+    near.answers(OK), far.answers(OK)
+    (outer,), (inner,) = near.told, far.told
+    assert outer.span and inner.span and outer.span.id.decode() == near.span
+    assert (inner.span.trace, inner.span.parent) == (outer.span.trace, outer.span.id)
+    assert dict(head.request(went).fields)[b"traceparent"].split(b"-")[2] == inner.span.id
+
+
+_NAMES = st.sampled_from(["traceparent", "TraceParent", "tracestate", "b3", "X-B3-SpanId", "x-a", "Content-Length"])
+_VALUES = st.sampled_from([SAMPLED, "1", "", f"{TRACE}-{PARENT}-1"]) | st.from_regex(
+    r"[!-~]([ -~]{0,9}[!-~])?", fullmatch=True
+)
+_BLANKS = st.sampled_from(["", " ", " \t "])
+_CHANGED = st.dictionaries(
+    st.sampled_from([b"traceparent", b"tracestate", b"b3", b"x-b3-spanid"]), st.none() | st.just(b"new"), max_size=4
+)
+
+
+@given(st.lists(st.tuples(_NAMES, _BLANKS, _VALUES, _BLANKS), max_size=8), _CHANGED)
+def test_what_is_changed_of_a_head_is_these_fields_and_no_other(
+    lines: list[tuple[str, str, str, str]], changes: dict[bytes, bytes | None]
+) -> None:
+    text = "".join(f"{name}:{before}{value}{after}\r\n" for name, before, value, after in lines)
+    whole = f"POST /open HTTP/1.1\r\nHost: a\r\n{text}\r\n".encode()
+    try:
+        asked = head.request(whole)
+    except head.Malformed:
+        return
+    went = head.changed(whole, changes)
+    assert head.request(went) == asked._replace(fields=tracing.applied(asked.fields, changes))
+    if not changes:
+        assert went == whole
+
+
 def test_a_rule_mends_and_the_trace_goes_on() -> None:
     stage = Stage()
     went = head.request(stage.asks(first("/mended", SAMPLED)))
@@ -171,3 +210,7 @@ def test_a_stream_that_the_server_resets_is_a_span() -> None:
     stage.asks(second(SAMPLED, stream=3))
     stage.answers(frames.rst_stream(3, frames.Code.INTERNAL_ERROR))
     assert stage.span and "reset" in stage.told[0].why
+
+
+def test_examples() -> None:
+    assert doctest.testmod(head).failed == 0
