@@ -38,7 +38,10 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 def drop_privileges(user: str = "nobody") -> None:
-    """Become a user with no capability, for good; who is not root has none."""
+    """Become a user with no capability, for good; who is not root has none.
+
+    Not before this program runs: so what it has in memory, a collector's token among it, is for no other of that user.
+    """
     if os.geteuid():
         return
     who = pwd.getpwnam(user)

@@ -117,6 +117,8 @@ def test_the_process_is_nobody_and_is_told_of_no_proxy(
     if os.geteuid() == 0:
         assert re.search(r"Uid:\s65534\s65534\s65534\s65534\n", status) and re.search(r"CapPrm:\s0+\n", status)
         assert re.search(r"CapEff:\s0+\n", status) and re.search(r"NoNewPrivs:\s1\n", status)
+        # Others that are nobody, as the proxy's workers are, may not read the token in its environment.
+        assert Path(f"/proc/{one._child.pid}/environ").stat().st_uid == 0
 
 
 @pytest.mark.parametrize("status", [400, 307])
