@@ -13,6 +13,7 @@ from prometheus_client.utils import floatToGoString
 
 from control.agent.handshakes import Handshakes
 from control.flow import log, request_counts, summary
+from control.tracing import sender
 from loader import abi
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
@@ -45,6 +46,14 @@ class Proxy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Spans:
+    """What became of spans of requests; `lost` by sender.LOSSES."""
+
+    sent: int = 0
+    lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Mtls:
     """Between nodes: when each service account's certificate ends, renewals by result, and what the proxies count."""
 
@@ -72,6 +81,7 @@ class MetricsSnapshot:
     acceleration: bool = False
     proxy: Proxy | None = None  # None: the agent leads nothing there
     mtls: Mtls = dataclasses.field(default_factory=Mtls)
+    spans: Spans = dataclasses.field(default_factory=Spans)
     agent_rss_bytes: int = 0
     node: str = ""
 
@@ -211,6 +221,16 @@ def _requests(counts: request_counts.RequestCounts) -> Iterator[core.Metric]:
     yield from (served, seconds, refused)
 
 
+def _spans(spans: Spans) -> Iterator[core.Metric]:
+    yield core.CounterMetricFamily("sockmesh_spans_sent", "Spans that the collector has taken.", value=spans.sent)
+    lost = core.CounterMetricFamily(
+        "sockmesh_spans_lost", "Spans that it has not, by where they were lost.", labels=["reason"]
+    )
+    for reason in sender.LOSSES:
+        lost.add_metric([reason], spans.lost.get(reason, 0))
+    yield lost
+
+
 def _mtls(mtls: Mtls) -> Iterator[core.Metric]:
     ends = core.GaugeMetricFamily(
         "sockmesh_certificate_not_after_seconds", "When a service account's certificate ends.", labels=["spiffe_id"]
@@ -287,6 +307,7 @@ class _Collector(registry.Collector):
         yield from _flow_log(self._snapshot.flow_log)
         yield from _requests(self._snapshot.requests)
         yield from _mtls(self._snapshot.mtls)
+        yield from _spans(self._snapshot.spans)
         yield from _state(self._snapshot)
 
 

@@ -31,13 +31,15 @@ class Ground(NamedTuple):
 class Sets(NamedTuple):
     """All policy sets of the node that ask the proxy, and which turn this is: to be answered by it.
 
-    `headers`: lower-case names of those whose values go on record.
+    `headers`: lower-case names of those whose values go on record. `traces`: of requests whose caller has not said
+    whether they are to be traced, how many are; None: none is.
     """
 
     turn: int
     sets: Mapping[int, Mapping[abi.PolicyKey, L7]]
     headers: tuple[str, ...] = ()
     names: tuple[model.NamePeer, ...] = ()  # of which the agent is to be told what they resolve to
+    traces: float | None = None
 
 
 class InForce(NamedTuple):

@@ -18,6 +18,14 @@ class Asked(Protocol):
     def fields(self) -> Fields: ...
 
 
+class Span(NamedTuple):
+    """A request as a step of a trace, in hexadecimal digits: 32, 16, and 16 or none if the trace begins here."""
+
+    trace: bytes
+    id: bytes
+    parent: bytes
+
+
 class Exchange(NamedTuple):
     """One request, told of once, when it is over.
 
@@ -34,3 +42,4 @@ class Exchange(NamedTuple):
     why: str = ""
     grpc_status: int | None = None
     told: tuple[bytes, ...] = ()
+    span: Span | None = None

@@ -9,6 +9,7 @@ be done, and the record says so.
 
 from collections.abc import Callable, Iterable
 
+from l7proxy import tracing
 from l7proxy.exchange import Exchange, Fields
 from l7proxy.http1 import head
 from l7proxy.http1.session import Session as Http1
@@ -22,6 +23,7 @@ from l7proxy.policy.requests import ALLOWED, DENIED, Change, Decision, mended
 
 Decide = Callable[[str, str, str, Fields], Decision]  # method, path, host and fields: Policy.decide
 
+_NOBODY = tracing.Tracer()
 _GOES_ON_1, _GOES_ON_2 = Http1Verdict(True), Http2Verdict(True)
 _DENIED_1, _DENIED_2 = Http1Verdict(False), Http2Verdict(False)
 # Of fields that may be in any request, those that a rule may not change; the others are not fields.PLAIN.
@@ -34,12 +36,13 @@ class Session:
     `becomes`: the session of the version, when it is known, which whoever is in a hurry may use in place of this one.
     """
 
-    __slots__ = ("_decide", "_first", "_session", "_tell", "becomes")
+    __slots__ = ("_decide", "_first", "_session", "_tell", "_tracer", "becomes")
 
-    def __init__(self, decide: Decide, tell: Callable[[Exchange], None]) -> None:
+    def __init__(self, decide: Decide, tell: Callable[[Exchange], None], tracer: tracing.Tracer | None = None) -> None:
         self._decide, self._tell = decide, tell
+        self._tracer = tracer or _NOBODY
         self._first: bytes | None = b""  # what may become the preface; None: the version is known
-        self._session: Http1 | Http2 = Http1(for_http1(decide), tell)
+        self._session: Http1 | Http2 = Http1(for_http1(decide, self._tracer), tell)
         self.becomes: Http1 | Http2 | None = None
 
     def from_client(self, data: bytes) -> None:
@@ -50,7 +53,7 @@ class Session:
                 return
             self._first = None
             if data.startswith(PREFACE):
-                self._session = Http2(for_http2(self._decide), self._tell)
+                self._session = Http2(for_http2(self._decide, self._tracer), self._tell)
             self.becomes = self._session
         self._session.from_client(data)
 
@@ -112,39 +115,57 @@ class Session:
         return self._session.waits_for_client
 
 
-def for_http1(decide: Decide) -> Callable[[head.Request, bytes], Http1Verdict]:
+def for_http1(decide: Decide, tracer: tracing.Tracer = _NOBODY) -> Callable[[head.Request, bytes], Http1Verdict]:
     """Return what an http1.Session asks; a head is written anew only where it must not go on as it came."""
 
     def judge(request: head.Request, whole: bytes) -> Http1Verdict:
         found = decide(request.method, request.path, request.host, request.fields)
-        if found is ALLOWED and not request.offers_http:
-            return _GOES_ON_1
-        if not found.allowed:
-            return _DENIED_1 if found is DENIED else Http1Verdict(False, None, found.told)
-        if why := unmendable(found.changes):
-            return Http1Verdict(False, None, found.told, why)
-        if not found.changes and not request.offers_http:
-            return Http1Verdict(True, None, found.told)
-        going = head.without_offer(request.fields) if request.offers_http else request.fields
-        return Http1Verdict(True, head.anew(whole, mended(going, found.changes)), found.told)
+        traced = None if tracer.ratio is None else tracer.begin(request.fields)
+        is_plain = found is ALLOWED and not request.offers_http
+        verdict = _GOES_ON_1 if is_plain else _verdict_1(found, request, whole)
+        if traced is None:
+            return verdict
+        span, changes = traced
+        return verdict._replace(
+            head=head.changed(verdict.head or whole, changes) if verdict.allowed else None, span=span
+        )
 
     return judge
 
 
-def for_http2(decide: Decide) -> Callable[[Request], Http2Verdict]:
+def _verdict_1(found: Decision, request: head.Request, whole: bytes) -> Http1Verdict:
+    if not found.allowed:
+        return _DENIED_1 if found is DENIED else Http1Verdict(False, None, found.told)
+    if why := unmendable(found.changes):
+        return Http1Verdict(False, None, found.told, why)
+    if not found.changes and not request.offers_http:
+        return Http1Verdict(True, None, found.told)
+    going = head.without_offer(request.fields) if request.offers_http else request.fields
+    return Http1Verdict(True, head.anew(whole, mended(going, found.changes)), found.told)
+
+
+def for_http2(decide: Decide, tracer: tracing.Tracer = _NOBODY) -> Callable[[Request], Http2Verdict]:
     """Return what an http2.Session asks."""
 
     def judge(request: Request) -> Http2Verdict:
         found = decide(request.method, request.path, request.host, request.fields)
-        if found is ALLOWED:
-            return _GOES_ON_2
-        if not found.allowed:
-            return _DENIED_2 if found is DENIED else Http2Verdict(False, None, found.told)
-        if why := unmendable(found.changes):
-            return Http2Verdict(False, None, found.told, why)
-        return Http2Verdict(True, mended(request.fields, found.changes) if found.changes else None, found.told)
+        traced = None if tracer.ratio is None else tracer.begin(request.fields)
+        verdict = _GOES_ON_2 if found is ALLOWED else _verdict_2(found, request)
+        if traced is None:
+            return verdict
+        span, changes = traced
+        going = request.fields if verdict.fields is None else verdict.fields
+        return verdict._replace(fields=tracing.applied(going, changes) if verdict.allowed else None, span=span)
 
     return judge
+
+
+def _verdict_2(found: Decision, request: Request) -> Http2Verdict:
+    if not found.allowed:
+        return _DENIED_2 if found is DENIED else Http2Verdict(False, None, found.told)
+    if why := unmendable(found.changes):
+        return Http2Verdict(False, None, found.told, why)
+    return Http2Verdict(True, mended(request.fields, found.changes) if found.changes else None, found.told)
 
 
 def unmendable(changes: Iterable[Change]) -> str:

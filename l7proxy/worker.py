@@ -167,6 +167,7 @@ class Worker:
     async def _take_up(self, message: proxy_feed.Sets) -> None:
         self._book.replace(message.sets)
         self._notes.headers = frozenset(name.encode() for name in message.headers)
+        self.door.tracer.ratio = message.traces
         self._teacher.want(message.names)
         self.door.refresh()
         if not self._servers and not self._drains_since:

@@ -27,6 +27,7 @@ from control.agent import (
 )
 from control.flow import log as flow_log
 from control.flow import sink
+from control.tracing import sender
 from loader import abi, mesh, mounts, selftest
 from loader.errors import MeshError
 from loader.interception import ground, hooks
@@ -58,6 +59,8 @@ class Agent:
             [sink.make(t, opts.flow_log_max_bytes, opts.flow_log_files) for t in opts.flow_log], self.node
         )
         self.ledger = ledger.Ledger(self.mesh.maps, known, self.flows, opts.flow_interval)
+        self.spans = sender.Sender(sender.endpoint(opts.otlp_endpoint), self.node) if opts.otlp_endpoint else None
+        self.ledger.spans = self.spans
         selftest.sweep(self.mesh.maps)  # what a killed predecessor's left
         selftest.sweep_cgroups(mounts.cgroup2())
         self.ground: ground.Ground | None = None
@@ -94,7 +97,9 @@ class Agent:
         hooks.attach(self.mesh, made)
         doors = str(opts.pin_dir / "maps" / "doors")
         there = proxy_feed.Ground(str(made.netns), made.cgroup, doors)
-        return made, proxies.Proxies(opts.run_dir, there, tuple(name.lower() for name in opts.record_headers))
+        headers = tuple(name.lower() for name in opts.record_headers)
+        traces = opts.trace_ratio if opts.otlp_endpoint else None
+        return made, proxies.Proxies(opts.run_dir, there, headers, traces)
 
     def start(self) -> None:
         """Put the configuration in force. The short cut waits for the self-test, unless it passed before."""
@@ -133,6 +138,8 @@ class Agent:
         if self.mtls:
             self.mtls.start()
         self.reconciler.reconcile(force=True)
+        if self.spans:
+            self.spans.start()
         if self.proxies:
             self.proxies.start()
         if self.accel_off == trial.RUNNING:
@@ -240,6 +247,8 @@ class Agent:
             self.reconciler.learn()
 
     def _take_requests(self) -> None:
+        if self.spans:
+            self.spans.look()
         if self.proxies:
             self.ledger.requests(self.proxies.take(ledger.REQUESTS_AT_ONCE), self.proxies.lost)
             if seen := self.proxies.take_lookups():
@@ -255,6 +264,8 @@ class Agent:
         if self.proxies:
             self.proxies.close()
         self.ledger.close()
+        if self.spans:
+            self.spans.close()
         self.mesh.abandon()
 
     def close(self) -> None:
@@ -265,6 +276,8 @@ class Agent:
         if self.proxies:
             self.proxies.close()
         self.ledger.close()
+        if self.spans:
+            self.spans.close()
         self.mesh.close()
 
     def _is_due(self) -> bool:

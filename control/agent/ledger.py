@@ -11,6 +11,7 @@ from control import names
 from control.agent import ageing, enforce, resets, tracked, trial
 from control.flow import log as flow_log
 from control.flow import lookups, record, recorder, request_counts, told
+from control.tracing import sender
 from loader import abi, events, maps
 
 _ONE_LOOK = 10_000  # events, before the agent sees to its other work
@@ -32,6 +33,7 @@ class Ledger:
         self.flows = flows
         self.ends_lost = 0  # of connections that conntrack has forgotten
         self.requests_lost = 0  # of the node proxy
+        self.spans: sender.Sender | None = None  # who takes them
         self.drained = time.monotonic()  # when the loop last came by: each of its turns begins here
         self._maps, self._names = opened, known
         self._events = events.EventReader(opened.events_fd)
@@ -68,6 +70,8 @@ class Ledger:
         for batch in batches:
             self.flows.write(self._recorder.requests(batch))
             self.flows.flush()
+            if batch.spans and self.spans:
+                self.spans.put(self._recorder.spans(batch))
         if lost > self.requests_lost:
             missing, self.requests_lost = lost - self.requests_lost, lost
             self.flows.write(self._recorder.lost(missing, time.monotonic_ns(), record.UNKNOWN))

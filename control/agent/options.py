@@ -9,6 +9,7 @@ from pathlib import Path
 from control.certificates import spiffe
 from control.flow import told
 from control.policy import peers
+from control.tracing import sender
 from loader import abi
 from loader.errors import ConfigInvalid
 
@@ -38,6 +39,8 @@ class Options:
     cluster_cidrs: tuple[str, ...] = ()
     proxy: bool = False  # lead what policy has rules for the bytes of to the node proxy
     record_headers: tuple[str, ...] = ()  # of requests, in flow records
+    otlp_endpoint: str = ""  # of a collector of spans; empty: none are made
+    trace_ratio: float = 0.0  # of requests whose caller has not said whether they are to be traced
     mtls: str = "off"  # between enrolled pods of two nodes: see abi.Mtls
     mtls_port: int = 4743
     trust_domain: str = "cluster.local"
@@ -85,11 +88,27 @@ class Options:
         for name in self.record_headers:
             if not _HEADER.fullmatch(name):
                 raise ConfigInvalid(f"--record-header {name}: not the name of a header (such as x-request-id)")
+        self._check_tracing()
         self._check_mtls()
         for target in self.flow_log:
             parent = Path(target).parent
             if target != "-" and not parent.is_dir():
                 raise ConfigInvalid(f"--flow-log {target}: {parent} is not a directory: make it first")
+
+    def _check_tracing(self) -> None:
+        if self.trace_ratio and not self.otlp_endpoint:
+            raise ConfigInvalid(f"--trace-ratio {self.trace_ratio:g}: needs --otlp-endpoint, where spans go")
+        if not self.otlp_endpoint:
+            return
+        sender.endpoint(self.otlp_endpoint)
+        if not self.proxy:
+            raise ConfigInvalid(
+                f"--otlp-endpoint {self.otlp_endpoint}: needs --proxy, for it is the node proxy that sees requests"
+            )
+        if not sender.is_installed():
+            raise ConfigInvalid(
+                f"--otlp-endpoint {self.otlp_endpoint}: opentelemetry is not installed: pip install 'sockmesh[tracing]'"
+            )
 
     def _check_mtls(self) -> None:
         try:

@@ -50,11 +50,13 @@ class Proxies:
 
     wake: Callable[[], None] = staticmethod(lambda: None)
 
-    def __init__(self, run_dir: Path, ground: proxy_feed.Ground, headers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, run_dir: Path, ground: proxy_feed.Ground, headers: tuple[str, ...] = (), traces: float | None = None
+    ) -> None:
         self._path, self._ground, self._headers = run_dir / proxy_feed.SOCKET, ground, headers
         self._callers: dict[socket.socket, int] = {}  # and the turn that each has taken up
         self._workers: dict[socket.socket, int] = {}
-        self._now = proxy_feed.Sets(0, {}, headers)  # what is published
+        self._now = proxy_feed.Sets(0, {}, headers, traces=traces)  # what is published
         self._mesh: proxy_feed.Mesh | None = None  # nobody knows yet: those that were told keep it
         self.handshakes = handshakes.Tally()
         self._changed = threading.Condition()

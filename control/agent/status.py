@@ -82,6 +82,7 @@ def snapshot(agent: "Agent", fills: Fills) -> metrics.MetricsSnapshot:
         acceleration=bool(config.acceleration and config.self_test),
         proxy=metrics.Proxy(**there) if (there := _proxy(agent)) else None,
         mtls=_mtls(agent),
+        spans=metrics.Spans(agent.spans.sent, agent.spans.losses()) if agent.spans else metrics.Spans(),
         agent_rss_bytes=rss_bytes(),
         node=agent.node,
     )
@@ -119,7 +120,7 @@ def status(agent: "Agent") -> Json:
         "policy_revision": agent.reconciler.revision,
         "policies": len(agent.reconciler.snapshot.policies) if agent.reconciler.snapshot else 0,
         "problems": _problems(agent),
-        "warnings": list(agent.unfulfilled.warnings),
+        "warnings": [*agent.unfulfilled.warnings, *(agent.spans.warnings if agent.spans else ())],
         "acceleration_off": agent.accel_off,
         "self_test": agent.self_test,
         "self_test_running": agent.accel_off == trial.RUNNING,
@@ -129,6 +130,7 @@ def status(agent: "Agent") -> Json:
         "metrics": agent.opts.metrics,
         "proxy": _proxy(agent),
         "mtls": agent.mtls.status() if agent.mtls else None,
+        "tracing": agent.spans.status() if agent.spans else None,
         "flow_log": {
             "lines": flow_log.lines,
             "sinks": [{"name": s.name, "written": s.written, "lost": s.lost, "error": s.error} for s in flow_log.sinks],

@@ -40,6 +40,14 @@ _LONGEST_S = 1_000_000_000  # 30 years: never
               help="Lead what has rules for requests or names to the node proxy (`sockmesh proxy`).")  # fmt: skip
 @click.option("--record-header", "record_headers", multiple=True, metavar="NAME",
               help="Show that header in the flow records of requests; of a secret, that it was there.")  # fmt: skip
+@click.option(
+    "--otlp-endpoint",
+    default="",
+    metavar="URL",
+    help="Send a span of each traced request to that collector, by OTLP over HTTP. Needs --proxy.",
+)
+@click.option("--trace-ratio", type=FiniteRange(0, 1), default=0.0, show_default=True,
+              help="How many requests are traced of those whose caller has not said whether.")  # fmt: skip
 @click.option("--mtls", type=click.Choice(options.MTLS), default="off", show_default=True,
               help="TLS between pods of different nodes; strict refuses plaintext. Needs --proxy, a CA.")  # fmt: skip
 @click.option("--mtls-port", type=click.IntRange(1, 65535), default=4743, show_default=True,

@@ -116,6 +116,12 @@ def _print(found: health.Health) -> None:
     if between := (found.agent or {}).get("mtls"):
         first = f", the first ends at {between['first_ends']}" if between["first_ends"] else ""
         _line("mTLS", f"{between['mode']}: {counted(between['certificates'], 'certificate')}{first}")
+    if tracing := (found.agent or {}).get("tracing"):
+        lost = sum(tracing["lost"].values())
+        _line(
+            "tracing",
+            f"{counted(tracing['sent'], 'span')} sent to {tracing['endpoint']}" + f", {lost:,} LOST" * bool(lost),
+        )
     accel = found.acceleration
     _line("short cut", "on" if accel.on else f"OFF: {accel.why}", "green" if accel.on else "yellow")
     _line("connections", _connections(found))

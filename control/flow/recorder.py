@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from control import names
 from control.flow import directory, lookups, record, request_counts, request_forms, template
 from control.flow.told import Batch
+from control.tracing import spans
 from loader import abi
 
 
@@ -46,6 +47,10 @@ class Recorder:
         """Return the lines of requests that the node proxy has seen, and count them."""
         self.counts.add(batch, self._directory)
         return self._requests.lines(batch, self.clock.ns, self._uuids)
+
+    def spans(self, batch: Batch) -> list[spans.Span]:
+        """Return the spans of requests that are traced."""
+        return spans.of(batch, self._directory, self.clock.ns)
 
     def lookup(self, seen: lookups.Seen) -> bytes:
         """Return the line of a DNS query that the node proxy has seen."""

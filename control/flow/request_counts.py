@@ -15,7 +15,7 @@ from control.flow.told import Alike, Batch
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BOUNDS = tuple(round(bound * 1_000_000_000) for bound in BOUNDS_S)
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"))
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"))
 _NAMES = ("k8s:app.kubernetes.io/name=", "k8s:app=")
 _OURS = {400: "bad_request", 431: "too_large", 502: "bad_gateway", 503: "unavailable", 504: "timeout", 0: "gone"}
 _ELSE = "broken"  # off, in the middle of an answer
@@ -92,7 +92,7 @@ def method_class(method: str) -> str:
     >>> method_class("GET"), method_class("PROPFIND")
     ('GET', 'other')
     """
-    return method if method in _METHODS else OTHER
+    return method if method in METHODS else OTHER
 
 
 def status_class(status: int) -> str:

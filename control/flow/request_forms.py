@@ -66,7 +66,7 @@ class Forms:
         kinds = [self._kind(alike) for alike in batch.kinds]
         lines = []
         second, began = b"", -_SECOND  # of the request before: the text, and the monotonic time of its beginning
-        for seen in zip(*batch[2:], strict=True):
+        for seen in zip(*batch.columns, strict=True):
             which, ended, latency, port, url, trace_id, headers = seen
             variant = (1 if trace_id else 0) + (2 if headers else 0)
             if (known := kinds[which].forms[variant]) is None and (known := self._met(kinds[which], variant)) is None:

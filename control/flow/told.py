@@ -9,6 +9,7 @@ range and its length. A batch stands for itself: whichever worker it comes from,
 """
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,10 @@ BATCH = 256  # requests: with all lengths at their most, its frame is still with
 MOST_URL, MOST_TEXT, MOST_METHOD, MOST_VALUE = 2048, 512, 64, 256  # characters
 MOST_HEADERS = 16  # names that may go on record
 NO_GRPC_STATUS = -1
+ROOT_SPAN, SPAN = 48, 64  # digits: of its trace, its own, and its parent's if it has one
 _LEAST = {"grpc_status": NO_GRPC_STATUS, "server_port": 1}
 _MOST = {"grpc_status": 999, "server_port": 65535, "status": 999, "asked_at": max(abi.Direction)}
+_HEX = re.compile("[0-9a-f]+")
 Headers = list[list[str]]  # [name, value]
 
 
@@ -70,19 +73,26 @@ class Batch(NamedTuple):
     url: list[str]
     trace_id: list[str]
     headers: list[Headers | None]
+    spans: Sequence[tuple[int, str]] = ()  # of requests that are traced: which request that is, and digits
+
+    @property
+    def columns(self) -> tuple[list[Any], ...]:
+        """Return `kind`, and the columns of Seen."""
+        return self[2:-1]
 
     def seen(self) -> Iterator[Seen]:
-        return map(Seen, *self[3:])
+        return map(Seen, *self.columns[1:])
 
 
 class Gathered:
     """A batch in the making. `alike`: the values of an Alike, or tuples that make them when they are put together."""
 
-    __slots__ = ("_kinds", "_rows")
+    __slots__ = ("_kinds", "_rows", "_spans")
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[Any, ...], int] = {}
         self._rows: list[tuple[Any, ...]] = []
+        self._spans: list[tuple[int, str]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -93,15 +103,19 @@ class Gathered:
         self._rows.append((kinds.setdefault((ends, rest), len(kinds)), *seen))
         return len(self._rows)
 
+    def trace(self, digits: str) -> None:
+        """Say that the request that comes next is a span."""
+        self._spans.append((len(self._rows), digits))
+
     def content(self, lost: int) -> list[Any]:
         """Return it as JSON's types."""
         columns = zip(*self._rows, strict=True) if self._rows else [()] * 7
-        return [lost, [ends + rest for ends, rest in self._kinds], *columns]
+        return [lost, [ends + rest for ends, rest in self._kinds], *columns, self._spans]
 
 
 def read(content: Any) -> Batch:
     """Raises TypeError, ValueError for what no worker says."""
-    lost, kinds, *columns = content
+    lost, kinds, *columns, spans = content
     if len(columns) != 7 or len(set(map(len, columns))) != 1 or not len(kinds) <= len(columns[0]) <= BATCH:
         raise ValueError(f"a batch of {len(kinds)} kinds has columns of {[len(column) for column in columns]}")
     kind, ended, latency, port, url, trace, headers = columns
@@ -124,7 +138,20 @@ def read(content: Any) -> Batch:
         for each in headers:
             if each is not None:
                 _check_headers(each)
-    return Batch(lost, [_alike(tuple(each)) for each in kinds], *columns)
+    found = [_alike(tuple(each)) for each in kinds]
+    return Batch(lost, found, kind, ended, latency, port, url, trace, headers, _spans(spans, len(kind)))
+
+
+def _spans(given: Any, requests: int) -> list[tuple[int, str]]:
+    out = [(number, digits) for number, digits in given]
+    if len(out) > requests:
+        raise ValueError(f"{len(out)} spans of {requests} requests")
+    for number, digits in out:
+        if type(number) is not int or type(digits) is not str:
+            raise TypeError("a span that is no number of a request, and digits")
+        if not 0 <= number < requests or len(digits) not in (ROOT_SPAN, SPAN) or not _HEX.fullmatch(digits):
+            raise ValueError(f"a span of request {number} of {requests}, or not of {ROOT_SPAN} or {SPAN} digits")
+    return out
 
 
 def _within(name: str, least: int, most: int, bound: int) -> None:

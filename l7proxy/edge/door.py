@@ -23,6 +23,7 @@ from l7proxy.policy.book import Book, Kind, Policy, Side
 from l7proxy.policy.requests import Decision, Fields
 from l7proxy.refusal import Refusal
 from l7proxy.tls import session as tls
+from l7proxy.tracing import Tracer
 from l7proxy.tunnel import Tunnel
 from loader import abi
 
@@ -37,6 +38,7 @@ class Door:
     def __init__(self, book: Book, notes: Notes, limits: Limits, tell_lookup: TellLookup, learn: dns.Learn) -> None:
         self._book, self.notes, self.limits = book, notes, limits
         self.tell_lookup, self.learn = tell_lookup, learn
+        self.tracer = Tracer()
         self.node: Node | None = None  # what leads to other nodes, once the agent has told of it
         self.links: set[_Guarded] = set()
         self._sources = Counter[int]()  # connections of each identity
@@ -153,7 +155,7 @@ class _Guarded(Link):
         self._began_as = self._policy.kind
         match self._began_as:
             case Kind.HTTP:
-                return cast(Session, http.Session(self._decide, self._over))
+                return cast(Session, http.Session(self._decide, self._over, self._door.tracer))
             case Kind.DNS:
                 found, door = self._facts, self._door
                 ends = (

@@ -69,7 +69,7 @@ class Witness:
 
     def over(self, exchange: Exchange) -> None:
         """Tell of a request that is over."""
-        protocol, asked, status, allowed, began, ended, why, grpc_status, told = exchange
+        protocol, asked, status, allowed, began, ended, why, grpc_status, told, span = exchange
         if asked is not self._asked:  # heads that are the same bytes are the same object
             self._asked, self._said = asked, self._say(asked)
         method, url, trace_id, headers = self._said
@@ -81,6 +81,9 @@ class Witness:
             way, allowed, protocol, method, status, NO_GRPC_STATUS if grpc_status is None else grpc_status,
             why[:MOST_TEXT], names,
         )  # fmt: skip
+        if span is not None:
+            trace_id = span.trace.decode()
+            self._notes.batch.trace((span.trace + span.id + span.parent).decode())
         self._notes.add(self._ends, rest, ended, ended - began, self._port, url, trace_id, headers)
 
     def _say(self, asked: Asked | None) -> tuple[str, str, str, Headers | None]:

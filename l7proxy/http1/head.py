@@ -6,6 +6,7 @@ space before a colon, no second Host or Content-Length, no length beside chunks 
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from l7proxy.exchange import Fields
@@ -79,6 +80,25 @@ def anew(head: bytes, fields: Fields) -> bytes:
     """Return a head with the same first line and these fields."""
     line = head[: head.index(b"\r\n") + 2]
     return b"".join((line, *(b"%b: %b\r\n" % field for field in fields), b"\r\n"))
+
+
+def changed(head: bytes, changes: Mapping[bytes, bytes | None]) -> bytes:
+    """Return a head in which these fields, by lower-case name, have these values, each once, or are gone (None). All
+    else is as it came, to the byte.
+
+    >>> changed(b"GET / HTTP/1.1\\r\\nHost:x\\r\\nB3: 1\\r\\n\\r\\n", {b"b3": b"0"})
+    b'GET / HTTP/1.1\\r\\nHost:x\\r\\nB3: 0\\r\\n\\r\\n'
+    """
+    start = head.index(b"\r\n") + 2
+    parts, left = [head[:start]], dict(changes)
+    for field in _FIELD.finditer(head, start, len(head) - 2):
+        name = field[1].lower()
+        if name not in changes:
+            parts.append(field[0])
+        elif (value := left.pop(name, None)) is not None:
+            parts.append(b"%b: %b\r\n" % (field[1], value))
+    parts += [b"%b: %b\r\n" % (name, value) for name, value in left.items() if value is not None]
+    return b"".join((*parts, b"\r\n"))
 
 
 def closing(head: bytes) -> bytes:

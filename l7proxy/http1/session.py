@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from l7proxy.exchange import Exchange
+from l7proxy.exchange import Exchange, Span
 from l7proxy.http1 import body, head
 from l7proxy.http1.head import Malformed
 from l7proxy.http1.refusal import message
@@ -25,13 +25,14 @@ _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 class Verdict(NamedTuple):
     """What policy says of one request. `head`: what goes on instead of it, where a rule mends headers.
 
-    `told`, `why`: for the record.
+    `told`, `why`, `span`: for the record.
     """
 
     allowed: bool
     head: bytes | None = None
     told: tuple[bytes, ...] = ()
     why: str = ""
+    span: Span | None = None
 
 
 _UNKNOWN = Verdict(False)  # of what could not be read
@@ -281,10 +282,9 @@ class Session:
     def _told(self, status: int, why: str = "") -> None:
         request, verdict, now = self._request, self._verdict, time.monotonic_ns()
         protocol = _PROTOCOLS[1 if request is None else request.minor]
+        began, told, span = self._began or now, verdict.told, verdict.span
         self._untold = False
-        self._tell(
-            Exchange(protocol, request, status, verdict.allowed, self._began or now, now, why, None, verdict.told)
-        )
+        self._tell(Exchange(protocol, request, status, verdict.allowed, began, now, why, None, told, span))
 
     def _refuse(self, status: Refusal, why: str, last: bool) -> None:
         """Answer in the server's place."""

@@ -49,8 +49,8 @@ def take_block(connection: Connection, stream: int, flags: int, block: bytes) ->
         return connection.drop(stream, asked, began, ends, "there are too many streams at once")
     verdict = connection.judge(asked)
     if not verdict.allowed:
-        return connection.refuse(Refusal.FORBIDDEN, stream, asked, began, ends, verdict.why, verdict.told)
-    connection.streams[stream] = Stream(asked, began, ends, verdict.told)
+        return connection.refuse(Refusal.FORBIDDEN, stream, asked, began, ends, verdict.why, verdict.told, verdict.span)
+    connection.streams[stream] = Stream(asked, began, ends, verdict.told, verdict.span)
     if kept_table or verdict.fields is not None:
         going = asked.fields if verdict.fields is None else verdict.fields
         return _anew(connection, stream, (*asked.pseudo, *going), ends)

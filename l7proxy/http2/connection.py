@@ -6,7 +6,7 @@ What the client says changes it in client.py, what the server says in server.py;
 import time
 from collections.abc import Callable
 
-from l7proxy.exchange import Exchange
+from l7proxy.exchange import Exchange, Span
 from l7proxy.http2 import frames, hpack, request
 from l7proxy.http2.exchange import Stream, Verdict
 from l7proxy.http2.frames import END_STREAM, HIGHEST, Broken, Code
@@ -108,6 +108,7 @@ class Connection:
         ends: bool,
         why: str,
         told: tuple[bytes, ...] = (),
+        span: Span | None = None,
     ) -> bytes:
         """Answer in the server's place; of the request nothing goes on."""
         is_grpc = asked is not None and asked.is_grpc
@@ -115,7 +116,7 @@ class Connection:
         if not ends:
             self.deafen(stream)
         status, grpc_status = (200, GRPC_STATUS[refusal]) if is_grpc else (int(refusal), None)
-        self.tell(Exchange(_PROTOCOL, asked, status, False, began, time.monotonic_ns(), why, grpc_status, told))
+        self.tell(Exchange(_PROTOCOL, asked, status, False, began, time.monotonic_ns(), why, grpc_status, told, span))
         return b""
 
     def drop(self, stream: int, asked: Request, began: int, ends: bool, why: str) -> bytes:
@@ -137,10 +138,9 @@ class Connection:
         self.early.clear()
 
     def told(self, opened: Stream, why: str = "") -> None:
-        ended, grpc_status = time.monotonic_ns(), opened.grpc_status
-        self.tell(
-            Exchange(_PROTOCOL, opened.request, opened.status, True, opened.began, ended, why, grpc_status, opened.told)
-        )
+        ended, asked, status, began = time.monotonic_ns(), opened.request, opened.status, opened.began
+        grpc_status, told, span = opened.grpc_status, opened.told, opened.span
+        self.tell(Exchange(_PROTOCOL, asked, status, True, began, ended, why, grpc_status, told, span))
 
     # --- how it ends ----------------------------------------------------------------------------------------------
 

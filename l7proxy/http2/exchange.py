@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from l7proxy.exchange import Span
 from l7proxy.http2.fields import Fields
 from l7proxy.http2.request import Request
 
@@ -9,22 +10,25 @@ from l7proxy.http2.request import Request
 class Verdict(NamedTuple):
     """What policy says of one request. `fields`: what goes on instead of its own, where a rule mends headers.
 
-    `told`, `why`: for the record.
+    `told`, `why`, `span`: for the record.
     """
 
     allowed: bool
     fields: Fields | None = None
     told: tuple[bytes, ...] = ()
     why: str = ""
+    span: Span | None = None
 
 
 class Stream:
     """A request that was let through. `asked`, `answered`: the client, the server has ended its side."""
 
-    __slots__ = ("answered", "asked", "began", "grpc_status", "left", "request", "status", "told")
+    __slots__ = ("answered", "asked", "began", "grpc_status", "left", "request", "span", "status", "told")
 
-    def __init__(self, request: Request, began: int, asked: bool, told: tuple[bytes, ...]) -> None:
-        self.request, self.began, self.asked, self.told = request, began, asked, told
+    def __init__(
+        self, request: Request, began: int, asked: bool, told: tuple[bytes, ...], span: Span | None = None
+    ) -> None:
+        self.request, self.began, self.asked, self.told, self.span = request, began, asked, told, span
         self.left = request.length  # of the body, if the request says how long it is
         self.answered = False
         self.status = 0

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -114,3 +115,33 @@ def test_what_mtls_needs_is_said_before_anything_is_touched(tmp_path: Path, word
 @pytest.mark.parametrize("words", [("--leaf-lifetime", "59"), ("--leaf-lifetime", "86401"), ("--mtls-port", "0")])
 def test_figures_of_mtls_have_bounds(words: tuple[str, ...]) -> None:
     assert CliRunner().invoke(main.cli, ["agent", "--config", ".", *words]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"otlp_endpoint": "collector:4318"}, "--otlp-endpoint collector:4318: not a URL of OTLP over HTTP"),
+        ({"otlp_endpoint": "http://a:hush@c"}, "--otlp-endpoint http://***@c: a password would be seen"),
+        ({"otlp_endpoint": "http://c", "proxy": False}, "--otlp-endpoint http://c: needs --proxy"),
+        ({"trace_ratio": 0.5}, "--trace-ratio 0.5: needs --otlp-endpoint"),
+    ],
+)
+def test_what_tracing_needs_is_said(tmp_path: Path, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigInvalid) as raised:
+        options.Options(config_dir=tmp_path, **{"proxy": True, **given}).check()
+    assert str(raised.value).startswith(told)
+
+
+@pytest.mark.parametrize("ratio", ["-0.1", "1.1", "nan"])
+def test_a_ratio_is_from_0_to_1(ratio: str) -> None:
+    assert CliRunner().invoke(main.cli, ["agent", "--config", ".", "--trace-ratio", ratio]).exit_code == 2
+
+
+def test_who_lacks_opentelemetry_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
+    for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
+        monkeypatch.delitem(sys.modules, name)
+    given = options.Options(config_dir=tmp_path, proxy=True, otlp_endpoint="http://c")
+    with pytest.raises(ConfigInvalid, match=r"opentelemetry is not installed: pip install 'sockmesh\[tracing\]'"):
+        given.check()

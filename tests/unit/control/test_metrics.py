@@ -31,6 +31,7 @@ SNAPSHOT = metrics.MetricsSnapshot(
     acceleration=True,
     proxy=metrics.Proxy(connected=1, workers=4, lost=8),
     mtls=metrics.Mtls({"spiffe://a/ns/b/sa/c": 1.5}, {"ok": 3}, Handshakes(4, {"expired": 2}, 0.5, 7, 8)),
+    spans=metrics.Spans(6, {"queue": 2}),
     agent_rss_bytes=50_000_000,
     node="n1",
     requests=request_counts.RequestCounts(
@@ -94,6 +95,10 @@ def test_everything_that_is_no_datapath_counter() -> None:
         "mtls_handshake_seconds_sum": 0.5,
         "mtls_pool_connections{state=open}": 7,
         "mtls_pool_connections{state=idle}": 8,
+        "spans_sent_total": 6,
+        "spans_lost_total{reason=queue}": 2,
+        "spans_lost_total{reason=collector}": 0,
+        "spans_lost_total{reason=exporter}": 0,
         "agent_resident_memory_bytes": 50_000_000,
         "node_info{node=n1}": 1,
     }
