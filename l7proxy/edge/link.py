@@ -5,7 +5,9 @@ the other, so that a link holds a bounded number of bytes however large a body i
 """
 
 import asyncio
+import os
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
@@ -245,6 +247,9 @@ def _taken(parts: list[bytes]) -> bytes:
 
 
 def _reason(error: Exception) -> str:
+    """Say what went wrong in the system's words: the event loop's own may name the address in place of it."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

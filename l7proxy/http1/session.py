@@ -265,7 +265,8 @@ class Session:
         if self._to_come == _BODY and isinstance(self._interim, body.UntilClose):
             self._answered()
         elif self._asked != _HEAD and self._to_come != _DONE and not self._discards:
-            self._bad_answer("the server closed before its answer was whole")
+            who = "the client ended, and then the server" if self._client_ended else "the server closed"
+            self._bad_answer(f"{who} before its answer was whole")
         self.is_over = True
 
     # --- both -----------------------------------------------------------------------------------------------------

@@ -1,19 +1,23 @@
 """What SETTINGS become on their way, so that frames can go on as they came (RFC 9113, 6.5.2).
 
 Neither side may keep a table for what it sends, so that each header block stands alone; none may send frames longer
-than MAX_FRAME, and none may push. The client is told of no more streams than MAX_STREAMS and of no extended CONNECT.
+than MAX_FRAME, and none may push. The client is told of no more streams than MAX_STREAMS. What is not KNOWN goes no
+further: it might agree on something by which requests are read in another way, such as extended CONNECT (RFC 8441), or
+gRPC's metadata of bytes that no other reader of headers takes (0xfe03).
 """
 
 from l7proxy.http2 import frames
 from l7proxy.http2.frames import HIGHEST, Broken, Code, Setting
 from l7proxy.http2.limits import MAX_SETTINGS, MAX_STREAMS
 
+KNOWN = frozenset((*Setting, 6, 9)) - {Setting.ENABLE_CONNECT_PROTOCOL}
+# 6 is MAX_HEADER_LIST_SIZE; 9, of RFC 9218, says that nobody looks at priorities.
+
 
 def for_server(payload: bytes) -> bytes:
     """Return the frame that takes the place of a client's; raises Broken."""
     said = _checked(payload)
     said.update({Setting.HEADER_TABLE_SIZE: 0, Setting.ENABLE_PUSH: 0})
-    said.pop(Setting.ENABLE_CONNECT_PROTOCOL, None)
     return frames.settings(said)
 
 
@@ -21,7 +25,6 @@ def for_client(payload: bytes, is_first: bool) -> bytes:
     """Return the frame that takes the place of a server's; raises Broken."""
     said = _checked(payload)
     said[Setting.HEADER_TABLE_SIZE] = 0
-    said.pop(Setting.ENABLE_CONNECT_PROTOCOL, None)
     if is_first or Setting.MAX_CONCURRENT_STREAMS in said:
         most = said.get(Setting.MAX_CONCURRENT_STREAMS, MAX_STREAMS)
         said[Setting.MAX_CONCURRENT_STREAMS] = min(most, MAX_STREAMS)
@@ -38,4 +41,4 @@ def _checked(payload: bytes) -> dict[int, int]:
         raise Broken(Code.PROTOCOL_ERROR, "the largest frame is not one of 2^14 to 2^24-1 bytes")
     if said.get(Setting.ENABLE_PUSH, 0) > 1:
         raise Broken(Code.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
-    return said
+    return {each: value for each, value in said.items() if each in KNOWN}

@@ -163,6 +163,12 @@ def test_a_server_that_ends_too_early() -> None:
     assert stage.session.is_over and stage.client == OK[:-1]
 
 
+def test_a_server_that_ends_because_its_client_has() -> None:
+    stage = Stage().asks(get("/open")).ends("client").ends("server")
+    why = "the client ended, and then the server before its answer was whole"
+    assert [(each.status, each.why) for each in stage.told] == [(502, why)]
+
+
 def test_a_server_that_says_more_than_it_was_asked_for() -> None:
     stage = Stage().asks(get("/open")).answers(OK + OK)
     assert stage.session.is_over and stage.client == OK

@@ -122,6 +122,16 @@ def test_the_greetings() -> None:
     assert stage.seen() == (ACK, ACK) and stage.session.is_idle and not stage.told
 
 
+def test_no_extension_is_agreed_on_that_nobody_here_knows() -> None:
+    """Such as gRPC's metadata of any bytes, 0xfe03: no other reader takes it for a field."""
+    known, unknown = {4: 1 << 20, 6: 1 << 14, 9: 1}, {8: 1, 0xFE03: 1, 0x0A0A: 7}
+    stage = Stage().asks(PREFACE, frames.settings(known | unknown)).answers(frames.settings(known | unknown))
+    assert stage.seen() == (
+        PREFACE + frames.settings(known | {1: 0, 2: 0}),
+        frames.settings(known | {1: 0, 3: limits.MAX_STREAMS}),
+    )
+
+
 def test_what_is_allowed_goes_on_as_it_came() -> None:
     stage = after_update(met())
     upload = ask(5, "/open/2", 0) + frame(DATA, 8, 5, b"\x03abc\0\0\0") + frame(HEADERS, 5, 5, written((b"t", b"x")))
