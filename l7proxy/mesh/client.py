@@ -18,7 +18,7 @@ from l7proxy.mesh.frames import Ends, Kind
 from l7proxy.mesh.stream import Carrier, Stream
 from l7proxy.mesh.tally import Tally
 
-HANDSHAKE_S, OPEN_S, IDLE_S = 5.0, 5.0, 60.0
+HANDSHAKE_S, OPEN_S, IDLE_S = 10.0, 5.0, 60.0
 _MOST_IDLE = 64  # of one pool
 Sockets = Callable[[int], Awaitable[socket.socket]]  # makes one, of a family, in the host's network
 Key = tuple[str, str, str]
@@ -49,6 +49,11 @@ class Pool:
         self._contexts: Contexts | None = None
         self._idle: defaultdict[Key, list[_Held]] = defaultdict(list)
         self._all: set[_Held] = set()
+        self._drains = False
+
+    @property
+    def is_over(self) -> bool:
+        return not self._all
 
     @property
     def open(self) -> int:
@@ -72,6 +77,12 @@ class Pool:
         for held in [each for some in self._idle.values() for each in some]:
             if now - held.since > IDLE_S:
                 held.carrier.close()
+
+    def drain(self) -> None:
+        """Keep no connection for the next stream any more."""
+        self._drains = True
+        for held in [each for some in self._idle.values() for each in some]:
+            held.carrier.close()
 
     def close(self) -> None:
         for held in list(self._all):
@@ -179,7 +190,7 @@ class Pool:
     def _is_idle(self, held: _Held) -> None:
         some = self._idle[held.key]
         is_current = self._contexts is not None and self._contexts.is_like(held.made_with, held.key[0])
-        if not is_current or len(some) >= _MOST_IDLE:
+        if self._drains or not is_current or len(some) >= _MOST_IDLE:
             held.carrier.close()
             return
         held.since = time.monotonic()

@@ -19,6 +19,7 @@ from l7proxy.mesh.stream import Carrier
 from l7proxy.mesh.tally import Tally
 
 HANDSHAKE_S, FIRST_S, IDLE_S = 5.0, 5.0, 120.0
+_AGAIN_S, _MOST_AT_ONCE = 0.05, 64  # calls that are taken in before others have their turn
 MOST_HANDSHAKES = 256  # under way at once
 MOST_OF_ONE = 2048  # connections of one workload's id, or of one node before it has said who it is
 NOT_OWNER, DENIED = "not the owner of the address", "denied by policy"
@@ -38,6 +39,13 @@ class _Peer(NamedTuple):
     roots: bytes
 
 
+class _Waits(NamedTuple):
+    """For a stream to be asked for: the first one, or the next."""
+
+    since: float
+    was_asked: bool
+
+
 class Server:
     """Serves at listening sockets in the host's network. `tell`: puts a refusal on record."""
 
@@ -46,14 +54,22 @@ class Server:
         self._contexts: Contexts | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
         self._peers: dict[Carrier, _Peer] = {}
-        self._waits_since: dict[Carrier, tuple[float, float]] = {}  # without a stream: since when, and how long it may
+        self._waits: dict[Carrier, _Waits] = {}  # those without a stream
         self._of_one = Counter[str]()
-        self._accepting: list[asyncio.Task[None]] = []
+        self._drains = False
+        self.posts: list[socket.socket] = []
+
+    @property
+    def is_over(self) -> bool:
+        return not self._handshakes and not self._peers
 
     def renew(self, new: Contexts) -> None:
         """Go by this from now on."""
-        self._contexts = new
-        for carrier in list(self._waits_since):
+        before, self._contexts = self._contexts, new
+        if before is None:  # before that it was not known whom to trust
+            for post in self.posts:
+                self._take_at(post)
+        for carrier in list(self._waits):
             if not self._is_good(carrier):
                 carrier.close()
 
@@ -62,34 +78,48 @@ class Server:
         peer, now = self._peers.get(carrier), self._contexts
         return peer is not None and now is not None and peer.roots == now.mesh.roots and time.time() <= peer.until
 
-    def listen(self, doors: list[socket.socket]) -> None:
-        loop = asyncio.get_running_loop()
-        self._accepting += [loop.create_task(self._accept(door)) for door in doors]
+    def listen(self, posts: list[socket.socket]) -> None:
+        """Take calls at these, which are its own from now on, and at no others."""
+        for post in self.posts:
+            asyncio.get_running_loop().remove_reader(post)
+            post.close()
+        self.posts = posts
+        for post in posts:
+            post.setblocking(False)
+            if self._contexts is not None:
+                self._take_at(post)
 
-    def stop(self) -> None:
-        """Take no more; those that are open go on."""
-        for task in self._accepting:
-            task.cancel()
-        self._accepting.clear()
-        for carrier in list(self._waits_since):
-            carrier.close()
+    def drain(self) -> None:
+        """Keep no connection for its next stream; the first of each is served."""
+        self._drains = True
+        for carrier, waits in list(self._waits.items()):
+            if waits.was_asked:
+                carrier.close()
 
     def sweep(self) -> None:
         """End those that have asked for nothing for too long: to be called each second."""
         now = time.monotonic()
-        for carrier, (since, most) in list(self._waits_since.items()):
-            if now - since > most:
+        for carrier, waits in list(self._waits.items()):
+            if now - waits.since > (IDLE_S if waits.was_asked else FIRST_S):
                 carrier.close()
 
-    async def _accept(self, door: socket.socket) -> None:
+    def _take_at(self, post: socket.socket) -> None:
+        if post in self.posts:
+            asyncio.get_running_loop().add_reader(post, self._accept, post)
+
+    def _accept(self, post: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        assert self._contexts
+        for _ in range(_MOST_AT_ONCE):
             try:
-                sock, (address, *_) = await loop.sock_accept(door)
-            except OSError:  # of one that went away, or no room for more files: the next try may be better
-                await asyncio.sleep(0.05)
-                continue
-            if self._contexts is None or len(self._handshakes) >= MOST_HANDSHAKES:
+                sock, (address, *_) = post.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # no room for more files, say: they wait here until there is
+                loop.remove_reader(post)
+                loop.call_later(_AGAIN_S, self._take_at, post)
+                return
+            if len(self._handshakes) >= MOST_HANDSHAKES:
                 self._refuse("too many handshakes at once", address)
                 sock.close()
                 continue
@@ -130,7 +160,7 @@ class Server:
         self._tally.good(time.monotonic() - began)
         self._peers[carrier] = _Peer(id, now.shown(found), until, now.mesh.roots)
         self._of_one[id] += 1
-        self._waits_since[carrier] = (time.monotonic(), FIRST_S)
+        self._waits[carrier] = _Waits(time.monotonic(), was_asked=False)
 
     def _came(self, carrier: Carrier, kind: Kind, body: bytes) -> None:
         if kind is not Kind.OPEN:
@@ -143,9 +173,9 @@ class Server:
         if isinstance(link, str):
             self._refuse(link, "", ends)
             carrier.write(frames.refusal(link))
-            self._waits_since[carrier] = (time.monotonic(), IDLE_S)
+            self._is_idle(carrier)
             return
-        self._waits_since.pop(carrier, None)
+        self._waits.pop(carrier, None)
         carrier.write(_OPENED)
         link.connection_made(carrier.begin(link, {}))
 
@@ -162,10 +192,12 @@ class Server:
         return self._enter(ends)
 
     def _is_idle(self, carrier: Carrier) -> None:
-        self._waits_since[carrier] = (time.monotonic(), IDLE_S)
+        self._waits[carrier] = _Waits(time.monotonic(), was_asked=True)
+        if self._drains:
+            carrier.close()
 
     def _is_gone(self, carrier: Carrier) -> None:
-        self._waits_since.pop(carrier, None)
+        self._waits.pop(carrier, None)
         peer = self._peers.pop(carrier, None)
         if peer:
             self._of_one[peer.id] -= 1

@@ -15,7 +15,7 @@ import uvloop
 
 from control.certificates import authority, keys, leaf, spiffe
 from control.proxy_feed import Mesh
-from l7proxy.mesh import client, contexts, names, server
+from l7proxy.mesh import client, contexts, names, posts, server
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
 from tests.unit.control import forged
@@ -103,6 +103,7 @@ class Two:
         self.far = Node(self.executor, enter, lambda why, *_: self.told.append(why))
         with socket.create_server((THERE, 0)) as free:
             self.port = free.getsockname()[1]
+        self.far.listen([posts.listener(THERE, self.port)])
 
     async def call(self, ends: Ends = ENDS) -> tuple[object, Ear]:
         ear = Ear()
@@ -115,8 +116,8 @@ async def two(
 ) -> AsyncIterator[Two]:
     made = Two(enter)
     try:
-        await made.far.renew(mesh(THERE, {DB: certified(DB)}, made.port)._replace(**far or {}))
-        await made.near.renew(mesh(HERE, {WEB: certified(WEB)}, made.port)._replace(**near or {}))
+        made.far.renew(mesh(THERE, {DB: certified(DB)}, made.port)._replace(**far or {}))
+        made.near.renew(mesh(HERE, {WEB: certified(WEB)}, made.port)._replace(**near or {}))
         yield made
     finally:
         made.near.pool.close()
@@ -268,9 +269,9 @@ def test_new_leaves_and_roots_break_nothing_that_is_open_and_count_for_what_come
             await echoed(pair, 10)
             await until(lambda: pair.near.pool.idle == 1)
             union = ROOT.root.pem + OTHER_ROOT.root.pem
-            await pair.far.renew(mesh(THERE, {DB: certified(DB)}, pair.port, roots=union))
+            pair.far.renew(mesh(THERE, {DB: certified(DB)}, pair.port, roots=union))
             new = {WEB: certified(WEB, OTHER_ROOT)}
-            await pair.near.renew(mesh(HERE, new, pair.port, roots=union))
+            pair.near.renew(mesh(HERE, new, pair.port, roots=union))
             await until(lambda: pair.near.pool.open == 1)  # the idle one is closed
             await echoed(pair, 10)
             assert pair.near.tally.ok == 3
