@@ -92,7 +92,7 @@ class Worker:
         self._lookups = Lookups(lambda told: self._say("lookups", told))
         self._teacher = Teacher(lambda told: self._say("learned", told))
         self.door = Door(self._book, self._notes, limits, self._lookups.tell, self._teacher.learn)
-        self._node = Node(outside, self.door.enter, self.door.tell_refusal)
+        self._node = Node(outside, self.door.enter, self.door.tell_refusal, limits.connections)
         self._servers: list[asyncio.Server] = []
         self._lost = 0  # requests that the agent was not told of, nor that they are lost
         self._timer: asyncio.TimerHandle | None = None
@@ -173,6 +173,7 @@ class Worker:
         self._notes.headers = frozenset(name.encode() for name in message.headers)
         self._teacher.want(message.names)
         self.door.refresh()
+        self._node.look_again()
         if not self._servers and not self._drains_since:
             loop = asyncio.get_running_loop()
             self._datagrams = Datagrams(self._datagrams_socket, self._book, self._lookups.tell, self._teacher.learn)

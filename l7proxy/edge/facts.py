@@ -42,6 +42,11 @@ def between(client: str, client_port: int, server: str, server_port: int) -> Fac
     return Facts(client, client_port, server, server_port, found, sides(found, abi.Proto.TCP, server_port))
 
 
+def is_pod(identity: int) -> bool:
+    """Tell whether an identity is a pod's: not the world's, nor that of a range of addresses."""
+    return abi.FIRST_POD_IDENTITY <= identity < abi.FIRST_CIDR_IDENTITY
+
+
 def needs_mesh(found: Facts) -> bool:
     """Tell whether the server is another node's pod that must not be called in plaintext."""
     return bool(found.kernel.flags & abi.ProxyFactsFlag.MESH)

@@ -16,12 +16,12 @@ from l7proxy.mesh.tally import Tally
 
 
 class Node:
-    """`outside`: an executor whose one thread has stayed in the host's network."""
+    """`outside`: an executor whose one thread has stayed in the host's network; `most`: streams of one workload."""
 
-    def __init__(self, outside: ThreadPoolExecutor, enter: Enter, tell: Tell) -> None:
+    def __init__(self, outside: ThreadPoolExecutor, enter: Enter, tell: Tell, most: int) -> None:
         self.tally = Tally()
         self.pool = Pool(sockets_of(outside), self.tally)
-        self.server = Server(enter, tell, self.tally)
+        self.server = Server(enter, tell, self.tally, most)
         self._contexts: Contexts | None = None
 
     @property
@@ -49,6 +49,10 @@ class Node:
     def listen(self, posts: list[socket.socket]) -> None:
         """Take calls of other nodes at these sockets, at no others; once it is known whom to trust."""
         self.server.listen(posts)
+
+    def look_again(self) -> None:
+        """Policy may be another one now."""
+        self.server.look_again()
 
     def leads(self, server: str) -> bool:
         """Tell whether a server's address is another node's, and so behind a tunnel."""

@@ -1,4 +1,4 @@
-"""Workers and proxies of two nodes come and go under calls between them: none that begins meanwhile is refused."""
+"""What comes and goes under calls between two nodes: workers, proxies, policy, the pods themselves, and many bytes."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from l7proxy.mesh import limits
 from loader.interception import ground
 from tests.e2e.test_interception import rules
 from tests.e2e.test_mtls import _SERVER
@@ -68,6 +69,38 @@ for line in sys.stdin:
     print(said.decode().strip() or "lost", flush=True)
 """
 
+# Takes one client, and reads all that it sends when told to.
+_SLOW = """
+import hashlib, socket, sys
+listener = socket.create_server(("", 7100))
+print("begun", flush=True)
+s, _ = listener.accept()
+sys.stdin.readline()
+whole = hashlib.sha256()
+while data := s.recv(1 << 18):
+    whole.update(data)
+s.sendall(whole.hexdigest().encode())
+s.close()
+print("done", flush=True)
+"""
+# Sends so many MiB, and says in a file how many it has got rid of.
+_FLOOD = """
+import hashlib, os, socket, sys
+ip, count, told = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+whole, block = hashlib.sha256(), os.urandom(1 << 20)
+with socket.create_connection((ip, 7100), 20) as s:
+    print("begun", flush=True)
+    s.settimeout(60)
+    for n in range(count):
+        s.sendall(block)
+        whole.update(block)
+        with open(told, "w") as file:
+            file.write(str(n + 1))
+    s.shutdown(socket.SHUT_WR)
+    print(s.recv(100).decode() == whole.hexdigest())
+"""
+_MIB = 256
+
 
 @dataclass
 class Place:
@@ -89,6 +122,15 @@ class Place:
         return started
 
 
+def policy(*ports: str) -> Json:
+    """What the server takes of the client: requests on 80, and anything on these ports, or else on 7000 and 7100."""
+    made = rules("ingress", "server", "client")
+    named = [{"port": port, "protocol": "TCP"} for port in ports or ("7000", "7100")]
+    peers = [{"matchLabels": {"app": "client"}}]
+    made["spec"]["ingress"].append({"fromEndpoints": peers, "toPorts": [{"ports": named}]})
+    return made
+
+
 def _is_worker(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -99,18 +141,11 @@ def _is_worker(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    policy = rules("ingress", "server", "client")
-    policy["spec"]["ingress"].append(
-        {
-            "fromEndpoints": [{"matchLabels": {"app": "client"}}],
-            "toPorts": [{"ports": [{"port": "7000", "protocol": "TCP"}]}],
-        }
-    )
     with nodes() as (near, far):
         far.pods["server"].popen([sys.executable, "-c", _SERVER])
         far.pods["server"].wait_listening(80)
         far.pods["server"].wait_listening(7000)
-        with meshed(near, far, "strict", [policy]) as site, contextlib.ExitStack() as stack:
+        with meshed(near, far, "strict", [policy()]) as site, contextlib.ExitStack() as stack:
             yield Place(site, stack)
 
 
@@ -199,3 +234,82 @@ def test_streams_of_the_one_before_go_on_until_it_has_waited_long_enough(place: 
     again = Told(site.client, _TALK, site.server.ip)
     assert again.tell("again") == "again"
     again.end()
+
+
+def lost_within_a_second(talk: Told) -> bool:
+    """Tell whether a talk is over, by what its next word meets; nothing else tells its client."""
+    began = time.monotonic()
+    wait_until(lambda: talk.tell("?") == "lost", "the talk is over")
+    return time.monotonic() - began < 1
+
+
+def test_policy_that_turns_against_a_stream_ends_it(place: Place) -> None:
+    site = place.site
+    talk = Told(site.client, _TALK, site.server.ip)
+    assert talk.tell("one") == "one"
+    site.far_mesh.apply("policy-0", policy("7100"))
+    site.far_mesh.settle()
+    assert lost_within_a_second(talk)
+    talk.end()
+    site.far_mesh.wait_flow(lambda flow: "policy does not let" in json.dumps(flow), "it is on record")
+    site.far_mesh.apply("policy-0", policy())
+    site.far_mesh.settle()
+
+
+def test_a_stream_ends_with_its_clients_pod_and_another_waits_until_the_servers_node_has_heard_of_it(
+    place: Place,
+) -> None:
+    site, mesh = place.site, place.site.far_mesh
+    talk = Told(site.client, _TALK, site.server.ip)
+    assert talk.tell("one") == "one"
+    known = mesh.config / "far-client.yaml"
+    known.rename(away := mesh.node.directory / "far-client.away")
+    mesh.settle()
+    assert lost_within_a_second(talk)
+    talk.end()
+
+    def refusals() -> int:
+        return sum("not the owner of the address" in json.dumps(flow) for flow in mesh.flows())
+
+    wait_until(lambda: refusals() == 1, "it is on record")
+    command = [sys.executable, "-c", _TALK, site.server.ip]
+    began = time.monotonic()
+    assert "ConnectionResetError" in site.client.run([*command], check=False).stderr
+    assert time.monotonic() - began >= limits.OWNER_S
+    wait_until(lambda: refusals() == 2, "so is one that was held in vain")
+
+    waits = site.client.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    wait_until(lambda: _established(site.client, 7000), "a call waits")
+    away.rename(known)
+    mesh.settle()
+    assert waits.communicate(b"here\n", timeout=30)[0].split() == [b"begun", b"here"]
+    assert refusals() == 2
+
+
+def _established(pod: Pod, port: int) -> bool:
+    return bool(pod.run(["ss", "-Htn", "state", "established", "dport", "=", f":{port}"]).stdout)
+
+
+def test_many_bytes_to_who_reads_slowly_take_no_more_memory(place: Place) -> None:
+    site = place.site
+    told = site.near.directory / "sent"
+    workers = place.workers(site.near_mesh) + place.workers(site.far_mesh)
+    server = Told(site.server, _SLOW)
+    before = {pid: _peak_kib(pid) for pid in workers}
+    client = Told(site.client, _FLOOD, site.server.ip, str(_MIB), str(told))
+    last, since = "", time.monotonic()
+    while time.monotonic() - since < 0.7:  # until nothing moves: all that holds bytes between the two is full
+        if (now := told.read_text() if told.exists() else "") != last:
+            last, since = now, time.monotonic()
+        time.sleep(0.01)
+    assert 0 < int(last) < 64
+    assert server.tell("go") == "done"
+    assert client.end().split() == ["True"]
+    grown = {pid: _peak_kib(pid) - before[pid] for pid in workers}
+    print(f"stalled at {last} MiB; grown by KiB: {grown}")
+    assert max(grown.values()) < 16 << 10, grown
+
+
+def _peak_kib(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
