@@ -11,6 +11,7 @@ import time
 
 from control import proxy_feed
 from l7proxy.edge.limits import Limits
+from l7proxy.mesh import posts
 from l7proxy.outbox import Outbox
 
 _QUICK_S = 1.0  # one that ends sooner is started again no sooner
@@ -29,6 +30,8 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
         self.feed: socket.socket | None = None
         self.outbox: Outbox | None = None
+        self._posts: list[socket.socket] = []  # the master's
+        self._tells: socket.socket | None = None  # of them
         self.turn = -1
         self._started = self._silent_until = float("-inf")
 
@@ -60,20 +63,30 @@ class Process:
         self._silent_until = self._started + _STARTS_S
         self.turn = -1
         self.feed, theirs = socket.socketpair()
+        self._tells, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._tells.setblocking(False)
         self._frames = proxy_feed.Frames(proxy_feed.MOST_UP)
         doors, datagrams = [door.fileno() for door in self.doors], self.datagrams.fileno()
-        with theirs:
+        with theirs, told:
             self._child = subprocess.Popen(
                 [
                     sys.executable, "-m", "l7proxy.worker", self._netns, str(theirs.fileno()), str(heir.fileno()),
-                    ",".join(map(str, doors)), str(datagrams), json.dumps(self._limits),
+                    str(told.fileno()), ",".join(map(str, doors)), str(datagrams), json.dumps(self._limits),
                 ],
-                pass_fds=(*doors, datagrams, theirs.fileno(), heir.fileno()),
+                pass_fds=(*doors, datagrams, theirs.fileno(), heir.fileno(), told.fileno()),
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )  # fmt: skip
         self.outbox = Outbox(self.feed, _MOST_WAITING)
         self.tell(last)
+        self.listen(self._posts)
+
+    def listen(self, at: list[socket.socket]) -> None:
+        """Have it take calls of other nodes' proxies at these sockets, also when it is started again."""
+        self._posts = at
+        if self._tells:
+            with contextlib.suppress(OSError):  # it has ended, or is stuck: the next one is told
+                posts.send(self._tells, at)
 
     def tell(self, frame: bytes, instead: bool = True) -> None:
         """Tell it what is in force now, in place of what it has not read yet; or, not `instead`, something else."""
@@ -117,9 +130,10 @@ class Process:
         return out
 
     def _hang_up(self) -> None:
-        if self.feed:
-            self.feed.close()
-        self.feed = self.outbox = None
+        for sock in (self.feed, self._tells):
+            if sock:
+                sock.close()
+        self.feed = self._tells = self.outbox = None
 
     def ended(self) -> int | None:
         """Return with what status it has ended, once."""

@@ -21,6 +21,7 @@ from typing import IO, Any
 from control import admin_client, proxy_feed
 from l7proxy.edge import facts, handover, udp
 from l7proxy.edge.limits import Limits, raise_open_files
+from l7proxy.mesh.posts import Posts
 from l7proxy.outbox import Outbox
 from l7proxy.process import Process
 from loader import abi, bpf, netns
@@ -43,6 +44,7 @@ class Master:
         self._processes: list[Process] = []
         self._last = b""  # the frame that tells what is in force
         self._mesh = b""  # and the one of mTLS between nodes
+        self._posts = Posts(count)
         self._turn, self._owed = 0, -1  # our own count of those, and the agent's for which it waits; -1: for none
         self._ground: proxy_feed.Ground | None = None
         self._stands = 0  # the number of the network namespace
@@ -72,6 +74,7 @@ class Master:
         finally:
             for process in self._processes:
                 process.close()
+            self._posts.close()
             for sock in (self._agent, self._heir, self._caller, *self._before):
                 if sock:
                     sock.close()
@@ -156,6 +159,8 @@ class Master:
             self._mesh = proxy_feed.down(message)
             for process in self._processes:
                 process.tell(self._mesh if process.has_been_told else self._mesh + self._last)
+            if not self._ends_by and self._posts.want(message.address, message.port):
+                self._deal_posts()
         elif isinstance(message, proxy_feed.InForce):
             for process in self._processes:
                 if process.pid == message.worker:
@@ -197,7 +202,8 @@ class Master:
         doors: list[socket.socket] = []
         for before, given in handover.take(self._run_dir, number):
             self._before.append(before)
-            doors += given
+            doors += (sock for sock in given if facts.is_door(sock))
+            self._posts.adopt(sock for sock in given if not facts.is_door(sock))
         while len(doors) < self._count:
             doors.append(netns.inside(ground.netns, facts.listener))
         if self._heir:
@@ -208,6 +214,12 @@ class Master:
             for first in range(self._count)
         ]
         self._open(doors, self._processes[0].datagrams)
+        self._deal_posts()
+
+    def _deal_posts(self) -> None:
+        """Share out among the workers where other nodes call."""
+        for first, process in enumerate(self._processes):
+            process.listen(self._posts.sockets[first :: self._count])
 
     def _open(self, doors: Sequence[socket.socket] = (), datagrams: socket.socket | None = None) -> None:
         """Have the kernel lead clients of TCP to these in turn, those of UDP to all at that place; or none.
@@ -230,7 +242,7 @@ class Master:
     def _give(self) -> None:
         assert self._heir
         doors = [door for process in self._processes for door in process.doors]
-        self._caller = handover.give(self._heir, doors, self._stands, is_all=True)
+        self._caller = handover.give(self._heir, doors + self._posts.sockets, self._stands, is_all=True)
 
     def _hear_caller(self) -> None:
         assert self._caller
@@ -253,6 +265,8 @@ class Master:
             self._drain()
         if self._agent is None and time.monotonic() >= self._next_try:
             self._connect()
+        if not self._ends_by and self._posts.look_after():
+            self._deal_posts()
         for process in self._processes:
             status = process.ended()
             if status is not None and not self._ends_by:
@@ -282,6 +296,7 @@ class Master:
             self._ends_by = time.monotonic() + self._limits.drain_s + _LATE_S
             for process in self._processes:
                 process.drain()
+            self._posts.close()  # the workers have theirs for a moment more
 
 
 def _answers(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""One worker of the node proxy: `python -m l7proxy.worker NETNS FEED_FD HEIR_FD DOOR_FDS DATAGRAMS_FD LIMITS`.
+"""One worker of the node proxy: `python -m l7proxy.worker NETNS FEED_FD HEIR_FD POSTS_FD DOOR_FDS DATAGRAMS_FD LIMITS`.
 
 It stands in the proxy's network namespace as `nobody`, with CAP_NET_RAW alone: to call servers from their clients'
 addresses. It holds no file and no secret. SIGTERM has it take no more clients and end when those it has are served. If
@@ -30,6 +30,7 @@ from l7proxy.edge.limits import Limits
 from l7proxy.edge.lookups import Lookups
 from l7proxy.edge.teacher import Teacher
 from l7proxy.edge.telling import Notes
+from l7proxy.mesh import posts
 from l7proxy.mesh.node import Node
 from l7proxy.policy.book import Book
 from loader import netns
@@ -68,7 +69,8 @@ def drop_privileges(user: str = "nobody") -> None:
 class Worker:
     """Serves clients at its doors, by the book that comes over the feed, and tells there what became of requests.
 
-    `heir`: where a new master asks for the doors, once this one's is dead; `ground`: their network namespace's number.
+    `heir`: where a new master asks for the doors, once this one's is dead; `ground`: their network namespace's number;
+    `told`: where the master says at which sockets other nodes' proxies call.
     """
 
     def __init__(
@@ -77,19 +79,20 @@ class Worker:
         datagrams: socket.socket,
         feed: socket.socket,
         heir: socket.socket,
+        told: socket.socket,
         ground: int,
         limits: Limits,
         outside: ThreadPoolExecutor,
     ) -> None:
         self._doors, self._feed, self._heir, self._ground = doors, feed, heir, ground
-        self._datagrams_socket = datagrams
+        self._datagrams_socket, self._told = datagrams, told
         self._datagrams: Datagrams | None = None
         self._book = Book()
         self._notes = Notes(self._due, self._flush)
         self._lookups = Lookups(lambda told: self._say("lookups", told))
         self._teacher = Teacher(lambda told: self._say("learned", told))
         self.door = Door(self._book, self._notes, limits, self._lookups.tell, self._teacher.learn)
-        self._node = Node(outside, self.door.enter, self.door.tell_refusal)
+        self._node = Node(outside, self.door.enter, self.door.tell_refusal, limits.connections)
         self._servers: list[asyncio.Server] = []
         self._lost = 0  # requests that the agent was not told of, nor that they are lost
         self._timer: asyncio.TimerHandle | None = None
@@ -122,6 +125,7 @@ class Worker:
         """Serve until SIGTERM, and then until the clients that are there are served."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._drain)
+        loop.add_reader(self._told, self._take_posts)
         reader, self._writer = await asyncio.open_connection(sock=self._feed)
         following = loop.create_task(self._follow(reader))
         while not self._is_over():
@@ -156,8 +160,8 @@ class Worker:
                         await self._take_up(message)
                     elif isinstance(message, proxy_feed.InForce):
                         self._teacher.in_force(message.number)
-                    elif isinstance(message, proxy_feed.Mesh) and not self._drains_since:
-                        await self._renew(message)
+                    elif isinstance(message, proxy_feed.Mesh):
+                        self._renew(message)
         except OSError:
             pass
         self._is_orphan = True
@@ -170,6 +174,7 @@ class Worker:
         self.door.tracer.ratio = message.traces
         self._teacher.want(message.names)
         self.door.refresh()
+        self._node.look_again()
         if not self._servers and not self._drains_since:
             loop = asyncio.get_running_loop()
             self._datagrams = Datagrams(self._datagrams_socket, self._book, self._lookups.tell, self._teacher.learn)
@@ -177,13 +182,29 @@ class Worker:
         self._turn = message.turn
         self._writer.write(proxy_feed.up("turn", self._turn))
 
-    async def _renew(self, message: proxy_feed.Mesh) -> None:
+    def _renew(self, message: proxy_feed.Mesh) -> None:
         """Go by new certificates, roots and owners; by those before, where the new ones cannot be used."""
         try:
-            await self._node.renew(message)
+            self._node.renew(message)
         except (OSError, ValueError) as error:  # ssl.SSLError among them
             LOG.warning("mTLS between nodes goes on with what it had: %s", error)
         self.door.node = self._node
+
+    def _take_posts(self) -> None:
+        try:
+            given = posts.receive(self._told)
+        except BlockingIOError:
+            return
+        except OSError:
+            given = None
+        if given is None:  # the master is dead: it goes on with those it has
+            asyncio.get_running_loop().remove_reader(self._told)
+            self._told.close()
+        elif self._drains_since and not self._servers:
+            for post in given:
+                post.close()
+        else:
+            self._node.listen(given)
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -192,7 +213,8 @@ class Worker:
 
     def _give(self) -> None:
         loop = asyncio.get_running_loop()
-        if (caller := handover.give(self._heir, self._doors, self._ground, is_all=False)) is not None:
+        mine = self._doors + self._node.posts
+        if (caller := handover.give(self._heir, mine, self._ground, is_all=False)) is not None:
             loop.remove_reader(self._heir)
             loop.add_reader(caller, self._heard, caller)
 
@@ -208,6 +230,7 @@ class Worker:
 
     def _drain(self) -> None:
         self._drains_since = self._drains_since or asyncio.get_running_loop().time()
+        self._node.drain()
 
     def _drain_on(self, since_s: float) -> None:
         """Clients that are in the door may still come in for a moment; then those that are there are let go of."""
@@ -222,7 +245,8 @@ class Worker:
             self.door.drain()
 
     def _is_over(self) -> bool:
-        return bool(self._drains_since) and not self._servers and not self.door.links
+        drains = bool(self._drains_since) and not self._servers
+        return drains and not self.door.links and self._node.is_over
 
 
 async def serve(make: Callable[[], Worker]) -> None:
@@ -231,7 +255,7 @@ async def serve(make: Callable[[], Worker]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    where, feed_fd, heir_fd, door_fds, datagrams_fd, limits = argv
+    where, feed_fd, heir_fd, told_fd, door_fds, datagrams_fd, limits = argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which the master has got, too
     outside = ThreadPoolExecutor(1, "outside")
     outside.submit(os.getpid).result()  # its thread begins here, and stays in the host's network when this one leaves
@@ -239,11 +263,12 @@ def main(argv: list[str]) -> int:
     netns.enter(where)
     drop_privileges()
     doors = [socket.socket(fileno=int(fd)) for fd in door_fds.split(",")]
-    datagrams, feed, heir = (socket.socket(fileno=int(fd)) for fd in (datagrams_fd, feed_fd, heir_fd))
-    for sock in (*doors, datagrams, feed, heir):
+    others = (socket.socket(fileno=int(fd)) for fd in (datagrams_fd, feed_fd, heir_fd, told_fd))
+    datagrams, feed, heir, told = others
+    for sock in (*doors, datagrams, feed, heir, told):
         sock.setblocking(False)
     gc.freeze()
-    uvloop.run(serve(lambda: Worker(doors, datagrams, feed, heir, ground, Limits(*json.loads(limits)), outside)))
+    uvloop.run(serve(lambda: Worker(doors, datagrams, feed, heir, told, ground, Limits(*json.loads(limits)), outside)))
     return 0
 
 

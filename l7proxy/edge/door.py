@@ -18,7 +18,7 @@ from l7proxy.exchange import Asked, Exchange
 from l7proxy.http1.session import Session as Http1
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
-from l7proxy.mesh.server import DENIED
+from l7proxy.mesh.server import DENIED, NotYet
 from l7proxy.policy.book import Book, Kind, Policy, Side
 from l7proxy.policy.requests import Decision, Fields
 from l7proxy.refusal import Refusal
@@ -29,6 +29,7 @@ from loader import abi
 
 TellLookup = Callable[[exchange.Lookup, facts.Facts, abi.Proto], None]
 _FORBIDDEN = int(Refusal.FORBIDDEN)
+_NOT_YET = NotYet("policy does not know the client or the server yet")  # the agent tells proxies first
 _JUST_NOW_S = 1.0  # a client that was heard so recently may be about to ask again
 
 
@@ -52,6 +53,8 @@ class Door:
             found = facts.between(*ends)
         except OSError:
             return "nobody tells the node proxy who asks for what"
+        if not facts.is_pod(found.kernel.source) or not found.kernel.side[abi.Direction.INGRESS].endpoint:
+            return _NOT_YET
         if self.policy(found).kind is Kind.NOTHING:
             return DENIED
         return _Guarded(self, lambda _: facts.between(*ends))

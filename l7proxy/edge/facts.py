@@ -8,6 +8,7 @@ from loader import abi
 
 _WHO_ASKS, _WHO_WOULD = 0x5E50, 0x5E51  # bpf/proxy.c
 _IP_TRANSPARENT, _IPV6_TRANSPARENT, _IP_BIND_ADDRESS_NO_PORT = 19, 75, 24
+_DOOR = ("::", 1)
 
 
 class Facts(NamedTuple):
@@ -39,6 +40,11 @@ def between(client: str, client_port: int, server: str, server_port: int) -> Fac
         raw = sock.getsockopt(socket.IPPROTO_IP, _WHO_WOULD, abi.ProxyFacts.SIZE)
     found = abi.ProxyFacts.unpack(raw)
     return Facts(client, client_port, server, server_port, found, sides(found, abi.Proto.TCP, server_port))
+
+
+def is_pod(identity: int) -> bool:
+    """Tell whether an identity is a pod's: not the world's, nor that of a range of addresses."""
+    return abi.FIRST_POD_IDENTITY <= identity < abi.FIRST_CIDR_IDENTITY
 
 
 def needs_mesh(found: Facts) -> bool:
@@ -76,9 +82,14 @@ def listener(transparent: bool = True) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     if transparent:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
-    sock.bind(("::", 1))
+    sock.bind(_DOOR)
     sock.listen(4096)
     return sock
+
+
+def is_door(sock: socket.socket) -> bool:
+    """Tell whether `listener` made it."""
+    return bool(sock.getsockname()[:2] == _DOOR)
 
 
 def caller(address: str) -> socket.socket:

@@ -15,7 +15,7 @@ from pathlib import Path
 GO = b"go"
 SOCKET = "proxy-doors.sock"  # in the run directory
 _DRAFT = f".{SOCKET}"  # until it takes clients: if it fails before, the one before it can still be called
-_MOST = 128  # sockets of one message
+_MOST = 253  # sockets of one message: SCM_MAX_FD
 _WAIT_S = 1.0
 _SAID = struct.Struct("=Q?")  # the number of the network namespace, and whether these are all
 

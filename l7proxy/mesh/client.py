@@ -12,14 +12,13 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from l7proxy.mesh import contexts, frames, names
+from control.proxy_feed import UNKNOWN_NODE
+from l7proxy.mesh import contexts, frames, limits, names
 from l7proxy.mesh.contexts import Contexts
 from l7proxy.mesh.frames import Ends, Kind
 from l7proxy.mesh.stream import Carrier, Stream
 from l7proxy.mesh.tally import Tally
 
-HANDSHAKE_S, OPEN_S, IDLE_S = 5.0, 5.0, 60.0
-_MOST_IDLE = 64  # of one pool
 Sockets = Callable[[int], Awaitable[socket.socket]]  # makes one, of a family, in the host's network
 Key = tuple[str, str, str]
 
@@ -49,6 +48,12 @@ class Pool:
         self._contexts: Contexts | None = None
         self._idle: defaultdict[Key, list[_Held]] = defaultdict(list)
         self._all: set[_Held] = set()
+        self._drains = False
+        self._renewed = asyncio.Event()
+
+    @property
+    def is_over(self) -> bool:
+        return not self._all
 
     @property
     def open(self) -> int:
@@ -62,6 +67,8 @@ class Pool:
     def renew(self, new: Contexts) -> None:
         """Go by this from now on; what is idle and proves less than new ones would is closed."""
         self._contexts = new
+        self._renewed.set()
+        self._renewed = asyncio.Event()  # the next time
         for held in [each for some in self._idle.values() for each in some]:
             if not new.is_like(held.made_with, held.key[0]):
                 held.carrier.close()
@@ -70,8 +77,14 @@ class Pool:
         """Close what nobody has used for a while: to be called each second."""
         now = time.monotonic()
         for held in [each for some in self._idle.values() for each in some]:
-            if now - held.since > IDLE_S:
+            if now - held.since > limits.IDLE_S:
                 held.carrier.close()
+
+    def drain(self) -> None:
+        """Keep no connection for the next stream any more."""
+        self._drains = True
+        for held in [each for some in self._idle.values() for each in some]:
+            held.carrier.close()
 
     def close(self) -> None:
         for held in list(self._all):
@@ -79,20 +92,22 @@ class Pool:
 
     async def call(self, ends: Ends, factory: Callable[[], asyncio.Protocol]) -> Stream:
         """Return a stream to a pod of another node, in the name of the client's workload; raises OSError."""
-        now = self._contexts
-        if now is None:
-            raise self._refused("the node proxy has not been told of mTLS yet")
-        source, node_of_client = contexts.owner_of(now.owners, ends.client)
-        target, node = contexts.owner_of(now.owners, ends.server)
-        if not source or node_of_client:
-            raise self._refused("the client's address has no owner on this node")
-        if not target or not node:
-            raise self._refused("the server's address has no owner on another node")
-        key = (source, target, node)
+        key, now = await self._known(ends)
         while (held := self._idle_one(key)) is not None:
             with contextlib.suppress(ConnectionError):  # it went away as we came: another one then
                 return await self._ask(held, ends, factory, is_new=False)
         return await self._ask(await self._connect(key, now), ends, factory, is_new=True)
+
+    async def _known(self, ends: Ends) -> tuple[Key, Contexts]:
+        """Return who calls whom and where, as soon as it is known, if that is in a moment."""
+        try:
+            async with asyncio.timeout(limits.OWNER_S):
+                while isinstance(found := _key(self._contexts, ends), str):
+                    await self._renewed.wait()
+        except TimeoutError:
+            raise self._refused(str(found)) from None
+        assert self._contexts
+        return found, self._contexts
 
     def _idle_one(self, key: Key) -> _Held | None:
         some = self._idle.get(key)
@@ -109,7 +124,7 @@ class Pool:
         held.factory = factory
         held.carrier.write(frames.opening(ends))
         try:
-            async with asyncio.timeout(OPEN_S):
+            async with asyncio.timeout(limits.OPEN_S):
                 return await answer
         except Refused as error:
             if not is_new:  # the word counts, whatever the connection is made with
@@ -128,8 +143,7 @@ class Pool:
     async def _connect(self, key: Key, now: Contexts) -> _Held:
         source, target, node = key
         context = now.client(source)
-        if context is None:
-            raise self._refused("the client's workload has no certificate yet")
+        assert context is not None
         held, began = _Held(key, now), time.monotonic()
         held.carrier = Carrier(
             lambda _, kind, body: self._answered(held, kind, body),
@@ -139,12 +153,12 @@ class Pool:
         loop = asyncio.get_running_loop()
         sock = await self._sockets(socket.AF_INET6 if ":" in node else socket.AF_INET)
         try:
-            async with asyncio.timeout(HANDSHAKE_S):
+            async with asyncio.timeout(limits.CLIENTS_HANDSHAKE_S):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await loop.sock_connect(sock, (node, now.mesh.port))
                 await loop.create_connection(
                     lambda: held.carrier, sock=sock, ssl=context, server_hostname=names.sni(target),
-                    ssl_handshake_timeout=HANDSHAKE_S,
+                    ssl_handshake_timeout=limits.CLIENTS_HANDSHAKE_S, ssl_shutdown_timeout=limits.LINGER_S,
                 )  # fmt: skip
             assert held.carrier.tls
             shown, _ = now.peer(held.carrier.tls.get_extra_info("ssl_object"))
@@ -179,7 +193,7 @@ class Pool:
     def _is_idle(self, held: _Held) -> None:
         some = self._idle[held.key]
         is_current = self._contexts is not None and self._contexts.is_like(held.made_with, held.key[0])
-        if not is_current or len(some) >= _MOST_IDLE:
+        if self._drains or not is_current or len(some) >= limits.MOST_IDLE:
             held.carrier.close()
             return
         held.since = time.monotonic()
@@ -201,6 +215,23 @@ class Pool:
         if counts:
             self._tally.refused[why] += 1
         return Refused(f"mTLS: {why}")
+
+
+def _key(now: Contexts | None, ends: Ends) -> Key | str:
+    """Return between whom a stream is, or why there is none to be."""
+    if now is None:
+        return "the node proxy has not been told of mTLS yet"
+    source, nodes = contexts.owner_of(now.owners, ends.client)
+    target, node = contexts.owner_of(now.owners, ends.server)
+    if not source or nodes:
+        return "the client's address has no owner on this node"
+    if not target or not node:
+        return "the server's address has no owner on another node"
+    if node == UNKNOWN_NODE:
+        return "the address of the server's node is not known"
+    if now.client(source) is None:
+        return "the client's workload has no certificate"
+    return source, target, node
 
 
 class _Final(OSError):

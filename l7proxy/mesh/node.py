@@ -1,7 +1,6 @@
 """A worker's part in mTLS between nodes: the pool of its own calls, the server for others', and what both hold."""
 
 import asyncio
-import logging
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,39 +14,45 @@ from l7proxy.mesh.server import Enter, Server, Tell
 from l7proxy.mesh.stream import Stream
 from l7proxy.mesh.tally import Tally
 
-LOG = logging.getLogger("sockmesh.proxy")
-
 
 class Node:
-    """`outside`: an executor whose one thread has stayed in the host's network."""
+    """`outside`: an executor whose one thread has stayed in the host's network; `most`: streams of one workload."""
 
-    def __init__(self, outside: ThreadPoolExecutor, enter: Enter, tell: Tell) -> None:
-        self._outside = outside
+    def __init__(self, outside: ThreadPoolExecutor, enter: Enter, tell: Tell, most: int) -> None:
         self.tally = Tally()
         self.pool = Pool(sockets_of(outside), self.tally)
-        self.server = Server(enter, tell, self.tally)
+        self.server = Server(enter, tell, self.tally, most)
         self._contexts: Contexts | None = None
-        self._listens_at: tuple[str, int] | None = None
-        self._doors: list[socket.socket] = []
 
     @property
     def at(self) -> tuple[str, int]:
         """Return where other nodes call."""
-        return self._listens_at or ("", 0)
+        return (self._contexts.mesh.address, self._contexts.mesh.port) if self._contexts else ("", 0)
 
-    async def renew(self, mesh: Mesh) -> None:
+    @property
+    def posts(self) -> list[socket.socket]:
+        """Return the sockets where it takes their calls."""
+        return self.server.posts
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether, after `drain` and `stop`, there is nothing left that goes to or comes from another node."""
+        return self.pool.is_over and self.server.is_over
+
+    def renew(self, mesh: Mesh) -> None:
         """Go by this from now on; raises ValueError (ssl.SSLError) where it cannot be used."""
         new = Contexts(mesh)
         self._contexts = new
         self.pool.renew(new)
         self.server.renew(new)
-        at = (mesh.address, mesh.port) if mesh.address else None
-        if at != self._listens_at:
-            self.stop()
-            if at:
-                self._doors = [await asyncio.get_running_loop().run_in_executor(self._outside, listener, *at)]
-                self.server.listen(self._doors)
-            self._listens_at = at
+
+    def listen(self, posts: list[socket.socket]) -> None:
+        """Take calls of other nodes at these sockets, at no others; once it is known whom to trust."""
+        self.server.listen(posts)
+
+    def look_again(self) -> None:
+        """Policy may be another one now."""
+        self.server.look_again()
 
     def leads(self, server: str) -> bool:
         """Tell whether a server's address is another node's, and so behind a tunnel."""
@@ -61,31 +66,15 @@ class Node:
         self.pool.sweep()
         self.server.sweep()
 
+    def drain(self) -> None:
+        """Keep no connection for its next stream, so that those come to who takes over; calls still come in."""
+        self.pool.drain()
+        self.server.drain()
+
     def stop(self) -> None:
         """Take no more calls of other nodes."""
-        self.server.stop()
-        for door in self._doors:
-            door.close()
-        self._doors = []
-        self._listens_at = None
+        self.server.listen([])
 
     def content(self) -> dict[str, Any]:
         """Return the figures of it, as the agent is told."""
         return self.tally.content(self.pool.open, self.pool.idle)
-
-
-def listener(address: str, port: int) -> socket.socket:
-    """Return a socket that shares its place with those of other workers, and of the proxy before or after this one."""
-    sock = socket.socket(
-        socket.AF_INET6 if ":" in address else socket.AF_INET,
-        socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
-    )
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((address, port))
-        sock.listen(1024)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -1,7 +1,8 @@
 """The server's side: takes connections of other nodes' proxies, and judges each stream before anybody is called.
 
 A stream is let in when the client's id, proved by TLS, owns the address that it speaks for; that address is not of this
-node; the server's address is, and is owned by the id that was shown; and the kernel says that policy lets it in.
+node; the server's address is, and is owned by the id that was shown; and the kernel says that policy lets it in. Who
+owns what the other node's agent may have heard first: what is not so yet is held for a moment. And it has to stay so.
 """
 
 import asyncio
@@ -12,18 +13,25 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from control.certificates.verify import Untrusted
-from l7proxy.mesh import contexts, frames
+from control.proxy_feed import UNKNOWN_NODE
+from l7proxy.mesh import contexts, frames, limits
 from l7proxy.mesh.contexts import Contexts
 from l7proxy.mesh.frames import Ends, Kind
 from l7proxy.mesh.stream import Carrier
 from l7proxy.mesh.tally import Tally
 
-HANDSHAKE_S, FIRST_S, IDLE_S = 5.0, 5.0, 120.0
-MOST_HANDSHAKES = 256  # under way at once
-MOST_OF_ONE = 2048  # connections of one workload's id, or of one node before it has said who it is
-NOT_OWNER, DENIED = "not the owner of the address", "denied by policy"
+DENIED = "denied by policy"
 _OPENED = frames.frame(Kind.OPENED)
-# Makes a link for a stream, or returns why policy does not let it in.
+
+
+class NotYet(str):
+    """Why a stream is not let in, unless the agent says something else in a moment."""
+
+
+NOT_OWNER = NotYet("not the owner of the address")
+NO_POD = NotYet("the server is no pod of this node with the identity that was asked for")
+NO_NODE = NotYet("the address of the client's node is not known")
+# Makes a link for a stream, or returns why it is not let in.
 Enter = Callable[[Ends], "asyncio.Protocol | str"]
 Tell = Callable[[str, str, Ends | None], None]  # why, the peer's address, and what it asked for
 
@@ -38,58 +46,102 @@ class _Peer(NamedTuple):
     roots: bytes
 
 
-class Server:
-    """Serves at listening sockets in the host's network. `tell`: puts a refusal on record."""
+class _Waits(NamedTuple):
+    """For a stream to be asked for: the first one, or the next."""
 
-    def __init__(self, enter: Enter, tell: Tell, tally: Tally) -> None:
+    since: float
+    was_asked: bool
+
+
+class Server:
+    """Serves at listening sockets in the host's network. `tell`: puts a refusal on record; `most`: streams of one
+    workload."""
+
+    def __init__(self, enter: Enter, tell: Tell, tally: Tally, most: int) -> None:
         self._enter, self._tell, self._tally = enter, tell, tally
+        self._most_of_one = most + limits.MOST_SPARE
         self._contexts: Contexts | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
         self._peers: dict[Carrier, _Peer] = {}
-        self._waits_since: dict[Carrier, tuple[float, float]] = {}  # without a stream: since when, and how long it may
+        self._waits: dict[Carrier, _Waits] = {}  # those without a stream
+        self._held: dict[Carrier, tuple[Ends, asyncio.TimerHandle]] = {}  # with one that may be let in in a moment
+        self._streams: dict[Carrier, Ends] = {}
         self._of_one = Counter[str]()
-        self._accepting: list[asyncio.Task[None]] = []
+        self._drains = False
+        self.posts: list[socket.socket] = []
+
+    @property
+    def is_over(self) -> bool:
+        return not self._handshakes and not self._peers
 
     def renew(self, new: Contexts) -> None:
         """Go by this from now on."""
-        self._contexts = new
-        for carrier in list(self._waits_since):
+        before, self._contexts = self._contexts, new
+        if before is None:  # before that it was not known whom to trust
+            for post in self.posts:
+                self._take_at(post)
+        for carrier in list(self._waits):
             if not self._is_good(carrier):
                 carrier.close()
+        for carrier, ends in list(self._streams.items()):
+            if why := self._why_not(carrier, ends):
+                self._refuse(why, "", ends)
+                if carrier.stream is not None:
+                    carrier.stream.cut(why)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """The agent or the kernel may know more: let in what is held for that."""
+        for carrier, (ends, _) in list(self._held.items()):
+            self._judge(carrier, ends)
 
     def _is_good(self, carrier: Carrier) -> bool:
         """Tell whether what a peer has proved is still proof: what it asks for next is for a new connection, if not."""
         peer, now = self._peers.get(carrier), self._contexts
         return peer is not None and now is not None and peer.roots == now.mesh.roots and time.time() <= peer.until
 
-    def listen(self, doors: list[socket.socket]) -> None:
-        loop = asyncio.get_running_loop()
-        self._accepting += [loop.create_task(self._accept(door)) for door in doors]
+    def listen(self, posts: list[socket.socket]) -> None:
+        """Take calls at these, which are its own from now on, and at no others."""
+        for post in self.posts:
+            asyncio.get_running_loop().remove_reader(post)
+            post.close()
+        self.posts = posts
+        for post in posts:
+            post.setblocking(False)
+            if self._contexts is not None:
+                self._take_at(post)
 
-    def stop(self) -> None:
-        """Take no more; those that are open go on."""
-        for task in self._accepting:
-            task.cancel()
-        self._accepting.clear()
-        for carrier in list(self._waits_since):
-            carrier.close()
+    def drain(self) -> None:
+        """Keep no connection for its next stream; the first of each is served."""
+        self._drains = True
+        for carrier, waits in list(self._waits.items()):
+            if waits.was_asked:
+                carrier.close()
 
     def sweep(self) -> None:
         """End those that have asked for nothing for too long: to be called each second."""
         now = time.monotonic()
-        for carrier, (since, most) in list(self._waits_since.items()):
-            if now - since > most:
+        for carrier, waits in list(self._waits.items()):
+            if now - waits.since > (limits.SERVERS_IDLE_S if waits.was_asked else limits.FIRST_S):
                 carrier.close()
 
-    async def _accept(self, door: socket.socket) -> None:
+    def _take_at(self, post: socket.socket) -> None:
+        if post in self.posts:
+            asyncio.get_running_loop().add_reader(post, self._accept, post)
+
+    def _accept(self, post: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        assert self._contexts
+        for _ in range(limits.AT_ONCE):
             try:
-                sock, (address, *_) = await loop.sock_accept(door)
-            except OSError:  # of one that went away, or no room for more files: the next try may be better
-                await asyncio.sleep(0.05)
-                continue
-            if self._contexts is None or len(self._handshakes) >= MOST_HANDSHAKES:
+                sock, (address, *_) = post.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # no room for more files, say: they wait here until there is
+                loop.remove_reader(post)
+                loop.call_later(limits.AGAIN_S, self._take_at, post)
+                return
+            if len(self._handshakes) >= limits.MOST_HANDSHAKES:
                 self._refuse("too many handshakes at once", address)
                 sock.close()
                 continue
@@ -105,10 +157,11 @@ class Server:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.timeout(HANDSHAKE_S):  # a peer may say a byte of its hello every now and then
+            async with asyncio.timeout(limits.SERVERS_HANDSHAKE_S):
                 await loop.connect_accepted_socket(
-                    lambda: carrier, sock, ssl=now.server, ssl_handshake_timeout=2 * HANDSHAKE_S
-                )
+                    lambda: carrier, sock, ssl=now.server, ssl_shutdown_timeout=limits.LINGER_S,
+                    ssl_handshake_timeout=2 * limits.SERVERS_HANDSHAKE_S,
+                )  # fmt: skip
         except OSError as error:
             self._refuse(contexts.word(error), address)
             carrier.abort() if carrier.tls else sock.close()
@@ -122,7 +175,8 @@ class Server:
         except Untrusted as error:
             why = contexts.word(error)
         else:
-            why = f"more than {MOST_OF_ONE} connections of one workload" if self._of_one[id] >= MOST_OF_ONE else ""
+            most = self._most_of_one
+            why = f"more than {most} connections of one workload" if self._of_one[id] >= most else ""
         if why:
             self._refuse(why, address)
             carrier.abort()
@@ -130,42 +184,61 @@ class Server:
         self._tally.good(time.monotonic() - began)
         self._peers[carrier] = _Peer(id, now.shown(found), until, now.mesh.roots)
         self._of_one[id] += 1
-        self._waits_since[carrier] = (time.monotonic(), FIRST_S)
+        self._waits[carrier] = _Waits(time.monotonic(), was_asked=False)
 
     def _came(self, carrier: Carrier, kind: Kind, body: bytes) -> None:
-        if kind is not Kind.OPEN:
+        if kind is not Kind.OPEN or carrier in self._held:
             raise frames.BadFrame(f"{kind.name} without a stream")
         ends = frames.read_open(body)
         if not self._is_good(carrier):
             carrier.abort()
             return
-        link = self._let_in(carrier, ends)
+        self._waits.pop(carrier, None)
+        self._judge(carrier, ends)
+
+    def _judge(self, carrier: Carrier, ends: Ends, is_last: bool = False) -> None:
+        link = self._why_not(carrier, ends) or self._enter(ends)
+        if isinstance(link, NotYet) and not is_last:
+            if carrier not in self._held:
+                later = asyncio.get_running_loop().call_later(limits.OWNER_S, self._judge, carrier, ends, True)
+                self._held[carrier] = (ends, later)
+            return
+        self._hold_no_more(carrier)
         if isinstance(link, str):
             self._refuse(link, "", ends)
             carrier.write(frames.refusal(link))
-            self._waits_since[carrier] = (time.monotonic(), IDLE_S)
+            self._is_idle(carrier)
             return
-        self._waits_since.pop(carrier, None)
+        self._streams[carrier] = ends
         carrier.write(_OPENED)
         link.connection_made(carrier.begin(link, {}))
 
-    def _let_in(self, carrier: Carrier, ends: Ends) -> "asyncio.Protocol | str":
+    def _hold_no_more(self, carrier: Carrier) -> None:
+        if (held := self._held.pop(carrier, None)) is not None:
+            held[1].cancel()
+
+    def _why_not(self, carrier: Carrier, ends: Ends) -> str:
+        """Return why such a stream must not be, whatever policy says; or ""."""
         assert self._contexts
         id, shown, *_ = self._peers[carrier]
-        owners = self._contexts.owners
-        source, node = contexts.owner_of(owners, ends.client)
-        target, own = contexts.owner_of(owners, ends.server)
+        source, node = contexts.owner_of(self._contexts.owners, ends.client)
+        target, own = contexts.owner_of(self._contexts.owners, ends.server)
         if source != id or not node:
             return NOT_OWNER
-        if not target or target != shown or own:
-            return "the server is no pod of this node with the identity that was asked for"
-        return self._enter(ends)
+        if node == UNKNOWN_NODE:
+            return NO_NODE
+        return "" if target and target == shown and not own else NO_POD
 
     def _is_idle(self, carrier: Carrier) -> None:
-        self._waits_since[carrier] = (time.monotonic(), IDLE_S)
+        self._streams.pop(carrier, None)
+        self._waits[carrier] = _Waits(time.monotonic(), was_asked=True)
+        if self._drains:
+            carrier.close()
 
     def _is_gone(self, carrier: Carrier) -> None:
-        self._waits_since.pop(carrier, None)
+        self._waits.pop(carrier, None)
+        self._streams.pop(carrier, None)
+        self._hold_no_more(carrier)
         peer = self._peers.pop(carrier, None)
         if peer:
             self._of_one[peer.id] -= 1

@@ -8,10 +8,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from l7proxy.mesh import frames
+from l7proxy.mesh import frames, limits
 from l7proxy.mesh.frames import Kind
 
-_LINGER_S = 10.0  # for the peer to end a stream that is closed here
 _END, _RESET = frames.frame(Kind.END), frames.frame(Kind.RESET)
 
 
@@ -160,7 +159,7 @@ class Stream(asyncio.Transport):
         self.write_eof()
         loop = asyncio.get_running_loop()
         if self._carrier.stream is self:
-            self._timer = loop.call_later(_LINGER_S, self._carrier.abort)
+            self._timer = loop.call_later(limits.LINGER_S, self._carrier.abort)
         loop.call_soon(self._tell_lost, None)
 
     def abort(self) -> None:
@@ -170,6 +169,11 @@ class Stream(asyncio.Transport):
             self._carrier.write(_RESET)
             self._carrier.close()
         asyncio.get_running_loop().call_soon(self._tell_lost, None)
+
+    def cut(self, why: str) -> None:
+        """End it at once, at both ends, though neither wants to."""
+        self.abort()
+        self.lost(ConnectionResetError(why))
 
     # --- what the carrier tells -----------------------------------------------------------------------------------
 

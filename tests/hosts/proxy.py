@@ -1,6 +1,7 @@
 """A node's proxy at work beside its agent: `with Mesh(node, ..., args=["--proxy"]) as mesh, proxy(node, mesh):`."""
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +11,6 @@ from typing import Any
 from tests.hosts.mesh import ROOT, Mesh
 from tests.hosts.node import Node
 from tests.hosts.wait import wait_until
-
-_DOORS = 2  # TCP and UDP
 
 
 @contextlib.contextmanager
@@ -28,7 +27,8 @@ def proxy(node: Node, mesh: Mesh, *args: str) -> Iterator[subprocess.Popen[Any]]
             assert process.poll() is None, log.read_text()
             shown = node.run(["nsenter", f"--net={netns}", "ss", "-Hltnp"]).stdout.splitlines()
             # The master holds each socket from the start, its worker joins it when it has heard what is in force.
-            return bool(shown) and all(line.count("pid=") == 2 for line in shown)
+            holders = [[int(pid) for pid in re.findall(r"pid=(\d+)", line)] for line in shown]
+            return bool(shown) and all(process.pid in map(_parent, pids) for pids in holders)
 
         wait_until(serves, "the proxy serves", 20)
         yield process
@@ -39,3 +39,11 @@ def proxy(node: Node, mesh: Mesh, *args: str) -> Iterator[subprocess.Popen[Any]]
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0

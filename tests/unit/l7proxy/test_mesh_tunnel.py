@@ -14,8 +14,8 @@ import pytest
 import uvloop
 
 from control.certificates import authority, keys, leaf, spiffe
-from control.proxy_feed import Mesh
-from l7proxy.mesh import client, contexts, names, server
+from control.proxy_feed import UNKNOWN_NODE, Mesh
+from l7proxy.mesh import client, contexts, frames, limits, names, posts, server
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
 from tests.unit.control import forged
@@ -99,10 +99,11 @@ class Two:
     def __init__(self, enter: Enter) -> None:
         self.told: list[str] = []
         self.executor = ThreadPoolExecutor(1)
-        self.near = Node(self.executor, lambda _: "nobody", lambda *_: None)
-        self.far = Node(self.executor, enter, lambda why, *_: self.told.append(why))
+        self.near = Node(self.executor, lambda _: "nobody", lambda *_: None, most=100)
+        self.far = Node(self.executor, enter, lambda why, *_: self.told.append(why), most=100)
         with socket.create_server((THERE, 0)) as free:
             self.port = free.getsockname()[1]
+        self.far.listen([posts.listener(THERE, self.port)])
 
     async def call(self, ends: Ends = ENDS) -> tuple[object, Ear]:
         ear = Ear()
@@ -115,8 +116,8 @@ async def two(
 ) -> AsyncIterator[Two]:
     made = Two(enter)
     try:
-        await made.far.renew(mesh(THERE, {DB: certified(DB)}, made.port)._replace(**far or {}))
-        await made.near.renew(mesh(HERE, {WEB: certified(WEB)}, made.port)._replace(**near or {}))
+        made.far.renew(mesh(THERE, {DB: certified(DB)}, made.port)._replace(**far or {}))
+        made.near.renew(mesh(HERE, {WEB: certified(WEB)}, made.port)._replace(**near or {}))
         yield made
     finally:
         made.near.pool.close()
@@ -268,9 +269,9 @@ def test_new_leaves_and_roots_break_nothing_that_is_open_and_count_for_what_come
             await echoed(pair, 10)
             await until(lambda: pair.near.pool.idle == 1)
             union = ROOT.root.pem + OTHER_ROOT.root.pem
-            await pair.far.renew(mesh(THERE, {DB: certified(DB)}, pair.port, roots=union))
+            pair.far.renew(mesh(THERE, {DB: certified(DB)}, pair.port, roots=union))
             new = {WEB: certified(WEB, OTHER_ROOT)}
-            await pair.near.renew(mesh(HERE, new, pair.port, roots=union))
+            pair.near.renew(mesh(HERE, new, pair.port, roots=union))
             await until(lambda: pair.near.pool.open == 1)  # the idle one is closed
             await echoed(pair, 10)
             assert pair.near.tally.ok == 3
@@ -281,8 +282,8 @@ def test_new_leaves_and_roots_break_nothing_that_is_open_and_count_for_what_come
 
 
 def test_who_says_nothing_in_the_handshake_or_after_it_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HANDSHAKE_S", 0.2)
-    monkeypatch.setattr(server, "FIRST_S", 0.1)
+    monkeypatch.setattr(limits, "SERVERS_HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(limits, "FIRST_S", 0.1)
 
     async def play() -> None:
         async with two() as pair:
@@ -373,5 +374,150 @@ def test_a_peer_that_speaks_no_frames_is_cut_off() -> None:
                         assert await reader.read() == b""
                 writer.close()
             await echoed(pair, 10)
+
+    uvloop.run(play())
+
+
+class Later:
+    """What is owned, and changes: `owners` of the far node, as its agent tells."""
+
+    def __init__(self, pair: Two) -> None:
+        self.pair, self.leaf = pair, certified(DB)
+
+    def tell(self, **changed: object) -> None:
+        self.pair.far.renew(mesh(THERE, {DB: self.leaf}, self.pair.port, **changed))
+
+
+BEFORE_IT_WAS_KNOWN: dict[str, Any] = {"owners": {SERVER: (DB, "")}}
+
+
+def test_who_is_not_known_yet_waits_for_the_agent_of_the_servers_node() -> None:
+    async def play() -> None:
+        async with two(far=BEFORE_IT_WAS_KNOWN) as pair:
+            calling = asyncio.create_task(echoed(pair, 10))
+            await until(lambda: pair.far.server._held)
+            Later(pair).tell()
+            async with asyncio.timeout(limits.OWNER_S / 2):
+                await calling
+            assert pair.told == []
+
+    uvloop.run(play())
+
+
+def test_who_is_not_known_in_the_end_is_refused_with_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OWNER_S", 0.1)
+    unreachable = {CLIENT: (WEB, UNKNOWN_NODE), SERVER: (DB, "")}
+
+    async def play() -> None:
+        for far, word in (
+            (BEFORE_IT_WAS_KNOWN, server.NOT_OWNER),
+            ({"owners": unreachable}, server.NO_NODE),
+            ({"owners": {CLIENT: (WEB, HERE)}}, server.NO_POD),
+        ):
+            async with two(far=far) as pair:
+                with pytest.raises(OSError, match=f"the server's node: {word}"):
+                    await pair.call()
+                assert pair.told == [word] and pair.far.server._held == {}
+                Later(pair).tell()
+                await echoed(pair, 10)  # over the same connection
+                assert pair.near.tally.ok == 1
+
+    uvloop.run(play())
+
+
+def test_a_server_that_is_not_known_yet_is_waited_for_and_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        leaf = certified(WEB)
+        async with two({"leaves": {WEB: leaf}, "owners": {CLIENT: (WEB, "")}}) as pair:
+            calling = asyncio.create_task(echoed(pair, 10))
+            await asyncio.sleep(0)
+            pair.near.renew(mesh(HERE, {WEB: leaf}, pair.port))
+            async with asyncio.timeout(limits.OWNER_S / 2):
+                await calling
+            monkeypatch.setattr(limits, "OWNER_S", 0.1)
+            pair.near.renew(mesh(HERE, {WEB: leaf}, pair.port, owners={CLIENT: (WEB, ""), SERVER: (DB, UNKNOWN_NODE)}))
+            with pytest.raises(client.Refused, match="address of the server's node is not known"):
+                await pair.call()
+            pair.near.renew(mesh(HERE, {}, pair.port))
+            with pytest.raises(client.Refused, match="no certificate"):
+                await pair.call()
+
+    uvloop.run(play())
+
+
+def test_what_policy_does_not_know_yet_is_asked_again_when_it_may() -> None:
+    answers: list[asyncio.Protocol | str] = [server.NotYet("a moment")]
+
+    async def play() -> None:
+        async with two(enter=lambda _: answers[-1]) as pair:
+            calling = asyncio.create_task(echoed(pair, 10))
+            await until(lambda: pair.far.server._held)
+            pair.far.look_again()
+            assert pair.far.server._held
+            answers.append(Echo())
+            pair.far.look_again()
+            async with asyncio.timeout(limits.OWNER_S / 2):
+                await calling
+
+    uvloop.run(play())
+
+
+@pytest.mark.parametrize(
+    ("owners", "word"),
+    [
+        ({SERVER: (DB, "")}, server.NOT_OWNER),
+        ({CLIENT: (FOREIGN, HERE), SERVER: (DB, "")}, server.NOT_OWNER),
+        ({CLIENT: (WEB, HERE)}, server.NO_POD),
+        ({CLIENT: (WEB, HERE), SERVER: (DB, "127.0.0.4")}, server.NO_POD),
+    ],
+)
+def test_a_stream_ends_when_an_address_is_not_its_owners_any_more(
+    owners: Mapping[str, tuple[str, str]], word: str
+) -> None:
+    async def play() -> None:
+        made: list[Ear] = []
+
+        def enter(_: Ends) -> asyncio.Protocol:
+            made.append(Ear())
+            return made[-1]
+
+        async with two(enter=enter) as pair:
+            stream, ear = await pair.call()
+            stream.write(b"here")  # type: ignore[attr-defined]
+            await until(lambda: made[0].count == 4)
+            later = Later(pair)
+            later.tell()
+            stream.write(b"more")  # type: ignore[attr-defined]
+            await until(lambda: made[0].count == 8)
+            later.tell(owners=owners)
+            async with asyncio.timeout(1):
+                assert isinstance(await made[0].lost, ConnectionResetError)
+                assert isinstance(await ear.lost, ConnectionResetError)
+            assert pair.told == [word]
+            await until(lambda: pair.near.pool.open == 0 and pair.far.server.is_over)
+
+    uvloop.run(play())
+
+
+def test_a_node_that_drains_serves_who_has_come_and_keeps_nothing() -> None:
+    async def play() -> None:
+        async with two() as pair:
+            await echoed(pair, 10)
+            await until(lambda: pair.near.pool.idle == 1)
+            held = contexts.Contexts(mesh(HERE, {WEB: certified(WEB)}, pair.port)).client(WEB)
+            reader, writer = await asyncio.open_connection(THERE, pair.port, ssl=held, server_hostname=names.sni(DB))
+            await until(lambda: pair.far.tally.ok == 2)
+            pair.far.drain()
+            pair.far.stop()
+            await until(lambda: pair.near.pool.idle == 0)
+            assert not pair.far.is_over
+            writer.write(frames.opening(ENDS) + frames.data(b"hi") + frames.frame(frames.Kind.END))
+            async with asyncio.timeout(5):
+                said = frames.Reader().feed(await reader.read())
+            assert said == [(frames.Kind.OPENED, b""), (frames.Kind.DATA, b"hi"), (frames.Kind.END, b"")]
+            writer.close()
+            await until(lambda: pair.far.is_over)
+            with pytest.raises(client.Refused, match="no node proxy listens there"):
+                await pair.call()
 
     uvloop.run(play())
