@@ -82,7 +82,7 @@ def _buffer(raw: bytes) -> "ctypes.Array[ctypes.c_char]":
     return ctypes.create_string_buffer(raw, len(raw))
 
 
-def create_map(kind: MapType, key: int, value: int, entries: int, flags: int, name: str) -> int:
+def create_map(kind: int, key: int, value: int, entries: int, flags: int, name: str) -> int:
     """Return the fd of a new map; sizes in bytes."""
     attr = struct.pack(
         "=IIIIIII16sIIII",
@@ -227,17 +227,24 @@ def exit_with(result: int) -> bytes:
     return struct.pack("=BBhi", 0xB7, 0, 0, result) + struct.pack("=BBhi", 0x95, 0, 0, 0)
 
 
-def load_program(kind: int, instructions: bytes, expected_attach: int, name: str) -> int:
-    """Return the fd of a program given as instructions, for probes; the mesh's own come from loader.compiler."""
+def load_program(kind: int, instructions: bytes, expected_attach: int, name: str, log_size: int = 0) -> int:
+    """Return the fd of a program given as instructions. `log_size`: bytes for the verifier's words, which are what the
+    OSError says if it refuses."""
     code, licence = _buffer(instructions), _buffer(b"GPL\0")
-    return call(
-        Cmd.PROG_LOAD,
-        struct.pack(
-            "=IIQQIIQII16sII",
-            kind, len(instructions) // 8, _pointer(code), _pointer(licence), 0, 0, 0, 0, 0, name.encode()[:15], 0,
-            expected_attach,
-        ),
-    )  # fmt: skip
+    log = ctypes.create_string_buffer(max(1, log_size))
+    try:
+        return call(
+            Cmd.PROG_LOAD,
+            struct.pack(
+                "=IIQQIIQII16sII",
+                kind, len(instructions) // 8, _pointer(code), _pointer(licence), int(log_size > 0), log_size,
+                ctypes.addressof(log) if log_size else 0, 0, 0, name.encode()[:15], 0, expected_attach,
+            ),
+        )  # fmt: skip
+    except OSError as error:
+        if not log_size:
+            raise
+        raise OSError(error.errno, log.value.decode(errors="replace")) from None
 
 
 def attach(target: int, prog: int, kind: int, flags: int = 0, replace: int = 0) -> None:

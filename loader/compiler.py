@@ -1,12 +1,15 @@
-"""Compiles and loads the BPF programs, in a process of its own: `python -m loader.compiler PIN_DIR HEADERS_DIR`.
+"""Compiles and loads the BPF programs, in a process of its own: `python -m loader.compiler PIN_DIR HEADERS CACHE`.
 
 bcc brings LLVM, more than 100 MB that would never be given back; so the agent starts this child, which pins what it
-loaded under `<pin dir>/staging/` and ends. It writes JSON lines to standard output: what each step means if it fails,
-then the programs or the error; compiler and verifier write to standard error. The only module that imports bcc.
+loaded under `<pin dir>/staging/` and ends. What is in the cache already is not compiled again. The child writes JSON
+lines to standard output: what each step means if it fails, then the programs or the error; compiler and verifier write
+to standard error. The only module that imports bcc.
 """
 
 import contextlib
 import ctypes
+import errno
+import hashlib
 import json
 import os
 import re
@@ -18,12 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loader import bpf, btf, headers, loads, programs
-from loader.errors import FeatureUnsupported, MeshError, PackageMissing, ProgramRejected, StartEnded
+from loader import abi, bpf, btf, headers, loads, programs
+from loader.cache import Cache
+from loader.errors import ConfigInvalid, FeatureUnsupported, MeshError, PackageMissing, ProgramRejected, StartEnded
+from loader.instructions import Body, Compiled, Shape
 
 _INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"\s*$', re.MULTILINE)
 
 _TIMEOUT_S, _LOOK_S = 300.0, 0.1
+_LOG = 16 << 20  # bytes of the verifier's words, of which the last say what is wrong
 
 
 def source(directory: Path, name: str) -> str:
@@ -40,15 +46,15 @@ def source(directory: Path, name: str) -> str:
     return expand(name)
 
 
-def flags(pin_dir: Path, kernel: btf.Btf) -> list[str]:
-    """Return the macros the programs need; raises FeatureUnsupported when the kernel lacks a field."""
+def flags(kernel: btf.Btf) -> list[str]:
+    """Return the macros the programs need beside PIN_DIR; raises FeatureUnsupported when the kernel lacks a field."""
     found, missing = btf.offsets(kernel, programs.OFFSETS)
     lacking = [name for name in missing if name not in programs.OPTIONAL_OFFSETS]
     if lacking:
         raise FeatureUnsupported(
             f"this kernel's BTF has no field for {', '.join(lacking)}: kernel 5.15 or later is needed"
         )
-    out = [f'-DPIN_DIR="{pin_dir}"', "-Wno-unused-function", "-Wno-unused-variable"]
+    out = ["-Wno-unused-function", "-Wno-unused-variable"]
     out += [f"-D{name}={field.offset}" for name, field in found.items()]
     out += [f"-D{name.replace('OFF', 'BIT', 1)}={found[name].bit}" for name in programs.BIT_FIELDS if name in found]
     try:
@@ -98,40 +104,95 @@ def _import_bcc() -> Any:
     return bcc
 
 
-def compile_all(pin_dir: Path, header_tree: Path, only: set[str] | None = None) -> dict[str, str]:
+def compile_all(
+    pin_dir: Path, header_tree: Path, cache: Cache | None = None, only: set[str] | None = None
+) -> dict[str, str]:
     """Compile, load and pin every program under `<pin dir>/staging`; return name -> tag. All or nothing."""
     os.environ["BCC_KERNEL_SOURCE"] = str(header_tree)
-    bcc = _import_bcc()
-    directory = headers.bpf_dir()
     kernel = btf.Btf.of_kernel()
-    cflags = flags(pin_dir, kernel)
+    cflags = flags(kernel)
     staging = pin_dir / "staging"
     if staging.exists():
         shutil.rmtree(staging)
     staging.mkdir(mode=0o700, parents=True)
+    fds = {spec.name: bpf.get(pin_dir / "maps" / spec.name) for spec in abi.MAPS}
     tags: dict[str, str] = {}
-    for file in dict.fromkeys(spec.file for spec in programs.PROGRAMS):
-        specs = [s for s in programs.PROGRAMS if s.file == file and (only is None or s.function in only)]
-        if not specs:
-            continue
-        _say(f"bpf/{file} does not compile")
-        module = bcc.BPF(text=source(directory, file), cflags=cflags)
-        for spec in specs:
-            _say(f"the kernel refused bpf/{file}:{spec.function}")
-            _mend(bcc, module, spec.function, kernel)
-            function = module.load_func(spec.function, int(spec.type), None, int(spec.attach))
-            bpf.pin(function.fd, staging / spec.function)
-            tags[spec.function] = bpf.prog_info(function.fd)[2]
-        module.cleanup()
+    try:
+        for file in dict.fromkeys(spec.file for spec in programs.PROGRAMS):
+            specs = [s for s in programs.PROGRAMS if s.file == file and (only is None or s.function in only)]
+            if not specs:
+                continue
+            _say(f"bpf/{file} does not compile")
+            compiled = _compiled(source(headers.bpf_dir(), file), file, cflags, pin_dir, cache)
+            own = {name: bpf.create_map(*shape, name) for name, shape in compiled.own.items()}
+            for spec in specs:
+                _say(f"the kernel refused bpf/{file}:{spec.function}")
+                fd = _load(spec, compiled.bodies[spec.function].bound(fds | own), kernel)
+                bpf.pin(fd, staging / spec.function)
+                tags[spec.function] = bpf.prog_info(fd)[2]
+                os.close(fd)
+            for fd in own.values():  # the programs keep them
+                os.close(fd)
+    finally:
+        for fd in fds.values():
+            os.close(fd)
     return tags
 
 
-def _mend(bcc: Any, module: Any, function: str, kernel: btf.Btf) -> None:
-    """Put the calls that C could not write into a compiled function, where bcc keeps it until it loads it."""
-    instructions = module.dump_func(function)
+def _compiled(text: str, file: str, cflags: list[str], pin_dir: Path, cache: Cache | None) -> Compiled:
+    """Return what a source file is compiled to, or was before."""
+    key = _key(text, cflags)
+    if cache and (found := cache.get(key)):
+        return found
+    bcc = _import_bcc()
+    module = bcc.BPF(text=text, cflags=[f'-DPIN_DIR="{pin_dir}"', *cflags])
+    names = _tables(bcc.lib, module.module)
+    shared = {spec.name for spec in abi.MAPS}
+    own = {name: _shape(fd) for fd, name in names.items() if name not in shared}
+    functions = [spec.function for spec in programs.PROGRAMS if spec.file == file]
+    compiled = Compiled({name: Body.of(module.dump_func(name), names) for name in functions}, own)
+    module.cleanup()
+    if cache:
+        cache.put(key, compiled)
+    return compiled
+
+
+def _tables(lib: Any, module: Any) -> dict[int, str]:
+    """Return the names of a module's maps by their fds."""
+    lib.bpf_num_tables.restype, lib.bpf_num_tables.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
+    lib.bpf_table_name.restype, lib.bpf_table_name.argtypes = ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_size_t]
+    names = [lib.bpf_table_name(module, number) for number in range(lib.bpf_num_tables(module))]
+    return {lib.bpf_table_fd(module, name): name.decode() for name in names}
+
+
+def _shape(fd: int) -> Shape:
+    kind, _, *sizes_and_flags = bpf.map_info(fd)
+    return Shape(kind, *sizes_and_flags)
+
+
+def _key(text: str, cflags: list[str]) -> str:
+    """Return a name for what is compiled from these on this kernel."""
+    digest = hashlib.sha256("\0".join((*os.uname(), text, *cflags)).encode())
+    for path in sorted((headers.bpf_dir() / "include").rglob("*.h")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _load(spec: programs.ProgramSpec, instructions: bytes, kernel: btf.Btf) -> int:
+    """Return the fd of a program, after the calls that C could not write are put in; the verifier's words to stderr."""
     if loads.is_marked(instructions):
-        where = bcc.lib.bpf_function_start(module.module, function.encode())
-        ctypes.memmove(where, loads.mend(instructions, kernel.function(loads.FUNCTION)), len(instructions))
+        instructions = loads.mend(instructions, kernel.function(loads.FUNCTION))
+    load = (int(spec.type), instructions, max(0, int(spec.attach)), spec.function)
+    try:
+        return bpf.load_program(*load)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOMEM):
+            raise
+    try:
+        return bpf.load_program(*load, log_size=_LOG)
+    except OSError as error:
+        sys.stderr.write(str(error.strerror))
+        raise ProgramRejected(os.strerror(error.errno or 0), "") from None
 
 
 def _say(failure: str) -> None:
@@ -140,11 +201,13 @@ def _say(failure: str) -> None:
     sys.stdout.flush()
 
 
-def run(pin_dir: Path, header_tree: Path, is_ended: Callable[[], bool] = lambda: False) -> dict[str, str]:
+def run(
+    pin_dir: Path, header_tree: Path, cache: Path | None = None, is_ended: Callable[[], bool] = lambda: False
+) -> dict[str, str]:
     """Compile in a child and return name -> tag; raises ProgramRejected with the compiler's or verifier's words, and
     StartEnded soon after `is_ended` says so."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "loader.compiler", str(pin_dir), str(header_tree)],
+        [sys.executable, "-m", "loader.compiler", str(pin_dir), str(header_tree), *([str(cache)] if cache else [])],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )  # fmt: skip
@@ -158,7 +221,8 @@ def run(pin_dir: Path, header_tree: Path, is_ended: Callable[[], bool] = lambda:
             result = message if "step" not in message else result
     if "programs" in result:
         return dict(result["programs"])
-    kind = {"FeatureUnsupported": FeatureUnsupported, "PackageMissing": PackageMissing}.get(result.get("error", ""))
+    kinds = (ConfigInvalid, FeatureUnsupported, PackageMissing)
+    kind = {kind.__name__: kind for kind in kinds}.get(result.get("error", ""))
     if kind:
         raise kind(result["message"])
     detail = result.get("message") or _last_line(err) or f"exit status {child.returncode}"
@@ -191,7 +255,8 @@ def _last_line(text: str) -> str:
 
 def main(argv: list[str]) -> int:
     try:
-        result: dict[str, Any] = {"programs": compile_all(Path(argv[0]), Path(argv[1]))}
+        cache = Cache(Path(argv[2])) if len(argv) > 2 else None
+        result: dict[str, Any] = {"programs": compile_all(Path(argv[0]), Path(argv[1]), cache)}
     except MeshError as error:
         result = {"error": type(error).__name__, "message": str(error)}
     except Exception as error:  # bcc raises bare Exception; the words that matter are on standard error

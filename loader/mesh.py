@@ -58,7 +58,13 @@ class Mesh:
         return cls(pin_dir, maps.open_all(pin_dir))
 
     @classmethod
-    def load(cls, pin_dir: Path, run_dir: Path, is_ended: Callable[[], bool] = lambda: False) -> "Mesh":
+    def load(
+        cls,
+        pin_dir: Path,
+        run_dir: Path,
+        is_ended: Callable[[], bool] = lambda: False,
+        cache: Path | None = None,
+    ) -> "Mesh":
         """Adopt or make maps and programs, and attach the machine-wide ones; raises MeshError, then nothing changed.
         So does what ends it: while it compiles it asks `is_ended`.
 
@@ -79,7 +85,7 @@ class Mesh:
             stamp, wanted = run_dir / "programs.sha256", source_hash()
             fresh = not (adopted and stamp.exists() and stamp.read_text() == wanted and mesh._all_pinned())
             if fresh:
-                compiler.run(pin_dir, headers.prepare(run_dir / "headers"), is_ended)
+                compiler.run(pin_dir, headers.prepare(run_dir / "headers"), cache, is_ended)
                 mesh._promote()
                 stamp.write_text(wanted)
             mesh._progs = {spec.function: bpf.get(pin_dir / "progs" / spec.function) for spec in programs.PROGRAMS}

@@ -44,7 +44,7 @@ class Agent:
     def __init__(self, opts: options.Options, is_ended: Callable[[], bool] = lambda: False) -> None:
         self.opts = opts
         self.node = opts.node or socket.gethostname()
-        self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir, is_ended)
+        self.mesh = mesh.Mesh.load(opts.pin_dir, opts.run_dir, is_ended, opts.program_cache)
         try:
             self._adopt()
         except BaseException:

@@ -25,6 +25,7 @@ class Options:
     config_dir: Path
     run_dir: Path = Path("/run/sockmesh")
     pin_dir: Path = Path("/sys/fs/bpf/sockmesh")
+    program_cache: Path | None = None  # where compiled programs are kept for later starts
     node: str = ""
     flow_log: tuple[str, ...] = ()
     flow_log_max_bytes: int = 100_000_000

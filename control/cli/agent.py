@@ -17,6 +17,8 @@ _LONGEST_S = 1_000_000_000  # 30 years: never
 @click.option("--node", default="", help="This node's name (default: the host name).")
 @run_dir_option
 @pin_dir_option
+@click.option("--program-cache", type=PATH, metavar="DIR",
+              help="Keep compiled programs there: a start after a reboot need not compile again.")  # fmt: skip
 @click.option("--flow-log", multiple=True, metavar="FILE", help="Write flow records there; - is standard output.")
 @click.option("--flow-log-max-size", type=click.IntRange(1), default=100, show_default=True, metavar="MB")
 @click.option("--flow-log-files", type=click.IntRange(0), default=5, show_default=True, help="Rotated files kept.")

@@ -32,6 +32,9 @@ Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 
 
+PROGRAMS = ROOT / "tests/.build/programs"  # compiled once for all
+
+
 class Mesh:
     """Enrols every pod of the node (those in `pods`, if given) and runs an agent until the end of the `with` block.
 
@@ -77,6 +80,7 @@ class Mesh:
         command = [
             sys.executable, "-m", "control.cli.main", "agent", "--config", str(self.config), "--node", self.node.name,
             "--run-dir", str(self.run_dir), "--pin-dir", str(self.node.pins), "--flow-log", str(self.flow_log),
+            "--program-cache", str(PROGRAMS),
             "--metrics", "127.0.0.1:9965", "--self-test" if self._self_test else "--no-self-test", *self.args,
         ]  # fmt: skip
         with self.log.open("ab") as log:
