@@ -383,6 +383,10 @@ def test_rules_are_explained_in_lines_that_fit_a_terminal(tmp_path: Path, width:
         "who", "that is", "ports", "bytes",
     ]  # fmt: skip
     assert ranges in " ".join(shown.split())
+    known(tmp_path, policy("web", spec.replace(ranges, ", ".join(f"10.{i}.0.0/16" for i in range(250)))))
+    shown = testing.CliRunner().invoke(cli, command).stdout
+    assert "10.100.0.0/16" in shown and "10.200.0.0/16" not in shown.partition("that is")[0]
+    assert "... (-o json has all of it)" in " ".join(shown.split())
 
 
 DEPLOYMENT = """
