@@ -313,6 +313,20 @@ def test_what_is_no_port_or_protocol(tmp_path: Path, port: str, told: str) -> No
     assert found.exit_code == 2 and told in " ".join(found.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("--method", "GET"), "--port GRE: requests are made over TCP"),
+        (("--server-name", "a.b"), "--port GRE: names are told over TCP or UDP"),
+        (("--query", "a.b"), "--port GRE: names are told over TCP or UDP"),
+    ],
+)
+def test_what_no_such_protocol_carries(tmp_path: Path, asked: tuple[str, str], told: str) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "GRE", *asked)
+    assert (found.exit_code, found.stderr) == (2, f"sockmesh: {told}\n")
+
+
 def test_names_are_met_outside_every_range(tmp_path: Path) -> None:
     spec = """
     endpointSelector: {matchLabels: {app: web}}
