@@ -16,6 +16,7 @@ from control.analysis.spans import Spans, common, merged, without
 from loader import abi
 
 PROTOCOLS = (abi.Proto.TCP, abi.Proto.UDP, abi.Proto.SCTP)
+_MOST_SHOWN = 100  # ranges of a protocol, to people
 TYPED = (abi.Proto.ICMP, abi.Proto.ICMPV6)  # type 0 is at place 1 of their stretch
 _WITHOUT = (*TYPED, *(each for each in abi.Proto if each not in (*PROTOCOLS, *TYPED, abi.Proto.ANY)))
 LAST_PORT = 65535
@@ -98,7 +99,9 @@ def _words(proto: abi.Proto, ranges: list[tuple[int, int]]) -> str:
     if ranges in ([(1, LAST_PORT)], [(0, _LAST_TYPE)]):
         return proto.name
     kind = "type " if proto in TYPED else ""
-    return f"{proto.name} {kind}{', '.join(str(a) if a == b else f'{a}-{b}' for a, b in ranges)}"
+    shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges[:_MOST_SHOWN])
+    more = f" and {len(ranges) - _MOST_SHOWN} more" if ranges[_MOST_SHOWN:] else ""
+    return f"{proto.name} {kind}{shown}{more}"
 
 
 NONE = PortSet()

@@ -65,13 +65,14 @@ def parse_policy(document: field.Field, api_version: str, kind: str) -> model.Po
     entries = document.fields(KUBERNETES_KEYS if is_kubernetes else KEYS, required=("metadata",))
     namespace, name, labels = read_metadata(document, entries, not cluster_wide)
     context = Context(namespace, cluster_wide, own=(api_version, kind) in OWN)
+    counted = document.report.count
     sections: list[model.Section] = []
     for spec in _specs(entries):
         if is_kubernetes:
             sections.append(kubernetes.read_section(spec, namespace))
         else:
             sections.append(cilium.read_section(spec, context))
-    if not sections and isinstance(document.node.value, dict):
+    if not sections and isinstance(document.node.value, dict) and document.report.count == counted:
         document.problem("spec is missing")
     if document.report.count > before:
         return None

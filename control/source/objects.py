@@ -57,6 +57,7 @@ class Skipped:
     kind: Kind
     source: str
     has_pods: bool = False
+    path: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,11 +207,15 @@ def _read_document(document: field.Field, kind: Kind | None, readers: Mapping[Ki
         wrong = kinds.wrong(kind, {*parse.KINDS, *readers}, skips)
         if wrong:
             document.problem(wrong)
-        return Parsed(None, skipped=None if wrong else Skipped(kind, document.source, _has_pods(document.node)))
+        return Parsed(None, skipped=None if wrong else _skipped(kind, document))
     before = document.report.count
     obj = reader.read(document)
     is_good = document.report.count == before
     return Parsed(obj if is_good else None, is_known=is_good or reader.is_known)
+
+
+def _skipped(kind: Kind, document: field.Field) -> Skipped:
+    return Skipped(kind, document.source, _has_pods(document.node), document.prefix.rstrip("."))
 
 
 def _has_pods(node: field.Node) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from control.analysis import world
 
 ON_HOST = "it has its node's network: no policy of pods is asked"
+_MOST_WORDS = 2000  # characters of a message
 _PORT_NAME = re.compile(r"(?=[-0-9]*[a-z])[-a-z0-9]{1,15}")
 _TRANSPORTS = {proto.name: proto for proto in ports.TRANSPORTS}
 _ICMP = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
@@ -22,7 +23,8 @@ _NUMBERED = {int(proto): proto for proto in _PROTOCOLS.values()}
 
 def wrong(text: str) -> BadInput:
     """Return what is wrong with options, for a terminal: they are text of others where scripts fill them in."""
-    return BadInput(printable(text))
+    half = _MOST_WORDS // 2
+    return BadInput(printable(text if len(text) <= _MOST_WORDS else f"{text[:half]}...{text[-half:]}"))
 
 
 def port(text: str) -> tuple[int, int | str]:

@@ -15,6 +15,7 @@ from control.inspect import policies, words
 from control.terminal import printable
 
 _WIDTH, _NARROWEST = 100, 40  # where no terminal says its width, and where its width is none to read
+_MOST = 2000  # characters of a fact: a rule may name thousands of ranges
 
 _SELECTING = (
     show.Column[analysis.Selecting]("POLICY", lambda r: str(r.author)),
@@ -39,7 +40,8 @@ def _rules(rows: Iterable[analysis.RuleLine], width: int) -> Iterator[str]:
         yield from _folded(f"{row.direction:<7}  {row.verdict}{' (audit)' if row.audit else ''}  ", by, width)
         facts = {"who": row.who, "that is": _meant(row), "ports": row.ports, "bytes": row.bytes or "any"}
         for name, text in facts.items():
-            yield from _folded(f"  {name:<7}  ", text, width)
+            shown = text if len(text) <= _MOST else f"{text[:_MOST]} ... (-o json has all of it)"
+            yield from _folded(f"  {name:<7}  ", shown, width)
 
 
 def _folded(begin: str, text: str, width: int) -> list[str]:

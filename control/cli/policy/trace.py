@@ -76,6 +76,8 @@ def trace(
     request = ends.http(method, path, host, headers)
     if request and proto != abi.Proto.TCP:
         raise ends.wrong(f"--port {port}: requests are made over TCP")
+    if (server_name or query) and proto not in (abi.Proto.TCP, abi.Proto.UDP):
+        raise ends.wrong(f"--port {port}: names are told over TCP or UDP")
     if bool(request) + bool(server_name) + bool(query) > 1:
         raise ends.wrong("one of a request (--method ...), --server-name and --query can be asked about")
     if not (request or server_name or query) and to.startswith("fqdn:"):

@@ -86,3 +86,9 @@ def test_a_set_cannot_be_changed_and_stays_one_object() -> None:
         web.spans = ()
     assert pickle.loads(pickle.dumps(web)) is web
     assert {web: 1}[portset.of_specs([model.PortSpec(TCP, 80, 80)])] == 1
+
+
+def test_of_very_many_ranges_people_are_told_the_first() -> None:
+    ports = portset.of_specs([model.PortSpec(TCP, 2 * port, 2 * port) for port in range(1, 3001)])
+    assert str(ports).startswith("TCP 2, 4, 6, ") and str(ports).endswith(", 198, 200 and 2900 more")
+    assert len(str(ports)) < 600

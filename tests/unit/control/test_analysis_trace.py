@@ -313,6 +313,20 @@ def test_what_is_no_port_or_protocol(tmp_path: Path, port: str, told: str) -> No
     assert found.exit_code == 2 and told in " ".join(found.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("--method", "GET"), "--port GRE: requests are made over TCP"),
+        (("--server-name", "a.b"), "--port GRE: names are told over TCP or UDP"),
+        (("--query", "a.b"), "--port GRE: names are told over TCP or UDP"),
+    ],
+)
+def test_what_no_such_protocol_carries(tmp_path: Path, asked: tuple[str, str], told: str) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "GRE", *asked)
+    assert (found.exit_code, found.stderr) == (2, f"sockmesh: {told}\n")
+
+
 def test_names_are_met_outside_every_range(tmp_path: Path) -> None:
     spec = """
     endpointSelector: {matchLabels: {app: web}}
@@ -383,6 +397,10 @@ def test_rules_are_explained_in_lines_that_fit_a_terminal(tmp_path: Path, width:
         "who", "that is", "ports", "bytes",
     ]  # fmt: skip
     assert ranges in " ".join(shown.split())
+    known(tmp_path, policy("web", spec.replace(ranges, ", ".join(f"10.{i}.0.0/16" for i in range(250)))))
+    shown = testing.CliRunner().invoke(cli, command).stdout
+    assert "10.100.0.0/16" in shown and "10.200.0.0/16" not in shown.partition("that is")[0]
+    assert "... (-o json has all of it)" in " ".join(shown.split())
 
 
 DEPLOYMENT = """

@@ -325,6 +325,8 @@ def test_what_is_wrong_with_a_value_is_told_alone(old: Path) -> None:
         assert (found.exit_code, found.stdout) == (2, "")
         (line,) = found.stderr.splitlines()
         assert line.startswith(f"sockmesh: {words}")
+    long = run("trace", "-f", old, "--from", "shop/web", "--to", "x" * 100_000, "--port", "80")
+    assert long.exit_code == 2 and len(long.stderr) < 2100 and "(shop/db, shop/web)" in long.stderr
     # How a command is called is shown where that is what is wrong.
     assert run("trace", "-f", old).stderr.startswith("Usage: ")
 

@@ -337,7 +337,7 @@ ROLLOUT = "apiVersion: {}\nkind: {}\nmetadata: {{name: a}}\nspec: {{template: {{
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (ADMIN + "---\n" + ADMIN, "AdminNetworkPolicy is not evaluated here: 2 of them are passed over"),
+        (ADMIN + "---\n" + ADMIN, "documents[0]: AdminNetworkPolicy is not evaluated here: 2 of them are passed over"),
         (
             "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\n",
             "NetworkPolicy of projectcalico.org/v3 is not evaluated here: 1 of them is passed over",

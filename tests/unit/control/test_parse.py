@@ -278,6 +278,19 @@ def test_no_string_holds_what_is_no_text(text: str) -> None:
     assert "which is no character of a text" in problem.message and problem.message.isprintable()
 
 
+def test_specs_that_are_no_list_are_not_missing_too() -> None:
+    document: dict[str, object] = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "a"},
+    }
+    for more, told in (({"specs": {}}, "specs: must be a list, is a mapping"), ({"specs": []}, "spec is missing")):
+        report = field.Report("a.yaml")
+        place = field.Field(field.Node.of(document | more), "", report)
+        assert parse.parse_policy(place, "cilium.io/v2", "CiliumNetworkPolicy") is None
+        assert [str(problem) for problem in report.problems] == [f"a.yaml: {told}"]
+
+
 def test_prose_may_have_lines() -> None:
     """An annotation, or a description."""
     place = field.Field(field.Node('{"kind": 1}\r\n\tthe end\n'), "x", field.Report("x"))
