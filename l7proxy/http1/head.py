@@ -20,7 +20,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]{1,16384}) HTTP/1\.([01])\r\n" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _FIELDS = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n" % _TOKEN)
-_FIELD = re.compile(rb"([^:]+):[\t ]*([^\r]*?)[\t ]*\r\n")
+_FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
 _AUTHORITY = re.compile(rb"(?:[-._~!$&'()*+,;=0-9A-Za-z%]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -177,7 +177,9 @@ _response_again = functools.lru_cache(maxsize=_CACHED)(_response)
 def _fields(head: bytes, start: int) -> Fields:
     if not _FIELDS.fullmatch(head, start):
         raise Malformed("a header line is not NAME: VALUE")
-    return tuple((match[1].lower(), match[2]) for match in _FIELD.finditer(head, start, len(head) - 2))
+    found = _FIELD.finditer(head, start, len(head) - 2)
+    # An expression that looked for the blanks itself would try each of thousands in a row as where the value ends.
+    return tuple((match[1].lower(), match[2].strip(b" \t")) for match in found)
 
 
 def _path(method: str, target: bytes, host: bytes) -> tuple[str, bytes]:

@@ -7,6 +7,7 @@ is let through goes on as it came; one that is not gets a 403 and its body is th
     session.from_server(data)
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from l7proxy.refusal import Refusal
 
 MAX_HELD = head.MAX_HEAD + (64 << 10)  # bytes of later requests, before the client must wait
 
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 
 
@@ -141,8 +143,8 @@ class Session:
             self._bad_request(str(error))
 
     def _take_head(self) -> None:
-        if self._held.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is no request
-            self._held = self._held[2:]
+        if empty := _EMPTY_LINES.match(self._held):  # RFC 9112, 2.2: an empty line before a request is no request
+            self._held = self._held[empty.end() :]
             return
         end = head.end_of(self._held)
         if not end:

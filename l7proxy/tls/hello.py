@@ -1,13 +1,13 @@
 """The server's name that a TLS client asks for: read from its ClientHello, however many records it is cut into.
 
-    found = server_name(data)      # None: more bytes are needed
+    found = Hello().feed(data)     # None: more bytes are needed
 
 RFC 8446, 4.1.2 (ClientHello) and 5.1 (records); RFC 6066, 3 (server_name).
 """
 
 MAX_HELLO = 64 << 10  # bytes of the message; browsers' with post-quantum keys have about two thousand
 _MAX_RECORD = 16 << 10
-_HANDSHAKE, _CLIENT_HELLO = 22, 1
+_CLIENT_HELLO = 1
 _SERVER_NAME, _HOST_NAME = 0, 0
 
 
@@ -15,42 +15,64 @@ class NotAHello(ValueError):
     """The bytes are no ClientHello; the text says why, for the record."""
 
 
-def server_name(data: bytes) -> str | None:
-    """Return the name in lower case, "" if the client names none, None if its hello has not come whole yet.
+class Hello:
+    """Reads a ClientHello while it comes, each byte once. `data`: all that has come."""
 
-    Raises NotAHello, also for a name that is no host name, and for more bytes than MAX_HELLO.
-    """
-    message = _message(data)
-    return None if message is None else _name(_Reader(message))
+    __slots__ = ("_at", "_left", "_message", "data")
 
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self._at = self._left = 0  # what has been looked at, and what has not come of the record there
+        self._message = bytearray()
 
-def _message(data: bytes) -> bytes | None:
-    """Return the hello's body, put together from its records; None if it is not whole."""
-    parts: list[bytes] = []
-    have, want, at = 0, 4, 0
-    while have < want:
-        header = data[at : at + 5]
+    def feed(self, data: bytes) -> str | None:
+        """Return the name in lower case, "" if the client names none, None if its hello has not come whole yet.
+
+        Raises NotAHello, also for a name that is no host name, and for more bytes than MAX_HELLO.
+        """
+        self.data += data
+        message = self._message
+        while len(message) < (want := self._want()):
+            if not self._left and not self._record():
+                return None
+            part = self.data[self._at : self._at + self._left]
+            if not part:
+                return None
+            self._at += len(part)
+            self._left -= len(part)
+            message += part
+        return _name(_Reader(bytes(message[4:want])))
+
+    def _record(self) -> bool:
+        """Go into the record that begins here; False if its header has not come whole yet."""
+        header = bytes(self.data[self._at : self._at + 5])
         if header[:1] not in (b"", b"\x16") or header[1:2] not in (b"", b"\x03"):
             raise NotAHello("it does not begin with a handshake of TLS")
         if len(header) < 5:
-            return None
+            return False
         length = int.from_bytes(header[3:], "big")
         if not 0 < length <= _MAX_RECORD:
             raise NotAHello(f"a record has {length} bytes (allowed: 1 to {_MAX_RECORD})")
-        part = data[at + 5 : at + 5 + length]
-        parts.append(part)
-        have += len(part)
-        at += 5 + length
-        if want == 4 and have >= 4:
-            head = b"".join(parts)[:4]
-            if head[0] != _CLIENT_HELLO:
-                raise NotAHello("its first message is no ClientHello")
-            want += int.from_bytes(head[1:], "big")
-            if want > MAX_HELLO:
-                raise NotAHello(f"the ClientHello is longer than {MAX_HELLO} bytes")
-        if len(part) < length and have < want:
-            return None
-    return b"".join(parts)[4:want]
+        self._at += 5
+        self._left = length
+        return True
+
+    def _want(self) -> int:
+        """Return how long the message is with its head, as far as it has said so."""
+        head = self._message[:4]
+        if len(head) < 4:
+            return 4
+        if head[0] != _CLIENT_HELLO:
+            raise NotAHello("its first message is no ClientHello")
+        want = 4 + int.from_bytes(head[1:], "big")
+        if want > MAX_HELLO:
+            raise NotAHello(f"the ClientHello is longer than {MAX_HELLO} bytes")
+        return want
+
+
+def server_name(data: bytes) -> str | None:
+    """Return what `Hello.feed` says of these bytes alone."""
+    return Hello().feed(data)
 
 
 class _Reader:

@@ -28,7 +28,7 @@ class Session(Tunnel):
     def __init__(self, judge: Callable[[str], bool], tell: Callable[[Asked], None]) -> None:
         super().__init__()
         self._judge, self._tell = judge, tell
-        self._hello: bytes | None = b""  # None: judged
+        self._hello: hello.Hello | None = hello.Hello()  # None: judged
         self._began = time.monotonic_ns()
 
     def from_client(self, data: bytes) -> None:
@@ -37,9 +37,8 @@ class Session(Tunnel):
             return
         if self.is_over:
             return
-        self._hello += data
         try:
-            name = hello.server_name(self._hello)
+            name = self._hello.feed(data)
         except hello.NotAHello as error:
             self._refuse("", str(error))
             return
@@ -49,12 +48,12 @@ class Session(Tunnel):
             self._refuse(name, "")
             return
         self._tell(Asked(name, True, self._began))
-        self.to_server.append(self._hello)
+        self.to_server.append(bytes(self._hello.data))
         self._hello = None
 
     @property
     def waits_for_head(self) -> bool:
-        return bool(self._hello)
+        return self._hello is not None and bool(self._hello.data)
 
     def cut(self, why: str) -> None:
         if self._hello is not None and not self.is_over:

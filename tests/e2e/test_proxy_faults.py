@@ -1,8 +1,10 @@
 """What fails at either end of the node proxy is known at the other, as far as HTTP can tell, and nothing of it is left.
 
-Who is slow is waited for, with no more of his bytes in the worker than a bound.
+Who is slow is waited for, with no more of his bytes in a worker than a bound. All of it on one node, and across two
+with mTLS, where a request passes two workers.
 """
 
+import contextlib
 import functools
 import json
 import re
@@ -17,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import Mesh, Node, Pod, namespaces
-from tests.hosts.proxy import proxy
+from tests.hosts import Mesh, Pod, namespaces
+from tests.hosts.site import meshed, nodes
 from tests.hosts.wait import wait_until
 from tests.programs import running
 
@@ -27,14 +29,14 @@ Json = dict[str, Any]
 PORT, RESETS_PORT, NOBODY = 8120, 8121, 8122
 FLAGS = pytest.mark.parametrize("flag", ["--http1.1", "--http2-prior-knowledge"])
 MIB = 256  # of a large body
-MOST_HELD = 64  # MiB of it that are under way while nobody reads: those of four sockets, and the proxy's own
+MOST_HELD = 64  # MiB of it that are under way while nobody reads: those of all sockets, and the proxies' own
 MOST_GROWN = 16 << 10  # KiB of the worker's memory
 POLICY = {
     "apiVersion": "cilium.io/v2",
     "kind": "CiliumNetworkPolicy",
     "metadata": {"name": "faults", "namespace": "default"},
     "spec": {
-        "endpointSelector": {"matchLabels": {"app": "server"}},
+        "endpointSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["beside", "server"]}]},
         "ingress": [
             {
                 "fromEndpoints": [{"matchLabels": {"app": "client"}}],
@@ -52,11 +54,10 @@ POLICY = {
 
 @dataclass
 class Place:
-    node: Node
-    mesh: Mesh
     client: Pod
     server: Pod
-    worker: int  # its process
+    mesh: Mesh  # of the server's node
+    workers: list[int]  # the processes of both nodes' proxies
     seen: Path  # where the server writes what it has seen
 
     def url(self, path: str, port: int = PORT) -> str:
@@ -66,6 +67,9 @@ class Place:
         """Return what curl printed, and how it ended."""
         done = self.client.run(["curl", "-sS", "-m", "10", *words], check=False)
         return done.stdout, done.returncode
+
+    def is_led(self) -> bool:
+        return self.status(self.url("x", NOBODY))[0] == "503"
 
     def status(self, *words: str) -> tuple[str, int]:
         return self.curl("-o", "/dev/null", "-w", "%{http_code}", *words)
@@ -96,43 +100,51 @@ class Place:
         flow = self.wait_record(path)
         return flow["l7"]["http"].get("code", 0), flow["extensions"]["value"]["sockmesh"].get("why", "")
 
-    def open_files(self) -> int:
-        return len(list(Path(f"/proc/{self.worker}/fd").iterdir()))
+    def open_files(self) -> list[int]:
+        return [len(list(Path(f"/proc/{worker}/fd").iterdir())) for worker in self.workers]
 
-    def memory(self, field: str) -> int:
-        """Return so many KiB of the worker's memory: VmRSS, or VmHWM for the most since it was last forgotten."""
-        found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{self.worker}/status").read_text())
-        assert found
-        return int(found[1])
+    def memory(self, field: str) -> list[int]:
+        """Return so many KiB of the workers' memory: VmRSS, or VmHWM for the most since it was last forgotten."""
+        texts = [Path(f"/proc/{worker}/status").read_text() for worker in self.workers]
+        return [int(each) for text in texts for each in re.findall(rf"{field}:\s+(\d+) kB", text)]
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Place]:
-    with Node("faults") as node:
-        client, server = node.pod("client"), node.pod("server")
-        seen = node.directory / "seen"
-        seen.mkdir()
-        argv = [sys.executable, running.HERE / "src" / "faulty.py", PORT, RESETS_PORT, seen]
-        with (
-            running.running(server, argv, RESETS_PORT, node.directory / "faulty.log"),
-            Mesh(node, [POLICY], args=["--proxy"]) as mesh,
-            proxy(node, mesh, "--workers", "1") as master,
-        ):
-            (worker,) = Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()
-            place = Place(node, mesh, client, server, int(worker), seen)
-            wait_until(lambda: place.status(place.url("x", NOBODY))[0] == "503", "HTTP is led to the proxy", 20)
-            yield place
-            assert Path(f"/proc/{worker}").exists(), "the worker has died of it"
+def stages() -> Iterator[dict[str, Place]]:
+    with nodes() as (near, far), contextlib.ExitStack() as stack:
+        servers = {"beside": near.pod("beside", service_account="beside"), "elsewhere": far.pods["server"]}
+        for name, pod in servers.items():
+            seen = far.directory / name
+            seen.mkdir()
+            argv = [sys.executable, running.HERE / "src" / "faulty.py", PORT, RESETS_PORT, seen]
+            stack.enter_context(running.running(pod, argv, RESETS_PORT, far.directory / f"{name}.log"))
+        with meshed(near, far, "strict", [POLICY], workers=1) as site:
+            masters = [each.pid for each in site.proxies]
+            workers = [int(Path(f"/proc/{pid}/task/{pid}/children").read_text()) for pid in masters]
+            meshes = {"beside": site.near_mesh, "elsewhere": site.far_mesh}
+            places = {
+                name: Place(site.client, pod, meshes[name], workers, far.directory / name)
+                for name, pod in servers.items()
+            }
+            for place in places.values():
+                wait_until(place.is_led, "HTTP is led to the proxy", 20)
+            yield places
+            assert all(Path(f"/proc/{worker}").exists() for worker in workers), "a worker has died of it"
 
 
-@pytest.fixture
-def place(stage: Place) -> Iterator[Place]:
-    """Whatever fails, the worker has let go of its connections in the end."""
-    for path in stage.seen.iterdir():
+@pytest.fixture(params=["beside", "elsewhere"])
+def place(stages: dict[str, Place], request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Whatever fails, the workers have let go of its connections in the end, but for one that is kept for the next."""
+    place = stages[request.param]
+    for path in place.seen.iterdir():
         path.unlink()
-    before = stage.open_files()
-    yield stage
-    wait_until(lambda: stage.open_files() <= before, "the worker has closed both ends")
+    before = place.open_files()
+    yield place
+
+    def are_closed() -> bool:
+        return all(now <= then + 1 for now, then in zip(place.open_files(), before, strict=True))
+
+    wait_until(are_closed, "the workers have closed both ends", 15)
 
 
 @FLAGS
@@ -221,7 +233,8 @@ def test_an_answer_in_place_of_reading_the_body(place: Place) -> None:
 
 @pytest.mark.parametrize("way", ["down", "up"])
 def test_a_large_body_and_a_slow_reader(place: Place, way: str) -> None:
-    Path(f"/proc/{place.worker}/clear_refs").write_text("5")  # forget the most that there was
+    for worker in place.workers:
+        Path(f"/proc/{worker}/clear_refs").write_text("5")  # forget the most that there was
     before = place.memory("VmRSS")
     argv = [sys.executable, str(running.HERE / "src" / "bulk.py"), way, place.server.ip, str(PORT), str(MIB)]
     client = place.client.popen([*argv, str(place.seen)], stdout=subprocess.PIPE)
@@ -237,4 +250,4 @@ def test_a_large_body_and_a_slow_reader(place: Place, way: str) -> None:
     place.go_on(str(MIB))
     out, _ = client.communicate(timeout=120)
     assert json.loads(out) == {"status": "200", "good": MIB}
-    assert place.memory("VmHWM") - before < MOST_GROWN
+    assert all(most - then < MOST_GROWN for most, then in zip(place.memory("VmHWM"), before, strict=True))
