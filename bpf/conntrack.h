@@ -38,6 +38,8 @@ static __always_inline int ct_expired(const struct ct_entry *e, u8 proto, u64 no
   return (s64)(now - e->last_seen) > (s64)limit * 1000000000ll;
 }
 
+#define CT_FLAGS_FIN (CT_FLAG_FIN_SENT | CT_FLAG_FIN_ANSWERED)
+
 static __always_inline void ct_seen(struct ct_entry *e, const struct packet *p, u32 len, int reply, u64 now) {
   e->last_seen = now;
   if (reply) {
@@ -48,6 +50,17 @@ static __always_inline void ct_seen(struct ct_entry *e, const struct packet *p, 
     e->tx_packets++;
     e->tx_bytes += len;
   }
-  if (p->proto == IPPROTO_TCP && p->tcp_flags & (TCP_FIN | TCP_RST))
-    e->flags |= CT_FLAG_CLOSING;
+  if (p->proto != IPPROTO_TCP || !(p->tcp_flags & (TCP_FIN | TCP_RST)))
+    return;
+  u32 flags = e->flags | (reply ? CT_FLAG_FIN_ANSWERED : CT_FLAG_FIN_SENT);
+  if (p->tcp_flags & TCP_RST || (flags & CT_FLAGS_FIN) == CT_FLAGS_FIN) /* who has shut down may be answered for hours */
+    flags |= CT_FLAG_CLOSING;
+  e->flags = flags;
+}
+
+/* Whether the peer of an answer has another pod's address by now, or its address has another pod: what this packet would
+ * answer was said to somebody else. TCP's are cut by the agent. */
+static __always_inline int is_anothers(const struct ct_entry *e, const struct packet *p, u8 direction, u32 generation) {
+  return e->generation != generation && p->proto != IPPROTO_TCP &&
+         e->peer_endpoint != endpoint_id_by_addr(direction == DIRECTION_EGRESS ? p->daddr : p->saddr);
 }

@@ -177,6 +177,8 @@ enum ct_flag {
   CT_FLAG_TRACKED = 16,
   CT_FLAG_TO_PROXY = 32,
   CT_FLAG_FROM_PROXY = 64,
+  CT_FLAG_FIN_SENT = 128,
+  CT_FLAG_FIN_ANSWERED = 256,
 };
 
 enum closed {

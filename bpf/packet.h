@@ -49,6 +49,18 @@ static __always_inline void icmp_tuple(struct packet *p, u16 ident) {
   }
 }
 
+static __always_inline int is_echo_request(const struct packet *p) {
+  return p->icmp && p->icmp_type == (p->proto == IPPROTO_ICMP ? 8 : 128);
+}
+
+/* An echo reply that answers nothing is no conversation: it gets the tuple of whatever has no identifier. */
+static __always_inline void unsolicited(struct packet *p) {
+  if (p->icmp && p->icmp_type == (p->proto == IPPROTO_ICMP ? 0 : 129)) {
+    p->sport = 0;
+    p->dport = p->icmp_type;
+  }
+}
+
 /* Read the transport header at off. Returns a DropReason, 0 when all is well. */
 static __always_inline u32 parse_l4(struct __sk_buff *skb, struct packet *p, u32 off) {
   u16 ports[2];

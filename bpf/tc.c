@@ -164,15 +164,16 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   struct ct_entry *e, *spare = 0;
   u64 over = 0; /* when the entry was made whose connection is over */
   int reply = 1;
-  /* A SYN begins a connection; it answers none, whatever was on its tuple before. */
+  /* A SYN begins a connection; it answers none, whatever was on its tuple before. Nor does an echo request. */
   int begins = p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
   ct_key_reverse(k, id, direction, p);
-  e = begins ? 0 : ct.lookup(k);
-  if (!e || ct_expired(e, p->proto, now, cfg)) {
+  e = begins || is_echo_request(p) ? 0 : ct.lookup(k);
+  if (!e || ct_expired(e, p->proto, now, cfg) || is_anothers(e, p, direction, generation)) {
     reply = 0;
+    unsolicited(p);
     ct_key_forward(k, id, direction, p);
     e = ct.lookup(k);
-    if (e && (ct_expired(e, p->proto, now, cfg) || (e->flags & CT_FLAG_CLOSING && begins))) {
+    if (e && (ct_expired(e, p->proto, now, cfg) || (e->flags & (CT_FLAG_CLOSING | CT_FLAGS_FIN) && begins))) {
       over = e->created; /* a new connection on an old tuple */
       e = 0;
     }
@@ -183,6 +184,11 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     over = 0;
     ct_key_reverse(k, id, direction, p);
   }
+
+  /* What a pod of this node sends has its own hook's stamp. A reset that answers may be a host firewall's, in its name. */
+  if (direction == DIRECTION_INGRESS && !(skb->tc_index & (0x8000 | PROXY_STAMP)) &&
+      !(reply && p->proto == IPPROTO_TCP) && endpoint_id_by_addr(p->saddr))
+    return drop(skb, p, ep, id, direction, DROP_REASON_INVALID_SOURCE_IP, 0);
 
   /* The stamp outlives the way from one network namespace to another, where another agent may have given it. */
   w->late = direction == DIRECTION_INGRESS && skb->tc_index & 0x8000 &&

@@ -142,13 +142,16 @@ def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> 
 
 
 def _unseen(opened: Maps, judge: Judge, saddr: bytes, sport: int, daddr: bytes, dport: int) -> evaluate.Pair | None:
-    """Return the decisions by which the node proxy is to look into a connection that does not go there."""
+    """Return the decisions by which the node proxy is to look into a connection that does not go there. What the
+    client's own hook has led there never comes to the server's, and the proxy asks for both."""
     pair = judge.pair(saddr, daddr, dport)
     for way, decision, addr in ((_FROM, pair.egress, saddr), (_TO, pair.ingress, daddr)):
-        if decision is None or decision.verdict != abi.Verdict.PROXY:
-            continue
         key = abi.CtKey(saddr, daddr, owner(opened, addr, 0), sport, dport, _TCP, int(way))
-        if not ((entry := opened.ct.get(key)) and entry.flags & (abi.CtFlag.TO_PROXY | abi.CtFlag.FROM_PROXY)):
+        flags = entry.flags if (entry := opened.ct.get(key)) else 0
+        if way == _FROM and flags & abi.CtFlag.TO_PROXY:
+            return None
+        goes_there = flags & (abi.CtFlag.TO_PROXY | abi.CtFlag.FROM_PROXY)
+        if decision is not None and decision.verdict == abi.Verdict.PROXY and not goes_there:
             return pair
     return None
 

@@ -206,7 +206,7 @@ class Closed(enum.IntEnum):
 
 class CtFlag(enum.IntFlag):
     SEEN_REPLY = 1
-    CLOSING = 2  # FIN or RST seen
+    CLOSING = 2  # RST seen, or FIN both ways
     AUDITED = 4
     REPORTED = 8  # an OPEN event was emitted by tc, so the agent emits the CLOSE
     TRACKED = 16  # sock_ops has a record of the connection, or had one
@@ -214,6 +214,8 @@ class CtFlag(enum.IntFlag):
     FROM_PROXY = (
         64  # the node proxy began it in the name of the one at its address: what goes there is led to the proxy
     )
+    FIN_SENT = 128  # by the end that began it
+    FIN_ANSWERED = 256  # by the other end
 
 
 class Metric(enum.IntEnum):
