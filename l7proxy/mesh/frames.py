@@ -3,8 +3,8 @@
     client: OPEN ──► DATA* END            server: OPENED (or REFUSED: a word) ──► DATA* END
 
 A stream is over when both have said END; then the next OPEN may come. RESET is the last frame of a connection: what is
-under way then belongs to nobody. Bytes come in as they come and frames go out; the body of DATA is passed on in as many
-pieces as it came in, so that a reader never holds more than the longest of the other frames.
+under way then belongs to nobody. Bytes come in as they come and frames go out; what came of DATA at once is passed on
+at once, in one piece whatever its frames were, so that a reader never holds more than the longest of the other frames.
 """
 
 import enum
@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-MOST_DATA = 64 << 10
+MOST_DATA = 1 << 20  # more than anybody reads at once
 MOST_WORD = 128  # of a refusal
 _VERSION = 1
 _HEAD = 4
@@ -57,8 +57,13 @@ class Reader:
         self._waiting = b""
         self._left = 0  # bytes of a DATA frame that have not come
 
-    def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
+    def feed(self, data: bytes | memoryview) -> list[tuple[Kind, bytes]]:
+        if not (self._waiting or self._left) and data[:1] == b"\x04":
+            length = int.from_bytes(data[1:_HEAD], "big")
+            if 0 < length == len(data) - _HEAD <= MOST_DATA:  # as nearly all that is short comes
+                return [(Kind.DATA, bytes(data[_HEAD:]))]
         out: list[tuple[Kind, bytes]] = []
+        run: list[memoryview] = []  # of DATA
         if self._waiting:
             data, self._waiting = self._waiting + data, b""
         view, at, end = memoryview(data), 0, len(data)
@@ -67,7 +72,7 @@ class Reader:
                 piece = view[at : at + self._left]
                 at += len(piece)
                 self._left -= len(piece)
-                out.append((Kind.DATA, bytes(piece)))
+                run.append(piece)
                 continue
             if end - at < _HEAD:
                 if view[at] not in _KINDS:
@@ -86,8 +91,13 @@ class Reader:
                 continue
             if end - at < _HEAD + length:
                 break
+            if run:
+                out.append((Kind.DATA, b"".join(run)))
+                run.clear()
             out.append((kind, bytes(view[at + _HEAD : at + _HEAD + length])))
             at += _HEAD + length
+        if run:
+            out.append((Kind.DATA, b"".join(run)))
         if at < end:
             self._waiting = bytes(view[at:])
         return out
@@ -97,16 +107,15 @@ def frame(kind: Kind, body: bytes = b"") -> bytes:
     return bytes((kind,)) + len(body).to_bytes(3, "big") + body
 
 
-def data(body: bytes) -> bytes:
-    """Return bytes as DATA frames, copied once."""
+def data(body: bytes | memoryview) -> list[bytes | memoryview]:
+    """Return bytes as DATA frames, not copied: heads and bodies, to be sent in this order."""
     if len(body) <= MOST_DATA:
-        return b"".join((b"\x04", len(body).to_bytes(3, "big"), body))
+        return [b"\x04" + len(body).to_bytes(3, "big"), body]
     view = memoryview(body)
     parts: list[bytes | memoryview] = []
     for at in range(0, len(body), MOST_DATA):
-        piece = view[at : at + MOST_DATA]
-        parts += (b"\x04", len(piece).to_bytes(3, "big"), piece)
-    return b"".join(parts)
+        parts += data(view[at : at + MOST_DATA])
+    return parts
 
 
 def opening(ends: Ends) -> bytes:

@@ -12,9 +12,12 @@ from l7proxy.mesh import frames, limits
 from l7proxy.mesh.frames import Kind
 
 _END, _RESET = frames.frame(Kind.END), frames.frame(Kind.RESET)
+_RECORD = 16 << 10  # of TLS: what fits into one is best sent as one
+# What is read of TLS, whoever's: it is filled, and copied out of, in one go.
+_READ = memoryview(bytearray(256 << 10))
 
 
-class Carrier(asyncio.Protocol):
+class Carrier(asyncio.BufferedProtocol):
     """`idle`: told when a stream is over and the next may come; `gone`: when the connection is; `made`: when it begins.
 
     `first`: takes frames while there is no stream: OPEN at the server's side, OPENED and REFUSED at the client's.
@@ -42,9 +45,12 @@ class Carrier(asyncio.Protocol):
         self.tls = cast(asyncio.Transport, transport)
         self._made(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, hint: int) -> memoryview:
+        return _READ
+
+    def buffer_updated(self, count: int) -> None:
         try:
-            for kind, body in self._reader.feed(data):
+            for kind, body in self._reader.feed(_READ[:count]):
                 if not self.is_open:
                     return
                 if self.stream is not None:
@@ -84,6 +90,14 @@ class Carrier(asyncio.Protocol):
         if self.tls is not None:
             self.tls.write(data)
 
+    def write_data(self, data: bytes) -> None:
+        if self.tls is not None:
+            parts = frames.data(data)
+            if len(data) < _RECORD:
+                self.tls.write(b"".join(parts))
+            else:
+                self.tls.writelines(parts)
+
     def ended(self) -> None:
         """Both have ended the stream."""
         self.stream = None
@@ -118,7 +132,7 @@ class Stream(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if data and not (self._said_end or self._is_lost):
-            self._carrier.write(frames.data(bytes(data)))
+            self._carrier.write_data(bytes(data))
 
     def can_write_eof(self) -> bool:
         return True

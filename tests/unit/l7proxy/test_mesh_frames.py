@@ -24,7 +24,7 @@ def joined(found: list[tuple[Kind, bytes]]) -> list[tuple[Kind, bytes]]:
 
 @given(st.binary(min_size=1, max_size=2000), st.lists(st.integers(1, 50), max_size=100))
 def test_however_they_are_cut_the_same_frames_come_out(body: bytes, cuts: list[int]) -> None:
-    whole = frames.opening(ENDS) + frames.frame(Kind.OPENED) + frames.data(body) + frames.frame(Kind.END)
+    whole = frames.opening(ENDS) + frames.frame(Kind.OPENED) + b"".join(frames.data(body)) + frames.frame(Kind.END)
     whole += frames.refusal("denied by policy") + frames.frame(Kind.RESET)
     reader, found, at = Reader(), [], 0
     for cut in [*cuts, len(whole)]:
@@ -36,11 +36,17 @@ def test_however_they_are_cut_the_same_frames_come_out(body: bytes, cuts: list[i
     assert frames.read_open(found[0][1]) == ENDS
 
 
-def test_many_bytes_are_many_frames() -> None:
-    body = bytes(range(256)) * 1024
-    found = Reader().feed(frames.data(body))
-    assert [len(piece) for _, piece in found] == [frames.MOST_DATA] * 4
-    assert b"".join(piece for _, piece in found) == body
+def test_many_bytes_are_many_frames_and_one_piece_again() -> None:
+    body = bytes(range(256)) * (10 << 10)
+    parts = frames.data(body)
+    assert [len(part) for part in parts] == [4, frames.MOST_DATA, 4, frames.MOST_DATA, 4, frames.MOST_DATA // 2]
+    whole = b"".join(parts)
+    assert Reader().feed(whole + frames.frame(Kind.END)) == [(Kind.DATA, body), (Kind.END, b"")]
+    reader = Reader()
+    half = len(whole) // 2
+    assert [reader.feed(memoryview(whole)[:half]), reader.feed(memoryview(whole)[half:])] == [
+        [(Kind.DATA, body[: half - 8])], [(Kind.DATA, body[half - 8 :])]
+    ]  # fmt: skip
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))
@@ -63,7 +69,7 @@ def test_garbage_is_refused_or_read_and_never_held(pieces: list[bytes]) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"\0", b"\x07\0\0\0", b"\x04\x01\0\x01", b"\x05\0\0\x01", b"\x01\0\0\xff", b"\x03\0\x01\0", b"GET / HTTP/1.1"],
+    [b"\0", b"\x07\0\0\0", b"\x04\x10\0\x01", b"\x05\0\0\x01", b"\x01\0\0\xff", b"\x03\0\x01\0", b"GET / HTTP/1.1"],
 )
 def test_what_no_proxy_says_is_refused_before_its_body_comes(raw: bytes) -> None:
     with pytest.raises(BadFrame):

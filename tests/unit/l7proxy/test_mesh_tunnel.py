@@ -511,7 +511,7 @@ def test_a_node_that_drains_serves_who_has_come_and_keeps_nothing() -> None:
             pair.far.stop()
             await until(lambda: pair.near.pool.idle == 0)
             assert not pair.far.is_over
-            writer.write(frames.opening(ENDS) + frames.data(b"hi") + frames.frame(frames.Kind.END))
+            writer.write(frames.opening(ENDS) + b"".join(frames.data(b"hi")) + frames.frame(frames.Kind.END))
             async with asyncio.timeout(5):
                 said = frames.Reader().feed(await reader.read())
             assert said == [(frames.Kind.OPENED, b""), (frames.Kind.DATA, b"hi"), (frames.Kind.END, b"")]
