@@ -181,7 +181,7 @@ class Session:
     def client_ended(self) -> None:
         """The client will send no more; what was asked may still be answered."""
         self._client_ended = True
-        if self.ends_client if self.is_tunnel else self._asked == _HEAD:
+        if self.ends_client if self.is_tunnel else self._asked == _HEAD or self._discards:
             self.is_over = True
 
     # --- from the server ------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class Session:
         """Turn to the next exchange, or take the connection for over."""
         answered = self._discards or (self._response is not None and self._response.keeps)
         keeps = self._request is not None and self._request.keeps and answered
-        self.is_over = self.is_over or not keeps
+        self.is_over = self.is_over or not keeps or self.ends_client
         self._asked = self._to_come = _HEAD
         self._discards = False
         self._request, self._verdict, self._began = None, _UNKNOWN, 0
@@ -296,7 +296,11 @@ class Session:
         self.to_client.append(message(status, why, is_head, last))
         self._told(int(status), why)
         self._to_come = _DONE
-        self.is_over = self.is_over or last
+        if last and self._discards and self._asked == _BODY:
+            # A close with bytes of it unread is a reset: whoever sends all before it reads would not have the answer.
+            self.ends_client = True
+        else:
+            self.is_over = self.is_over or last
 
     def _bad_request(self, why: str) -> None:
         if self._to_come == _HEAD:

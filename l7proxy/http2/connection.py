@@ -11,7 +11,7 @@ from l7proxy.http2 import frames, hpack, request
 from l7proxy.http2.exchange import Stream, Verdict
 from l7proxy.http2.frames import END_STREAM, HIGHEST, Broken, Code
 from l7proxy.http2.limits import MAX_DEAF, MAX_IDLE, MAX_RESETS, Budget
-from l7proxy.http2.refusal import GRPC_STATUS, frames_of
+from l7proxy.http2.refusal import GRPC_STATUS, cut_off, frames_of
 from l7proxy.http2.request import Request
 from l7proxy.http2.side import Side
 from l7proxy.refusal import Refusal
@@ -160,12 +160,13 @@ class Connection:
         for stream, opened in self.streams.items():
             if opened.answered:
                 continue
+            is_grpc = opened.request.is_grpc
             if opened.status:
-                self.say(frames.rst_stream(stream, Code.INTERNAL_ERROR))
-                continue
-            self.say(frames_of(refusal, stream, opened.request.is_grpc, opened.asked))
-            opened.status = 200 if opened.request.is_grpc else int(refusal)
-            opened.grpc_status = GRPC_STATUS[refusal] if opened.request.is_grpc else None
+                self.say(cut_off(stream, is_grpc, opened.asked))
+            else:
+                self.say(frames_of(refusal, stream, is_grpc, opened.asked))
+                opened.status = 200 if is_grpc else int(refusal)
+            opened.grpc_status = GRPC_STATUS[refusal] if is_grpc else None
         self.say(frames.goaway(min(self.last, self.accepts), Code.NO_ERROR))
         self.end(why)
 

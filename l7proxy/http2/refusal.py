@@ -38,13 +38,30 @@ _GRPC = {
     for each in Refusal
 }
 
+# As trailers: a reset would be INTERNAL to clients of gRPC, where a server that is lost is UNAVAILABLE.
+_CUT_OFF = hpack.encode(
+    (
+        (b"grpc-status", b"%d" % GRPC_STATUS[Refusal.UNAVAILABLE]),
+        (b"grpc-message", _MESSAGES[Refusal.UNAVAILABLE]),
+    )
+)
+
 
 def frames_of(refusal: Refusal, stream: int, is_grpc: bool, client_ended: bool) -> bytes:
     """Return the answer; a client that goes on sending is told to leave off (RFC 9113, 8.1)."""
-    said = frames.headers(stream, (_GRPC if is_grpc else _PLAIN)[refusal], ends=True)
-    if client_ended:
-        return said
-    return said + frames.rst_stream(stream, _CODES.get(refusal, Code.NO_ERROR))
+    return _last(stream, (_GRPC if is_grpc else _PLAIN)[refusal], client_ended, _CODES.get(refusal, Code.NO_ERROR))
+
+
+def cut_off(stream: int, is_grpc: bool, client_ended: bool) -> bytes:
+    """Return the end of an answer that the server has not ended: what a client of gRPC then may try again."""
+    if not is_grpc:
+        return frames.rst_stream(stream, Code.INTERNAL_ERROR)
+    return _last(stream, _CUT_OFF, client_ended, Code.NO_ERROR)
+
+
+def _last(stream: int, block: bytes, client_ended: bool, code: Code) -> bytes:
+    said = frames.headers(stream, block, ends=True)
+    return said if client_ended else said + frames.rst_stream(stream, code)
 
 
 _CODES = {Refusal.BAD_REQUEST: Code.PROTOCOL_ERROR, Refusal.BAD_GATEWAY: Code.INTERNAL_ERROR}

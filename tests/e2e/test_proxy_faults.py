@@ -212,6 +212,15 @@ def test_the_client_vanishes_amid_a_body(place: Place, leave: Callable[[socket.s
     wait_until(lambda: place.says("half").split()[0].isdigit(), "the server hears that the client is gone")
 
 
+@pytest.mark.parametrize("field", ["Connection: close", "Expect: 100-continue", "X: y"])
+def test_a_refused_client_vanishes_amid_its_body(place: Place, field: str) -> None:
+    """Several of them: nothing is left of any."""
+    for _ in range(5):
+        with place.connect() as sock, sock.makefile("rb") as file:
+            sock.sendall(f"POST /shut HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n{field}\r\n\r\nhalf".encode())
+            assert file.readline() == b"HTTP/1.1 403 Forbidden\r\n"
+
+
 def test_an_answer_before_the_body_is_read(place: Place) -> None:
     """The body follows it, and on the same connection the next request."""
     with place.connect() as sock, sock.makefile("rb") as file:

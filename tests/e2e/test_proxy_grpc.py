@@ -16,7 +16,7 @@ from tests.programs import running
 pytestmark = pytest.mark.e2e
 Json = dict[str, Any]
 Ask = Callable[..., Json]
-PORT, SHORT_PORT = 50051, 50052
+PORT, SHORT_PORT, DYING_PORT = 50051, 50052, 50053
 DENIED = "PERMISSION_DENIED: Access denied"
 POLICY = {
     "apiVersion": "cilium.io/v2",
@@ -29,7 +29,7 @@ POLICY = {
                 "fromEndpoints": [{"matchLabels": {"app": "client"}}],
                 "toPorts": [
                     {
-                        "ports": [{"port": str(port), "protocol": "TCP"} for port in (PORT, SHORT_PORT)],
+                        "ports": [{"port": str(port), "protocol": "TCP"} for port in (PORT, SHORT_PORT, DYING_PORT)],
                         "rules": {"http": [{"method": "POST", "path": "/shop.Orders/.*"}]},
                     }
                 ],
@@ -111,6 +111,15 @@ def test_many_calls_at_once(ask: Ask) -> None:
 
 def test_a_server_that_bids_farewell_loses_no_call(ask: Ask) -> None:
     assert ask("short", SHORT_PORT) == {"statuses": ["OK"], "connections": True}
+
+
+@pytest.mark.parametrize("where", ["beside", "elsewhere"])
+def test_a_server_that_dies_is_unavailable(site: Site, where: str) -> None:
+    server = site.near.pods["beside"] if where == "beside" else site.server
+    server.popen([sys.executable, str(running.HERE / "src" / "grpc_server.py"), str(DYING_PORT), str(DYING_PORT + 1)])
+    server.wait_listening(DYING_PORT)
+    found = running.ask(site.client, "grpc_client.py", f"{server.ip}:{DYING_PORT}", "die")
+    assert (found["got"], found["statuses"]) == (1000, ["UNAVAILABLE", "UNAVAILABLE"]), found["said"]
 
 
 def test_a_refusal_is_on_record(site: Site) -> None:

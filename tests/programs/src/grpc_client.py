@@ -174,5 +174,13 @@ def short(shop: Shop) -> Json:
     return {"statuses": list(found), "connections": len(peers) >= 4}
 
 
+def die(shop: Shop) -> Json:
+    """Have the server die in the middle of a stream."""
+    stream = shop.down("Orders/Endless")(b"", timeout=30)
+    got = len(next(stream))
+    found = [status(lambda: shop.unary("Orders/Die")(b"", timeout=20)), status(lambda: stream)]
+    return {"got": got, "statuses": [each.partition(":")[0] for each in found], "said": found}
+
+
 if __name__ == "__main__":
     print(json.dumps(globals()[sys.argv[2]](Shop(sys.argv[1]))))

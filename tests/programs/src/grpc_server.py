@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -76,6 +77,10 @@ def admin(request: bytes, context: Context) -> bytes:
     return b"nobody may see this"
 
 
+def die(request: bytes, context: Context) -> bytes:
+    os._exit(0)
+
+
 def handlers() -> list[Any]:
     unary = grpc.unary_unary_rpc_method_handler
     orders = {
@@ -86,6 +91,7 @@ def handlers() -> list[Any]:
         "Slow": unary(slow),
         "Endless": grpc.unary_stream_rpc_method_handler(endless),
         "Fail": unary(fail),
+        "Die": unary(die),
         "Ended": unary(lambda request, context: json.dumps(ended).encode()),
     }
     generic = grpc.method_handlers_generic_handler

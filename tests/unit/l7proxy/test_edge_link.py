@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import pytest
 import uvloop
 
 from l7proxy.edge.link import Link, reset
@@ -160,6 +161,31 @@ def test_a_server_that_resets_is_no_end_of_a_body() -> None:
             except ConnectionResetError:
                 return
             raise AssertionError(f"a whole body: {rest!r}")
+
+    run(scene)
+
+
+@pytest.mark.parametrize("field", [b"connection: close", b"expect: 100-continue", b"x: y"])
+def test_who_sends_all_before_it_reads_has_the_refusal(field: bytes) -> None:
+    async def scene() -> None:
+        async with between(None) as (proxy, reader, writer):
+            head = b"POST /shut HTTP/1.1\r\nhost: a\r\n%b\r\ncontent-length: %d\r\n\r\n" % (field, LARGE)
+            writer.write(head + b"x" * LARGE)
+            await until(lambda: not writer.transport.get_write_buffer_size())
+            assert (await reader.readline()) == b"HTTP/1.1 403 Forbidden\r\n"
+            writer.close()
+            await until(lambda: not proxy.links)
+
+    run(scene)
+
+
+def test_a_refused_client_that_goes_amid_its_body_leaves_nothing() -> None:
+    async def scene() -> None:
+        async with between(None) as (proxy, reader, writer):
+            writer.write(b"POST /shut HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nhalf")
+            assert (await reader.readline()) == b"HTTP/1.1 403 Forbidden\r\n"
+            writer.close()
+            await until(lambda: not proxy.links)
 
     run(scene)
 

@@ -141,9 +141,26 @@ def test_a_body_until_the_end() -> None:
     assert stage.session.is_over and [e.status for e in stage.told] == [200]
 
 
-def test_a_refused_client_that_waits_for_a_100_is_let_go() -> None:
-    stage = Stage().asks(b"POST /shut HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
-    assert stage.session.is_over and b"403" in stage.client
+LAST = ("Expect: 100-continue", "Connection: close")  # after which a refusal is the last answer
+
+
+@pytest.mark.parametrize("field", LAST)
+def test_a_client_that_is_refused_for_good_is_let_go_when_it_ends_or_has_sent_all(field: str) -> None:
+    """At once it would get a reset for what it still sends, and might not have the answer by then."""
+    begun = f"POST /shut HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n{field}\r\n\r\n".encode()
+    stage = Stage().asks(begun)
+    assert b"403" in stage.client and b"connection: close" in stage.client
+    assert stage.session.ends_client and not stage.session.is_over
+    assert stage.ends("client").session.is_over
+    stage = Stage().asks(begun + b"1234")
+    assert not stage.session.is_over
+    assert stage.asks(b"5" + get("/open")).session.is_over and not stage.server
+
+
+def test_a_refused_client_that_ends_amid_its_body_is_over() -> None:
+    stage = Stage().asks(b"POST /shut HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12")
+    assert not stage.session.ends_client and not stage.session.is_over
+    assert stage.ends("client").session.is_over and [each.status for each in stage.told] == [403]
 
 
 def test_a_broken_request_gets_a_400_and_the_end() -> None:

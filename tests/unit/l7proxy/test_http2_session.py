@@ -354,6 +354,17 @@ def test_what_a_link_asks_of_a_session() -> None:
     assert not link_session.is_broken and not link_session.ends_client and not link_session.ends_server
 
 
+def test_a_server_that_is_lost_in_the_middle_is_unavailable_to_grpc() -> None:
+    """Whose clients would take a reset for INTERNAL, and not try again."""
+    grpc = (b"content-type", b"application/grpc")
+    stage = met().asks(ask(5, "/open", END, grpc), ask(7, "/open", 0, grpc))
+    stage.answers(*(frame(HEADERS, ENDS_BLOCK, each, written((b":status", b"200"))) for each in (5, 7))).seen()
+    ends = [said(each, (b"grpc-status", b"14"), (b"grpc-message", b"Service unavailable")) for each in (5, 7)]
+    wanted = ends[0] + ends[1] + rst_stream(7, Code.NO_ERROR) + goaway(7, Code.NO_ERROR)
+    assert stage.does("failed", "it is lost").seen()[1] == wanted
+    assert [(each.status, each.grpc_status, each.why) for each in stage.told] == [(200, 14, "it is lost")] * 2
+
+
 @pytest.mark.parametrize(
     "data",
     [
