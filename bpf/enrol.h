@@ -18,7 +18,7 @@
 #define NSID_UNKNOWN 0xffffffff
 
 /* Why this end must not be redirected to, as far as its socket tells now; ACTIVE when nothing speaks against it. */
-static __always_inline u8 reader_reason(const struct end *e, int is_proxys) {
+static __always_inline u8 reader_reason(struct end *e, int is_proxys) {
   u64 sk = e->sock;
   if (!sk || freed(e))
     return ACCEL_REASON_UNKNOWN;
@@ -41,7 +41,9 @@ static __always_inline u8 reader_reason(const struct end *e, int is_proxys) {
     return ACCEL_REASON_OPTIONS;
   struct endpoint_key k = {.id = e->endpoint};
   struct caught *before = is_proxys ? 0 : caught.lookup(&k); /* what a pod's programs do says nothing of the proxy */
-  if (before)
+  if (before && before->reason == ACCEL_REASON_COUNTS)
+    e->asks = 1; /* its first question would come too late */
+  else if (before)
     return before->reason;
   return ACCEL_REASON_ACTIVE;
 }

@@ -48,13 +48,13 @@ static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int
   return c && END_OF(c, *side)->sock == sk ? c : 0;
 }
 
-/* Keep an endpoint's next connections off the short cut from the start. */
+/* Keep an endpoint's next connections off the short cut from the start; COUNTS: have them ready for a question. */
 static __always_inline void remember(u32 endpoint, u8 reason) {
   struct endpoint_key k = {.id = endpoint};
   struct caught v = {.reason = reason, .count = 1};
   struct caught *old = caught.lookup(&k);
   if (old) {
-    v.reason = old->reason;
+    v.reason = old->reason == ACCEL_REASON_COUNTS ? reason : old->reason;
     v.count = old->count + 1;
   }
   if (endpoint)
@@ -68,7 +68,7 @@ static __always_inline void stuck(struct conn *c, const struct conn_key *at, int
   if (c->end[0].stuck | c->end[1].stuck)
     return;
   reader->stuck = 1;
-  if (reason != ACCEL_REASON_COUNTS) /* that one is bad luck, not a habit */
+  if (reason != ACCEL_REASON_COUNTS) /* that one was remembered with its first question */
     remember(reader->endpoint, reason == ACCEL_REASON_SPLICE ? ACCEL_REASON_PROGRAM : reason);
   count(METRIC_STUCK_READERS, reader->endpoint);
   struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_TRACEPOINT);
@@ -230,6 +230,8 @@ static __always_inline int asks(u32 fd) {
     return 0;
   *known = cookie;
   struct end *reader = END_OF(c, side);
+  if (!reader->asks)
+    remember(reader->endpoint, ACCEL_REASON_COUNTS);
   reader->asks = 1;
   if (reader->enrolled && !psock_has_data(sk) && bytes_of_tcp(sk))
     stuck(c, &k, side, ACCEL_REASON_COUNTS); /* this one answer will be wrong, and a program may wait on it for ever */

@@ -187,7 +187,8 @@ class FragValue(Record):
 
 @record
 class Caught(Record):
-    """An endpoint whose program reads in a way that no hook can see coming: kept off the short cut."""
+    """An endpoint whose program reads in a way that no hook can see coming: kept off the short cut, or, if it asks
+    FIONREAD (COUNTS), ready for that from each connection's start."""
 
     reason: U32  # AccelReason
     count: U32

@@ -3,6 +3,7 @@
 import sys
 
 from tests.hosts import Mesh, Node
+from tests.kernel.pairs import Maker, connect, queued
 
 CONNECTIONS = 100
 # Reads a part, asks what is left, and waits for the next edge if the answer is nothing: nginx's manner.
@@ -72,3 +73,17 @@ def test_a_reused_descriptor_is_another_connection(root: None) -> None:
             assert serving.stdout is not None and serving.stdout.readline() == b"ready\n"
             client.run([sys.executable, "-c", _CLIENT, server.ip, str(CONNECTIONS)], timeout=60)
             assert serving.wait(10) == 0
+
+
+def test_a_pod_that_has_asked_is_ready_for_the_next_connections_first_question(root: None) -> None:
+    with Node("fionread") as node:
+        makers = Maker(node.pod("client")), Maker(node.pod("server"))
+        with Mesh(node) as mesh, mesh.open_maps() as maps:
+            first = connect(*makers, maps)
+            assert first.warm_up() and not first.end(first.b).asks
+            assert queued(first.b) == 0 and first.end(first.b).asks
+            second = connect(*makers, maps)
+            assert second.warm_up(), "it takes the short cut as before"
+            assert (second.end(second.a).asks, second.end(second.b).asks) == (0, 1)
+            for pair in (first, second):
+                pair.close()

@@ -125,7 +125,7 @@ WORK: dict[str, Callable[[int], Any]] = {
     "names that point far": lambda n: message.answer(answer_of(n, b"\1y" + DEEP[:200] + b"\xc0\x0c" + RECORD)),
     "queries, bytewise": lambda n: feed(stream.Splitter().take, bytewise(stream.framed(NOTHING) * (n // 21))),
     "empty frames of a mesh": lambda n: Reader().feed(frame(Kind.DATA) * (n // 4)),
-    "frames of a mesh, bytewise": lambda n: feed(Reader().feed, bytewise(data(bytes(n)))),
+    "frames of a mesh, bytewise": lambda n: feed(Reader().feed, bytewise(b"".join(data(bytes(n))))),
 }
 PACKET_S = 15e-6  # of a core, for the event loop to read one
 REFUSALS = (head.Malformed, Broken, hpack.TooLarge, hello.NotAHello, Malformed, BadFrame)
