@@ -197,7 +197,7 @@ def test_python_keeps_its_connection(one: Front) -> None:
     assert found == {"connections": 1, "answers": {said: count * ROUNDS for said, count in wanted.items()}}
 
 
-@pytest.mark.parametrize(("name", "flag"), itertools.product(NAMES, (FIRST, SECOND)))
+@pytest.mark.parametrize(("name", "flag"), list(itertools.product(NAMES, (FIRST, SECOND))))
 def test_node_keeps_its_connections(servers: Servers, name: str, flag: str) -> None:
     """Four in HTTP/1.1, one in HTTP/2; on them come hints before answers, and trailers after bodies both ways."""
     front = front_of(servers, name, flag)

@@ -151,6 +151,29 @@ def test_what_is_sent_arrives(place: Place) -> None:
     asking.wait(10)
 
 
+def test_an_edit_that_is_not_about_it_leaves_it(place: Place) -> None:
+    asking = place.begin(place.server.ip, "/public/etc/hostname")
+    port = int(asking.stdout.readline().split(";")[0])
+    with place.mesh.open_maps() as maps:
+        for wide in (True, False):
+            place.mesh.apply("policy-8", _elsewhere(wide))
+            place.mesh.settle()
+            assert len(place.hops(maps, port)) == 2
+    asking.stdin.write("\n")
+    asking.stdin.flush()
+    assert asking.stdout.readline().startswith("200")
+    assert asking.wait(10) == 0
+    place.mesh.delete("policy-8")
+    told = [flow["extensions"]["value"]["sockmesh"]["event"] for flow in place.mesh.flows()]
+    assert "policy_reset" not in told
+
+
+def _elsewhere(wide: bool) -> dict[str, Any]:
+    spec = {"podSelector": {"matchLabels": {"app": "wide"}}, "ingress": [{}] if wide else []}
+    meta = {"name": "elsewhere", "namespace": "default"}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+
 def test_policy_that_turns_ends_it(place: Place) -> None:
     asking = place.begin(place.server.ip, "/public/etc/hostname")
     port = int(asking.stdout.readline().split(";")[0])
