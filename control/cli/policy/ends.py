@@ -93,10 +93,17 @@ def http(method: str, path: str, host: str, headers: tuple[str, ...]) -> request
     """Return the request that is asked about; None where none of its parts is given."""
     if not (method or path or host or headers):
         return None
-    found = {}
-    for header in headers:
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise wrong(f"--header {header}: must be 'Name: value'")
-        found[name.strip().lower()] = value.strip()
-    return request.Request(method or "GET", path or "/", host or found.get("host", ""), found)
+    fields = tuple(map(_field, headers))
+    hosts = {value.lower() for name, value in fields if name == "host"}
+    hosts |= {host.lower()} if host else set()
+    if len(hosts) > 1:
+        raise wrong(f"a request is for one host, not for {' and '.join(sorted(hosts))} (--host, --header 'Host: ...')")
+    return request.Request(method or "GET", path or "/", "".join(hosts), fields)
+
+
+def _field(header: str) -> tuple[str, str]:
+    """Read 'Name: value' as the proxy reads a line of a request."""
+    name, colon, value = header.partition(":")
+    if not colon or not name.strip():
+        raise wrong(f"--header {header}: must be 'Name: value'")
+    return name.strip().lower(), value.strip()
