@@ -87,6 +87,15 @@ def l7_word(rules: model.L7Rules | None) -> str:
 
 
 def _http_word(rule: model.HttpRule) -> str:
-    parts = [rule.method, rule.host, rule.path]
-    parts += [f"{h.name}: {h.value}" if h.value is not None else f"{h.name}: *" for h in rule.headers]
+    parts = [rule.method, rule.host, rule.path, *map(header_word, rule.headers)]
     return "HTTP " + (" ".join(filter(None, parts)) or "anything")
+
+
+def header_word(wanted: model.HeaderMatch) -> str:
+    """Return what a header must be, and what else becomes of the request: "X-Key: secret shop/key (else ADD)".
+
+    Of a secret its name alone: words are for logs and screens.
+    """
+    value = f"secret {wanted.secret}" if wanted.secret else "*" if wanted.value is None else wanted.value
+    action = f" (else {wanted.mismatch.value})" if wanted.mismatch is not model.Mismatch.FAIL else ""
+    return f"{wanted.name}: {value}{action}"
