@@ -93,6 +93,10 @@ def read_peers(entries: Mapping[str, field.Field], context: Context) -> tuple[mo
     if not given:
         return None
     used = [key for key in given if entries[key].node.value != ()]
+    for key in given:
+        if key not in used:
+            done = "denies" if context.is_deny else "allows"
+            entries[key].advise(f"is empty, which is nobody, so this rule {done} nothing")
     for key in used[1:]:
         entries[key].problem(f"combining {used[0]} and {key} is not supported yet (use two rules)")
     peers: list[model.Peer] = []
