@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 ON_HOST = "it has its node's network: no policy of pods is asked"
 _MOST_WORDS = 2000  # characters of a message
 _PORT_NAME = re.compile(r"(?=[-0-9]*[a-z])[-a-z0-9]{1,15}")
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_VISIBLE = re.compile(r"[!-~]+")
+_PATH = re.compile(r"/[!-~]*")
 _TRANSPORTS = {proto.name: proto for proto in ports.TRANSPORTS}
 _ICMP = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
 _PORTLESS = {proto.name: proto for proto in ports.PORTLESS}
@@ -89,21 +92,39 @@ def dns_name(text: str) -> str:
     return name
 
 
-def http(method: str, path: str, host: str, headers: tuple[str, ...]) -> request.Request | None:
-    """Return the request that is asked about; None where none of its parts is given."""
+def given(**options: str | None) -> None:
+    """Raises BadInput for an option that is given and empty: a script's variable may be, and who left it out asks about
+    something else.
+    """
+    for name, text in options.items():
+        if text == "":
+            raise wrong(f"--{name.replace('_', '-')} is empty: give it a value, or leave it out")
+
+
+def http(method: str | None, path: str | None, host: str | None, headers: tuple[str, ...]) -> request.Request | None:
+    """Return the request that is asked about, as the proxy would take it; None where none of its parts is given."""
     if not (method or path or host or headers):
         return None
+    if method and not _TOKEN.fullmatch(method):
+        raise wrong(f"--method {method}: is no method (letters, digits and dashes, such as GET)")
+    if path and path != "*" and not _PATH.fullmatch(path):
+        raise wrong(f"--path {path}: must begin with /, or be *, and be of printable ASCII (what is sent is %-encoded)")
+    if host and not _VISIBLE.fullmatch(host):
+        raise wrong(f"--host {host}: is no host (a name or an address, of printable ASCII)")
     fields = tuple(map(_field, headers))
     hosts = {value.lower() for name, value in fields if name == "host"}
     hosts |= {host.lower()} if host else set()
     if len(hosts) > 1:
         raise wrong(f"a request is for one host, not for {' and '.join(sorted(hosts))} (--host, --header 'Host: ...')")
-    return request.Request(method or "GET", path or "/", "".join(hosts), fields)
+    method = method or "GET"
+    if path and (method == "CONNECT" or (path == "*" and method != "OPTIONS")):
+        raise wrong(f"--path {path}: {'CONNECT asks for no path' if method == 'CONNECT' else '* is for OPTIONS alone'}")
+    return request.Request(method, path or ("" if method == "CONNECT" else "/"), "".join(hosts), fields)
 
 
 def _field(header: str) -> tuple[str, str]:
     """Read 'Name: value' as the proxy reads a line of a request."""
     name, colon, value = header.partition(":")
-    if not colon or not name.strip():
+    if not colon or not _TOKEN.fullmatch(name.strip()) or not value.replace("\t", " ").isprintable():
         raise wrong(f"--header {header}: must be 'Name: value'")
     return name.strip().lower(), value.strip()

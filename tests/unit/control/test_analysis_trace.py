@@ -708,14 +708,14 @@ def test_a_full_disk_is_no_verdict(tmp_path: Path) -> None:
 def test_options_cannot_steer_a_terminal(tmp_path: Path) -> None:
     known(tmp_path, policy("web", HTTP))
     asked = ("--from", "shop/db", "--to", "shop/web", "--port", "8080")
-    found = tell(tmp_path, *asked, "--path", "/\x1b[31m", "--host", "a\nb", "--method", "G\x9b")
-    assert found.exit_code == 1
-    assert "G\\x9b a\\x0ab/\\x1b[31m: denied" in found.stdout
     for args in (
         ("--from", "shop/\x1bdb", "--to", "shop/web", "--port", "80"),
         ("--from", "shop/db", "--to", "fqdn:\x1b", "--port", "80"),
         ("--from", "shop/db", "--to", "shop/web", "--port", "\x1b"),
         (*asked, "--header", "\x1b"),
+        (*asked, "--path", "/\x1b[31m"),
+        (*asked, "--host", "a\x1bb"),
+        (*asked, "--method", "G\x1b"),
     ):
         refused = tell(tmp_path, *args)
         assert (refused.exit_code, "\x1b" in refused.stderr, "\\x1b" in refused.stderr) == (2, False, True)
