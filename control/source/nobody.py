@@ -40,7 +40,7 @@ def selected(snapshot: model.Snapshot) -> Iterator[model.Problem]:
 
 
 def _nobody(selector: model.Selector, what: str) -> str:
-    return f"no workload of these files has {words.peer_word(selector)}, so none {what}"
+    return f"no workload of these files has {words.brief(selector)}, so none {what}"
 
 
 def _namespaces(selector: model.Selector) -> frozenset[str] | None:
