@@ -29,13 +29,16 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     if (origin or to) and output not in ("table", "json"):
         raise ends.wrong("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
-    from control.analysis import connectivity, dot, proxied, write
+    from control.analysis import concerning, connectivity, dot, proxied, write
     from control.analysis.change import beside
     from control.analysis.picture import svg
 
-    source.tell_of_bytes(snapshot)
-    source.tell_of_names(beside.names(snapshot))
-    source.tell_of_kinds(beside.kinds(snapshot))
+    shown = concerning.Shown(snapshot, origin, to)
+    told = shown.rules()
+    source.tell_of_bytes(told)
+    source.tell_of_names(beside.names(told))
+    source.tell_of_kinds(beside.kinds(told))
+    source.tell_of_audits(shown.audits())
 
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
