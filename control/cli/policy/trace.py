@@ -85,7 +85,7 @@ def trace(
         server_name = to.removeprefix("fqdn:")
     names = [ends.dns_name(name) if name else "" for name in (server_name, query)]
     call = analysis.Call(source_end, destination, proto, number, request, *names)
-    if not any(end.workload or end.on_host for end in (call.source, call.destination)):
+    if not any(end.is_declared for end in (call.source, call.destination)):
         raise ends.wrong(f"neither {origin} nor {to} is a workload of the files, so no policy is asked (one must be)")
     found = analysis.trace(known, call)
     lines = [json.dumps(_json(found, call), indent=2)] if output == "json" else map(printable, _lines(found, call))

@@ -752,6 +752,9 @@ def test_a_call_that_no_workload_is_part_of_is_not_answered(tmp_path: Path) -> N
     found = tell(tmp_path, "--from", "192.0.2.1", "--to", "192.0.2.2", "--port", "80")
     assert found.exit_code == 2
     assert "neither 192.0.2.1 nor 192.0.2.2 is a workload of the files, so no policy is asked" in found.stderr
+    for ends in (("host", "host"), ("host", "192.0.2.2"), ("192.0.2.1", "host")):
+        found = tell(tmp_path, "--from", ends[0], "--to", ends[1], "--port", "1")
+        assert found.exit_code == 2 and f"neither {ends[0]} nor {ends[1]} is a workload of the files" in found.stderr
 
 
 def test_a_policy_that_only_denies_some_says_that_it_has_no_default(tmp_path: Path) -> None:
