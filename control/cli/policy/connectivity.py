@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 @source.paths
 @click.option("-o", "--output", type=click.Choice(["table", "json", "dot", "svg"]), default="table", show_default=True,
               help="For people, for programs, for Graphviz, or a picture.")  # fmt: skip
-@click.option("--from", "origin", metavar="WHO", help="Only calls of this workload, or of all of a namespace.")
-@click.option("--to", metavar="WHO", help="Only calls to this workload, or to all of a namespace.")
+@click.option(
+    "--from", "origin", metavar="WHO", help="Only calls of this workload, or of all of a namespace (table, json)."
+)
+@click.option("--to", metavar="WHO", help="Only calls to this workload, or to all of a namespace (table, json).")
 def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: str | None, to: str | None) -> None:
     """Show everything that manifests allow: each pair of workloads, or of a workload and addresses outside, that may
     talk, and on which ports.

@@ -38,7 +38,15 @@ def port(text: str) -> tuple[int, int | str]:
     number, slash, protocol = text.partition("/")
     if not slash and number in _PORTLESS:  # names of ports are in lower case
         number, protocol = "0", number
+    elif not slash and number.upper() in _PROTOCOLS and not _PORT_NAME.fullmatch(number):
+        number, protocol = "", number
     proto = _protocol(text, protocol)
+    if proto in _ICMP.values() and not number:
+        name = _NUMBERED[proto].name
+        raise wrong(f"--port {text}: which type of {name}? (write one: EchoRequest/{name}, or its number)")
+    if proto in ports.TRANSPORTS and number in ("", "0"):
+        name = _NUMBERED[proto].name
+        raise wrong(f"--port {text}: which port of {name}? (write one: 80/{name}, or its name)")
     if proto in _ICMP.values():
         kind = ports.icmp_type(abi.Proto(proto), number)
         if kind is None:

@@ -304,7 +304,13 @@ def test_protocols_without_ports(tmp_path: Path, port: str, verdict: str, shown:
         ("0/256", "unknown protocol 256 (TCP, UDP, SCTP, ICMP, ICMPV4, ICMPV6, VRRP, "),
         ("80/ANY", "unknown protocol ANY (TCP, "),
         ("0/0", "or a number from 1 to 255)"),
-        ("0/TCP", "0 is no port (a number from 1 to 65535, or a name)"),
+        ("0/TCP", "--port 0/TCP: which port of TCP? (write one: 80/TCP, or its name)"),
+        ("0/6", "--port 0/6: which port of TCP? (write one: 80/TCP, or its name)"),
+        ("TCP", "--port TCP: which port of TCP?"),
+        ("/UDP", "--port /UDP: which port of UDP?"),
+        ("ICMP", "--port ICMP: which type of ICMP? (write one: EchoRequest/ICMP, or its number)"),
+        ("ICMPv6", "--port ICMPv6: which type of ICMPV6?"),
+        ("70000", "70000 is no port (a number from 1 to 65535, or a name)"),
     ],
 )
 def test_what_is_no_port_or_protocol(tmp_path: Path, port: str, told: str) -> None:
