@@ -214,7 +214,8 @@ def _fulfils(requirement: model.Requirement, values: Mapping[tuple[str, str], se
 def reserved(selector: model.Selector) -> tuple[str, ...]:
     """Return which reserved labels a selector asks for: where any, it means no workload, but nodes, the world ..."""
     positive = (model.Operator.IN, model.Operator.EXISTS)
-    return tuple(r.key for r in selector.requirements if r.source == "reserved" and r.operator in positive)
+    asked = (r.key for r in selector.requirements if r.source == "reserved" and r.operator in positive)
+    return tuple(dict.fromkeys(asked))
 
 
 def in_namespace(namespace: str) -> model.Requirement:
