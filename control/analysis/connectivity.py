@@ -165,9 +165,9 @@ def analyse(
     `others`: ends without a policy of their own, by identity, that are in no pair and may be asked for by their class.
     """
     wanted = sorted((w for w in snapshot.workloads if not w.host_network), key=lambda w: (w.namespace, w.name, w.kind))
-    snapshot = refer.written_out(dataclasses.replace(snapshot, workloads=tuple(map(_unique, snapshot.workloads))))
+    snapshot = refer.written_out(dataclasses.replace(snapshot, workloads=tuple(map(unique, snapshot.workloads))))
     identities = identity.Identities(snapshot, identity.allocate(identity.Allocation(), snapshot))
-    subjects = [Subject(identities.of_workload[str(_unique(w))], w.ports) for w in wanted]
+    subjects = [Subject(identities.of_workload[str(unique(w))], w.ports) for w in wanted]
     contents = _contents(snapshot, identities, dict.fromkeys(subjects), view, without_proxy)
     ends = [End(w.kind, w.namespace, w.name) for w in wanted]
     regions = outside.regions(identities.addresses.items())
@@ -199,7 +199,7 @@ def _contents(
     return out
 
 
-def _unique(workload: model.Workload) -> model.Workload:
+def unique(workload: model.Workload) -> model.Workload:
     """Return a workload under a name that no one of another kind has; a name has no slash."""
     if workload.kind == "Pod":
         return workload

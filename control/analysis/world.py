@@ -39,6 +39,11 @@ class End:
     is_node: bool = False
     on_node: str = ""
 
+    @property
+    def is_declared(self) -> bool:
+        """Tell whether it is a workload of the files, though it may be on its node's network."""
+        return self.workload is not None or (self.on_host and self.is_node)
+
 
 class World:
     """Everything that manifests declare, as policy sees it. `namespace`: of workloads that are named without one."""

@@ -95,7 +95,7 @@ class Automaton:
     """Tells whether a whole text matches. Made when a tree is read; its tables come with the first texts."""
 
     def __init__(self, tree: Node) -> None:
-        self._tree = tree
+        self.tree = tree
         self._accept = 1 << (tree.size + 1)
         self._most = max(16, min(_CACHED_MOVES, _CACHED_BITS // tree.size))
         self._followers: dict[tuple[int, int], _Followers] = {}
@@ -104,7 +104,7 @@ class Automaton:
 
     @functools.cached_property
     def _leaves(self) -> "list[Node]":
-        return _leaves(self._tree)
+        return _leaves(self.tree)
 
     @functools.cached_property
     def _gaps(self) -> bool:
@@ -133,7 +133,7 @@ class Automaton:
     def _follow(self, reached: int, before: int, after: int) -> int:
         gap = (before, after) if self._gaps else (_EDGE, _EDGE)
         if gap not in self._followers:
-            self._followers[gap] = _Table(*gap).read(self._tree)
+            self._followers[gap] = _Table(*gap).read(self.tree)
         return self._followers[gap].of(reached)
 
     def _readers(self, symbol: int) -> int:

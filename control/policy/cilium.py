@@ -42,6 +42,8 @@ def read_section(spec: field.Field, context: Context) -> model.Section:
     toports.refuse_mixed(read)
     if not rules:
         spec.problem(NO_RULE)
+    else:
+        _tell_of_empty(entries)
     _check_metadata(entries)
     present = frozenset(rule.direction for rule in rules)
     return model.Section(
@@ -78,6 +80,16 @@ def _read_subject(spec: field.Field, entries: dict[str, field.Field], context: C
     return found.get("endpointSelector") or selectors.scope_subject(model.Selector(), context.namespace)
 
 
+def _tell_of_empty(entries: dict[str, field.Field]) -> None:
+    """Advise where a list without rules looks like the way to close a direction, and nothing else is said of it."""
+    asked = entries["enableDefaultDeny"].node.value if "enableDefaultDeny" in entries else None
+    for key, (_, verdict) in LISTS.items():
+        if key not in entries or entries[key].node.value != () or (isinstance(asked, dict) and key in asked):
+            continue
+        what = "denies nothing" if verdict == abi.Verdict.DENY else f"closes nothing ({key}: [{{}}] does)"
+        entries[key].advise(f"is empty, so it {what}")
+
+
 def _read_rule(item: field.Field, context: Context) -> tuple[list[model.Rule], list[toports.Item]]:
     """Return what one item of a list of rules means, several rules where its ports differ in L7, and its ports."""
     gone = f"{context.way}Requires"
@@ -92,6 +104,9 @@ def _read_rule(item: field.Field, context: Context) -> tuple[list[model.Rule], l
     groups: list[tuple[tuple[model.PortSpec, ...] | None, model.L7Rules | None]] = [(None, None)]
     items: list[toports.Item] = []
     to_ports, icmps = entries.get("toPorts"), entries.get("icmps")
+    for place in (to_ports, icmps):
+        if place and place.node.value == ():
+            place.advise("is empty, which counts as not given: it names no port and no type")
     if to_ports and icmps and to_ports.node.value and icmps.node.value:
         icmps.problem("cannot be combined with toPorts (use two rules)")
     if to_ports and to_ports.node.value != ():
@@ -103,6 +118,8 @@ def _read_rule(item: field.Field, context: Context) -> tuple[list[model.Rule], l
     who = peers.read_peers(entries, context)
     if who is None and groups == [(None, None)]:
         who = ()  # the empty rule names nobody: it allows nothing, it only makes its direction a selected one
+        if context.is_deny:  # of those that allow it is the usual way to close a direction
+            item.advise(f"names nobody, so it denies nothing ({context.way}Entities: [all] is everybody)")
     if "authentication" in entries and not _is_served(entries["authentication"]):
         who = ()
     rules = [

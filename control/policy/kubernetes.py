@@ -25,6 +25,7 @@ def read_section(spec: field.Field, namespace: str) -> model.Section:
         for item in entries[key].each() if key in entries else ():
             rules.append(_read_rule(item, direction, namespace))
     directions = _directions(entries, rules)
+    _tell_of_unused(entries, directions)
     return model.Section(
         path=spec.path,
         # The namespace cannot be written in this language, so the scope only adds.
@@ -43,6 +44,18 @@ def _directions(entries: dict[str, field.Field], rules: list[model.Rule]) -> fro
         return frozenset(d for d in (item.choice(TYPES) for item in chosen) if d is not None)
     has_egress = any(rule.direction == abi.Direction.EGRESS for rule in rules)
     return frozenset(abi.Direction) if has_egress else frozenset((abi.Direction.INGRESS,))
+
+
+def _tell_of_unused(entries: dict[str, field.Field], directions: frozenset[abi.Direction]) -> None:
+    """Advise where rules are written for a direction in which the policy takes no part."""
+    for name, direction in TYPES.items():
+        place = entries.get(name.lower())
+        if place is None or direction in directions:
+            continue
+        if "policyTypes" in entries and entries["policyTypes"].node.value != ():
+            place.advise(f"does nothing: policyTypes does not name {name}")
+        else:  # only of egress, and there an empty list looks like the way to close it
+            place.advise(f"is empty and closes nothing: policyTypes is not given (it must name {name} for that)")
 
 
 def _read_rule(item: field.Field, direction: abi.Direction, namespace: str) -> model.Rule:

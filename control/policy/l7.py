@@ -1,10 +1,11 @@
 """What a rule asks of the bytes of a connection: the `rules` of one item of `toPorts`."""
 
+import contextlib
 import re
 from typing import NamedTuple
 
 from control import model
-from control.policy import field, fqdn, objectnames, regex
+from control.policy import field, fqdn, lettercase, objectnames, regex
 from control.policy.context import Context
 
 HTTP_KEYS = ("method", "path", "host", "headers", "headerMatches")
@@ -75,6 +76,8 @@ def _read_kind(kind: str, entries: dict[str, field.Field], namespace: str) -> As
 def _read_http(item: field.Field, namespace: str) -> model.HttpRule:
     parts = item.fields(HTTP_KEYS)
     method, path, host = (_expression(parts[key]) if key in parts else "" for key in HTTP_KEYS[:3])
+    if "host" in parts:
+        _check_case(parts["host"], host)
     headers = [_read_header(each) for each in (parts["headers"].each() if "headers" in parts else ())]
     if "headerMatches" in parts:
         headers += [_read_header_match(each, namespace) for each in parts["headerMatches"].each()]
@@ -96,6 +99,13 @@ def _expression(place: field.Field) -> str:
     except ValueError as error:
         place.problem(f"{field.quote(text)} {error}")
     return text
+
+
+def _check_case(place: field.Field, host: str) -> None:
+    """Advise where no host can match; what is no expression is a problem already."""
+    with contextlib.suppress(ValueError):
+        if host and lettercase.needs_capitals(host):
+            place.advise(f"{field.quote(host)} never matches: hosts are compared in lower case (write it so)")
 
 
 def _read_header(place: field.Field) -> model.HeaderMatch | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from control import model
@@ -12,6 +13,7 @@ KINDS = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Nodes", "Groups")  # behin
 TO_KINDS = (*KINDS, "Services", "FQDNs")
 ENTITIES = {entity.value: entity for entity in model.Entity}
 CIDR_KEYS = ("cidr", "cidrGroupRef", "cidrGroupSelector")
+_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 AWS_KEYS = ("labels", "region", "securityGroupsIds", "securityGroupsNames")
 
 
@@ -20,8 +22,9 @@ def parse_prefix(text: str, strict: bool = False) -> model.Prefix:
     bits if that is to be `strict`.
     """
     _, slash, length = text.partition("/")
-    if "%" in text or (slash and not (length.isascii() and length.isdigit())):
-        raise ValueError("neither scopes nor netmasks")  # "/0.0.0.255" would mean /24 to ipaddress
+    # "/0.0.0.255" would mean /24 to ipaddress, and "/08" nothing or /8 to others, as "010" is 8 or 10 of an address.
+    if "%" in text or (slash and not _LENGTH.fullmatch(length)):
+        raise ValueError("neither scopes nor netmasks")
     # Not ip_network, which tries both families, and takes twice as long where neither will do.
     family = ipaddress.IPv6Network if ":" in text else ipaddress.IPv4Network
     network = family(text, strict)
@@ -93,6 +96,10 @@ def read_peers(entries: Mapping[str, field.Field], context: Context) -> tuple[mo
     if not given:
         return None
     used = [key for key in given if entries[key].node.value != ()]
+    for key in given:
+        if key not in used:
+            done = "denies" if context.is_deny else "allows"
+            entries[key].advise(f"is empty, which is nobody, so this rule {done} nothing")
     for key in used[1:]:
         entries[key].problem(f"combining {used[0]} and {key} is not supported yet (use two rules)")
     peers: list[model.Peer] = []

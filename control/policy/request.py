@@ -1,10 +1,11 @@
 """Whether rules that look at a connection's bytes let through what they say. Pure; the proxy must agree with it.
 
-Regular expressions are for the whole of what they are held against. A header's name has no case, its value has.
+Regular expressions are for the whole of what they are held against. A header's name and a host have no case: they are
+compared in lower case, as the proxy reads them off the wire. A header's value has.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from control import model
 from control.policy import dnsnames, regex
@@ -12,12 +13,14 @@ from control.policy import dnsnames, regex
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One HTTP request. `headers`: lower-case names; empty strings match only what any string matches."""
+    """One HTTP request. `headers`: lower-case names and values, in order; empty strings match only what any string
+    matches.
+    """
 
     method: str = ""
     path: str = ""
     host: str = ""
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def http_allowed(rules: Iterable[model.L7Rules], request: Request) -> bool:
@@ -40,16 +43,17 @@ def server_allowed(rules: Iterable[model.L7Rules], name: str) -> bool:
 
 
 def _matches(rule: model.HttpRule, request: Request) -> bool:
-    parts = ((rule.method, request.method), (rule.path, request.path), (rule.host, request.host))
+    parts = ((rule.method, request.method), (rule.path, request.path), (rule.host, request.host.lower()))
     return all(not pattern or regex.compile(pattern).fullmatch(value) for pattern, value in parts) and all(
         _has(header, request.headers) for header in rule.headers
     )
 
 
-def _has(wanted: model.HeaderMatch, headers: Mapping[str, str]) -> bool:
+def _has(wanted: model.HeaderMatch, headers: tuple[tuple[str, str], ...]) -> bool:
     if wanted.mismatch != model.Mismatch.FAIL:
         return True  # it is mended or told of, not refused
     if wanted.secret:
         return False  # nobody knows the value here
-    found = headers.get(wanted.name.lower())
-    return found is not None and wanted.value in (None, found)
+    values = [value for name, value in headers if name == wanted.name.lower()]
+    # Which of several a server takes, nobody can tell: they are one value, as for who reads them as a list.
+    return bool(values) and wanted.value in (None, ",".join(values))

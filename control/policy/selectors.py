@@ -211,6 +211,13 @@ def _fulfils(requirement: model.Requirement, values: Mapping[tuple[str, str], se
             return not found
 
 
+def reserved(selector: model.Selector) -> tuple[str, ...]:
+    """Return which reserved labels a selector asks for: where any, it means no workload, but nodes, the world ..."""
+    positive = (model.Operator.IN, model.Operator.EXISTS)
+    asked = (r.key for r in selector.requirements if r.source == "reserved" and r.operator in positive)
+    return tuple(dict.fromkeys(asked))
+
+
 def in_namespace(namespace: str) -> model.Requirement:
     return model.Requirement("k8s", model.NAMESPACE_KEY, model.Operator.IN, (namespace,))
 

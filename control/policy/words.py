@@ -1,6 +1,6 @@
 """Rules in the words in which people write them: whom, which ports, which requests. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from control import model
 from control.policy import dnsnames, peers
@@ -10,35 +10,45 @@ _MOST = 4
 
 def whom(of: Iterable[model.Peer] | None) -> str:
     """Return whom the peers of a rule name together, a few of them; None: anybody."""
-    each = [peer_word(peer) for peer in of] if of is not None else ["anybody"]
-    return "; ".join(each[:_MOST]) + (f"; {len(each) - _MOST} more" if each[_MOST:] else "") or "nobody"
+    return _few([brief(peer) for peer in of], "; ") or "nobody" if of is not None else "anybody"
 
 
 def ports(of: Iterable[model.PortSpec] | None) -> str:
     """Return the ports of a rule, a few of them; None: any."""
-    each = [port_word(spec) for spec in of] if of is not None else ["any"]
-    return ", ".join(each[:_MOST]) + (f", {len(each) - _MOST} more" if each[_MOST:] else "")
+    return _few(list(map(port_word, of)), ", ") if of is not None else "any"
 
 
-def peer_word(peer: model.Peer) -> str:
-    """Return whom a peer names, as short as people write it."""
+def _few(each: Sequence[str], between: str, most: int | None = _MOST) -> str:
+    """Return the first of some words, and how many more there are."""
+    more = len(each) - most if most is not None else 0
+    return between.join([*each[:most], *([f"{more} more"] if more > 0 else [])])
+
+
+def brief(peer: model.Peer) -> str:
+    """Return whom a peer names, for a message: of its conditions, values and exceptions a few."""
+    return peer_word(peer, _MOST)
+
+
+def peer_word(peer: model.Peer, most: int | None = None) -> str:
+    """Return whom a peer names, as short as people write it; of each list in it as many as `most`."""
     match peer:
         case model.Selector():
-            return " ".join(_requirement(each) for each in peer.requirements if not _is_scope(each)) or "all pods"
+            asked = [_requirement(each, most) for each in peer.requirements if not _is_scope(each)]
+            return _few(asked, " ", most) or "all pods"
         case model.CidrPeer():
-            excepts = ", ".join(map(peers.show_prefix, peer.excepts))
+            excepts = _few(list(map(peers.show_prefix, peer.excepts)), ", ", most)
             return peers.show_prefix(peer.prefix) + (f" except {excepts}" if excepts else "")
         case model.Entity():
             return f"entity {peer.value}"
         case model.NamePeer():
             return f"name {dnsnames.show(peer)}"
         case model.NodePeer():
-            return f"nodes {' '.join(map(_requirement, peer.selector.requirements))}".rstrip()
+            return f"nodes {_few([_requirement(r, most) for r in peer.selector.requirements], ' ', most)}".rstrip()
         case model.CidrGroupPeer():
-            return f"CiliumCIDRGroup {peer.name or peer_word(peer.selector or model.Selector())}"
+            return f"CiliumCIDRGroup {peer.name or peer_word(peer.selector or model.Selector(), most)}"
         case model.ServicePeer():
             where = f"{peer.namespace or '*'}/"
-            return f"Service {where}{peer.name or peer_word(peer.selector or model.Selector())}"
+            return f"Service {where}{peer.name or peer_word(peer.selector or model.Selector(), most)}"
 
 
 def _is_scope(wanted: model.Requirement) -> bool:
@@ -46,7 +56,7 @@ def _is_scope(wanted: model.Requirement) -> bool:
     return (wanted.key, wanted.operator) == (model.NAMESPACE_KEY, model.Operator.EXISTS)
 
 
-def _requirement(wanted: model.Requirement) -> str:
+def _requirement(wanted: model.Requirement, most: int | None) -> str:
     key = wanted.key.removeprefix(model.NAMESPACE_LABEL_PREFIX)
     if wanted.key == model.NAMESPACE_KEY:
         key = "namespace"
@@ -62,7 +72,7 @@ def _requirement(wanted: model.Requirement) -> str:
             return f"!{source}{key}"
         case _:
             word = "in" if wanted.operator == model.Operator.IN else "not in"
-            return f"{source}{key} {word} ({', '.join(wanted.values)})"
+            return f"{source}{key} {word} ({_few(wanted.values, ', ', most)})"
 
 
 def port_word(spec: model.PortSpec) -> str:
@@ -87,6 +97,15 @@ def l7_word(rules: model.L7Rules | None) -> str:
 
 
 def _http_word(rule: model.HttpRule) -> str:
-    parts = [rule.method, rule.host, rule.path]
-    parts += [f"{h.name}: {h.value}" if h.value is not None else f"{h.name}: *" for h in rule.headers]
+    parts = [rule.method, rule.host, rule.path, *map(header_word, rule.headers)]
     return "HTTP " + (" ".join(filter(None, parts)) or "anything")
+
+
+def header_word(wanted: model.HeaderMatch) -> str:
+    """Return what a header must be, and what else becomes of the request: "X-Key: secret shop/key (else ADD)".
+
+    Of a secret its name alone: words are for logs and screens.
+    """
+    value = f"secret {wanted.secret}" if wanted.secret else "*" if wanted.value is None else wanted.value
+    action = f" (else {wanted.mismatch.value})" if wanted.mismatch is not model.Mismatch.FAIL else ""
+    return f"{wanted.name}: {value}{action}"

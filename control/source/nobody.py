@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from control import model
-from control.policy import words
+from control.policy import selectors, words
 from control.source import pods, remarks
 from loader import abi
 
@@ -32,7 +32,7 @@ def selected(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                 seen.add(rule.path)
                 done = "denied" if rule.verdict == abi.Verdict.DENY else "allowed"
                 for peer in rule.peers or ():
-                    if isinstance(peer, model.Selector) and is_nobody(peer):
+                    if isinstance(peer, model.Selector) and not selectors.reserved(peer) and is_nobody(peer):
                         told.setdefault((f"{rule.path}\n{rule.source}", _nobody(peer, f"is {done} anything by it")))
         for where, message in told:
             path, _, source = where.partition("\n")
@@ -40,7 +40,7 @@ def selected(snapshot: model.Snapshot) -> Iterator[model.Problem]:
 
 
 def _nobody(selector: model.Selector, what: str) -> str:
-    return f"no workload of these files has {words.peer_word(selector)}, so none {what}"
+    return f"no workload of these files has {words.brief(selector)}, so none {what}"
 
 
 def _namespaces(selector: model.Selector) -> frozenset[str] | None:

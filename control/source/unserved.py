@@ -7,6 +7,7 @@ which it learns, LEARNS_NAMES and `by_name`. Files alone do not tell whether a n
 from collections.abc import Iterator
 
 from control import model, places
+from control.policy import selectors
 from control.source import remarks
 from loader import abi
 
@@ -57,17 +58,27 @@ def kind(asked: model.L7Rules | None) -> str:
 
 
 def entities(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each rule whose entity is nobody here."""
-    nobody = dict.fromkeys(_NOBODY, "nobody is that here")
+    """Yield a problem for each rule whose entity, or reserved label, is nobody here."""
+    nobody = dict.fromkeys((entity.value for entity in _NOBODY), "nobody is that here")
     if not places.api_server_of(snapshot.services):
-        nobody[model.Entity.KUBE_APISERVER] = "no endpoints of the service default/kubernetes say where that is"
+        nobody[model.Entity.KUBE_APISERVER.value] = "no endpoints of the service default/kubernetes say where that is"
     for policy in snapshot.policies:
         told: set[tuple[str, model.Peer]] = set()  # a rule whose ports differ in L7 is several
         for rule in (rule for section in policy.sections for rule in section.rules):
             for peer in rule.peers or ():
-                if isinstance(peer, model.Entity) and peer in nobody and (rule.path, peer) not in told:
+                called, names = _reserved(peer)
+                why = next((nobody[name] for name in names if name in nobody), "")
+                if why and (rule.path, peer) not in told:
                     told.add((rule.path, peer))
                     done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
                     there = "" if len(rule.peers or ()) == 1 else " there"
-                    message = f"entity {peer.value}: {nobody[peer]}, so this rule {done} nothing{there}"
+                    message = f"{called}: {why}, so this rule {done} nothing{there}"
                     yield remarks.of_policy(policy, rule.path, rule.source, message)
+
+
+def _reserved(peer: model.Peer) -> tuple[str, tuple[str, ...]]:
+    """Return what a peer that is no workload is called, and the entities that it must be."""
+    if isinstance(peer, model.Entity):
+        return f"entity {peer.value}", (peer.value,)
+    names = selectors.reserved(peer) if isinstance(peer, model.Selector) else ()
+    return " ".join(f"reserved:{name}" for name in names), names

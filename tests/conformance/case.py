@@ -206,6 +206,8 @@ def _asked(raw: dict[str, Any], file: str) -> Asked:
     if kind != "http":
         return Asked(kind, raw[keys[kind][0]], allowed)
     parts = {key: raw[key] for key in keys[kind] if key in raw}
+    if "headers" in parts:
+        parts["headers"] = tuple(parts["headers"].items())
     return Asked(kind, request.Request(**parts), allowed)
 
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 @source.paths
 @click.option("-o", "--output", type=click.Choice(["table", "json", "dot", "svg"]), default="table", show_default=True,
               help="For people, for programs, for Graphviz, or a picture.")  # fmt: skip
-@click.option("--from", "origin", metavar="WHO", help="Only calls of this workload, or of all of a namespace.")
-@click.option("--to", metavar="WHO", help="Only calls to this workload, or to all of a namespace.")
+@click.option(
+    "--from", "origin", metavar="WHO", help="Only calls of this workload, or of all of a namespace (table, json)."
+)
+@click.option("--to", metavar="WHO", help="Only calls to this workload, or to all of a namespace (table, json).")
 def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: str | None, to: str | None) -> None:
     """Show everything that manifests allow: each pair of workloads, or of a workload and addresses outside, that may
     talk, and on which ports.
@@ -29,13 +31,16 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     if (origin or to) and output not in ("table", "json"):
         raise ends.wrong("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
-    from control.analysis import connectivity, dot, proxied, write
+    from control.analysis import concerning, connectivity, dot, proxied, write
     from control.analysis.change import beside
     from control.analysis.picture import svg
 
-    source.tell_of_bytes(snapshot)
-    source.tell_of_names(beside.names(snapshot))
-    source.tell_of_kinds(beside.kinds(snapshot))
+    shown = concerning.Shown(snapshot, origin, to)
+    told = shown.rules()
+    source.tell_of_bytes(told)
+    source.tell_of_names(beside.names(told))
+    source.tell_of_kinds(beside.kinds(told))
+    source.tell_of_audits(shown.audits())
 
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 ON_HOST = "it has its node's network: no policy of pods is asked"
 _MOST_WORDS = 2000  # characters of a message
 _PORT_NAME = re.compile(r"(?=[-0-9]*[a-z])[-a-z0-9]{1,15}")
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_VISIBLE = re.compile(r"[!-~]+")
+_PATH = re.compile(r"/[!-~]*")
 _TRANSPORTS = {proto.name: proto for proto in ports.TRANSPORTS}
 _ICMP = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
 _PORTLESS = {proto.name: proto for proto in ports.PORTLESS}
@@ -35,7 +38,15 @@ def port(text: str) -> tuple[int, int | str]:
     number, slash, protocol = text.partition("/")
     if not slash and number in _PORTLESS:  # names of ports are in lower case
         number, protocol = "0", number
+    elif not slash and number.upper() in _PROTOCOLS and not _PORT_NAME.fullmatch(number):
+        number, protocol = "", number
     proto = _protocol(text, protocol)
+    if proto in _ICMP.values() and not number:
+        name = _NUMBERED[proto].name
+        raise wrong(f"--port {text}: which type of {name}? (write one: EchoRequest/{name}, or its number)")
+    if proto in ports.TRANSPORTS and number in ("", "0"):
+        name = _NUMBERED[proto].name
+        raise wrong(f"--port {text}: which port of {name}? (write one: 80/{name}, or its name)")
     if proto in _ICMP.values():
         kind = ports.icmp_type(abi.Proto(proto), number)
         if kind is None:
@@ -89,14 +100,39 @@ def dns_name(text: str) -> str:
     return name
 
 
-def http(method: str, path: str, host: str, headers: tuple[str, ...]) -> request.Request | None:
-    """Return the request that is asked about; None where none of its parts is given."""
+def given(**options: str | None) -> None:
+    """Raises BadInput for an option that is given and empty: a script's variable may be, and who left it out asks about
+    something else.
+    """
+    for name, text in options.items():
+        if text == "":
+            raise wrong(f"--{name.replace('_', '-')} is empty: give it a value, or leave it out")
+
+
+def http(method: str | None, path: str | None, host: str | None, headers: tuple[str, ...]) -> request.Request | None:
+    """Return the request that is asked about, as the proxy would take it; None where none of its parts is given."""
     if not (method or path or host or headers):
         return None
-    found = {}
-    for header in headers:
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise wrong(f"--header {header}: must be 'Name: value'")
-        found[name.strip().lower()] = value.strip()
-    return request.Request(method or "GET", path or "/", host or found.get("host", ""), found)
+    if method and not _TOKEN.fullmatch(method):
+        raise wrong(f"--method {method}: is no method (letters, digits and dashes, such as GET)")
+    if path and path != "*" and not _PATH.fullmatch(path):
+        raise wrong(f"--path {path}: must begin with /, or be *, and be of printable ASCII (what is sent is %-encoded)")
+    if host and not _VISIBLE.fullmatch(host):
+        raise wrong(f"--host {host}: is no host (a name or an address, of printable ASCII)")
+    fields = tuple(map(_field, headers))
+    hosts = {value.lower() for name, value in fields if name == "host"}
+    hosts |= {host.lower()} if host else set()
+    if len(hosts) > 1:
+        raise wrong(f"a request is for one host, not for {' and '.join(sorted(hosts))} (--host, --header 'Host: ...')")
+    method = method or "GET"
+    if path and (method == "CONNECT" or (path == "*" and method != "OPTIONS")):
+        raise wrong(f"--path {path}: {'CONNECT asks for no path' if method == 'CONNECT' else '* is for OPTIONS alone'}")
+    return request.Request(method, path or ("" if method == "CONNECT" else "/"), "".join(hosts), fields)
+
+
+def _field(header: str) -> tuple[str, str]:
+    """Read 'Name: value' as the proxy reads a line of a request."""
+    name, colon, value = header.partition(":")
+    if not colon or not _TOKEN.fullmatch(name.strip()) or not value.replace("\t", " ").isprintable():
+        raise wrong(f"--header {header}: must be 'Name: value'")
+    return name.strip().lower(), value.strip()

@@ -9,7 +9,7 @@ import click
 
 from control import model
 from control.policy import objectnames
-from control.source import manifests, unserved
+from control.source import manifests, remarks, unserved
 from control.terminal import printable
 
 BAD_INPUT = 2
@@ -103,6 +103,13 @@ def tell_of_bytes(snapshot: model.Snapshot) -> None:
 def tell_of_kinds(kinds: Sequence[str]) -> None:
     """Say what else pairs do not show."""
     _tell(f"warning: the pairs do not show {kind}" for kind in kinds)
+
+
+def tell_of_audits(policies: Sequence[model.Policy]) -> None:
+    """Say that policies in audit mode are in no pair, where there are such policies."""
+    if policies:
+        shown = ", ".join(map(remarks.shown, policies[:5])) + (", ..." if policies[5:] else "")
+        _tell([f"warning: not among these: what policies in audit mode ({shown}) would allow or refuse"])
 
 
 def tell(line: str) -> None:

@@ -36,12 +36,12 @@ _SOME = {
     help="80/TCP, 53/UDP, 8/ICMP, GRE, 0/89, a name ...; 22 is 22/TCP.",
     required=True,
 )
-@click.option("--method", default="", help="The request's method (GET).")
-@click.option("--path", default="", help="The request's path (/).")
-@click.option("--host", default="", help="The request's host.")
+@click.option("--method", help="The request's method (GET).")
+@click.option("--path", help="The request's path (/).")
+@click.option("--host", help="The request's host.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
-@click.option("--server-name", default="", metavar="NAME", help="The TLS client's server name (that of fqdn:NAME).")
-@click.option("--query", default="", metavar="NAME", help="The name that DNS is asked for.")
+@click.option("--server-name", metavar="NAME", help="The TLS client's server name (that of fqdn:NAME).")
+@click.option("--query", metavar="NAME", help="The name that DNS is asked for.")
 @place.output_option
 @answer.said()
 def trace(
@@ -50,17 +50,18 @@ def trace(
     origin: str,
     to: str,
     port: str,
-    method: str,
-    path: str,
-    host: str,
+    method: str | None,
+    path: str | None,
+    host: str | None,
     headers: tuple[str, ...],
-    server_name: str,
-    query: str,
+    server_name: str | None,
+    query: str | None,
     output: str,
 ) -> None:
     """Tell whether policies allow a call, and who decides; exit status 0: allowed, 1: denied, 2: bad input, 3: the
     answer could not be written.
     """
+    ends.given(method=method, path=path, host=host, server_name=server_name, query=query)
     proto, given = ends.port(port)
     if origin.startswith("fqdn:"):
         raise ends.wrong(f"--from {origin}: nobody calls by a name (an address, or a workload)")
@@ -84,7 +85,7 @@ def trace(
         server_name = to.removeprefix("fqdn:")
     names = [ends.dns_name(name) if name else "" for name in (server_name, query)]
     call = analysis.Call(source_end, destination, proto, number, request, *names)
-    if not any(end.workload or end.on_host for end in (call.source, call.destination)):
+    if not any(end.is_declared for end in (call.source, call.destination)):
         raise ends.wrong(f"neither {origin} nor {to} is a workload of the files, so no policy is asked (one must be)")
     found = analysis.trace(known, call)
     lines = [json.dumps(_json(found, call), indent=2)] if output == "json" else map(printable, _lines(found, call))

@@ -189,6 +189,40 @@ spec:
 """
 
 
+@pytest.mark.parametrize("option", ["--method", "--path", "--host", "--server-name", "--query"])
+def test_an_option_that_is_given_and_empty_is_refused(tmp_path: Path, option: str) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "80", f"{option}=")
+    assert found.exit_code == 2 and f"{option} is empty: give it a value, or leave it out" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--path", "abc"), "--path abc: must begin with /, or be *, and be of printable ASCII"),
+        (("--path", "/a b"), "--path /a b: must begin with /"),
+        (("--path", "*"), "--path *: * is for OPTIONS alone"),
+        (("--path", "*", "--method", "OPTIONS"), ""),
+        (("--path", "/", "--method", "CONNECT"), "--path /: CONNECT asks for no path"),
+        (("--method", "CONNECT", "--host", "a:443"), ""),
+        (("--method", "GE\x1bT"), "is no method"),
+        (("--method", "GET "), "is no method"),
+        (("--host", "a b"), "--host a b: is no host"),
+        (("--host", "a", "--header", "Host: b"), "a request is for one host, not for a and b"),
+        (("--host", "A", "--header", "Host: a"), ""),
+        (("--header", "a b: c"), "--header a b: c: must be 'Name: value'"),
+        (("--header", "a: b\nc"), "must be 'Name: value'"),
+        (("--header", "a:\tb\tc"), ""),
+    ],
+)
+def test_what_the_proxy_would_take_for_no_request_is_refused(
+    tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    known(tmp_path)
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "80", *options)
+    assert (found.exit_code, words in found.stderr) == (2 if words else 0, True), found.output
+
+
 @pytest.mark.parametrize(
     ("to", "port", "status", "words"),
     [

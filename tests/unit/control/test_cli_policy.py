@@ -361,6 +361,54 @@ def test_pairs_that_need_the_proxy_are_told_of(old: Path) -> None:
     assert f"among these, and only where the node has the proxy: what {where} allow\n" in told
 
 
+AUDIT = """
+apiVersion: sockmesh.io/v1
+kind: MeshNetworkPolicy
+metadata: {name: NAME, namespace: shop}
+spec: {audit: true, endpointSelector: {matchLabels: {app: APP}}, egress: [{toFQDNs: [{matchName: audited.example}]}]}
+"""
+
+
+def test_what_is_told_beside_pairs_is_of_the_pairs_that_are_shown(old: Path) -> None:
+    rules = (
+        "{toEndpoints: [{matchLabels: {app: db}}], "
+        "toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}]}}]}",
+        "{toFQDNs: [{matchName: a.example}]}",
+        "{toEntities: [world], icmps: [{fields: [{type: 8}]}]}",
+    )
+    (old / "more.yaml").write_text(NAMES.partition("  egress:")[0] + f"  egress: [{', '.join(rules)}]\n")
+    (old / "audit.yaml").write_text(AUDIT.replace("NAME", "maybe").replace("APP", "web"))
+    words = {
+        "bytes": "only where the node has the proxy", "names": "rules for DNS names", "requests": "for which requests",
+        "protocols": "what rules say of ICMP", "audit": "policies in audit mode",
+    }  # fmt: skip
+
+    def told(*args: str) -> set[str]:
+        said = run("connectivity", "-f", old, *args).stderr
+        return {what for what, part in words.items() if part in said}
+
+    assert told() == told("--from", "shop") == told("--from", "shop/web") == set(words)
+    assert told("--to", "shop/db") == {"bytes", "requests", "audit"}
+    assert told("--to", "shop/web") == {"audit"}  # whom it selects, it would keep from calling whomever
+    assert told("--from", "shop/db") == set()
+
+
+def test_policies_in_audit_mode_are_named(old: Path) -> None:
+    assert "audit" not in run("connectivity", "-f", old).stderr
+    names = [f"p{number}" for number in range(6)]
+    (old / "audit.yaml").write_text("---".join(AUDIT.replace("NAME", n).replace("APP", "web") for n in names))
+    found = run("connectivity", "-f", old, "-o", "json")
+    shown = ", ".join(f"MeshNetworkPolicy shop/{name}" for name in names[:5])
+    line = f"not among these: what policies in audit mode ({shown}, ...) would allow or refuse"
+    assert json.loads(found.stdout) == {"connections": OPEN_80} and line in found.stderr
+    assert "audited.example" not in found.stderr
+    assert line in run("connectivity", "-f", old, "--from", "shop/web").stderr
+    assert "in audit mode" not in run("connectivity", "-f", old, "--from", "shop/db").stderr
+    annotated = "metadata: {name: shop, annotations: {sockmesh.io/audit: 'true'}}"
+    (old / "audit.yaml").write_text(f"apiVersion: v1\nkind: Namespace\n{annotated}\n")
+    assert "(NetworkPolicy shop/all) would" in run("connectivity", "-f", old).stderr
+
+
 HTTP = """
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy

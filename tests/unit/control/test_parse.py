@@ -47,6 +47,11 @@ BAD_CILIUM = {
         'spec.egress[0].toCIDR[0]: invalid "10.0.0.0/33" (an address range such as 10.0.0.0/8 or fd00::/8)',
     "  egress: [{toCIDR: [10.0.0.0/0.0.0.255]}]":
         'spec.egress[0].toCIDR[0]: invalid "10.0.0.0/0.0.0.255" (an address range such as 10.0.0.0/8 or fd00::/8)',
+    **{
+        f"  egress: [{{toCIDR: ['{text}']}}]":
+            f'spec.egress[0].toCIDR[0]: invalid "{text}" (an address range such as 10.0.0.0/8 or fd00::/8)'
+        for text in ("10.0.0.0/08", "0.0.0.0/00", "fd00::/008", "010.0.0.0/8")
+    },
     "  egress: [{toCIDR: ['::ffff:10.0.0.0/104']}]":
         'spec.egress[0].toCIDR[0]: invalid "::ffff:10.0.0.0/104" (write IPv4 ranges in dotted form)',
     "  egress: [{toCIDRSet: [{cidr: 10.0.0.0/8, except: [11.0.0.0/16]}]}]":

@@ -46,6 +46,20 @@ def test_http_rules(request_: str, rule: model.HttpRule) -> None:
     assert (found, advice) == ([(PROXY, SPECS, model.L7Rules(http=(rule,)))], [])
 
 
+@pytest.mark.parametrize(
+    ("host", "is_told"),
+    [
+        ("Shop", True), ("[A-Z]hop", True), ("sho(P|Q)+", True), ("(A|B)?c", False), ("(?i)Shop", False),
+        ("shop|Shop", False), ("[A-Z]*", False), ("[^a]+", False), ("\\D", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_host_that_only_capitals_match_is_told_of(host: str, is_told: bool) -> None:
+    found, advice = rules(f"{WEB}, rules: {{http: [{{host: '{host}'}}]}}")
+    assert found == [(PROXY, SPECS, model.L7Rules(http=(model.HttpRule(host=host),)))]
+    words = f'"{host}" never matches: hosts are compared in lower case (write it so)'
+    assert advice == ([f"spec.egress[0].toPorts[0].rules.http[0].host: {words}"] if is_told else [])
+
+
 def test_the_secrets_of_a_cluster_wide_policy_are_in_the_namespace_default() -> None:
     spec = egress(f"{WEB}, rules: {{http: [{{headerMatches: [{{name: A, secret: {{name: s}}}}]}}]}}")
     wanted = model.L7Rules(http=(model.HttpRule(headers=(HeaderMatch("A", secret="default/s"),)),))

@@ -17,6 +17,7 @@ from tests.unit.control.documents import (
     PROXY,
     document,
     problems,
+    read,
     section,
 )  # fmt: skip
 
@@ -51,6 +52,54 @@ def test_point_1_default_deny_follows_the_rules_of_each_direction(
 ) -> None:
     found, _ = section(spec)
     assert (set(found.directions), set(found.default_deny)) == (directions, default_deny)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("{egress: [{toEndpoints: []}]}",
+         ["egress[0].toEndpoints: is empty, which is nobody, so this rule allows nothing"]),
+        ("{ingressDeny: [{fromCIDR: []}]}",
+         ["ingressDeny[0].fromCIDR: is empty, which is nobody, so this rule denies nothing"]),
+        ("{ingressDeny: [{}]}",
+         ["ingressDeny[0]: names nobody, so it denies nothing (fromEntities: [all] is everybody)"]),
+        ("{egressDeny: [{}]}", ["egressDeny[0]: names nobody, so it denies nothing (toEntities: [all] is everybody)"]),
+        ("{egress: [{toEndpoints: [{}], icmps: []}]}",
+         ["egress[0].icmps: is empty, which counts as not given: it names no port and no type"]),
+        ("{egress: [{toEndpoints: [{}], toPorts: []}]}",
+         ["egress[0].toPorts: is empty, which counts as not given: it names no port and no type"]),
+        ("{egress: [{}], ingress: []}", ["ingress: is empty, so it closes nothing (ingress: [{}] does)"]),
+        ("{egress: [{}], egressDeny: []}", ["egressDeny: is empty, so it denies nothing"]),
+        ("{egress: [{}], ingress: [], enableDefaultDeny: {ingress: true}}", []),
+        ("{ingress: [{}], egress: [{toEndpoints: [{}]}]}", []),
+    ],
+)  # fmt: skip
+def test_what_does_nothing_is_told_of(spec: str, told: list[str]) -> None:
+    assert section(spec)[1] == [f"spec.{line}" for line in told]
+
+
+UNNAMED = "does nothing: policyTypes does not name %s"
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"policyTypes": ["Ingress"], "egress": [{}]}, [f"spec.egress: {UNNAMED % 'Egress'}"]),
+        ({"policyTypes": ["Ingress"], "egress": []}, [f"spec.egress: {UNNAMED % 'Egress'}"]),
+        ({"policyTypes": ["Egress"], "ingress": [{}]}, [f"spec.ingress: {UNNAMED % 'Ingress'}"]),
+        ({"egress": []},
+         ["spec.egress: is empty and closes nothing: policyTypes is not given (it must name Egress for that)"]),
+        ({"egress": [{}]}, []),
+        ({"ingress": []}, []),
+        ({"policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []}, []),
+        ({"policyTypes": ["Egress"], "egress": []}, []),
+    ],
+)  # fmt: skip
+def test_rules_of_kubernetes_for_a_direction_that_is_not_named(spec: dict[str, object], told: list[str]) -> None:
+    raw = document({"podSelector": {}}, CNP)
+    raw |= {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}, **spec}}
+    policy, wrong, advice = read(raw)
+    assert (policy is not None, wrong, advice) == (True, [], told)
 
 
 def test_point_2_a_deny_only_rule_switches_default_deny_on_too() -> None:

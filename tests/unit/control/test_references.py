@@ -104,6 +104,13 @@ def test_a_selector_that_nobody_fulfils(tmp_path: Path, rules: str, told: str) -
     assert advice(tmp_path, rules) == ([f"{RULE}{told}"] if told else [])
 
 
+@pytest.mark.parametrize("entity", ["host", "remote-node", "world", "world-ipv4", "world-ipv6", "unmanaged"])
+def test_what_no_workload_is_meant_to_be_is_not_looked_for_among_workloads(tmp_path: Path, entity: str) -> None:
+    asked = f"{{key: 'reserved:{entity}', operator: Exists}}"
+    for peer in (f"matchLabels: {{'reserved:{entity}': ''}}", f"matchExpressions: [{asked}]"):
+        assert advice(tmp_path, f"ingress: [{{fromEndpoints: [{{{peer}}}]}}]") == []
+
+
 def test_a_policy_that_selects_nobody(tmp_path: Path) -> None:
     text = POD.replace("endpointSelector: {matchLabels: {app: web}}", "endpointSelector: {matchLabels: {app: wbe}}")
     (tmp_path / "a.yaml").write_text(text % "ingress: [{fromEntities: [all]}]")

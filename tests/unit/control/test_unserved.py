@@ -127,6 +127,11 @@ def test_entities_that_are_nobody(tmp_path: Path) -> None:
         f"{RULE}egress[0]: entity kube-apiserver: no endpoints of the service default/kubernetes say where that is, "
         "so this rule allows nothing there",
     ]
+    again = "matchExpressions: [{key: 'reserved:ingress', operator: Exists}]"
+    rules = f"ingress: [{{fromEndpoints: [{{matchLabels: {{'reserved:ingress': ''}}, {again}}}]}}]"
+    assert advice(tmp_path, POLICY % ("p", "web", rules), WEB) == [
+        f"{RULE}ingress[0]: reserved:ingress: nobody is that here, so this rule allows nothing",
+    ]
     rules = "egress: [{toEntities: [kube-apiserver, world, host]}]"
     assert advice(tmp_path, POLICY % ("p", "web", rules), API_SERVER) == []
 

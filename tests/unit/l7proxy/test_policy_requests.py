@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.cli.policy import ends
 from control.model import HeaderMatch, HttpRule, L7Rules, Mismatch
 from control.policy import request
+from l7proxy.http1 import head
+from l7proxy.http2 import hpack
+from l7proxy.http2 import request as http2
 from l7proxy.policy.requests import Change, Fields, Rules, mended
 
 _PATTERNS = st.sampled_from(["", "GET", "GET|HEAD", "/a", "/a/.*", "/.*", "a.*", "[ab]+"])
@@ -19,15 +23,43 @@ _RULES = st.builds(HttpRule, _PATTERNS, _PATTERNS, _PATTERNS, st.lists(_HEADERS,
 _L7 = st.lists(st.builds(L7Rules, st.none() | st.lists(_RULES, max_size=3).map(tuple)), max_size=3)
 
 
-@given(_L7, _TEXTS, _TEXTS, _TEXTS, st.dictionaries(_NAMES.map(str.lower), _VALUES))
+@given(_L7, _TEXTS, _TEXTS, _TEXTS, st.lists(st.tuples(_NAMES.map(str.lower), _VALUES), max_size=3))
 def test_as_the_language_reads_them(
-    rules: list[L7Rules], method: str, path: str, host: str, headers: dict[str, str]
+    rules: list[L7Rules], method: str, path: str, host: str, headers: list[tuple[str, str]]
 ) -> None:
     compiled = Rules(rules)
-    fields = tuple((name.encode(), value.encode()) for name, value in headers.items())
-    wanted = request.http_allowed(rules, request.Request(method, path, host, headers))
+    fields = tuple((name.encode(), value.encode()) for name, value in headers)
+    wanted = request.http_allowed(rules, request.Request(method, path, host, tuple(headers)))
     for _ in range(2):  # also when it is known already
-        assert compiled.decide(method, path, host, fields).allowed == wanted
+        assert compiled.decide(method, path, host.lower(), fields).allowed == wanted
+
+
+@pytest.mark.parametrize("host", ["shop", "Shop", "SHOP:80", "other"])
+@pytest.mark.parametrize("pattern", ["shop", "Shop", "(?i)SHOP", "shop:80", "[a-z]+", "[A-Z]+.*", ""])
+def test_a_host_has_no_case_on_the_wire_nor_offline(pattern: str, host: str) -> None:
+    rules = [L7Rules(http=(HttpRule(host=pattern),))]
+    compiled = Rules(rules)
+    block = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", host.encode())]
+    asked = (
+        head.request(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()),
+        http2.read(hpack.encode(block)),
+    )
+    offline = [ends.http("GET", "/", host, ()), ends.http("GET", "/", "", (f"Host: {host}",))]
+    served = {compiled.decide(each.method, each.path, each.host, each.fields).allowed for each in asked}
+    assert {request.http_allowed(rules, each) for each in offline if each} == served
+
+
+@pytest.mark.parametrize("value", ["1", "2", "1,2", "1, 2", "2,1", None])
+@pytest.mark.parametrize("lines", [(), ("x-a: 1",), ("X-A: 1", "x-a: 2"), ("x-a: 1,2",), ("x-a: 1", "x-b: 2")])
+def test_a_header_that_is_given_twice_is_one_value_on_the_wire_and_offline(
+    lines: tuple[str, ...], value: str | None
+) -> None:
+    rules = [L7Rules(http=(HttpRule(headers=(HeaderMatch("X-A", value),)),))]
+    seen = head.request("\r\n".join(("GET / HTTP/1.1", "Host: a", *lines, "", "")).encode())
+    offline = ends.http("GET", "/", "a", lines)
+    assert offline is not None
+    served = Rules(rules).decide(seen.method, seen.path, seen.host, seen.fields).allowed
+    assert request.http_allowed(rules, offline) == served
 
 
 def _rules(*headers: HeaderMatch) -> Rules:
