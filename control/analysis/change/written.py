@@ -234,7 +234,7 @@ def item_words(item: Item) -> str:
     request = item.request
     if isinstance(request, model.HttpRule):
         said = " ".join(filter(None, (request.method, request.host, request.path))) or "any"
-        headers = f" with {', '.join(header.name for header in request.headers)}" if request.headers else ""
+        headers = f" with {', '.join(map(words.header_word, request.headers))}" if request.headers else ""
         what = f"http requests {said}{headers}, "
     elif isinstance(request, model.NamePeer):
         what = f"DNS queries for {dnsnames.show(request)}, "
