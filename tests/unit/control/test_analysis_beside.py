@@ -377,3 +377,39 @@ def test_rules_for_requests_beside_plain_ones_of_others(peers: Doc) -> None:
     if peers is OTHERS:
         free = {"fromEndpoints": [labels], "toPorts": [PLAIN]}
         assert beside.opened(snapshot(ingress(bound, ALLOWED)), snapshot(ingress(ALLOWED, free))) != ()
+
+
+def network_policy(port: int | str) -> tuple[model.Policy, ...]:
+    """Return the policy of Kubernetes for a database that only web may call."""
+    spec: Doc = {
+        "podSelector": {"matchLabels": {"app": "db"}},
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": port}]}],
+    }
+    document = {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "db", "namespace": "shop"},
+        "spec": spec,
+    }  # fmt: skip
+    report = field.Report("k8s.yaml")
+    parsed = objects.read_documents([field.Node.of(document)], report)
+    assert not report.problems
+    return tuple(p.obj for p in parsed if isinstance(p.obj, model.Policy))
+
+
+@pytest.mark.parametrize("port", [6379, "redis"])
+@pytest.mark.parametrize("peer", [{"fromEntities": ["world"]}, {"fromCIDR": ["192.0.2.0/24"]}, WEB])
+def test_rules_of_kubernetes_for_other_pods_free_nothing(port: int | str, peer: Doc) -> None:
+    old, new = (snapshot(ingress({**peer, **http_of("", "GET", number)})) for number in ("80", "81"))
+    both = [dataclasses.replace(each, policies=each.policies + network_policy(port)) for each in (old, new)]
+    assert {each.where for each in beside.opened(both[0], both[1])} == {"CiliumNetworkPolicy/shop/p"}
+    assert {each.where for each in beside.closed(both[0], both[1])} == {"CiliumNetworkPolicy/shop/p"}
+
+
+@pytest.mark.parametrize(
+    ("entity", "has_pods"),
+    [("world", False), ("host", False), ("remote-node", False), ("cluster", True), ("all", True)],
+)
+def test_rules_for_pods_free_no_entity_without_pods(entity: str, has_pods: bool) -> None:
+    bound = {"fromEntities": [entity], **FOR_REQUESTS}
+    pods = {"fromEndpoints": [{}], "toPorts": [PLAIN]}
+    found = beside.opened(snapshot(ingress(bound)), snapshot(ingress(pods)))
+    assert any(each.what.startswith("any request, ingress") for each in found) == has_pods
