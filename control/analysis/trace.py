@@ -154,7 +154,7 @@ def _letting(
 ) -> str:
     """Return the key of a rule that lets through what is asked about: `first`, where that is one."""
     found = [
-        rule.rule
+        rule.by
         for rule in known.policy(workload).rules
         if (rule.verdict, rule.direction, rule.audit) == (abi.Verdict.PROXY, direction, False)
         and said.lets(rule.l7, rules, call)
@@ -225,7 +225,7 @@ def _nearest(
             continue
         if rule.l7 is not None and rule.l7.is_nothing:
             continue
-        who = author(known, rule.rule)
+        who = author(known, rule.by)
         if who is None or rule.rule == identity.LOCALHOST_RULE:
             continue
         around = _around(rule, peer)

@@ -29,6 +29,7 @@ from control.source import (
     references,
     remarks,
     unserved,
+    void,
     walk,
 )
 
@@ -144,6 +145,7 @@ class _Found:
             *references.unknown_namespaces(snapshot),
             *nobody.selected(snapshot),
             *mixed.protocols(snapshot),
+            *void.without_effect(snapshot),
             *unserved.entities(snapshot),
             *unserved.by_proxy(snapshot),
             *unserved.by_name(snapshot),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from control import model
 from control.analysis.portset import PROTOCOLS
-from control.policy import dnsnames, refer, words
+from control.policy import dnsnames, refer, resolve, words
 from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
@@ -122,19 +122,22 @@ def enforced(snapshot: model.Snapshot) -> Iterator[tuple[model.Policy, model.Sec
 def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
     """Return what a snapshot enforces as it is written; raises model.TooMuch.
 
-    `only_requests`: of rules, only what those say that look at bytes.
+    `only_requests`: of rules, only what those say that look at bytes, and see some.
     """
+    snapshot = refer.written_out(snapshot)
     out = Written({}, {}, {})
     bound: dict[_Where, dict[model.Selector, Said]] = {}
     plain: dict[_Where, dict[model.Selector, Said]] = {}
-    for policy in refer.written_out(snapshot).policies:
+    void: set[int] = set()
+    for policy in snapshot.policies:
         for section in policy.sections:
+            void.update(id(rule) for rule, _ in (resolve.void(policy, section) if only_requests else ()))
             for direction in sorted(section.default_deny) if not section.audit else ():
                 said = policy.key, section.source or policy.source
                 out.defaults.setdefault((section.of_nodes, section.subject, direction), said)
     count = 0
     for policy, section, rule in enforced(snapshot):
-        if only_requests and rule.l7 is None:
+        if only_requests and (rule.l7 is None or id(rule) in void):
             continue
         said = policy.key, rule.source or section.source or policy.source
         count += _count(rule)
