@@ -110,6 +110,13 @@ def trace(known: world.World, call: Call) -> Trace:
     )
 
 
+def sees_queries(known: world.World, call: Call) -> bool:
+    """Tell whether the proxy sees what the caller asks DNS for, and so learns addresses of names from it."""
+    workload = call.source.workload
+    rules = known.policy(workload).rules if workload is not None else ()
+    return any(r.l7 and r.l7.dns and r.direction == abi.Direction.EGRESS and not r.audit for r in rules)
+
+
 def _seen_by(one: world.End, peer: world.End) -> world.End:
     """Return a node as a pod of its own sees it: another identity than that of all other nodes."""
     own = peer.on_node and one.workload is not None and one.workload.node == peer.on_node

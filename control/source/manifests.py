@@ -28,6 +28,7 @@ from control.source import (
     portnames,
     references,
     remarks,
+    unlearned,
     unserved,
     void,
     walk,
@@ -149,6 +150,7 @@ class _Found:
             *unserved.entities(snapshot),
             *unserved.by_proxy(snapshot),
             *unserved.by_name(snapshot),
+            *unlearned.names(snapshot),
         )
         return model.LoadResult(
             snapshot, tuple(remarks.in_order(self.problems)), tuple(remarks.in_order(advice)), skipped
