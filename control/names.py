@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+INVALID = "invalid:"  # in front of what a policy that cannot be read is called, as policy/parse.py has it
+
 
 @dataclasses.dataclass(frozen=True)
 class EndpointName:
@@ -30,6 +32,18 @@ class EndpointName:
         return f"{self.namespace}/{self.name}"
 
 
+def rule_words(kind: str, namespace: str, name: str, rule: str) -> str:
+    """Return what a rule is called; that of what stands in for a policy that cannot be read has its name in it.
+
+    >>> rule_words("NetworkPolicy", "shop", "db", "spec.ingress[0]")
+    'NetworkPolicy shop/db spec.ingress[0]'
+    >>> rule_words("NetworkPolicy", "shop", "db", "invalid:shop/db")
+    'NetworkPolicy invalid:shop/db'
+    """
+    owner = "" if rule.startswith(INVALID) else "/".join(filter(None, (namespace, name)))
+    return " ".join(filter(None, (kind, owner, rule)))
+
+
 @dataclasses.dataclass(frozen=True)
 class RuleName:
     """A rule that can decide: `rule` is the path in the document ("spec.ingress[0]"), `source` is "file:line"."""
@@ -42,8 +56,7 @@ class RuleName:
     labels: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        owner = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind} {owner} {self.rule}".strip()
+        return rule_words(self.kind, self.namespace, self.name, self.rule)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -164,15 +164,15 @@ def rules_at(rules: Mapping[abi.PolicyKey, L7], direction: int, peer: int, proto
 def _slot(rule: resolve.ResolvedRule, rules: identity.Numbers) -> Slot:
     match rule.verdict:
         case abi.Verdict.DENY:
-            return int(abi.Rank.DENY), int(abi.Verdict.DENY), rules[rule.rule]
+            return int(abi.Rank.DENY), int(abi.Verdict.DENY), rules[rule.by]
         case abi.Verdict.PROXY:
             # What may say anything need not be looked at, yet it counts as what must be does beside other rules.
             verdict = abi.Verdict.ALLOW if rule.l7 is None else abi.Verdict.PROXY
-            return int(abi.Rank.PROXY), int(verdict), rules[rule.rule]
+            return int(abi.Rank.PROXY), int(verdict), rules[rule.by]
         case _:
             # Among denies of one rank the one that names the peer counts.
             rank = abi.Rank.DENY if rule.is_first else abi.Rank.ALLOW
-            return int(rank), int(abi.Verdict.ALLOW), rules[rule.rule]
+            return int(rank), int(abi.Verdict.ALLOW), rules[rule.by]
 
 
 def _policy_set(enforced: _Half, audited: _Half | None) -> PolicySet:

@@ -31,7 +31,7 @@ class Cgroups:
         problems: list[tuple[model.Workload, str]] = []
         for workload in given:
             cgroup = workload.cgroup
-            wrong = self._wrong(cgroup) if cgroup else ""
+            wrong = self.wrong(cgroup)
             if cgroup and not wrong and (other := overlaps.get((workload.namespace, workload.name))):
                 wrong = f"{cgroup} is, or holds, the cgroup of Workload {other}, too"
             if wrong:
@@ -45,8 +45,10 @@ class Cgroups:
         there = {key: value for key, value in self._refused.items() if host.inode(key[0]) == key[1]}
         self._refused = there | {(path, inode): (why, time.monotonic() + _RETRY_S)}
 
-    def _wrong(self, path: str) -> str:
-        """Return why no hooks can hang on a cgroup, "" where they can."""
+    def wrong(self, path: str) -> str:
+        """Return why no hooks can hang on a cgroup, "" where they can, or where there is none to hang on."""
+        if not path:
+            return ""
         try:
             inode = os.stat(path).st_ino
         except (OSError, ValueError) as error:

@@ -131,7 +131,7 @@ class Credentials:
         try:
             roots = signer.roots(now, bool(self.roots))
             if roots != self.roots:
-                LOG.info("%s are trusted: %s", counted(len(roots), "root"), ", ".join(shown(r.subject) for r in roots))
+                LOG.info("trusting %s: %s", counted(len(roots), "root"), ", ".join(shown(r.subject) for r in roots))
                 self._trust(roots)
                 self._write(kept.ROOTS, b"".join(root.pem for root in roots))
             signs = signer.authority(now)

@@ -14,6 +14,7 @@ from loader import abi
 from loader.errors import ConfigInvalid
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.1
+_INSTALL_TRACING = "in the checkout: .venv/bin/pip install -e '.[tracing]'"
 MTLS = tuple(mode.name.lower() for mode in abi.Mtls)
 _LONGEST_SOCKET = 107  # unix(7): sun_path has 108, the last one a zero
 
@@ -108,7 +109,7 @@ class Options:
             )
         if not sender.is_installed():
             raise ConfigInvalid(
-                f"--otlp-endpoint {self.otlp_endpoint}: opentelemetry is not installed: pip install 'sockmesh[tracing]'"
+                f"--otlp-endpoint {self.otlp_endpoint}: opentelemetry is not installed ({_INSTALL_TRACING})"
             )
 
     def _check_mtls(self) -> None:

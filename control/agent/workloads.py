@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from control import compile as compiler
 from control import model, names
@@ -113,7 +113,8 @@ class Workloads:
                 if isinstance(error, _NotItsOwn) and not kept:
                     words += ": the workload is NOT under policy"
                 if kept or _is_placed(workload):  # else the file's own problem says it
-                    out.problems.append(_problem(workload, words))
+                    more = self._more(workload, words, bool(kept))
+                    out.problems.extend(_problem(workload, each) for each in (words, *more))
                 if kept:
                     here.append(_Here(workload, kept, stays=True))
         self._share_out(here, out.problems)
@@ -130,6 +131,16 @@ class Workloads:
             out.workloads[key] = dataclasses.replace(workload, netns=found.netns, interface=found.interface)
         self._found, self._before = {_key(each.workload): each.found for each in here}, {}
         return out
+
+    def _more(self, workload: model.Workload, told: str, is_kept: bool) -> Iterator[str]:
+        """Yield what else is wrong with a workload that cannot be looked at: whoever mends it should do so once.
+        `is_kept`: its cgroup is looked at with those of the others.
+        """
+        is_of_namespace = told.startswith(("network namespace ", "spec.netns: "))
+        if is_of_namespace and not host.index(workload.interface):
+            yield f"interface {workload.interface}: not in the agent's network namespace"
+        if not is_kept and (wrong := self._cgroups.wrong(workload.cgroup)):
+            yield f"spec.cgroup: {wrong}"
 
     def _share_out(self, here: list["_Here"], problems: list[model.Problem]) -> None:
         """Leave each interface, and the sockets of each network namespace, to one: files can give them to two under

@@ -26,7 +26,9 @@ class Selecting:
 
 @dataclasses.dataclass(frozen=True)
 class RuleLine:
-    """One rule as it counts. `who` and `ports` as written; `meant`: who that is now; `bytes`: what they must say."""
+    """One rule as it counts. `who` and `ports` as written; `meant`: who that is now; `bytes`: what they must say,
+    anything where the rule `freed_by` lets all of it through.
+    """
 
     direction: str
     verdict: str
@@ -37,6 +39,7 @@ class RuleLine:
     meant_count: int | None  # None: anybody
     author: trace.Author | None
     audit: bool
+    freed_by: trace.Author | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,7 @@ def explain(known: world.World, workload: model.Workload) -> Explanation:
                 meant_count=found[1],
                 author=trace.author(known, rule.rule),
                 audit=rule.audit,
+                freed_by=trace.author(known, rule.freed_by),
             )
             for rule in policy.rules
             for found in (_meant(known, (m[0] for m in known.meant(rule, workload))),)

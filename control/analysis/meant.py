@@ -40,5 +40,7 @@ def hint(text: str, key: str, workloads: Collection[str]) -> str:
         return f"; a DNS name is fqdn:{text}"
     if text in _ENTITIES:
         return f"; {text} is an entity, which may be many: {MAY_BE}"
+    if _AS_KUBECTL.fullmatch(text):
+        return "; no such service is declared: ask for a pod behind it, NAMESPACE/POD"
     near = difflib.get_close_matches(key[:320], workloads, n=1, cutoff=_ALIKE)
     return f"; did you mean {near[0]}?" if near else ""

@@ -110,6 +110,13 @@ def trace(known: world.World, call: Call) -> Trace:
     )
 
 
+def sees_queries(known: world.World, call: Call) -> bool:
+    """Tell whether the proxy sees what the caller asks DNS for, and so learns addresses of names from it."""
+    workload = call.source.workload
+    rules = known.policy(workload).rules if workload is not None else ()
+    return any(r.l7 and r.l7.dns and r.direction == abi.Direction.EGRESS and not r.audit for r in rules)
+
+
 def _seen_by(one: world.End, peer: world.End) -> world.End:
     """Return a node as a pod of its own sees it: another identity than that of all other nodes."""
     own = peer.on_node and one.workload is not None and one.workload.node == peer.on_node
@@ -154,7 +161,7 @@ def _letting(
 ) -> str:
     """Return the key of a rule that lets through what is asked about: `first`, where that is one."""
     found = [
-        rule.rule
+        rule.by
         for rule in known.policy(workload).rules
         if (rule.verdict, rule.direction, rule.audit) == (abi.Verdict.PROXY, direction, False)
         and said.lets(rule.l7, rules, call)
@@ -225,7 +232,7 @@ def _nearest(
             continue
         if rule.l7 is not None and rule.l7.is_nothing:
             continue
-        who = author(known, rule.rule)
+        who = author(known, rule.by)
         if who is None or rule.rule == identity.LOCALHOST_RULE:
             continue
         around = _around(rule, peer)

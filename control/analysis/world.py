@@ -173,7 +173,8 @@ class World:
         more = "" if len(there) <= 10 else ", ..."
         if kinds := [each for each in near if each.split("/")[::2] == key.split("/")]:
             raise Unknown(f"several kinds are called {key} (say which: {', '.join(kinds)})")
-        hint = self._owner_of(key) or ("" if near else meant.hint(text, key, self._workloads))
+        is_told = near and not meant.service_name(text, self._namespace)
+        hint = self._owner_of(key) or ("" if is_told else meant.hint(text, key, self._workloads))
         raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more}){hint}")
 
     def _is_service(self, text: str, service: model.Service) -> Unknown:

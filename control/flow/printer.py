@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from control import names
 from control.flow import classify, query, record
 from control.terminal import printable
 from loader import abi
@@ -126,11 +127,12 @@ def policies(flow: Json) -> str:
     for direction in _DIRECTIONS:
         for outcome in ("denied", "allowed"):
             for policy in flow.get(f"{direction}_{outcome}_by") or ():
-                name = "/".join(part for part in (policy.get("namespace"), policy.get("name")) if part)
-                words = (direction, outcome, "by", policy.get("kind"), name, rule.get(direction))
-                found.append(" ".join(str(word) for word in words if word))
-                if isinstance(sources, dict) and sources.get(direction):
-                    found.append(str(sources[direction]))
+                parts = (policy.get("kind"), policy.get("namespace"), policy.get("name"), rule.get(direction))
+                kind, namespace, name, path = (str(part or "") for part in parts)
+                found.append(f"{direction} {outcome} by {names.rule_words(kind, namespace, name, path)}".rstrip())
+                source = str(sources.get(direction) or "") if isinstance(sources, dict) else ""
+                if source and path != f"{names.INVALID}{source}":  # a file that cannot be read is its own name
+                    found.append(source)
     if flow.get("drop_reason_desc") == "POLICY_DENIED" and not any(flow.get(f"{d}_denied_by") for d in _DIRECTIONS):
         found.append("no policy allows it")
     return printable("; ".join(found))

@@ -88,6 +88,8 @@ class Repeat:
         return self.copies * self.item.size
 
 
+State: TypeAlias = tuple[int, int]  # the states that are reached, and the kind of the last character
+START: State = (1, _EDGE)
 Node: TypeAlias = Empty | Chars | Assertion | Sequence | Choice | Repeat
 
 
@@ -110,6 +112,10 @@ class Automaton:
     def _gaps(self) -> bool:
         return any(isinstance(leaf, Assertion) for leaf in self._leaves)
 
+    @property
+    def size(self) -> int:
+        return self._tree.size
+
     def fullmatch(self, text: str) -> bool:
         """Tell whether all of text matches.
 
@@ -129,6 +135,19 @@ class Automaton:
                 return False
             reached, before = known, _KINDS[symbol] if self._gaps else _EDGE
         return bool(self._follow(reached, before, _EDGE) & self._accept)
+
+    def step(self, state: State, symbol: int) -> State:
+        """Return where a character leads to, from START on; nothing can match any more where no bit is set."""
+        kind = _KINDS[symbol]
+        return self._follow(*state, kind) & self._readers(symbol), kind if self._gaps else _EDGE
+
+    def accepts(self, state: State) -> bool:
+        """Tell whether what led to a state matches as a whole."""
+        return bool(self._follow(*state, _EDGE) & self._accept)
+
+    def kind(self, symbol: int) -> tuple[int, int]:
+        """Return what characters have in common that the expression does not tell apart."""
+        return self._readers(symbol), _KINDS[symbol] if self._gaps else _EDGE
 
     def _follow(self, reached: int, before: int, after: int) -> int:
         gap = (before, after) if self._gaps else (_EDGE, _EDGE)

@@ -142,7 +142,7 @@ def _is_served(authentication: field.Field) -> bool:
     mode = authentication.fields(("mode",), required=("mode",)).get("mode")
     served = mode.choice(AUTHENTICATION) if mode else False
     if mode and served is False:
-        mode.advise("peers do not authenticate here, so this rule allows nothing (disabled)")
+        mode.advise("peers do not authenticate here, so this rule allows nothing (allowed: disabled)")
     return bool(served)
 
 

@@ -7,7 +7,7 @@ policies say does not.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from control import identity, model
 from loader import abi
@@ -25,8 +25,8 @@ class Default:
 class ResolvedRule:
     """A rule as it counts for one subject. `peers` and `ports` None: any. `audit`: it only would, if enforced.
 
-    With the verdict PROXY, `l7` says what the bytes must say; None: they may say anything. `is_first`: it comes before
-    denies for any peer and every port.
+    With the verdict PROXY, `l7` says what the bytes must say; None: they may say anything, by what the rule of the key
+    `freed_by` says, if that is another one. `is_first`: it comes before denies for any peer and every port.
     """
 
     direction: abi.Direction
@@ -37,6 +37,12 @@ class ResolvedRule:
     audit: bool = False
     l7: model.L7Rules | None = None
     is_first: bool = False
+    freed_by: str = ""
+
+    @property
+    def by(self) -> str:
+        """Return the key of the rule that lets through what this one stands for."""
+        return self.freed_by or self.rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +96,7 @@ def together(selecting: Selecting) -> ResolvedPolicy:
     for policy, section in selecting:
         for rule in section.rules:
             if rule.peers != () and rule.ports != ():
-                rules += _rules(rule, f"{policy.key}#{rule.path}", section, plain[section.audit])
+                rules += _rules(rule, _key(policy, rule), section, plain[section.audit])
     ingress = abi.Direction.INGRESS
     if audits[ingress].verdict == abi.Verdict.DENY:
         # The node itself may reach its pods, or no health probe would get through. A deny rule still beats that; what
@@ -107,6 +113,10 @@ def together(selecting: Selecting) -> ResolvedPolicy:
             )
         )
     return ResolvedPolicy(defaults, audits, tuple(rules), has_audit)
+
+
+def _key(policy: model.Policy, rule: model.Rule) -> str:
+    return f"{policy.key}#{rule.path}"
 
 
 def _only_stand_ins_deny(selecting: Selecting, direction: abi.Direction) -> bool:
@@ -135,6 +145,23 @@ def _default(selecting: Selecting, direction: abi.Direction) -> Default:
 # --- rules that look inside the bytes --------------------------------------------------------------------------------
 
 Who = tuple[model.Peer | None, ...]  # None: any
+Opened = Mapping[str, Who]  # by the key of the rule that opens
+
+
+def void(policy: model.Policy, section: model.Section) -> Iterator[tuple[model.Rule, frozenset[str]]]:
+    """Yield the rules that look at bytes and see none, for others of their section let all of it through anyway, with
+    the keys of these; with no key where the section refuses nothing.
+    """
+    plain = _Plain([(policy, section)])
+    for rule in section.rules:
+        if rule.l7 is None or not rule.ports or rule.peers == ():
+            continue
+        if rule.direction not in section.default_deny:
+            yield rule, frozenset()
+            continue
+        found = [plain.split(rule, spec) for spec in rule.ports]
+        if not any(others for _, others in found):
+            yield rule, frozenset(key for opened, _ in found for key in opened)
 
 
 class _Plain:
@@ -145,28 +172,30 @@ class _Plain:
     """
 
     def __init__(self, selecting: Selecting) -> None:
-        rules = [rule for _, section in selecting for rule in section.rules if rule.verdict != abi.Verdict.DENY]
-        asked = {(rule.direction, spec) for rule in rules if rule.l7 is not None for spec in rule.ports or ()}
-        self._opened: dict[tuple[abi.Direction, model.PortSpec], list[frozenset[model.Peer | None]]] = {}
-        for rule in rules if asked else ():
+        rules = [(p, rule) for p, section in selecting for rule in section.rules if rule.verdict != abi.Verdict.DENY]
+        asked = {(rule.direction, spec) for _, rule in rules if rule.l7 is not None for spec in rule.ports or ()}
+        self._opened: dict[tuple[abi.Direction, model.PortSpec], list[tuple[frozenset[model.Peer | None], str]]] = {}
+        for policy, rule in rules if asked else ():
             places = {(rule.direction, spec) for spec in rule.ports or ()} & asked
             if rule.verdict == abi.Verdict.ALLOW and places:
-                who = frozenset(_who(rule))
+                opening = frozenset(_who(rule)), _key(policy, rule)
                 for place in places:
-                    self._opened.setdefault(place, []).append(who)
-        self._known: dict[tuple[int, ...], tuple[Who, Who]] = {}  # by the objects, which stay where they are
+                    self._opened.setdefault(place, []).append(opening)
+        self._known: dict[tuple[int, ...], tuple[Opened, Who]] = {}  # by the objects, which stay where they are
 
-    def split(self, rule: model.Rule, spec: model.PortSpec) -> tuple[Who, Who]:
+    def split(self, rule: model.Rule, spec: model.PortSpec) -> tuple[Opened, Who]:
         """Return the peers of a rule that are let through at a port anyway, and the others."""
         among = self._opened.get((rule.direction, spec), [])
         who = _who(rule)
         if not among:
-            return (), who
+            return {}, who
         key = (id(rule.peers), *map(id, among))
         if key not in self._known:
-            is_open = [any(peer in each for each in among) for peer in who]
-            opened = tuple(peer for peer, yes in zip(who, is_open, strict=True) if yes)
-            self._known[key] = opened, tuple(peer for peer, yes in zip(who, is_open, strict=True) if not yes)
+            opened: dict[str, list[model.Peer | None]] = {}
+            for peer in who:
+                opened.setdefault(next((by for peers, by in among if peer in peers), ""), []).append(peer)
+            others = tuple(opened.pop("", ()))
+            self._known[key] = {by: tuple(peers) for by, peers in opened.items()}, others
         return self._known[key]
 
 
@@ -189,10 +218,10 @@ def _rules(rule: model.Rule, key: str, section: model.Section, plain: _Plain) ->
         if not opened:
             kept.append(spec)
             continue
-        among, closed = _peers(opened), _peers(others)
-        out.append(dataclasses.replace(common, peers=among, ports=(spec,), l7=None))
-        if closed:
-            out.append(dataclasses.replace(common, peers=closed, ports=(spec,)))
+        for by, peers in opened.items():
+            out.append(dataclasses.replace(common, peers=_peers(peers), ports=(spec,), l7=None, freed_by=by))
+        if others:
+            out.append(dataclasses.replace(common, peers=_peers(others), ports=(spec,)))
     return [*out, dataclasses.replace(common, ports=tuple(kept))] if kept else out
 
 

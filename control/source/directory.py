@@ -45,6 +45,7 @@ NO_FILES = "holds no configuration any more (a file with a List without items ta
 ADOPTED = "what the agent before left in force stays in force, and nothing else is, until this is mended"
 UNREAD_BELOW = "is a directory, which is not read: what is below it counts for nothing (move its files up, or hide it)"
 UNREAD = "nothing is in force until it can be read"
+PASSED_BY = (UNREAD_BELOW, listing.OTHER_ENDING)  # what is not read, and may be thought to be in force
 KEPT = "its Workloads and Namespaces count, but for those in whose place another is"
 FIRST = "of Workloads in each other's place the first counts"
 
@@ -84,16 +85,17 @@ def load(
     """
     digests = digests or content.Digests()
     try:
-        files, inner = listing.read(directory)
+        files, inner, misspelt = listing.read(directory)
     except OSError as error:
         return _unread(directory, f"cannot be read: {error.strerror}", previous)
-    below = tuple(model.Problem(content.printable(name), "", UNREAD_BELOW) for name in inner)
+    passed_by = (*((name, UNREAD_BELOW) for name in inner), *((name, listing.OTHER_ENDING) for name in misspelt))
+    unread = tuple(model.Problem(content.printable(name), "", why) for name, why in passed_by)
     if not files and previous and previous.files:
-        return _unread(directory, NO_FILES, previous, below)
+        return _unread(directory, NO_FILES, previous, unread)
     if len(files) > MAX_FILES:
         return _unread(directory, f"has {len(files)} files (at most {MAX_FILES})", previous)
     is_first = is_first or previous is None
-    problems = list(below)
+    problems = list(unread)
     candidates: list[_Candidate] = []
     refused: dict[str, model.Refused] = {}
     paths = [os.path.join(directory, "") + file for file in files]

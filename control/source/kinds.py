@@ -36,8 +36,14 @@ def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
     if not skips or group == _OWN_GROUP or any(_is_near(kind, ours, _group(versions[ours])) for ours in versions):
         is_elsewhere = not skips and not wrong(kind, known, skips=True) and not _is_like(name, versions)
         remedy = TAKEN_ELSEWHERE if is_elsewhere else ""
-        return f"unknown kind {field.quote(f'{api_version} {name}')}{remedy} {field.one_of(sorted(versions))}"
+        meant = next((f"; did you mean {ours}?" for ours in versions if _is_case(name, ours)), "")
+        return f"unknown kind {field.quote(f'{api_version} {name}')}{remedy} {field.one_of(sorted(versions))}{meant}"
     return ""
+
+
+def _is_case(name: str, ours: str) -> bool:
+    """Tell whether only the case of letters is another."""
+    return name != ours and name.casefold() == ours.casefold()
 
 
 def _is_like(name: str, those: Collection[str]) -> bool:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 ENDINGS = (".yaml", ".yml", ".json")
+OTHER_ENDING = f"is not read: its name must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, in lower case"
 _MOST_BELOW = 100  # directories below a subdirectory in which files are looked for
 
 Path = str | os.PathLike[str]
@@ -15,20 +16,28 @@ def is_ours(name: str) -> bool:
     return name.endswith(ENDINGS) and not name.startswith(".")
 
 
-def read(directory: Path) -> tuple[list[str], list[str]]:
-    """Return the files that are ours, and the subdirectories that are not read though such files are below them; both
-    sorted. Raises OSError.
+def is_misspelt(name: str) -> bool:
+    """Tell whether a file is not read only because its ending is not in lower case."""
+    return not is_ours(name) and is_ours(name.lower())
+
+
+def read(directory: Path) -> tuple[list[str], list[str], list[str]]:
+    """Return the files that are ours, the subdirectories that are not read though such files are below them, and what
+    is misspelt; each sorted. Raises OSError.
 
     Hidden ones are somebody's own business, as Kubernetes' `..data` is, and a link may lead anywhere.
     """
-    files, inner = [], []
+    files, inner, misspelt = [], [], []
     with os.scandir(directory) as entries:
         for entry in entries:
             if is_ours(entry.name):
                 files.append(entry.name)
             elif not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
                 inner.append(entry.name)
-    return sorted(files), sorted(name for name in inner if _has_files(os.path.join(directory, name)))
+            elif is_misspelt(entry.name):
+                misspelt.append(entry.name)
+    below = (name for name in inner if _has_files(os.path.join(directory, name)))
+    return sorted(files), sorted(below), sorted(misspelt)
 
 
 def _has_files(directory: str) -> bool:
@@ -47,10 +56,10 @@ def state(directory: Path) -> int | None:
     It goes by what stat(2) tells of each file, wherever a link leads to, so it knows of edits that happen elsewhere.
     """
     try:
-        files, inner = read(directory)
+        files, *unread = read(directory)
     except OSError:
         return None
-    out = hash(tuple(inner))
+    out = hash(tuple(map(tuple, unread)))
     prefix = os.path.join(directory, "")
     for name in files:
         try:

@@ -28,7 +28,9 @@ from control.source import (
     portnames,
     references,
     remarks,
+    unlearned,
     unserved,
+    void,
     walk,
 )
 
@@ -144,9 +146,11 @@ class _Found:
             *references.unknown_namespaces(snapshot),
             *nobody.selected(snapshot),
             *mixed.protocols(snapshot),
+            *void.without_effect(snapshot),
             *unserved.entities(snapshot),
             *unserved.by_proxy(snapshot),
             *unserved.by_name(snapshot),
+            *unlearned.names(snapshot),
         )
         return model.LoadResult(
             snapshot, tuple(remarks.in_order(self.problems)), tuple(remarks.in_order(advice)), skipped

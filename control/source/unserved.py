@@ -7,7 +7,7 @@ which it learns, LEARNS_NAMES and `by_name`. Files alone do not tell whether a n
 from collections.abc import Iterator
 
 from control import model, places
-from control.policy import selectors
+from control.policy import resolve, selectors
 from control.source import remarks
 from loader import abi
 
@@ -22,15 +22,18 @@ _NOBODY = (model.Entity.HEALTH, model.Entity.INGRESS, model.Entity.INIT)
 
 
 def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model.Problem]:
-    """Yield a problem for each kind of bytes that a policy lets something through for, at its first such rule.
-    `has_none`: it is known that there is no proxy.
+    """Yield a problem for each kind of bytes that a policy lets something through for, at its first such rule that
+    has an effect. `has_none`: it is known that there is no proxy.
     """
     effect = ": what it allows is refused" if has_none else ""
     for policy in snapshot.policies:
         first: dict[str, model.Rule] = {}
-        for rule in (rule for section in policy.sections if not section.of_nodes for rule in section.rules):
-            if rule.ports != () and (asked := kind(rule.l7)):
-                first.setdefault(asked, rule)
+        for section in (section for section in policy.sections if not section.of_nodes):
+            looked_at = [rule for rule in section.rules if rule.ports != () and kind(rule.l7)]
+            void = {id(rule) for rule, _ in resolve.void(policy, section)} if looked_at else ()
+            for rule in looked_at:
+                if id(rule) not in void:
+                    first.setdefault(kind(rule.l7), rule)
         for asked, rule in first.items():
             message = f"{asked} needs the node proxy{effect} ({REMEDY})"
             yield remarks.of_policy(policy, rule.path, rule.source, message)

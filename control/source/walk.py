@@ -8,11 +8,8 @@ from collections.abc import Iterable, Iterator
 from control.source import listing
 
 MAX_FILES = 10_000
-OTHER_ENDING = (
-    f"is not read: its name must end in {', '.join(listing.ENDINGS[:-1])} or {listing.ENDINGS[-1]}, in lower case"
-)
 LINKED = "is a link to a directory, which is not read (give it with a -f of its own)"
-HARMLESS = (OTHER_ENDING, LINKED)  # what is only to be known
+HARMLESS = (listing.OTHER_ENDING, LINKED)  # what is only to be known
 
 
 def files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
@@ -54,7 +51,7 @@ def _below(directory: str) -> tuple[list[str], list[tuple[str, str]]]:
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         out += [os.path.join(here, n) for n in sorted(names) if listing.is_ours(n)]
         others = [n for n in sorted(names) if not listing.is_ours(n) and not n.startswith(".")]
-        unread += [(os.path.join(here, n), OTHER_ENDING) for n in others if listing.is_ours(n.lower())]
+        unread += [(os.path.join(here, n), listing.OTHER_ENDING) for n in others if listing.is_misspelt(n)]
         for path in (os.path.join(here, name) for name in (*inner, *others)):
             if said := _of_link(path):
                 unread.append((path, said))

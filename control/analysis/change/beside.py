@@ -1,15 +1,15 @@
 """What no pair shows: requests that a proxy decides on, DNS names, nodes' own traffic, whoever no manifest declares.
 
 Rules are compared as they are written, peer by peer and port by port, whatever their policy is called. Where more than
-ports and known peers counts, whether one opens what another one had open in other words is not worked out: a check
-should rather refuse too much.
+ports and known peers counts, whether one opens what others had open in other words is worked out as far as one rule
+that was there is plainly wider: a check should rather refuse too much.
 """
 
 import functools
 from collections.abc import Iterator
 
 from control import model
-from control.analysis.change import lacking, meeting, moved, written
+from control.analysis.change import lacking, meeting, moved, narrower, written
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
 from control.analysis.change.written import Beside, Place, Words, Written
@@ -60,6 +60,8 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
     """Yield what only new allows, where old may have refused it."""
     allowing = [item for item in before.items if not item.is_deny]
     open_to_all = meeting.of((i.place for i in allowing if i.request is None), meeting.INCLUDES_BY_PEER)
+    open_by_name = meeting.of((i.place for i in allowing if i.request is None), meeting.INCLUDES)
+    requests = narrower.Before(allowing)
     letting = meeting.of((i.place for i in allowing if i.request != written.NOTHING), meeting.INCLUDES)
     bound = meeting.of((item.place for item in before.items if item.request is not None), meeting.MEETS)
 
@@ -81,9 +83,12 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
             if not letting.has(place):
                 yield Told(beside, place)
             continue
-        # Of what was open for all requests, and nowhere for some only, no request is new.
-        if not open_to_all.has(place) or bound.has(place):
-            yield Told(beside, unless=place if written.is_of_named_port(item) else None)
+        # Of what was open for all requests, and nowhere for some only, no request is new. A port name means of some
+        # pods no more than of all.
+        is_of_named_port = written.is_of_named_port(item)
+        was_open = (open_by_name if is_of_named_port else open_to_all).has(place) and not bound.has(place)
+        if not was_open and not requests.let(item):
+            yield Told(beside, unless=place if is_of_named_port else None)
 
 
 def _no_longer_bound(before: Written, after: Written, called: Words) -> Iterator[Told]:

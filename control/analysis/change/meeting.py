@@ -34,9 +34,8 @@ def _peers_meet(one: model.Peer | None, other: model.Peer | None) -> bool:
     """Tell whether somebody may be meant by both; True also where that is not plain to see."""
     if isinstance(one, model.Selector) and isinstance(other, model.Selector):
         return not written.apart(one, other)
-    # No range means a pod.
     return not any(
-        written.is_of_pods(each) and isinstance(also, model.CidrPeer) for each, also in ((one, other), (other, one))
+        written.is_of_pods(each) and written.is_of_no_pods(also) for each, also in ((one, other), (other, one))
     )
 
 

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 from control import model
 from control.analysis.portset import PROTOCOLS
-from control.policy import dnsnames, refer, words
+from control.policy import dnsnames, refer, resolve, words
 from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
+_WITHOUT_PODS = (model.CidrPeer, model.NamePeer, model.NodePeer)
+_WITH_PODS = (model.Entity.ALL, model.Entity.CLUSTER, model.Entity.CLUSTER_MESH)
 NOTHING = ""  # of what is asked: no request, name or query at all
 MAX_ITEMS = 250_000  # peers times ports times requests, of all rules: thousands of policies have some ten thousand
 _TOO_MUCH = f"up to here rules come to more than {MAX_ITEMS:,} pairs of peer and port (fewer or wider rules)"
@@ -120,19 +122,22 @@ def enforced(snapshot: model.Snapshot) -> Iterator[tuple[model.Policy, model.Sec
 def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
     """Return what a snapshot enforces as it is written; raises model.TooMuch.
 
-    `only_requests`: of rules, only what those say that look at bytes.
+    `only_requests`: of rules, only what those say that look at bytes, and see some.
     """
+    snapshot = refer.written_out(snapshot)
     out = Written({}, {}, {})
     bound: dict[_Where, dict[model.Selector, Said]] = {}
     plain: dict[_Where, dict[model.Selector, Said]] = {}
-    for policy in refer.written_out(snapshot).policies:
+    void: set[int] = set()
+    for policy in snapshot.policies:
         for section in policy.sections:
+            void.update(id(rule) for rule, _ in (resolve.void(policy, section) if only_requests else ()))
             for direction in sorted(section.default_deny) if not section.audit else ():
                 said = policy.key, section.source or policy.source
                 out.defaults.setdefault((section.of_nodes, section.subject, direction), said)
     count = 0
     for policy, section, rule in enforced(snapshot):
-        if only_requests and rule.l7 is None:
+        if only_requests and (rule.l7 is None or id(rule) in void):
             continue
         said = policy.key, rule.source or section.source or policy.source
         count += _count(rule)
@@ -191,8 +196,10 @@ def _requests(l7: model.L7Rules) -> list[model.HttpRule | model.NamePeer | str]:
 
 def apart(one: model.Selector, other: model.Selector) -> bool:
     """Tell whether two selectors name different values of one label, so that nobody has both."""
+    # All labels of a pod are of the source k8s: there a key of any source asks for the same label.
+    of_pod = any(_is_of_pod(requirement) for requirement in (*one.requirements, *other.requirements))
     return any(
-        (asked.source, asked.key) == (also.source, also.key) and not set(asked.values) & set(also.values)
+        _label(asked, of_pod) == _label(also, of_pod) and not set(asked.values) & set(also.values)
         for asked in one.requirements
         if asked.operator is model.Operator.IN
         for also in other.requirements
@@ -200,9 +207,23 @@ def apart(one: model.Selector, other: model.Selector) -> bool:
     )
 
 
+def _is_of_pod(requirement: model.Requirement) -> bool:
+    asks = requirement.operator in (model.Operator.IN, model.Operator.EXISTS)
+    return asks and (requirement.source, requirement.key) == ("k8s", model.NAMESPACE_KEY)
+
+
+def _label(requirement: model.Requirement, of_pod: bool) -> tuple[str, str]:
+    return "k8s" if of_pod and requirement.source == "any" else requirement.source, requirement.key
+
+
 def is_of_pods(peer: model.Peer | None) -> bool:
     """Tell whether a peer can mean nothing but pods."""
     return isinstance(peer, model.Selector) and all(r.source in ("any", "k8s") for r in peer.requirements)
+
+
+def is_of_no_pods(peer: model.Peer | None) -> bool:
+    """Tell whether a peer never means a pod: ranges, names and all entities but those that have pods among them."""
+    return isinstance(peer, _WITHOUT_PODS) or (isinstance(peer, model.Entity) and peer not in _WITH_PODS)
 
 
 def covers(one: model.Selector, other: model.Selector) -> bool:

@@ -74,7 +74,7 @@ def get(wanted: str, ends: tuple[str, ...], pin_dir: Path, run_dir: Path, output
     place = Place(pin_dir, run_dir)
     chosen = endpoints.pick(endpoint_command.rows(place), wanted)
     found = tracking.of(_rows(place), chosen.id)
-    if not found:
+    if not found and not ends:
         raise MeshError(f"nothing is tracked for {chosen.name} (`sockmesh bpf ct list`)")
     if ends and not (found := tracking.between(found, *ends)):
         raise MeshError(f"{chosen.name} tracks nothing from {ends[0]} to {ends[1]} (`sockmesh bpf ct get {wanted}`)")

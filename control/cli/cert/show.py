@@ -41,12 +41,13 @@ def list_(run_dir: Path, output: str) -> None:
 
 
 @click.command()
-@click.argument("which", metavar="ID|FILE")
+@click.argument("which", metavar="ID|NAMESPACE/SERVICE_ACCOUNT|FILE")
 @click.option("--roots", type=PATH, metavar="FILE", help="Check against these roots; else those that the agent trusts.")
 @run_dir_option
 @output_option
 def inspect(which: str, roots: Path | None, run_dir: Path, output: str) -> None:
-    """Show all of one certificate: that of a service account (its SPIFFE id, or NAMESPACE/NAME), or of a file.
+    """Show all of one certificate: that of a service account (its SPIFFE id, or
+    NAMESPACE/SERVICE_ACCOUNT: that of pods that name none is NAMESPACE/default), or of a file.
 
     The exit status is 1 if it is not trusted: it leads to none of the roots, has ended, or is no workload's.
     """

@@ -38,10 +38,15 @@ def _rules(rows: Iterable[analysis.RuleLine], width: int) -> Iterator[str]:
     for row in rows:
         by = words.with_source(str(row.author or ""), row.author.source if row.author else "")
         yield from _folded(f"{row.direction:<7}  {row.verdict}{' (audit)' if row.audit else ''}  ", by, width)
-        facts = {"who": row.who, "that is": _meant(row), "ports": row.ports, "bytes": row.bytes or "any"}
+        facts = {"who": row.who, "that is": _meant(row), "ports": row.ports, "bytes": _bytes(row)}
         for name, text in facts.items():
             shown = text if len(text) <= _MOST else f"{text[:_MOST]} ... (-o json has all of it)"
             yield from _folded(f"  {name:<7}  ", shown, width)
+
+
+def _bytes(row: analysis.RuleLine) -> str:
+    freed = f", for {row.freed_by} lets all of it through" if row.freed_by else ""
+    return (row.bytes or "any") + freed
 
 
 def _folded(begin: str, text: str, width: int) -> list[str]:

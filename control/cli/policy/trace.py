@@ -10,7 +10,7 @@ from control.analysis import lookup, world
 from control.analysis import trace as analysis
 from control.cli import place
 from control.cli.policy import answer, ends, source
-from control.source import unserved
+from control.source import unlearned, unserved
 from control.terminal import printable
 from loader import abi
 
@@ -88,7 +88,8 @@ def trace(
     if not any(end.is_declared for end in (call.source, call.destination)):
         raise ends.wrong(f"neither {origin} nor {to} is a workload of the files, so no policy is asked (one must be)")
     found = analysis.trace(known, call)
-    lines = [json.dumps(_json(found, call), indent=2)] if output == "json" else map(printable, _lines(found, call))
+    said = (known, found, call)
+    lines = [json.dumps(_json(*said), indent=2)] if output == "json" else map(printable, _lines(*said))
     answer.end(EXIT[found.verdict], (f"{line}\n" for line in lines))
 
 
@@ -96,17 +97,21 @@ def _canonical(text: str) -> str:
     return f"fqdn:{ends.dns_name(text)}" if text.startswith("fqdn:") else text
 
 
-def _json(found: analysis.Trace, call: analysis.Call) -> dict[str, Any]:
+def _json(known: world.World, found: analysis.Trace, call: analysis.Call) -> dict[str, Any]:
     out = {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
-    notes = _notes(found, call)
+    notes = _notes(known, found, call)
     return out | {"needs_proxy": bool(notes)} | ({"note": "; ".join(notes)} if notes else {})
 
 
-def _notes(found: analysis.Trace, call: analysis.Call) -> list[str]:
+def _notes(known: world.World, found: analysis.Trace, call: analysis.Call) -> list[str]:
     """Return what the node needs, so that it does as the rules say."""
     needs = [unserved.NEEDS_PROXY] if found.needs_proxy else []
     is_judged = any(side.verdict != analysis.UNENFORCED for side in (found.egress, found.ingress))
-    return needs + ([unserved.LEARNS_NAMES] if is_judged and call.destination.name.startswith("fqdn:") else [])
+    if is_judged and call.destination.name.startswith("fqdn:"):
+        needs.append(unserved.LEARNS_NAMES)
+        if call.source.workload is not None and not analysis.sees_queries(known, call):
+            needs.append(f"{unlearned.UNSEEN} {call.source.name}, {unlearned.NOT_LEARNED}")
+    return needs
 
 
 def _side(side: analysis.Side) -> dict[str, Any]:
@@ -144,7 +149,7 @@ def _author(author: analysis.Author) -> dict[str, Any]:
     }
 
 
-def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
+def _lines(known: world.World, found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
     what = ends.shown(call.proto, call.port)
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
@@ -160,7 +165,7 @@ def _lines(found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
             yield f"  {'':8}{_near(side.nearest, side.nothing or analysis.DENIED in (side.http, side.name))}"
         if side.own_node:
             yield f"  {'':8}the pod's own node gets through: which node this is is not known here"
-    for note in _notes(found, call):
+    for note in _notes(known, found, call):
         yield f"  {'note':8}{note}"
 
 

@@ -58,7 +58,7 @@ def _as_the_agent(files: tuple[str, ...], namespace: str) -> model.LoadResult:
     if namespace != "default":
         raise ends.wrong(f"--agent: an agent knows no -n {namespace}: write metadata.namespace into the documents")
     found = directory.load(files[0], None)
-    problems = tuple(p for p in found.problems if p.effect or p.message == directory.UNREAD_BELOW)
+    problems = tuple(p for p in found.problems if p.effect or p.message in directory.PASSED_BY)
     remarks = tuple(p for p in found.problems if p not in problems)
     return dataclasses.replace(found, problems=problems, advice=(*remarks, *found.advice))
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from control import model
-from control.analysis.change import beside, meeting
+from control.analysis.change import beside, meeting, written
 from control.analysis.change.written import Place
 from loader import abi
 from tests.unit.control.test_analysis_beside import ingress, snapshot
@@ -85,3 +85,17 @@ def test_many_rules_for_requests_beside_plain_ones_are_compared_at_once() -> Non
     opened, closed = beside.opened(one, both), beside.opened(both, one)
     assert time.process_time() - before < 5
     assert (len(opened), closed) == (5000, ())
+
+
+def requirement(source: str, key: str, value: str) -> model.Requirement:
+    return model.Requirement(source, key, model.Operator.IN, (value,))
+
+
+def test_a_key_of_any_source_is_a_pods_own_label() -> None:
+    namespace = requirement("k8s", model.NAMESPACE_KEY, "shop")
+    plain, sourced = requirement("any", "app", "web"), requirement("k8s", "app", "db")
+    pods = model.Selector((plain, namespace)), model.Selector((sourced, namespace))
+    assert written.apart(*pods) and written.apart(pods[0], model.Selector((sourced,)))
+    # What is no pod may have one label of several sources.
+    assert not written.apart(model.Selector((plain,)), model.Selector((sourced,)))
+    assert not written.apart(pods[0], model.Selector((requirement("any", "app", "web"), namespace)))

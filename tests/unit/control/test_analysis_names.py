@@ -146,6 +146,8 @@ def test_a_pod_of_a_controller_is_on_its_own_node(tmp_path: Path, origin: str, t
         ("shop/front", "is service shop/front: ask for the pods behind it (shop/web)"),
         ("svc/shop/front", "is service shop/front: ask for the pods behind it (shop/web)"),
         ("service/front", "no workload is called service/front ("),
+        ("svc/other", "; no such service is declared: ask for a pod behind it, NAMESPACE/POD"),
+        ("svc/shop/web", "; no such service is declared: ask for a pod behind it, NAMESPACE/POD"),
         ("shop/fronts", "no workload is called shop/fronts ("),
         ("shop/wbe", "(other/guest, shop/db, shop/web); did you mean shop/web?"),
         ("world", "; world is an entity, which may be many: give NAMESPACE/POD, an address, host, or fqdn:NAME"),

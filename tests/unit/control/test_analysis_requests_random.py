@@ -23,8 +23,16 @@ OTHERS = ("x/b", "x/c", "host", "192.0.2.9")
 REQUESTS = tuple(request.Request(method, path) for method in ("GET", "PUT") for path in ("/a", "/b"))
 HTTP: tuple[list[Doc], ...] = ([{"method": "GET"}], [{"path": "/a"}], [{}], [{"method": "PUT"}, {"path": "/a"}])
 
+WITHIN: tuple[list[Doc], ...] = (
+    [{"path": "/.*"}],
+    [{"path": "/[ab]", "method": "GET"}],
+    [{"path": "/a"}],
+    [{"method": "GET|PUT"}],
+    [{"path": "/b?"}],
+)
 
-def a_rule(given: random.Random, way: str, nothing: float = 0.2) -> Doc:
+
+def a_rule(given: random.Random, way: str, nothing: float = 0.2, http: tuple[list[Doc], ...] = HTTP) -> Doc:
     """Return a rule, often for anybody or the same pod; `nothing`: how often one for requests lets none through."""
     peers: tuple[Doc, ...] = (
         {},
@@ -37,7 +45,7 @@ def a_rule(given: random.Random, way: str, nothing: float = 0.2) -> Doc:
     ports = given.choice(({"port": "80"}, {"port": "80"}, {"port": "80", "endPort": 90}, {"port": "85"}))
     item: Doc = {"ports": [{**ports, "protocol": "TCP"}]}
     if given.random() < 0.6:
-        item["rules"] = {"http": [] if given.random() < nothing else given.choice(HTTP)}
+        item["rules"] = {"http": [] if given.random() < nothing else given.choice(http)}
     return {**given.choice(peers), "toPorts": [item]}
 
 
@@ -97,6 +105,24 @@ def test_what_is_opened_is_never_missed(seed: int) -> None:
     documents = [a_policy(given, f"p{i}") for i in range(given.choice((1, 2, 3)))]
     old, new = snapshot(documents), snapshot(changed(given, documents))
     assert beside.opened(new, new) == ()
+    if not difference(old, new).opens and not beside.opened(old, new):
+        assert passing(new) - passing(old) == set()
+
+
+@pytest.mark.parametrize("seed", range(250))
+def test_what_is_opened_is_never_missed_where_requests_are_within_others(seed: int) -> None:
+    given = random.Random(seed)
+    documents = [a_policy(given, f"p{i}") for i in range(given.choice((1, 2)))]
+    way = {"ingress": "from", "egress": "to"}
+    for document in documents:
+        for key, rules in document["spec"].items():
+            if key in way:
+                rules[:] = [a_rule(given, way[key], nothing=0.1, http=WITHIN) for _ in range(given.choice((1, 2)))]
+    edited = copy.deepcopy(documents)
+    spec = given.choice(edited)["spec"]
+    key = "ingress" if "ingress" in spec else "egress"
+    spec[key][given.randrange(len(spec[key]))] = a_rule(given, way[key], nothing=0.1, http=WITHIN)
+    old, new = snapshot(documents), snapshot(edited)
     if not difference(old, new).opens and not beside.opened(old, new):
         assert passing(new) - passing(old) == set()
 

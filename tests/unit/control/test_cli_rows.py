@@ -352,6 +352,11 @@ def test_the_self_tests_own_pods_are_in_no_list(monkeypatch: pytest.MonkeyPatch)
     ("command", "words", "told"),
     [
         (ct_command.ct, ["get", "shop/web"], "nothing is tracked for shop/web"),
+        (
+            ct_command.ct,
+            ["get", "shop/web", "shop/db", "shop/web:80"],
+            "shop/web tracks nothing from shop/db to shop/web:80",
+        ),
         (sock_command.sock, ["get", "db:2"], "no open TCP connection has db:2 at either end"),
     ],
 )

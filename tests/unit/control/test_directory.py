@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click import testing
 
 from control import identity, model
+from control.cli.main import cli
 from control.policy import field
 from control.source import content, directory, kinds, listing, objects
 from loader import abi
@@ -508,6 +510,19 @@ def test_a_subdirectory_with_files_like_ours_is_told_of(tmp_path: Path) -> None:
     moved = directory.load(tmp_path, first.snapshot)
     assert [str(p) for p in moved.problems][1:] == [told[0], f"other: {directory.UNREAD_BELOW}", told[1]]
     assert moved.snapshot == first.snapshot
+
+
+def test_a_file_of_another_spelling_is_told_of(tmp_path: Path) -> None:
+    write(tmp_path, a=NAMESPACE.format("a"))
+    before = listing.state(tmp_path)
+    for name in ("b.YAML", "c.Json", "notes.TXT", ".hidden.YAML"):
+        (tmp_path / name).write_text("]")
+    assert listing.state(tmp_path) != before
+    found = directory.load(tmp_path, None)
+    assert lines(found) == [f"{name}: {listing.OTHER_ENDING}" for name in ("b.YAML", "c.Json")]
+    assert found.is_whole and [each.name for each in found.snapshot.namespaces] == ["a"]
+    told = testing.CliRunner().invoke(cli, ["policy", "validate", "--agent", "-f", str(tmp_path)])
+    assert told.exit_code == 1 and told.stdout.splitlines() == lines(found)
 
 
 def test_strange_files(tmp_path: Path) -> None:

@@ -245,6 +245,12 @@ def test_kinds_that_mean_nothing_here_are_counted(tmp_path: Path) -> None:
     assert result.skipped.keys() == {*others, "networking.k8s.io/v1 Ingress"}
 
 
+def test_a_kind_in_another_case_is_named_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("apiVersion: networking.k8s.io/v1\nkind: Networkpolicy\nmetadata: {name: a}\n")
+    (problem,) = manifests.load([tmp_path]).problems
+    assert problem.message.endswith("; did you mean NetworkPolicy?")
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

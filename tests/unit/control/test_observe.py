@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click import testing
 
+from control import names
 from control.cli import main, observe
 from control.flow import log, printer, record, serve
 
@@ -107,6 +108,29 @@ def test_everything_in_words(file: str) -> None:
         "2026-11-20T20:00:02.000Z [n1]" + LOST_LINE[19:],
         "2026-11-20T20:00:03.500Z [n2]" + HUBBLE_LINE[19:],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "rule", "source", "words"),
+    [
+        (
+            {"kind": "CiliumClusterwideNetworkPolicy", "name": "invalid:p.yaml"}, "invalid:p.yaml", "p.yaml",
+            "CiliumClusterwideNetworkPolicy invalid:p.yaml",
+        ),
+        (
+            {"kind": "NetworkPolicy", "namespace": "shop", "name": "db"}, "invalid:shop/db", "p.yaml:4",
+            "NetworkPolicy invalid:shop/db; p.yaml:4",
+        ),
+        ({"kind": "NetworkPolicy", "namespace": "shop", "name": "db"}, "", "", "NetworkPolicy shop/db"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_for_a_policy_is_named_once(policy: dict[str, Any], rule: str, source: str, words: str) -> None:
+    told = {"rule": {"ingress": rule, "source": {"ingress": source}}}
+    flow = DROP["flow"] | {"ingress_denied_by": [policy], "extensions": {"value": {"sockmesh": told}}}
+    assert printer.policies(flow) == f"ingress denied by {words}"
+    if rule:
+        name = names.RuleName(policy["kind"], policy.get("namespace", ""), policy["name"], rule)
+        assert str(name) == words.partition(";")[0]
 
 
 def test_a_service_is_named_where_no_pod_took_the_call() -> None:

@@ -385,7 +385,8 @@ def test_point_22_who_must_authenticate_is_told_of_and_allowed_nothing(mode: str
     assert [(rule.peers, rule.ports) for rule in found.rules] == [((), None)]
     assert found.default_deny == {IN}
     assert advice == [
-        "spec.ingress[0].authentication.mode: peers do not authenticate here, so this rule allows nothing (disabled)"
+        "spec.ingress[0].authentication.mode: peers do not authenticate here, so this rule allows nothing "
+        "(allowed: disabled)"
     ]
     assert rules("{ingress: [{fromEntities: [all], authentication: {mode: disabled}}]}") == [
         (IN, ALLOW, (model.Entity.ALL,), None, None)

@@ -7,7 +7,7 @@ import pytest
 from click import testing
 
 from control.cli.main import cli
-from control.source import directory, manifests, unserved
+from control.source import directory, manifests, unlearned, unserved
 
 POLICY = """
 apiVersion: cilium.io/v2
@@ -111,13 +111,39 @@ def test_each_rule_for_names_is_told_of_whatever_others_have(tmp_path: Path, bes
 
 @pytest.mark.parametrize("port", ["443", "80"])
 def test_a_trace_to_a_name_says_who_learns_names(tmp_path: Path, port: str) -> None:
-    advice(tmp_path, NAMES, WEB)
+    advice(tmp_path, NAMES, WEB, POLICY % ("dns", "web", DNS.replace("'80'", "'53'")))
     call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--port", port]
     found = testing.CliRunner().invoke(cli, [*call, "--to", "fqdn:a.example"])
     assert found.exit_code == 1 and found.stdout.splitlines()[-1] == f"  note    {unserved.LEARNS_NAMES}"
     found = testing.CliRunner().invoke(cli, [*call, "--to", "fqdn:c.example", "-o", "json"])
     assert found.exit_code == 0 and json.loads(found.stdout)["note"] == unserved.LEARNS_NAMES
     assert "note" not in json.loads(testing.CliRunner().invoke(cli, [*call, "--to", "192.0.2.1", "-o", "json"]).stdout)
+
+
+UNSEEN = f"MeshNetworkPolicy shop/n spec.%s: {unlearned.UNSEEN} %s, {unlearned.NOT_LEARNED}"
+RULES = ("egress[1]", "egressDeny[0]")
+
+
+@pytest.mark.parametrize("pods", [(), (WEB,)])
+def test_names_of_pods_whose_queries_the_proxy_does_not_see(tmp_path: Path, pods: tuple[str, ...]) -> None:
+    for beside, is_seen in (
+        ("egress: [{toEntities: [all]}]", False),
+        (DNS, True),
+        (f"{DNS}, enableDefaultDeny: {{egress: false}}", False),
+    ):
+        told = advice(tmp_path, NAMES, POLICY % ("dns", "web", beside), *pods)
+        found = [line for line in told if unlearned.UNSEEN in line]
+        assert found == ([] if is_seen else [UNSEEN % (rule, "these pods") for rule in RULES])
+        call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--port", "443", "--to", "fqdn:b.example"]
+        if pods:
+            note = testing.CliRunner().invoke(cli, call).stdout.splitlines()[-1]
+            assert (f"{unlearned.UNSEEN} shop/web, {unlearned.NOT_LEARNED}" in note) != is_seen
+    # A rule for others does not help, nor does one for some of them.
+    told = advice(tmp_path, NAMES, POLICY % ("dns", "db", DNS), *pods)
+    assert UNSEEN % (RULES[0], "these pods") in told
+    other = WEB.replace("name: web", "name: other").replace("app: web", "app: web, tier: b")
+    some = (POLICY % ("dns", "web", DNS)).replace("app: web", "tier: b")
+    assert UNSEEN % (RULES[0], "some of these pods") in advice(tmp_path, NAMES, some, WEB, other)
 
 
 def test_entities_that_are_nobody(tmp_path: Path) -> None:

@@ -331,3 +331,18 @@ def test_a_namespace_whose_inode_was_given_out_again_is_told_by_its_cookie(
     assert found.is_unchanged() == same and entered == ["web"]
     file[0] = (6, 200)
     assert not found.is_unchanged() and entered == ["web"]
+
+
+def test_all_that_is_wrong_with_one_is_told_at_once(host: Host) -> None:
+    wrong = pod("a", "gone", interface="v-gone", cgroup="/nonexistent")
+    messages = [problem.message for problem in host.survey(wrong).problems]
+    assert [words.split(" ")[0] for words in messages] == ["network", "interface", "spec.cgroup:"]
+    assert messages[1] == "interface v-gone: not in the agent's network namespace"
+    # One that stays as it was is told of the same.
+    right = pod("a", cgroup=host.cgroup("a"))
+    assert not host.survey(right).problems
+    messages = [problem.message for problem in host.survey(wrong).problems]
+    assert sorted(words.split(" ")[0] for words in messages) == ["interface", "network", "spec.cgroup:"]
+    # What is right is not spoken of.
+    (only,) = host.survey(pod("b", "gone", cgroup=host.cgroup("b"))).problems
+    assert only.message.startswith("network namespace gone")
