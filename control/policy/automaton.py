@@ -114,7 +114,7 @@ class Automaton:
 
     @property
     def size(self) -> int:
-        return self._tree.size
+        return self.tree.size
 
     def fullmatch(self, text: str) -> bool:
         """Tell whether all of text matches.
