@@ -53,7 +53,8 @@ def _tell_of_unused(entries: dict[str, field.Field], directions: frozenset[abi.D
         if place is None or direction in directions:
             continue
         if "policyTypes" in entries and entries["policyTypes"].node.value != ():
-            place.advise(f"does nothing: policyTypes does not name {name}")
+            if place.node.value != ():  # many write an empty list for what is not there
+                place.advise(f"does nothing: policyTypes does not name {name}")
         else:  # only of egress, and there an empty list looks like the way to close it
             place.advise(f"is empty and closes nothing: policyTypes is not given (it must name {name} for that)")
 
