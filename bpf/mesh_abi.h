@@ -642,10 +642,14 @@ _Static_assert(__builtin_offsetof(struct frag_key, proto) == 36, "struct frag_ke
 struct frag_value {
   __u16 sport;
   __u16 dport;
+  __u8 icmp_type;
+  __u8 pad;
 };
-_Static_assert(sizeof(struct frag_value) == 4, "struct frag_value");
+_Static_assert(sizeof(struct frag_value) == 6, "struct frag_value");
 _Static_assert(__builtin_offsetof(struct frag_value, sport) == 0, "struct frag_value.sport");
 _Static_assert(__builtin_offsetof(struct frag_value, dport) == 2, "struct frag_value.dport");
+_Static_assert(__builtin_offsetof(struct frag_value, icmp_type) == 4, "struct frag_value.icmp_type");
+_Static_assert(__builtin_offsetof(struct frag_value, pad) == 5, "struct frag_value.pad");
 
 struct caught {
   __u32 reason;

@@ -22,10 +22,11 @@ static __always_inline u32 defragment(struct packet *p) {
     p->sport = v->sport;
     p->dport = v->dport;
     p->icmp = p->proto == IPPROTO_ICMP || p->proto == 58;
-    p->policy_port = v->dport;
+    p->icmp_type = v->icmp_type;
+    p->policy_port = p->icmp ? v->icmp_type : v->dport;
     return 0;
   }
-  struct frag_value v = {.sport = p->sport, .dport = p->dport};
+  struct frag_value v = {.sport = p->sport, .dport = p->dport, .icmp_type = p->icmp_type};
   frags.update(&k, &v);
   return 0;
 }

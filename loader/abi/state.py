@@ -183,6 +183,8 @@ class FragKey(Record):
 class FragValue(Record):
     sport: U16
     dport: U16
+    icmp_type: U8
+    pad: U8 = 0
 
 
 @record

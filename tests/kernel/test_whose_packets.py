@@ -1,5 +1,6 @@
 """Whose a packet is, and what it answers: no forged source, no answer that nobody asked for."""
 
+import subprocess
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from tests.hosts import Mesh, Node
 from tests.hosts.wait import wait_until
 from tests.kernel.puppet import Puppet
-from tests.kernel.street import Json, Street, app, mesh_part, policy, to_port
+from tests.kernel.street import Json, Street, app, mesh_part, nobody, policy, to_port
 
 _ICMP = """
 import struct
@@ -87,6 +88,19 @@ def test_an_echo_identifier_is_no_type(street: Street, family: int, allows: str)
 
     wait_until(heard, "the last one is there", 5)
     assert set(found) == set(wanted)
+    street.relax()
+
+
+def test_all_pieces_of_an_echo_pass_or_none(street: Street, family: int) -> None:
+    server = street.ip("server", family)
+    ping = ["ping", "-c", "1", "-W", "2", "-s", "4000", server]
+    client = street.node.pods["client"]
+    for what, passes in ((128 if family == 6 else 8, True), (129 if family == 6 else 0, False)):
+        fields = [{"type": what, "family": f"IPv{family}"}]
+        street.enforce(
+            policy("in", "server", ingress=[{"icmps": [{"fields": fields}]}]), nobody("out", "server", "egress")
+        )
+        assert (client.popen(ping, stdout=subprocess.DEVNULL).wait(10) == 0) is passes
     street.relax()
 
 
