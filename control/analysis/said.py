@@ -22,8 +22,11 @@ class Asked(Protocol):
 def verdict(rules: policy_set.L7, asked: Asked) -> str | None:
     """Return what rules for bytes say of what is asked about; None where nothing is asked, or they say nothing of it.
 
-    Of another kind of bytes than they are about none passes, but for requests, which a TLS client may mean to make.
+    Of another kind of bytes than they are about none passes, but for requests, which a TLS client may mean to make. Nor
+    does anything where they are of two kinds (`l7proxy/policy/book.py`).
     """
+    if are_two(rules):
+        return DENIED if asked.http is not None or asked.query or asked.server_name else None
     if asked.http is not None and any(each.http is not None for each in rules):
         passes = request.http_allowed(rules, asked.http)
     elif asked.query and any(each.dns is not None for each in rules):
@@ -52,9 +55,22 @@ def kind(rules: policy_set.L7) -> str:
     )
 
 
+def are_two(*ends: policy_set.L7) -> bool:
+    """Tell whether rules, or those of both ends, are of more than one kind of bytes: the proxy speaks none then."""
+    found = {
+        name
+        for rules in ends
+        if rules != policy_set.ANYTHING
+        for each in rules
+        for name, given in (("http", each.http), ("dns", each.dns), ("server_name", each.server_names))
+        if given
+    }
+    return len(found) > 1
+
+
 def is_nothing(rules: policy_set.L7) -> bool:
-    """Tell whether there are rules for bytes and none lets anything through."""
-    return bool(rules) and all(each.is_nothing for each in rules)
+    """Tell whether there are rules for bytes and nothing is let through."""
+    return bool(rules) and (all(each.is_nothing for each in rules) or are_two(rules))
 
 
 def lets(l7: model.L7Rules | None, rules: policy_set.L7, asked: Asked) -> bool:

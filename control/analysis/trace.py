@@ -59,9 +59,10 @@ class Nearest:
 class Side:
     """What one end says. `http`: what rules for requests say of this one; `name`: what those for TLS server names and
     DNS queries do. `audited_by`: it passes only because who would refuse it is in audit mode. `some`: what rules for
-    bytes count here ("http", "dns", "server_name"), where nothing was asked about these. `own_node`: it is refused to a
-    node, and would not be to the pod's own. `nothing`: it is refused because the rules for bytes that count here let
-    nothing through. `only_audit`: nothing is enforced here, and policies in audit mode select this end.
+    bytes count here ("http", "dns", "server_name"), where nothing was asked about these; `rules`: all of them.
+    `own_node`: it is refused to a node, and would not be to the pod's own. `nothing`: it is refused because the rules
+    for bytes that count here, or these and the other end's, let nothing through. `only_audit`: nothing is enforced
+    here, and policies in audit mode select this end.
     """
 
     verdict: str
@@ -74,6 +75,7 @@ class Side:
     own_node: bool = False
     nothing: bool = False
     only_audit: bool = False
+    rules: policy_set.L7 = ()
 
     @property
     def audit(self) -> bool:
@@ -104,10 +106,14 @@ def trace(known: world.World, call: Call) -> Trace:
     """Return what both ends' policies say; a pod that calls itself is asked nothing."""
     if call.is_within_a_pod:
         return Trace(Side(UNENFORCED), Side(UNENFORCED))
-    return Trace(
+    found = Trace(
         _side(known, call.source.workload, abi.Direction.EGRESS, _seen_by(call.source, call.destination), call),
         _side(known, call.destination.workload, abi.Direction.INGRESS, _seen_by(call.destination, call.source), call),
     )
+    if found.verdict == ALLOWED and said.are_two(found.egress.rules, found.ingress.rules):
+        refusing = dataclasses.replace(found.ingress, verdict=DENIED, some="", audited_by=None, nothing=True)
+        return Trace(found.egress, refusing)
+    return found
 
 
 def sees_queries(known: world.World, call: Call) -> bool:
@@ -138,7 +144,7 @@ def _side(
     http, name = (told, None) if call.http is not None else (None, told)
     nothing = said.is_nothing(rules)
     refused = decision.verdict == abi.Verdict.DENY or told == DENIED or nothing
-    nearest = _nearest(known, workload, direction, peer, call) if refused else None
+    nearest = _nearest(known, workload, direction, peer, call) if refused and not said.are_two(rules) else None
     some = "" if told or nothing else said.kind(rules)
     if decision.verdict == abi.Verdict.PROXY and not refused:
         key = _letting(known, workload, direction, peer.identity, call, rules, key)
@@ -147,7 +153,7 @@ def _side(
         host = int(abi.ReservedIdentity.HOST)
         own_node = known.decide(workload, direction, host, call.proto, call.port).verdict == abi.Verdict.ALLOW
     verdict, audited_by = (DENIED, None) if refused else (ALLOWED, audited_by)
-    return Side(verdict, author(known, key), http, audited_by, nearest, some, name, own_node, nothing)
+    return Side(verdict, author(known, key), http, audited_by, nearest, some, name, own_node, nothing, rules=rules)
 
 
 def _letting(

@@ -194,6 +194,29 @@ def test_rules_that_let_nothing_through_deny(tmp_path: Path, rules: str, asked: 
     assert (end["verdict"], end["lets_nothing"], "some_requests" in end) == ("denied", True, False)
 
 
+_BY_NAME, _BY_REQUEST = "serverNames: [shop.org]", "rules: {http: [{method: GET}]}"
+
+
+@pytest.mark.parametrize("asked", [[], ["--method", "GET"], ["--server-name", "shop.org"]])
+@pytest.mark.parametrize("where", ["one end", "both ends"])
+def test_of_rules_for_two_kinds_of_bytes_the_proxy_follows_neither(
+    tmp_path: Path, where: str, asked: list[str]
+) -> None:
+    ports = 'ports: [{port: "8080", protocol: TCP}]'
+    db = "fromEndpoints: [{matchLabels: {app: db}}], "
+    web, caller = "endpointSelector: {matchLabels: {app: web}}", "endpointSelector: {matchLabels: {app: db}}"
+    if where == "one end":
+        first = f"{{{db}toPorts: [{{{ports}, {_BY_NAME}}}]}}"
+        known(tmp_path, policy("web", f"{web}\ningress: [{first}, {{toPorts: [{{{ports}, {_BY_REQUEST}}}]}}]"))
+    else:
+        inwards, outwards = (f"[{{toPorts: [{{{ports}, {rules}}}]}}]" for rules in (_BY_REQUEST, _BY_NAME))
+        known(tmp_path, policy("web", f"{web}\ningress: {inwards}"), policy("db", f"{caller}\negress: {outwards}"))
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "8080", *asked)
+    assert found.exit_code == 1
+    if where == "one end" or "--server-name" not in asked:  # else the name alone is refused
+        assert ("lets nothing through" in found.stdout, "nearest" in found.stdout) == (True, False)
+
+
 def test_rules_that_let_nothing_through_come_before_plain_ones(tmp_path: Path) -> None:
     spec = """
     endpointSelector: {matchLabels: {app: web}}
