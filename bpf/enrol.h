@@ -41,11 +41,13 @@ static __always_inline u8 reader_reason(struct end *e, int is_proxys) {
     return ACCEL_REASON_OPTIONS;
   struct endpoint_key k = {.id = e->endpoint};
   struct caught *before = is_proxys ? 0 : caught.lookup(&k); /* what a pod's programs do says nothing of the proxy */
-  if (before && before->reason == ACCEL_REASON_COUNTS)
+#ifndef PSOCK_NOT_IN_FIONREAD
+  if (before && before->reason == ACCEL_REASON_COUNTS) {
     e->asks = 1; /* its first question would come too late */
-  else if (before)
-    return before->reason;
-  return ACCEL_REASON_ACTIVE;
+    return ACCEL_REASON_ACTIVE;
+  }
+#endif
+  return before ? before->reason : ACCEL_REASON_ACTIVE;
 }
 
 /* The packet's source is `e`; its peer is enrolled, or will be. */

@@ -48,7 +48,8 @@ static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int
   return c && END_OF(c, *side)->sock == sk ? c : 0;
 }
 
-/* Keep an endpoint's next connections off the short cut from the start; COUNTS: have them ready for a question. */
+/* Keep an endpoint's next connections off the short cut from the start; COUNTS: or have them ready for a question, where
+ * the kernel can answer it. */
 static __always_inline void remember(u32 endpoint, u8 reason) {
   struct endpoint_key k = {.id = endpoint};
   struct caught v = {.reason = reason, .count = 1};
@@ -102,9 +103,9 @@ static __always_inline int mark(u32 fd, u8 reason, int target, int reads) {
   struct conn *c = sock_to_conn(sk, &k, &side);
   if (!c)
     return 0;
-  /* A program that has spliced once will do so again: its pod's next connections need no luck. */
-  if (reason == ACCEL_REASON_SPLICE)
-    remember(END_OF(c, side)->endpoint, ACCEL_REASON_SPLICE);
+  /* A program that has spliced, or asked FIONREAD, once will do so again: its pod's next connections need no luck. */
+  if (reason == ACCEL_REASON_SPLICE || reason == ACCEL_REASON_COUNTS)
+    remember(END_OF(c, side)->endpoint, reason);
   struct end *barred = END_OF(c, target ? !side : side);
   if (!barred->marked) {
     barred->marked = barred->reason = reason;

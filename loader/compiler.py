@@ -141,7 +141,8 @@ def compile_all(
 
 def _compiled(text: str, file: str, cflags: list[str], pin_dir: Path, cache: Cache | None) -> Compiled:
     """Return what a source file is compiled to, or was before."""
-    key = _key(text, cflags)
+    functions = [spec.function for spec in programs.PROGRAMS if spec.file == file]
+    key = _key(text, cflags + functions)
     if cache and (found := cache.get(key)):
         return found
     bcc = _import_bcc()
@@ -149,7 +150,6 @@ def _compiled(text: str, file: str, cflags: list[str], pin_dir: Path, cache: Cac
     names = _tables(bcc.lib, module.module)
     shared = {spec.name for spec in abi.MAPS}
     own = {name: _shape(fd) for fd, name in names.items() if name not in shared}
-    functions = [spec.function for spec in programs.PROGRAMS if spec.file == file]
     compiled = Compiled({name: Body.of(module.dump_func(name), names) for name in functions}, own)
     module.cleanup()
     if cache:
@@ -170,9 +170,9 @@ def _shape(fd: int) -> Shape:
     return Shape(kind, *sizes_and_flags)
 
 
-def _key(text: str, cflags: list[str]) -> str:
+def _key(text: str, wanted: list[str]) -> str:
     """Return a name for what is compiled from these on this kernel."""
-    digest = hashlib.sha256("\0".join((*os.uname(), text, *cflags)).encode())
+    digest = hashlib.sha256("\0".join((*os.uname(), text, *wanted)).encode())
     for path in sorted((headers.bpf_dir() / "include").rglob("*.h")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -97,6 +97,12 @@ def put(interface: str, ifindex: int, progs: Mapping[Target, tuple[Path, int]]) 
             except NetlinkError as error:
                 if error.code != errno.EEXIST:
                     raise
+                if any(qdisc.get_attr("TCA_KIND") == "ingress" for qdisc in ipr.get_qdiscs(ifindex)):
+                    raise AttachFailed(
+                        f"interface {interface}: has a queueing discipline `ingress`, beside which no filter towards "
+                        "the pod has a place: have who put it there use `clsact`, or "
+                        f"`tc qdisc del dev {interface} ingress`"
+                    ) from None
             for target, (path, fd) in progs.items():
                 ipr.tc(
                     "replace-filter", "bpf", ifindex, handle=_HANDLE, fd=fd, name=str(path), parent=PARENT[target],
