@@ -186,11 +186,6 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
     ct_key_reverse(k, id, direction, p);
   }
 
-  /* What a pod of this node sends has its own hook's stamp. A reset that answers may be a host firewall's, in its name. */
-  if (direction == DIRECTION_INGRESS && !(skb->tc_index & (0x8000 | PROXY_STAMP)) &&
-      !(reply && p->proto == IPPROTO_TCP) && endpoint_id_by_addr(p->saddr))
-    return drop(skb, p, ep, id, direction, DROP_REASON_INVALID_SOURCE_IP, 0);
-
   /* The stamp outlives the way from one network namespace to another, where another agent may have given it. */
   w->late = direction == DIRECTION_INGRESS && skb->tc_index & 0x8000 &&
             (skb->tc_index & ~PROXY_STAMP) != STAMP(generation) && endpoint_id_by_addr(p->saddr);
