@@ -90,6 +90,17 @@ class Ear(asyncio.Protocol):
         self.can_write.set()
 
 
+def ears() -> tuple[list[Ear], Callable[[Ends], asyncio.Protocol]]:
+    """Return what lets every stream in, and the ears that it gives them."""
+    made: list[Ear] = []
+
+    def enter(_: Ends) -> asyncio.Protocol:
+        made.append(Ear())
+        return made[-1]
+
+    return made, enter
+
+
 Enter = Callable[[Ends], "asyncio.Protocol | str"]
 
 
@@ -163,12 +174,7 @@ def test_bytes_go_both_ways_with_their_ends_and_the_next_stream_takes_the_same_c
 
 def test_a_reset_comes_out_as_one_and_its_connection_is_not_used_again() -> None:
     async def play() -> None:
-        made: list[Ear] = []
-
-        def enter(_: Ends) -> asyncio.Protocol:
-            made.append(Ear())
-            return made[-1]
-
+        made, enter = ears()
         async with two(enter=enter) as pair:
             stream, _ = await pair.call()
             stream.write(b"half")  # type: ignore[attr-defined]
@@ -475,12 +481,7 @@ def test_a_stream_ends_when_an_address_is_not_its_owners_any_more(
     owners: Mapping[str, tuple[str, str]], word: str
 ) -> None:
     async def play() -> None:
-        made: list[Ear] = []
-
-        def enter(_: Ends) -> asyncio.Protocol:
-            made.append(Ear())
-            return made[-1]
-
+        made, enter = ears()
         async with two(enter=enter) as pair:
             stream, ear = await pair.call()
             stream.write(b"here")  # type: ignore[attr-defined]
