@@ -104,9 +104,7 @@ def _import_bcc() -> Any:
     return bcc
 
 
-def compile_all(
-    pin_dir: Path, header_tree: Path, cache: Cache | None = None, only: set[str] | None = None
-) -> dict[str, str]:
+def compile_all(pin_dir: Path, header_tree: Path, cache: Cache | None = None) -> dict[str, str]:
     """Compile, load and pin every program under `<pin dir>/staging`; return name -> tag. All or nothing."""
     os.environ["BCC_KERNEL_SOURCE"] = str(header_tree)
     kernel = btf.Btf.of_kernel()
@@ -119,11 +117,10 @@ def compile_all(
     tags: dict[str, str] = {}
     try:
         for file in dict.fromkeys(spec.file for spec in programs.PROGRAMS):
-            specs = [s for s in programs.PROGRAMS if s.file == file and (only is None or s.function in only)]
-            if not specs:
-                continue
+            specs = [spec for spec in programs.PROGRAMS if spec.file == file]
             _say(f"bpf/{file} does not compile")
-            compiled = _compiled(source(headers.bpf_dir(), file), file, cflags, pin_dir, cache)
+            functions = [spec.function for spec in specs]
+            compiled = _compiled(source(headers.bpf_dir(), file), functions, cflags, pin_dir, cache)
             own = {name: bpf.create_map(*shape, name) for name, shape in compiled.own.items()}
             for spec in specs:
                 _say(f"the kernel refused bpf/{file}:{spec.function}")
@@ -139,9 +136,8 @@ def compile_all(
     return tags
 
 
-def _compiled(text: str, file: str, cflags: list[str], pin_dir: Path, cache: Cache | None) -> Compiled:
+def _compiled(text: str, functions: list[str], cflags: list[str], pin_dir: Path, cache: Cache | None) -> Compiled:
     """Return what a source file is compiled to, or was before."""
-    functions = [spec.function for spec in programs.PROGRAMS if spec.file == file]
     key = _key(text, cflags + functions)
     if cache and (found := cache.get(key)):
         return found
