@@ -43,7 +43,8 @@ static __always_inline int ct_expired(const struct ct_entry *e, u8 proto, u64 no
 static __always_inline void ct_seen(struct ct_entry *e, const struct packet *p, u32 len, int reply, u64 now) {
   e->last_seen = now;
   if (reply) {
-    e->flags |= CT_FLAG_SEEN_REPLY;
+    if (!(e->flags & CT_FLAG_SEEN_REPLY)) /* seldom written: another core may be putting a FIN in */
+      e->flags |= CT_FLAG_SEEN_REPLY;
     e->rx_packets++;
     e->rx_bytes += len;
   } else {

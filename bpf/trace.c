@@ -52,14 +52,19 @@ static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int
  * the kernel can answer it. */
 static __always_inline void remember(u32 endpoint, u8 reason) {
   struct endpoint_key k = {.id = endpoint};
-  struct caught v = {.reason = reason, .count = 1};
+  struct caught v = {.reason = reason};
   struct caught *old = caught.lookup(&k);
-  if (old) {
-    v.reason = old->reason == ACCEL_REASON_COUNTS ? reason : old->reason;
-    v.count = old->count + 1;
+  if (!endpoint)
+    return;
+  if (!old) { /* COUNTS must not take the place of what another core puts there now */
+    caught.insert(&k, &v);
+    old = caught.lookup(&k);
   }
-  if (endpoint)
-    caught.update(&k, &v);
+  if (!old)
+    return;
+  if (old->reason == ACCEL_REASON_COUNTS)
+    old->reason = reason;
+  __sync_fetch_and_add(&old->count, 1);
 }
 
 /* A program waits, or is about to wait, for bytes that its call cannot see: have the agent reset the connection. */

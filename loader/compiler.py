@@ -184,11 +184,12 @@ def _load(spec: programs.ProgramSpec, instructions: bytes, kernel: btf.Btf) -> i
     except OSError as error:
         if error.errno in (errno.EPERM, errno.ENOMEM):
             raise
+        why = os.strerror(error.errno or 0)  # with a log that is too long, kernels before 6.4 say something else
     try:
         return bpf.load_program(*load, log_size=_LOG)
     except OSError as error:
         sys.stderr.write(str(error.strerror))
-        raise ProgramRejected(os.strerror(error.errno or 0), "") from None
+        raise ProgramRejected(why, "") from None
 
 
 def _say(failure: str) -> None:
