@@ -7,7 +7,7 @@ RUFF := .venv/bin/ruff
 # A path or an interpreter from outside must not get in between.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup setup-demo demo test check gen bench bench-quick bench-policy bench-proxy torture test-kernels clean
+.PHONY: help setup setup-demo compile demo test check gen bench bench-quick bench-policy bench-proxy torture test-kernels clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
@@ -17,6 +17,9 @@ setup: ## install all that tests and bench need: Debian packages (Go, PostgreSQL
 
 setup-demo:
 	@scripts/setup.sh demo
+
+compile: ## what the proxy does for each request, by a C compiler: part of setup, and to be run again when that changes
+	@$(PYTHON) scripts/compile.py
 
 demo: setup-demo ## four pods, a policy, real programs, flow records: the mesh at work
 	@.venv/bin/sockmesh demo
@@ -55,5 +58,5 @@ test-kernels: setup ## the kernel tests and the self-test on Debian's stock kern
 	@$(PYTHON) -m tests.kernels $(KERNEL_ARGS)
 
 clean: ## what was built and what killed runs left; the virtual environment and everything installed stay
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.hosts.cleanup; fi
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tests.hosts.cleanup; $(PYTHON) scripts/compile.py clean; fi
 	rm -rf build dist tests/.build/*.so tests/.build/bench bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

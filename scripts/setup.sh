@@ -116,5 +116,6 @@ if [ "$group" = test ]; then
 		touch "$tree/.unpacked"
 	fi
 	echo "$release" >$KERNELS/current
+	$VENV/bin/python scripts/compile.py
 fi
 say "ready ($group)"

@@ -43,8 +43,10 @@ def proxy(
     last one is stopped, and it takes over with no call refused; the last one ends when its clients are served.
     """
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s")
+    from l7proxy import compiled
     from l7proxy.edge.limits import Limits
     from l7proxy.serve import serve
 
+    compiled.is_compiled()  # or not, but not from another source
     limits = Limits(max_connections, header_s=header_timeout, idle_s=idle_timeout, drain_s=drain_timeout)
     serve(run_dir, workers or os.cpu_count() or 1, limits)

@@ -35,10 +35,9 @@ def take_block(connection: Connection, stream: int, flags: int, block: bytes) ->
         asked = request.of(_decode(connection, block)) if kept_table else connection.reader.read(block)
         if ends and asked.length:
             raise Malformed("a request has no body but a content-length")
-    except TooLarge as error:
-        return connection.refuse(Refusal.TOO_LARGE, stream, asked, began, ends, str(error))
-    except Malformed as error:
-        return connection.refuse(Refusal.BAD_REQUEST, stream, asked, began, ends, str(error))
+    except (Malformed, TooLarge) as error:
+        refusal = Refusal.TOO_LARGE if isinstance(error, TooLarge) else Refusal.BAD_REQUEST
+        return connection.refuse(refusal, stream, asked, began, ends, str(error))
     if stream > connection.accepts:
         # It may try again elsewhere: it has been told that this one is not served.
         return connection.drop(stream, asked, began, ends, "the connection takes no more requests")

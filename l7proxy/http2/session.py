@@ -31,7 +31,9 @@ class Session(Connection):
 
     __slots__ = ("_has_preface", "_preface", "_unreachable")
 
-    is_broken = ends_client = ends_server = False
+    is_broken = False
+    ends_client = False
+    ends_server = False
     becomes = None  # nothing else: see http.Session
 
     def __init__(self, judge: Callable[[Request], Verdict], tell: Callable[[Exchange], None]) -> None:
