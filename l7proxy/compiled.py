@@ -1,8 +1,8 @@
 """The part of the proxy that runs for each request may be compiled (mypyc): which modules those are, and whether it is.
 
 A compiled module stands beside its source and is what Python imports. `make compile` makes them; without them all is
-the same, only slower. `is_compiled` is asked before a proxy or a test starts: what was compiled from another source than
-the one that people read must not run.
+the same, only slower. `is_compiled` is asked before a proxy or a test starts: what was compiled from another source
+than the one that people read must not run.
 """
 
 import hashlib
