@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterator
 
 from control import model
-from control.analysis.change import lacking, meeting, moved, narrower, written
+from control.analysis.change import lacking, meeting, moved, narrower, two, written
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
 from control.analysis.change.written import Beside, Place, Words, Written
@@ -52,7 +52,8 @@ def closed(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
 
 def _opened(old: model.Snapshot, new: model.Snapshot, called: Words) -> tuple[Beside, ...]:
     both = written.read(old), written.read(new)
-    maybe = dict.fromkeys([*_allowed(*both), *_no_longer_bound(*both, called), *_no_longer_denied(*both, called)])
+    unbound, undenied = _no_longer_bound(*both, called), _no_longer_denied(*both, called)
+    maybe = dict.fromkeys([*_allowed(*both), *unbound, *undenied, *two.no_longer(*both, called)])
     return tuple(dict.fromkeys([*lacking.told(old, new, both, tuple(maybe)), *moved.moved(old, new, both, called)]))
 
 
@@ -61,7 +62,7 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
     allowing = [item for item in before.items if not item.is_deny]
     open_to_all = meeting.of((i.place for i in allowing if i.request is None), meeting.INCLUDES_BY_PEER)
     open_by_name = meeting.of((i.place for i in allowing if i.request is None), meeting.INCLUDES)
-    requests = narrower.Before(allowing)
+    requests, is_shut = narrower.Before(allowing), two.shut(after)
     letting = meeting.of((i.place for i in allowing if i.request != written.NOTHING), meeting.INCLUDES)
     bound = meeting.of((item.place for item in before.items if item.request is not None), meeting.MEETS)
 
@@ -87,7 +88,7 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
         # pods no more than of all.
         is_of_named_port = written.is_of_named_port(item)
         was_open = (open_by_name if is_of_named_port else open_to_all).has(place) and not bound.has(place)
-        if not was_open and not requests.let(item):
+        if not was_open and not is_shut(item) and not requests.let(item):
             yield Told(beside, unless=place if is_of_named_port else None)
 
 

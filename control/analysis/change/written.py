@@ -41,6 +41,7 @@ class Words(NamedTuple):
     any_request: str
     own_node: str
     undenied: str
+    one_kind: str
     by_default: str
     on_host: str
     new_names: str
@@ -52,6 +53,7 @@ OPENED = Words(
     any_request="any request",
     own_node="any request of the own node",
     undenied="no longer denied",
+    one_kind="no longer shut by rules for another kind of bytes",
     by_default="no longer denied by default",
     on_host="on the network of its node, where no policy of pods holds",
     new_names="DNS names that rules allow to this new workload",
@@ -63,6 +65,7 @@ CLOSED = Words(
     any_request="all but some requests",
     own_node="all but some requests of the own node",
     undenied="denied now",
+    one_kind="shut now by rules for another kind of bytes",
     by_default="denied by default now",
     on_host="no longer on the network of its node, where no policy of pods holds",
     new_names="DNS names that rules allowed to this workload, which is gone",
