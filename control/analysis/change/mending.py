@@ -5,8 +5,10 @@ Two snapshots differ for a request where two rules that do not mend alike match 
 in its own. Where a rule before one of them is proved to match whatever that one does, it is not the first.
 """
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from control import model
 from control.analysis.change import meeting
@@ -17,6 +19,7 @@ from control.policy import ports
 _MENDING = (model.Mismatch.ADD, model.Mismatch.DELETE, model.Mismatch.REPLACE)
 _MOST_AROUND = 64  # rules that one is held against, for one that comes first; what is beyond is not proved
 MOST_PAIRS = 1_000_000  # of rules that do not mend alike: what is beyond counts as other headers
+_KEPT = 64  # answers: the requests of one place follow each other
 _NAMED = -1  # a port by its name, which may have any number
 
 Mends = tuple[tuple[str, str, str, str], ...]
@@ -33,14 +36,29 @@ def mends(request: object) -> Mends:
     return tuple(sorted(done, key=lambda each: each[0]))
 
 
+class _Rule(NamedTuple):
+    """A rule for HTTP requests at a place. `order`: of its snapshot; `elsewhere`: of the other one, if it is there."""
+
+    place: Place
+    request: model.HttpRule
+    mends: Mends
+    order: Order
+    elsewhere: Order | None
+
+
 class Mending:
     """What two snapshots do to headers. Built once, then only asked."""
 
     def __init__(self, before: Written, after: Written) -> None:
         are_any = any(mends(item.request) for each in (before, after) for item, _ in each.order)
-        self._before, self._after = (_Rules(each if are_any else None) for each in (before, after))
-        self.may_differ = are_any and self._before.said != self._after.said
-        no_longer = (place for place in self._before.free if not self._after.frees(place))
+        was, now = (_orders(each) if are_any else {} for each in (before, after))
+        self._before = _Rules(was, now, before.unbound if are_any else ())
+        self._after = _Rules(now, was, after.unbound if are_any else ())
+        self.may_differ = are_any and (
+            [*map(_but_numbers, was.items())] != [*map(_but_numbers, now.items())]
+            or before.unbound.keys() != after.unbound.keys()
+        )
+        no_longer = (place for place in before.unbound if are_any and not self._after.frees(place))
         self._no_longer_free = meeting.of(no_longer, meeting.MEETS)
         self._compared = Compared()
         self._pairs = 0
@@ -49,82 +67,92 @@ class Mending:
         """Tell whether a rule of new may leave headers otherwise than old did, which had a rule that mends otherwise
         there, or looked at no requests (`was_free`, where nothing else of old says so).
         """
-        if item not in self._after.order or self._after.frees(item.place):
+        new = self._after.rules.get(item)
+        if new is None or self._after.frees(item.place):
             return False
-        done = mends(item.request)
-        if done and (was_free or self._no_longer_free.has(item.place)):
-            return self._may_be_first(self._after, item, item)
-        return any(self._differ(old, item) for old in self._before.beside(item.place, done))
+        if new.mends and (was_free or self._no_longer_free.has(item.place)):
+            return self._may_be_first(self._after, new, new)
+        return any(self._differ(old, new) for old in self._before.beside(item.place) if old.mends != new.mends)
 
-    def _differ(self, old: Item, new: Item) -> bool:
+    def _differ(self, old: _Rule, new: _Rule) -> bool:
         self._pairs += 1
         if self._pairs > MOST_PAIRS:
             return True
-        if self._are_in_order(old, new) or not self._compared.may_meet(_http(old), _http(new)):
+        if _are_in_order(old, new) or not self._compared.may_meet(old.request, new.request):
             return False
         return self._may_be_first(self._before, old, new) and self._may_be_first(self._after, new, old)
 
-    def _are_in_order(self, one: Item, other: Item) -> bool:
-        """Tell whether both are in both snapshots, and in the same order wherever they meet."""
-        if one not in self._after.order or other not in self._before.order:
-            return False
-        was, now = ((each.order[one], each.order[other]) for each in (self._before, self._after))
-        if [each.for_anybody for each in was] != [each.for_anybody for each in now]:
-            return False
-        return (was[0] < was[1]) == (now[0] < now[1]) or not _share_an_entry(one.place, other.place)
-
-    def _may_be_first(self, among: "_Rules", item: Item, other: Item) -> bool:
+    def _may_be_first(self, among: "_Rules", rule: _Rule, other: _Rule) -> bool:
         """Tell whether a rule may be the first to match a request that it matches together with another one."""
-        for both in dict.fromkeys((item, other)):
+        for both in (rule,) if rule is other else (rule, other):
             for earlier in itertools.islice(among.around(both.place), _MOST_AROUND):
-                if among.is_before(earlier, item) and self._compared.covers(_http(earlier), _http(both)):
+                if _is_before(earlier, rule) and self._compared.covers(earlier.request, both.request):
                     return False
         return True
 
 
-class _Rules:
-    """The rules for HTTP requests of one snapshot, in the order in which they count; None: they need not be asked."""
+def _are_in_order(old: _Rule, new: _Rule) -> bool:
+    """Tell whether both are in both snapshots, and in the same order wherever they meet."""
+    if old.elsewhere is None or new.elsewhere is None:
+        return False
+    was, now = (old.order, new.elsewhere), (old.elsewhere, new.order)
+    if [each.for_anybody for each in was] != [each.for_anybody for each in now]:
+        return False
+    return (was[0] < was[1]) == (now[0] < now[1]) or not _share_an_entry(old.place, new.place)
 
-    def __init__(self, said: Written | None) -> None:
-        self.order: dict[Item, Order] = {}
-        for item, order in said.order if said is not None else ():
-            self.order.setdefault(item, order)
-        self._at: dict[Place, list[Item]] = {}
-        in_order = sorted(self.order, key=lambda each: self.order[each])
-        for item in in_order:
-            self._at.setdefault(item.place, []).append(item)
-        self._meeting, self._around = (
-            meeting.Index({place: place for place in self._at}, fits) for fits in (meeting.MEETS, meeting.INCLUDES)
-        )
-        self.free = tuple(said.unbound) if said is not None else ()
-        self._free = meeting.of(self.free, meeting.INCLUDES)
-        self.said = [(item, self.order[item].for_anybody) for item in in_order], set(self.free)
+
+def _is_before(one: _Rule, other: _Rule) -> bool:
+    """Tell whether a rule comes before another one of its snapshot wherever both are asked."""
+    entries = _entries(one.place, other.place)
+    if one.order < other.order:
+        return all(length >= bits for length, bits in entries)
+    return all(length > bits for length, bits in entries)
+
+
+class _Rules:
+    """The rules for HTTP requests of one snapshot, in the order in which they count, each with that in another one."""
+
+    def __init__(self, orders: dict[Item, Order], elsewhere: dict[Item, Order], free: Iterable[Place]) -> None:
+        self.rules = {
+            item: _Rule(item.place, item.request, mends(item.request), order, elsewhere.get(item))
+            for item, order in orders.items()
+            if isinstance(item.request, model.HttpRule)
+        }
+        at: dict[Place, list[_Rule]] = {}
+        for rule in self.rules.values():
+            at.setdefault(rule.place, []).append(rule)
+        lists = list(at.values())
+        places = {place: number for number, place in enumerate(at)}
+        self._free = meeting.of(free, meeting.INCLUDES)
+        self._meeting, self._around = (meeting.Index(places, fits) for fits in (meeting.MEETS, meeting.INCLUDES))
+        self._lists = lists
+        self.beside = functools.lru_cache(_KEPT)(self._beside)
 
     def frees(self, place: Place) -> bool:
         """Tell whether all requests pass as they are, whatever rules say of some."""
         return self._free.has(place)
 
-    def beside(self, place: Place, done: Mends) -> Iterator[Item]:
-        """Yield the rules that may count where a place is, and do not mend so."""
-        for at in self._meeting.said(place):
-            if not self.frees(at):
-                yield from (item for item in self._at[at] if mends(item.request) != done)
+    def _beside(self, place: Place) -> list[_Rule]:
+        """Return the rules that may count where a place is."""
+        lists = (self._lists[number] for number in self._meeting.said(place))
+        return [rule for each in lists if not self.frees(each[0].place) for rule in each]
 
-    def around(self, place: Place) -> Iterator[Item]:
+    def around(self, place: Place) -> Iterator[_Rule]:
         """Yield the rules that count wherever a place is."""
-        for at in self._around.said(place):
-            yield from self._at[at]
-
-    def is_before(self, one: Item, other: Item) -> bool:
-        """Tell whether a rule comes before another one of them wherever both are asked."""
-        if not self.order[one] < self.order[other]:
-            return all(length > bits for length, bits in _entries(one.place, other.place))
-        return all(length >= bits for length, bits in _entries(one.place, other.place))
+        for number in self._around.said(place):
+            yield from self._lists[number]
 
 
-def _http(item: Item) -> model.HttpRule:
-    assert isinstance(item.request, model.HttpRule)
-    return item.request
+def _orders(said: Written) -> dict[Item, Order]:
+    """Return the rules for HTTP requests in the order in which they count."""
+    first: dict[Item, Order] = {}
+    for item, order in said.order:
+        first.setdefault(item, order)
+    return dict(sorted(first.items(), key=lambda each: each[1]))
+
+
+def _but_numbers(rule: tuple[Item, Order]) -> tuple[Item, bool]:
+    return rule[0], rule[1].for_anybody
 
 
 def _share_an_entry(one: Place, other: Place) -> bool:
