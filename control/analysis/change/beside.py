@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from control import model
 from control.analysis.change import lacking, meeting, mending, moved, narrower, two, written
+from control.analysis.change.called import CLOSED, OPENED, Words
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
-from control.analysis.change.written import Beside, Item, Place, Words, Written
+from control.analysis.change.written import Beside, Item, Place, Written
 from control.policy import dnsnames, selectors, words
 from loader import abi
 
@@ -42,12 +43,12 @@ def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
 
 def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
     """Return what new may open beside all pairs. Nothing is where both say the same."""
-    return _opened(old, new, written.OPENED)
+    return _opened(old, new, OPENED)
 
 
 def closed(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
     """Return what new may close beside all pairs: what going back to old may open."""
-    return _opened(new, old, written.CLOSED)
+    return _opened(new, old, CLOSED)
 
 
 def _opened(old: model.Snapshot, new: model.Snapshot, called: Words) -> tuple[Beside, ...]:

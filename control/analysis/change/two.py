@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 from control import model
 from control.analysis.change import meeting, written
+from control.analysis.change.called import Words
 from control.analysis.change.lacking import Told
-from control.analysis.change.written import Beside, Item, Place, Said, Words, Written
+from control.analysis.change.written import Beside, Item, Place, Said, Written
 
 _CALLED = {model.HttpRule: "http requests", model.NamePeer: "DNS queries", str: "TLS names"}
 _Kinds = dict[str, dict[Place, Said]]  # the places of the rules for each kind
