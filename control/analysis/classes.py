@@ -30,7 +30,7 @@ class Classes:
     egress: Mapping[int, sides.Parts]
     ingress: Mapping[sides.Parts, int]  # what receivers let in, and the classes of the receivers that do
     blocks: Mapping[int, spans.Spans]
-    whole: PortSet  # what nobody refuses
+    whole: sides.Let  # what nobody refuses
     others: Mapping[int, int]  # identities that are neither, and in no pair, and the classes of these
 
 
@@ -70,7 +70,8 @@ def classes(
         let_in = parts[contents[subject][abi.Direction.INGRESS]]
         ingress[let_in] = ingress.get(let_in, 0) | 1 << number
     merged = _blocks({number: spans.merged(each) for number, each in blocks.items()}, parts.values())
-    return Classes(tuple(of_subject[subject] for subject in subjects), egress, ingress, merged, whole, alone)
+    of_workloads = tuple(of_subject[subject] for subject in subjects)
+    return Classes(of_workloads, egress, ingress, merged, sides.Let(whole), alone)
 
 
 def _seen(said: Iterable[sides.Content]) -> dict[int, tuple[int, ...]]:
@@ -89,6 +90,9 @@ def _blocks(blocks: Mapping[int, spans.Spans], parts: Iterable[sides.Parts]) -> 
     joined: dict[tuple[PortSet, ...], int] = {}
     out: dict[int, list[tuple[int, int]]] = {}
     for number, held in blocks.items():
-        treated = tuple(next((ports for ports, mask in each if mask >> number & 1), portset.NONE) for each in different)
+        # Who has no policy asks for no kind of bytes, so it is only ports that others can treat it by.
+        treated = tuple(
+            next((let.ports for let, mask in each if mask >> number & 1), portset.NONE) for each in different
+        )
         out.setdefault(joined.setdefault(treated, number), []).extend(held)
     return {number: spans.merged(each) for number, each in out.items()}

@@ -100,9 +100,9 @@ class Connectivity:
         return out
 
     @staticmethod
-    def _add(out: dict[int, PortSet], egress: Iterable[tuple[PortSet, int]], receivers: int, entering: PortSet) -> None:
+    def _add(out: dict[int, PortSet], egress: sides.Parts, receivers: int, entering: sides.Let) -> None:
         for leaving, reached in egress:
-            if (both := reached & receivers) and (ports := leaving & entering):
+            if (both := reached & receivers) and (ports := leaving.beside(entering)):
                 out.update((number, ports) for number in _bits(both))
 
     def allowed(self, sender: int, receiver: int) -> PortSet:

@@ -5,7 +5,7 @@ import heapq
 from collections.abc import Iterable
 
 from control import model
-from control.analysis import trace, world
+from control.analysis import trace, twokinds, world
 from control.inspect import policies
 from control.policy import words
 from loader import abi
@@ -27,7 +27,8 @@ class Selecting:
 @dataclasses.dataclass(frozen=True)
 class RuleLine:
     """One rule as it counts. `who` and `ports` as written; `meant`: who that is now; `bytes`: what they must say,
-    anything where the rule `freed_by` lets all of it through.
+    anything where the rule `freed_by` lets all of it through. `shut_by`: a rule for another kind of bytes that it meets
+    at the ports `shut_at`, so that neither lets anything through there.
     """
 
     direction: str
@@ -40,6 +41,8 @@ class RuleLine:
     author: trace.Author | None
     audit: bool
     freed_by: trace.Author | None = None
+    shut_by: trace.Author | None = None
+    shut_at: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,7 @@ def explain(known: world.World, workload: model.Workload) -> Explanation:
     policy = known.policy(workload)
     entries = known.policy_set(workload).entries
     first = heapq.nsmallest(MOST_ENTRIES, entries.items(), key=_order)
+    shut = twokinds.shut(known, workload)
     return Explanation(
         workload=str(workload),
         identity=number,
@@ -76,8 +80,10 @@ def explain(known: world.World, workload: model.Workload) -> Explanation:
                 author=trace.author(known, rule.rule),
                 audit=rule.audit,
                 freed_by=trace.author(known, rule.freed_by),
+                shut_by=trace.author(known, by),
+                shut_at=str(ports) if ports else "",
             )
-            for rule in policy.rules
+            for rule, (by, ports) in zip(policy.rules, shut, strict=True)
             for found in (_meant(known, (m[0] for m in known.meant(rule, workload))),)
         ),
         entries=policies.rows(first, known.names, {}),

@@ -1,11 +1,15 @@
 """What rules for the bytes of a connection say of a request, a TLS server name or a DNS query; pure."""
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 from control import model, policy_set
+from control.analysis.portset import PortSet
 from control.policy import request
 
 ALLOWED, DENIED = "allowed", "denied"
+KINDS = ("http", "dns", "server_name")  # of bytes
+Where = TypeVar("Where", bool, PortSet)
 
 
 class Asked(Protocol):
@@ -27,7 +31,7 @@ def verdict(rules: policy_set.L7, asked: Asked) -> str | None:
     """
     if are_two(rules):
         return DENIED if asked.http is not None or asked.query or asked.server_name else None
-    if asked.http is not None and any(each.http is not None for each in rules):
+    if asked.http is not None and kind(rules) in ("", "http") and any(each.http is not None for each in rules):
         passes = request.http_allowed(rules, asked.http)
     elif asked.query and any(each.dns is not None for each in rules):
         passes = request.name_allowed(rules, asked.query)
@@ -44,7 +48,7 @@ def _may_be_meant(asked: Asked) -> tuple[str, ...]:
     """Return the kinds of bytes that may carry what is asked about."""
     if asked.http is not None:
         return "http", "server_name"
-    return ("dns",) if asked.query else ("server_name",) if asked.server_name else ("http", "dns", "server_name")
+    return ("dns",) if asked.query else ("server_name",) if asked.server_name else KINDS
 
 
 def kind(rules: policy_set.L7) -> str:
@@ -57,15 +61,22 @@ def kind(rules: policy_set.L7) -> str:
 
 def are_two(*ends: policy_set.L7) -> bool:
     """Tell whether rules, or those of both ends, are of more than one kind of bytes: the proxy speaks none then."""
-    found = {
-        name
-        for rules in ends
-        if rules != policy_set.ANYTHING
-        for each in rules
-        for name, given in (("http", each.http), ("dns", each.dns), ("server_name", each.server_names))
-        if given
-    }
-    return len(found) > 1
+    found = {kind((each,)) for rules in ends for each in rules}
+    return of_two((name in found for name in KINDS), False)
+
+
+def of_two(kinds: Iterable[Where], nowhere: Where) -> Where:
+    """Return where rules of more than one kind of bytes meet, so that nothing is let through, given where there are
+    rules of each kind: which ports, or whether at all.
+
+    >>> of_two((True, False, True), False), of_two((False, False, True), False)
+    (True, False)
+    """
+    one, two = nowhere, nowhere
+    for where in kinds:
+        two |= one & where
+        one |= where
+    return two
 
 
 def is_nothing(rules: policy_set.L7) -> bool:

@@ -2,14 +2,15 @@
 
 Peers are classes, given as bits of one number, so that a thousand of them are taken apart in one step. What is only
 audited is not enforced, so it does not count; what a proxy decides on is open at this level, unless no rule there lets
-anything through.
+anything through, or rules of two kinds of bytes meet, of which the proxy follows neither.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from control import model
-from control.analysis import portset
+from control.analysis import portset, said
 from control.analysis.portset import PortSet
 from control.policy import meaning, resolve
 from loader import abi
@@ -21,15 +22,36 @@ _TOO_MUCH = "a policy gives so many peers ports of their own that no list could 
 
 Identities = frozenset[int] | None  # None: any
 Rules = frozenset[tuple[PortSet, Identities]]
-Parts = tuple[tuple[PortSet, int], ...]  # ports, and the classes that have exactly these; no class is in two of them
+Parts = tuple[tuple["Let", int], ...]  # the classes that have exactly these ports; no class is in two of them
+
+
+class Let(NamedTuple):
+    """The ports that one end lets a class use. `bound`: those of each of `said.KINDS` for which its rules let through
+    bytes of this kind alone; empty where there are none.
+    """
+
+    ports: PortSet
+    bound: tuple[PortSet, ...] = ()
+
+    def beside(self, other: "Let") -> PortSet:
+        """Return the ports that both ends let use: not those where each lets through bytes of another kind."""
+        ports = self.ports & other.ports
+        if self.bound and other.bound:
+            kinds = (one | also for one, also in zip(self.bound, other.bound, strict=True))
+            ports -= said.of_two(kinds, portset.NONE)
+        return ports
+
+
+_NOBODY_ASKS: tuple[Rules, ...] = (frozenset(),) * len(said.KINDS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Content:
     """What one direction says, whoever says it: policies with equal contents are one. Peers None: any.
 
-    `shuts`: rules that look inside the bytes and let nothing through, which count before those that do not look, and
-    `opens`: those that let something through beside them; both empty where nothing shuts.
+    Rules that look inside the bytes count before those that do not look. `shuts`: those that let nothing through;
+    `asks`: those that let some of one of `said.KINDS` through, for each of these; `opens`: those that let anything
+    through, whatever the others say, empty where there are none of these.
     """
 
     is_open: bool
@@ -37,10 +59,11 @@ class Content:
     denies: Rules
     shuts: Rules = frozenset()
     opens: Rules = frozenset()
+    asks: tuple[Rules, ...] = _NOBODY_ASKS
 
     @property
-    def lists(self) -> tuple[Rules, Rules, Rules, Rules]:
-        return self.allows, self.denies, self.shuts, self.opens
+    def lists(self) -> tuple[Rules, ...]:
+        return self.allows, self.denies, self.shuts, self.opens, *self.asks
 
 
 def contents(
@@ -66,16 +89,17 @@ def contents(
     out = {}
     for direction in abi.Direction:
         is_open = policy.defaults[direction].verdict != abi.Verdict.DENY
-        allows, denies, shuts, opens = (
-            found.get((direction, name), {}) for name in ("allows", "denies", "shuts", "opens")
+        allows, denies, shuts, opens, *asks = (
+            found.get((direction, name), {}) for name in ("allows", "denies", "shuts", "opens", *said.KINDS)
         )
         # Where the default allows, allowing adds nothing: such rules are left out, and more contents are equal.
         allows = {} if is_open else allows
-        if not shuts:
+        if not shuts and not any(asks):
             for ports, each in opens.items() if not is_open else ():
                 allows.setdefault(ports, []).extend(each)
             opens = {}
-        out[direction] = Content(is_open, *map(_joined, (allows, denies, shuts, opens)))
+        joined = _joined(allows), _joined(denies), _joined(shuts), _joined(opens)
+        out[direction] = Content(is_open, *joined, asks=tuple(map(_joined, asks)))
     return out
 
 
@@ -85,7 +109,9 @@ def _list_of(rule: resolve.ResolvedRule, without_proxy: bool) -> str:
         case abi.Verdict.DENY:
             return "denies"
         case abi.Verdict.PROXY:
-            return "shuts" if rule.l7 is not None and (without_proxy or rule.l7.is_nothing) else "opens"
+            if rule.l7 is None:
+                return "opens"
+            return "shuts" if without_proxy else said.kind((rule.l7,)) or "shuts"
         case _:
             return "allows"
 
@@ -106,19 +132,30 @@ def parts(content: Content, masks: Mapping[Identities, int], whole: PortSet = po
     """Return the ports of each class that has any, `whole` where nothing is refused; `masks` gives the classes of a set
     of identities.
     """
-    found: dict[PortSet, int] = {}
-    for classes, (allows, denies, shuts, opens) in _cut(content, masks):
-        ports = whole if content.is_open else portset.union(_listed(allows))
-        if shuts or opens:
-            ports = ports - portset.union(_listed(shuts)) | portset.union(_listed(opens))
-        ports = ports - portset.union(_listed(denies)) if denies else ports
-        if ports:
-            found[ports] = found.get(ports, 0) | classes
-    return tuple(sorted(found.items(), key=lambda part: part[0].spans))
+    found: dict[Let, int] = {}
+    for classes, held in _cut(content, masks):
+        let = _let(content, held, whole)
+        if let.ports:
+            found[let] = found.get(let, 0) | classes
+    return tuple(sorted(found.items(), key=lambda part: [each.spans for each in (part[0].ports, *part[0].bound)]))
 
 
 # The ports of the rules that hold for a class, the last one first; classes share what they have in common.
 _Held = tuple[PortSet, "_Held"] | tuple[()]
+
+
+def _let(content: Content, held: tuple[_Held, ...], whole: PortSet) -> Let:
+    """Return the ports of a class for which these rules hold, list by list."""
+    allows, denies, shuts, opens, *asks = held
+    ports = whole if content.is_open else portset.union(_listed(allows))
+    asked = [portset.union(_listed(each)) for each in asks] if any(asks) else []
+    free = portset.union(_listed(opens))
+    if shuts or asked:
+        ports = ports - portset.union(_listed(shuts)) | portset.union(asked)
+        ports = ports - said.of_two(asked, portset.NONE)
+    ports = (ports | free) - portset.union(_listed(denies))
+    bound = tuple((each & ports) - free for each in asked)
+    return Let(ports, bound if any(bound) else ())
 
 
 _Part = tuple[int, tuple[_Held, ...]]  # one for each list of a Content
@@ -128,7 +165,7 @@ def _cut(content: Content, masks: Mapping[Identities, int]) -> list[_Part]:
     """Return classes that the same rules hold for, and the ports of these, list by list. Nothing is joined here: that
     is done once for each, when all its rules are known.
     """
-    now: list[_Part] = [(masks[None], ((), (), (), ()))]
+    now: list[_Part] = [(masks[None], ((),) * len(content.lists))]
     held = 0  # spans, of all
     for number, rules in enumerate(content.lists):
         # Backwards, so that they are in order in the end, last one first.

@@ -116,6 +116,11 @@ class Automaton:
     def size(self) -> int:
         return self.tree.size
 
+    @property
+    def tables(self) -> int:
+        """How many tables of followers there may come to be."""
+        return len(set(_KINDS)) ** 2 if self._gaps else 1
+
     def fullmatch(self, text: str) -> bool:
         """Tell whether all of text matches.
 

@@ -9,10 +9,11 @@ import functools
 from collections.abc import Iterator
 
 from control import model
-from control.analysis.change import lacking, meeting, moved, narrower, written
+from control.analysis.change import lacking, meeting, mending, moved, narrower, two, written
+from control.analysis.change.called import CLOSED, OPENED, Words
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
-from control.analysis.change.written import Beside, Place, Words, Written
+from control.analysis.change.written import Beside, Item, Place, Written
 from control.policy import dnsnames, selectors, words
 from loader import abi
 
@@ -42,53 +43,78 @@ def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
 
 def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
     """Return what new may open beside all pairs. Nothing is where both say the same."""
-    return _opened(old, new, written.OPENED)
+    return _opened(old, new, OPENED)
 
 
 def closed(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:
     """Return what new may close beside all pairs: what going back to old may open."""
-    return _opened(new, old, written.CLOSED)
+    return _opened(new, old, CLOSED)
 
 
 def _opened(old: model.Snapshot, new: model.Snapshot, called: Words) -> tuple[Beside, ...]:
     both = written.read(old), written.read(new)
-    maybe = dict.fromkeys([*_allowed(*both), *_no_longer_bound(*both, called), *_no_longer_denied(*both, called)])
+    unbound, undenied = _no_longer_bound(*both, called), _no_longer_denied(*both, called)
+    was = _Was(both[0])
+    allowed = [*_allowed(*both, was), *_mended(*both, was, called)]
+    maybe = dict.fromkeys([*allowed, *unbound, *undenied, *two.no_longer(*both, called)])
     return tuple(dict.fromkeys([*lacking.told(old, new, both, tuple(maybe)), *moved.moved(old, new, both, called)]))
 
 
-def _allowed(before: Written, after: Written) -> Iterator[Told]:
-    """Yield what only new allows, where old may have refused it."""
-    allowing = [item for item in before.items if not item.is_deny]
-    open_to_all = meeting.of((i.place for i in allowing if i.request is None), meeting.INCLUDES_BY_PEER)
-    open_by_name = meeting.of((i.place for i in allowing if i.request is None), meeting.INCLUDES)
-    requests = narrower.Before(allowing)
-    letting = meeting.of((i.place for i in allowing if i.request != written.NOTHING), meeting.INCLUDES)
-    bound = meeting.of((item.place for item in before.items if item.request is not None), meeting.MEETS)
+class _Was:
+    """Where old let all requests through. Built once, then only asked."""
 
-    @functools.cache
-    def refused(of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
+    def __init__(self, before: Written) -> None:
+        plain = [item.place for item in before.items if item.request is None and not item.is_deny]
+        self._open_to_all = meeting.of(plain, meeting.INCLUDES_BY_PEER)
+        self._open_by_name = meeting.of(plain, meeting.INCLUDES)
+        self._bound = meeting.of((i.place for i in before.items if i.request is not None), meeting.MEETS)
+        self._defaults = before.defaults
+        self._may_refuse = functools.cache(self._refuses)
+
+    def may_refuse(self, place: Place) -> bool:
+        """Tell whether somebody is refused there what no rule allows."""
+        return self._may_refuse(place.of_nodes, place.direction, place.subject)
+
+    def _refuses(self, of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
         return any(
             (of_nodes, direction) == (nodes, way) and not written.apart(subject, other)
-            for nodes, other, way in before.defaults
+            for nodes, other, way in self._defaults
         )
 
+    def is_open(self, item: Item) -> bool:
+        """Tell whether it was open for all requests, and nowhere for some only: no request is new there. A port name
+        means of some pods no more than of all.
+        """
+        around = self._open_by_name if written.is_of_named_port(item) else self._open_to_all
+        return around.has(item.place) and not self._bound.has(item.place)
+
+
+def _mended(before: Written, after: Written, was: _Was, called: Words) -> Iterator[Told]:
+    """Yield the rules for requests that were let through before, and with other headers."""
+    headers = mending.Mending(before, after)
+    for item, said in after.items.items() if headers.may_differ else ():
+        if headers.differs(item, was.is_open(item) or not was.may_refuse(item.place)):
+            yield Told(Beside(f"{called.mended}: {written.item_words(item)}", *said))
+
+
+def _allowed(before: Written, after: Written, was: _Was) -> Iterator[Told]:
+    """Yield what only new allows, where old may have refused it."""
+    allowing = [item for item in before.items if not item.is_deny]
+    requests, is_shut = narrower.Before(allowing), two.shut(after)
+    letting = meeting.of((i.place for i in allowing if i.request != written.NOTHING), meeting.INCLUDES)
     for item, said in after.items.items():
         place = item.place
         if item in before.items or item.is_deny or item.request == written.NOTHING:
             continue
-        if not refused(place.of_nodes, place.direction, place.subject):
+        if not was.may_refuse(place):
             continue
         beside = Beside(written.item_words(item), *said)
         if written.is_exact(item):
             if not letting.has(place):
                 yield Told(beside, place)
             continue
-        # Of what was open for all requests, and nowhere for some only, no request is new. A port name means of some
-        # pods no more than of all.
-        is_of_named_port = written.is_of_named_port(item)
-        was_open = (open_by_name if is_of_named_port else open_to_all).has(place) and not bound.has(place)
-        if not was_open and not requests.let(item):
-            yield Told(beside, unless=place if is_of_named_port else None)
+        if not was.is_open(item) and not is_shut(item) and not requests.let(item):
+            yield Told(beside, unless=place if written.is_of_named_port(item) else None)
 
 
 def _no_longer_bound(before: Written, after: Written, called: Words) -> Iterator[Told]:

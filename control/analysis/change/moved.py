@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from control import identity, model, places
 from control.analysis.change import around, placed, written
 from control.analysis.change.around import Values
-from control.analysis.change.written import Beside, Item, Said, Words, Written
+from control.analysis.change.called import Words
+from control.analysis.change.written import Beside, Item, Said, Written
 from control.policy import selectors
 
 

@@ -1,20 +1,19 @@
 """Whether what a rule lets through another one has let through before: requests, names and queries; pure.
 
-Only where that is plain to see: what is not, counts as opened.
+Only where that is plain to see: what is not, counts as opened. What is done to requests' headers is `mending`'s.
 """
 
 import itertools
 from collections.abc import Iterable
 
 from control import model
-from control.analysis.change import meeting
+from control.analysis.change import expressions, meeting
 from control.analysis.change.written import NOTHING, Item, Place
-from control.policy import dnsnames, inclusion
+from control.policy import dnsnames
 
 Asked = model.HttpRule | model.NamePeer | str
 _MOST_AROUND = 4  # sets of rules, and rules of one, that a rule inside of their places is held against
 _MOST_ASKED = 64
-_MOST_WORK = 20 * inclusion.MAX_WORK  # of all expressions that are compared: some seconds
 
 
 class Before:
@@ -33,8 +32,7 @@ class Before:
         }
         self._at = meeting.Index(numbers, meeting.INCLUDES)
         self._asked = list(sets)
-        self._known: dict[tuple[str, str], bool] = {}
-        self._work = 0
+        self._compared = expressions.Compared()
 
     def let(self, item: Item) -> bool:
         """Tell whether all that an item lets through was let through by one rule of them; raises model.TooMuch."""
@@ -47,28 +45,8 @@ class Before:
         if wide == narrow:
             return True
         if isinstance(wide, model.HttpRule) and isinstance(narrow, model.HttpRule):
-            parts = (wide.method, narrow.method), (wide.host, narrow.host), (wide.path, narrow.path)
-            return all(itertools.starmap(self._matches, parts)) and _fewer_headers(wide, narrow)
+            return self._compared.covers(wide, narrow)
         if isinstance(wide, model.NamePeer) and isinstance(narrow, model.NamePeer):
             name = dnsnames.show(narrow)
             return "*" not in name and dnsnames.matches(wide, name)
         return False
-
-    def _matches(self, wide: str, narrow: str) -> bool:
-        """Tell whether an expression matches whatever another one does; an empty one matches anything."""
-        if not wide or wide == narrow:
-            return True
-        if not narrow:
-            return False
-        if (wide, narrow) not in self._known:
-            if self._work > _MOST_WORK:
-                return False
-            self._known[wide, narrow], work = inclusion.is_within(narrow, wide)
-            self._work += work
-        return self._known[wide, narrow]
-
-
-def _fewer_headers(wide: model.HttpRule, narrow: model.HttpRule) -> bool:
-    """Tell whether a rule asks for no header that the other one does not ask for; what is done to requests is alike."""
-    more = set(narrow.headers) - set(wide.headers)
-    return set(wide.headers) <= set(narrow.headers) and all(each.mismatch is model.Mismatch.FAIL for each in more)

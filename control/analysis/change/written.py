@@ -35,42 +35,6 @@ class Beside(NamedTuple):
         return self._asdict()
 
 
-class Words(NamedTuple):
-    """What changes are called that no rule is in words for."""
-
-    any_request: str
-    own_node: str
-    undenied: str
-    by_default: str
-    on_host: str
-    new_names: str
-    addressless: str
-    api_server: str
-
-
-OPENED = Words(
-    any_request="any request",
-    own_node="any request of the own node",
-    undenied="no longer denied",
-    by_default="no longer denied by default",
-    on_host="on the network of its node, where no policy of pods holds",
-    new_names="DNS names that rules allow to this new workload",
-    addressless="requests or names, because it has no address any more",
-    api_server="requests, because the API server is",
-)
-# Of the same change the other way round.
-CLOSED = Words(
-    any_request="all but some requests",
-    own_node="all but some requests of the own node",
-    undenied="denied now",
-    by_default="denied by default now",
-    on_host="no longer on the network of its node, where no policy of pods holds",
-    new_names="DNS names that rules allowed to this workload, which is gone",
-    addressless="requests or names, because it has an address now",
-    api_server="requests, because the API server was",
-)
-
-
 class Place(NamedTuple):
     """Where something is decided; `peer` and `port` None: any."""
 
@@ -89,6 +53,16 @@ class Item(NamedTuple):
     request: model.HttpRule | model.NamePeer | str | None
 
 
+class Order(NamedTuple):
+    """Which of the rules for a request counts, where both are kept for the same ports: the least. At more ports than
+    another one, or for anybody where the other is not, a rule comes after it whatever this says.
+    """
+
+    for_anybody: bool
+    rule: int
+    number: int  # in the rule
+
+
 _Where = tuple[bool, abi.Direction, model.Peer | None, model.PortSpec | None]
 _Subjects = Mapping[model.Selector, Said]
 
@@ -98,6 +72,7 @@ class Written:
     """All that one snapshot enforces, each with the policy and the file that say so first."""
 
     items: dict[Item, Said]
+    order: list[tuple[Item, Order]]  # of those for HTTP requests; what several rules say is in it several times
     unbound: dict[Place, tuple[Said, ...]]  # where rules for requests let all pass, and the rules that make that so
     defaults: dict[tuple[bool, model.Selector, abi.Direction], Said]  # where what is not allowed is refused
 
@@ -111,8 +86,8 @@ class Written:
 
 
 def enforced(snapshot: model.Snapshot) -> Iterator[tuple[model.Policy, model.Section, model.Rule]]:
-    """Yield every rule that is not only told of and allows or denies anything."""
-    for policy in refer.written_out(snapshot).policies:
+    """Yield every rule that is not only told of and allows or denies anything, in the order in which they count."""
+    for policy in sorted(refer.written_out(snapshot).policies, key=resolve.order):
         for section in policy.sections:
             for rule in section.rules if not section.audit else ():
                 if rule.peers != () and rule.ports != ():
@@ -125,7 +100,7 @@ def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
     `only_requests`: of rules, only what those say that look at bytes, and see some.
     """
     snapshot = refer.written_out(snapshot)
-    out = Written({}, {}, {})
+    out = Written({}, [], {}, {})
     bound: dict[_Where, dict[model.Selector, Said]] = {}
     plain: dict[_Where, dict[model.Selector, Said]] = {}
     void: set[int] = set()
@@ -136,14 +111,17 @@ def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
                 said = policy.key, section.source or policy.source
                 out.defaults.setdefault((section.of_nodes, section.subject, direction), said)
     count = 0
-    for policy, section, rule in enforced(snapshot):
+    for position, (policy, section, rule) in enumerate(enforced(snapshot)):
         if only_requests and (rule.l7 is None or id(rule) in void):
             continue
         said = policy.key, rule.source or section.source or policy.source
         count += _count(rule)
         if count > MAX_ITEMS:
             raise model.TooMuch(f"{said[1]}: {policy.key}: {_TOO_MUCH}")
-        for item in _items(section, rule):
+        for_anybody = rule.peers is None or model.Entity.ALL in rule.peers
+        for item, number in _items(section, rule):
+            if isinstance(item.request, model.HttpRule):
+                out.order.append((item, Order(for_anybody, position, number)))
             if rule.l7 is not None and rule.direction not in section.default_deny:
                 out.unbound.setdefault(item.place, (said,))
             out.items.setdefault(item, said)
@@ -175,14 +153,15 @@ def _unbound(where: _Where, bound: _Subjects, plain: _Subjects) -> Iterator[tupl
             yield Place(of_nodes, subject, direction, peer, port), (plain[free], bound[asked])
 
 
-def _items(section: model.Section, rule: model.Rule) -> Iterator[Item]:
+def _items(section: model.Section, rule: model.Rule) -> Iterator[tuple[Item, int]]:
+    """Yield what a rule says, each with its number among the requests of the rule."""
     # A policy that refuses nothing does not look inside the bytes either.
     l7 = rule.l7 if rule.direction in section.default_deny else None
     for peer in (None,) if rule.peers is None else rule.peers:
         for port in (None,) if rule.ports is None else rule.ports:
             place = Place(section.of_nodes, section.subject, rule.direction, peer, port)
-            for request in (None,) if l7 is None else _requests(l7):
-                yield Item(place, rule.verdict == abi.Verdict.DENY, request)
+            for number, request in enumerate((None,) if l7 is None else _requests(l7)):
+                yield Item(place, rule.verdict == abi.Verdict.DENY, request), number
 
 
 def _count(rule: model.Rule) -> int:

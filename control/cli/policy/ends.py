@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from control.cli.policy import BadInput
 from control.policy import dnsnames, ports, request
 from control.terminal import printable
+from l7proxy.http1 import head
 from loader import abi
 
 if TYPE_CHECKING:
@@ -16,11 +17,14 @@ _MOST_WORDS = 2000  # characters of a message
 _PORT_NAME = re.compile(r"(?=[-0-9]*[a-z])[-a-z0-9]{1,15}")
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _VISIBLE = re.compile(r"[!-~]+")
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")  # no control characters, but tabs
 _PATH = re.compile(r"/[!-~]*")
 _TRANSPORTS = {proto.name: proto for proto in ports.TRANSPORTS}
 _ICMP = {"ICMP": abi.Proto.ICMP, "ICMPV4": abi.Proto.ICMP, "ICMPV6": abi.Proto.ICMPV6}
 _PORTLESS = {proto.name: proto for proto in ports.PORTLESS}
 _PROTOCOLS = {**_TRANSPORTS, **_ICMP, **_PORTLESS}
+_NO_HOST = ":"  # a target of CONNECT that names none
+_Fields = tuple[tuple[str, str], ...]
 _NUMBERED = {int(proto): proto for proto in _PROTOCOLS.values()}
 
 
@@ -117,22 +121,57 @@ def http(method: str | None, path: str | None, host: str | None, headers: tuple[
         raise wrong(f"--method {method}: is no method (letters, digits and dashes, such as GET)")
     if path and path != "*" and not _PATH.fullmatch(path):
         raise wrong(f"--path {path}: must begin with /, or be *, and be of printable ASCII (what is sent is %-encoded)")
-    if host and not _VISIBLE.fullmatch(host):
-        raise wrong(f"--host {host}: is no host (a name or an address, of printable ASCII)")
+    if host and not _is_host(host):
+        raise wrong(f"--host {host}: is no host (a name or an address, with a port or without)")
     fields = tuple(map(_field, headers))
-    hosts = {value.lower() for name, value in fields if name == "host"}
+    hosts = {value.lower() for name, value in fields if name.lower() == "host"}
     hosts |= {host.lower()} if host else set()
     if len(hosts) > 1:
         raise wrong(f"a request is for one host, not for {' and '.join(sorted(hosts))} (--host, --header 'Host: ...')")
     method = method or "GET"
     if path and (method == "CONNECT" or (path == "*" and method != "OPTIONS")):
         raise wrong(f"--path {path}: {'CONNECT asks for no path' if method == 'CONNECT' else '* is for OPTIONS alone'}")
-    return request.Request(method, path or ("" if method == "CONNECT" else "/"), "".join(hosts), fields)
+    if host and all(name.lower() != "host" for name, _ in fields):
+        fields = (("Host", host), *fields)
+    target = (host or _NO_HOST) if method == "CONNECT" else path or "/"
+    try:
+        asked = _asked(method, target, fields)
+    except head.Malformed as error:
+        parts = [*(f"--header {header}" for header in headers), *([f"--path {path}"] if path else [])]
+        raise wrong(f"{', '.join(parts)}: the proxy refuses such a request: {error}") from None
+    said = tuple(
+        (name.decode(errors="surrogateescape"), value.decode(errors="surrogateescape")) for name, value in asked
+    )
+    return request.Request(method, "" if method == "CONNECT" else target, "".join(hosts), said)
+
+
+def _asked(method: str, target: str, fields: _Fields) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the fields of a request as the proxy takes them from an HTTP/1.1 client; raises Malformed. Where no host
+    is said, any will do.
+    """
+    all_fields = fields if any(name.lower() == "host" for name, _ in fields) else (("Host", ""), *fields)
+    lines = "".join(f"{name}:{value}\r\n" for name, value in all_fields)
+    whole = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode(errors="surrogateescape")
+    head.end_of(whole)
+    found = head.request(whole).fields
+    return found if all_fields is fields else found[1:]
+
+
+def _is_host(text: str) -> bool:
+    try:
+        return _VISIBLE.fullmatch(text) is not None and bool(_asked("GET", "/", (("Host", text),)))
+    except head.Malformed:
+        return False
 
 
 def _field(header: str) -> tuple[str, str]:
     """Read 'Name: value' as the proxy reads a line of a request."""
     name, colon, value = header.partition(":")
-    if not colon or not _TOKEN.fullmatch(name.strip()) or not value.replace("\t", " ").isprintable():
+    if not colon or not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
         raise wrong(f"--header {header}: must be 'Name: value'")
-    return name.strip().lower(), value.strip()
+    field = name, value.strip(" \t")
+    try:
+        _asked("GET", "/", (field,))
+    except head.Malformed as error:
+        raise wrong(f"--header {header}: the proxy refuses such a request: {error}") from None
+    return field

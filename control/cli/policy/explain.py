@@ -46,7 +46,8 @@ def _rules(rows: Iterable[analysis.RuleLine], width: int) -> Iterator[str]:
 
 def _bytes(row: analysis.RuleLine) -> str:
     freed = f", for {row.freed_by} lets all of it through" if row.freed_by else ""
-    return (row.bytes or "any") + freed
+    shut = f"; nothing at {row.shut_at}, for {row.shut_by} is for another kind of bytes" if row.shut_by else ""
+    return (row.bytes or "any") + freed + shut
 
 
 def _folded(begin: str, text: str, width: int) -> list[str]:

@@ -137,6 +137,26 @@ def test_what_may_be_closed(old: Doc, new: Doc, what: set[str]) -> None:
     assert {each.what for each in beside.closed(snapshot(old), snapshot(new))} == what
 
 
+def server_names(**of: Any) -> Doc:
+    return {**of, "toPorts": [PLAIN | {"serverNames": ["shop.org"]}]}
+
+
+NODES: Doc = {"fromNodes": [{"matchLabels": {"zone": "a"}}]}
+
+
+@pytest.mark.parametrize(("peers", "words"), [(OTHERS, "app=batch namespace=shop"), (NODES, "nodes zone=a")])
+def test_rules_that_another_kind_of_bytes_shut(peers: Doc, words: str) -> None:
+    """Whom no pair shows, and where both are still there in other words, nothing is opened."""
+    asks = {**peers, "toPorts": http("/a")["toPorts"]}
+    one, two = snapshot(ingress(asks)), snapshot(ingress(asks), ingress(server_names(**peers)))
+    what = f"http requests, ingress from {words}, TCP 80"
+    told = [each.what for each in beside.opened(two, one)]
+    assert told == [f"no longer shut by rules for another kind of bytes: {what}"]
+    assert f"shut now by rules for another kind of bytes: {what}" in [each.what for each in beside.closed(one, two)]
+    wider = snapshot(ingress(asks), ingress(server_names()))
+    assert [each.what for each in beside.opened(two, wider)] == ["TLS name shop.org, ingress, TCP 80"]
+
+
 def test_who_is_denied_by_default_now() -> None:
     """Of pods that no file declares, too: there may be some."""
     closed = beside.closed(snapshot(), snapshot({"ingress": [{}]}, endpointSelector={"matchLabels": {"app": "new"}}))

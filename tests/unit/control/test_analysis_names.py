@@ -215,6 +215,31 @@ def test_an_option_that_is_given_and_empty_is_refused(tmp_path: Path, option: st
         (("--header", "a b: c"), "--header a b: c: must be 'Name: value'"),
         (("--header", "a: b\nc"), "must be 'Name: value'"),
         (("--header", "a:\tb\tc"), ""),
+        (("--header", "a: b\r\nc: d"), "must be 'Name: value'"),
+        (("--header", "a : b"), "--header a : b: must be 'Name: value'"),
+        (("--header", " a: b"), "--header  a: b: must be 'Name: value'"),
+        (
+            ("--header", "Host: a", "--header", "host: a"),
+            "--header Host: a, --header host: a: the proxy refuses such a request: there is more than one Host",
+        ),
+        (
+            ("--header", "Host: a/b"),
+            "--header Host: a/b: the proxy refuses such a request: the Host is not a name or an address",
+        ),
+        (("--host", "a/b"), "--host a/b: is no host (a name or an address, with a port or without)"),
+        (("--host", "a\r\nb: c"), "is no host"),
+        (("--host", " a"), "is no host"),
+        (("--host", "a:443", "--header", "x: \u00e9"), ""),
+        (
+            ("--header", "Content-Length: 1", "--header", "x: y", "--header", "Content-Length: 1"),
+            "Content-Length: 1: the proxy refuses such a request: Content-Length is not one number",
+        ),
+        (("--header", "Content-Length: -1"), "--header Content-Length: -1: the proxy refuses such a request"),
+        (("--header", "Transfer-Encoding: gzip"), "--header Transfer-Encoding: gzip: the proxy refuses such a"),
+        (("--header", "Expect: more"), "--header Expect: more: the proxy refuses such a request: Expect is not"),
+        (("--path", "/" * 20000), "the proxy refuses such a request: the request line is not METHOD TARGET"),
+        (("--header", f"a: {'b' * (64 << 10)}"), "the proxy refuses such a request: the head is longer"),
+        (("--method", "CONNECT"), ""),
     ],
 )
 def test_what_the_proxy_would_take_for_no_request_is_refused(
@@ -223,6 +248,26 @@ def test_what_the_proxy_would_take_for_no_request_is_refused(
     known(tmp_path)
     found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "80", *options)
     assert (found.exit_code, words in found.stderr) == (2 if words else 0, True), found.output
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (("--host", "foo"), 0),
+        (("--host", "FOO", "--header", "Host: foo"), 0),
+        (("--header", "host: foo"), 0),
+        (("--host", "bar"), 1),
+        (("--host", "Foo"), 1),  # of a value the case counts
+        (("--method", "GET"), 1),
+    ],
+)
+def test_the_host_of_a_request_is_its_header_too(tmp_path: Path, options: tuple[str, ...], status: int) -> None:
+    ports = '{ports: [{port: "80", protocol: TCP}], rules: {http: [{headers: ["Host: foo"]}]}}'
+    known(
+        tmp_path, policy("web", f"endpointSelector: {{matchLabels: {{app: web}}}}\ningress: [{{toPorts: [{ports}]}}]")
+    )
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "80", *options)
+    assert found.exit_code == status, found.output
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Random changes of rules for requests: what allows takes none away, and what opens some is told of."""
 
 import copy
+import dataclasses
 import itertools
 import random
 
@@ -32,8 +33,12 @@ WITHIN: tuple[list[Doc], ...] = (
 )
 
 
-def a_rule(given: random.Random, way: str, nothing: float = 0.2, http: tuple[list[Doc], ...] = HTTP) -> Doc:
-    """Return a rule, often for anybody or the same pod; `nothing`: how often one for requests lets none through."""
+def a_rule(
+    given: random.Random, way: str, nothing: float = 0.2, http: tuple[list[Doc], ...] = HTTP, names: float = 0
+) -> Doc:
+    """Return a rule, often for anybody or the same pod; `nothing`: how often one for requests lets none through,
+    `names`: how often one is for TLS server names instead.
+    """
     peers: tuple[Doc, ...] = (
         {},
         {},
@@ -44,7 +49,9 @@ def a_rule(given: random.Random, way: str, nothing: float = 0.2, http: tuple[lis
     )
     ports = given.choice(({"port": "80"}, {"port": "80"}, {"port": "80", "endPort": 90}, {"port": "85"}))
     item: Doc = {"ports": [{**ports, "protocol": "TCP"}]}
-    if given.random() < 0.6:
+    if given.random() < names:
+        item["serverNames"] = [given.choice(("shop.org", "*.shop.org"))]
+    elif given.random() < 0.6:
         item["rules"] = {"http": [] if given.random() < nothing else given.choice(http)}
     return {**given.choice(peers), "toPorts": [item]}
 
@@ -147,6 +154,48 @@ def test_pairs_are_open_where_a_call_is_allowed(seed: int) -> None:
             ports = pairs.allowed(numbers[source], numbers[destination])
             for port in (80, 85):
                 assert ((int(TCP), port) in ports) == ((source, destination, port, str(None)) in allowed)
+
+
+def of_two_kinds(given: random.Random, count: int) -> list[Doc]:
+    """Return policies of one rule each, for requests or for server names."""
+    documents = [a_policy(given, f"p{i}") for i in range(count)]
+    for document in documents:
+        for key, way in (("ingress", "from"), ("egress", "to")):
+            if key in document["spec"]:
+                document["spec"][key] = [a_rule(given, way, names=0.4)]
+    return documents
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_pairs_are_open_where_a_call_is_allowed_though_kinds_of_bytes_meet(seed: int) -> None:
+    given = random.Random(seed)
+    there = snapshot(of_two_kinds(given, given.choice((2, 3, 4))))
+    pairs, allowed = analyse(there), passing(there)
+    numbers = {str(end): number for number, end in enumerate(pairs.workloads)}
+    for other in ("x/b", "x/c"):
+        for source, destination in (("x/a", other), (other, "x/a")):
+            ports = pairs.allowed(numbers[source], numbers[destination])
+            for port in (80, 85):
+                assert ((int(TCP), port) in ports) == ((source, destination, port, str(None)) in allowed)
+
+
+@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("pods", [PODS, ()])
+def test_what_is_opened_is_never_missed_where_kinds_of_bytes_meet(seed: int, pods: tuple[model.Workload, ...]) -> None:
+    """Also where no file declares the pods."""
+    given = random.Random(seed)
+    documents = of_two_kinds(given, given.choice((2, 3, 4)))
+    edited = copy.deepcopy(documents)
+    place = given.randrange(len(edited))
+    key, way = next((k, w) for k, w in (("ingress", "from"), ("egress", "to")) if k in edited[place]["spec"])
+    if given.random() < 0.5:
+        del edited[place]
+    else:
+        edited[place]["spec"][key] = [a_rule(given, way, names=0.3)]
+    old, new = snapshot(documents), snapshot(edited)
+    shown = [dataclasses.replace(each, workloads=pods) for each in (old, new)]
+    if not difference(*shown).opens and not beside.opened(*shown):
+        assert passing(new) - passing(old) == set()
 
 
 @pytest.mark.parametrize("seed", range(100))

@@ -19,24 +19,35 @@ def masks(*contents: sides.Content) -> dict[sides.Identities, int]:
     return {peers: sum(1 << peer for peer in peers or ()) for peers in every} | {None: (1 << CLASSES) - 1}
 
 
-@given(st.booleans(), RULES, RULES, RULES | st.just(frozenset()), RULES)
+NOBODY: sides.Rules = frozenset()
+
+
+@given(st.booleans(), RULES, RULES, RULES | st.just(NOBODY), RULES, st.tuples(*[RULES | st.just(NOBODY)] * 3))
 def test_each_class_has_what_its_rules_say(
-    is_open: bool, allows: sides.Rules, denies: sides.Rules, shuts: sides.Rules, opens: sides.Rules
+    is_open: bool,
+    allows: sides.Rules,
+    denies: sides.Rules,
+    shuts: sides.Rules,
+    opens: sides.Rules,
+    asks: tuple[sides.Rules, ...],
 ) -> None:
-    content = sides.Content(is_open, allows, denies, shuts, opens)
+    content = sides.Content(is_open, allows, denies, shuts, opens, asks)
     found = sides.parts(content, masks(content))
-    assert len({ports for ports, _ in found}) == len(found)
+    assert len({let for let, _ in found}) == len(found)
     for number in range(CLASSES):
-        expected = portset.ALL if is_open else portset.NONE
-        for ports, peers in allows:
-            expected |= ports if peers is None or number in peers else portset.NONE
-        for ports, peers in shuts:
-            expected -= ports if peers is None or number in peers else portset.NONE
-        for ports, peers in opens:
-            expected |= ports if peers is None or number in peers else portset.NONE
-        for ports, peers in denies:
-            expected -= ports if peers is None or number in peers else portset.NONE
-        assert [ports for ports, mask in found if mask >> number & 1] == ([expected] if expected else [])
+
+        def of(rules: sides.Rules, number: int = number) -> portset.PortSet:
+            return portset.union(ports for ports, peers in rules if peers is None or number in peers)
+
+        asked = [of(each) for each in asks]
+        two = asked[0] & asked[1] | asked[0] & asked[2] | asked[1] & asked[2]
+        ports = ((portset.ALL if is_open else of(allows)) - of(shuts) | portset.union(asked)) - two
+        expected = (ports | of(opens)) - of(denies)
+        bound = [each - two - of(opens) - of(denies) for each in asked]
+        lets = [let for let, mask in found if mask >> number & 1]
+        assert [(let.ports, list(let.bound)) for let in lets] == (
+            [(expected, bound if any(bound) else [])] if expected else []
+        )
 
 
 def test_what_no_list_could_show_is_refused_soon() -> None:

@@ -194,6 +194,17 @@ def test_rules_that_let_nothing_through_deny(tmp_path: Path, rules: str, asked: 
     assert (end["verdict"], end["lets_nothing"], "some_requests" in end) == ("denied", True, False)
 
 
+def test_rules_that_let_nothing_through_take_nothing_from_those_for_names(tmp_path: Path) -> None:
+    """A TLS client may mean to make the request; of rules that are empty the proxy takes no kind."""
+    ports = 'ports: [{port: "8080", protocol: TCP}]'
+    web = "endpointSelector: {matchLabels: {app: web}}"
+    names, none = f"{{{ports}, serverNames: [shop.org]}}", f"{{{ports}, rules: {{http: []}}}}"
+    specs = (f"{web}\ningress: [{{toPorts: [{each}]}}]" for each in (names, none))
+    known(tmp_path, *(policy(f"p{number}", spec) for number, spec in enumerate(specs)))
+    found = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "8080", "--method", "GET")
+    assert (found.exit_code, "some TLS server names" in found.stdout) == (0, True), found.output
+
+
 _BY_NAME, _BY_REQUEST = "serverNames: [shop.org]", "rules: {http: [{method: GET}]}"
 
 
@@ -396,6 +407,29 @@ def test_every_stage_is_explained(tmp_path: Path) -> None:
         ("ingress", "deny", "any"),
         ("egress", "allow", "any"),
     ]
+
+
+def test_rules_that_another_kind_of_bytes_shuts_are_explained(tmp_path: Path) -> None:
+    """Not where somebody is free, nor at the other ports."""
+    web = "endpointSelector: {matchLabels: {app: web}}\n"
+
+    def ports(first: int, last: int, asks: str = "") -> str:
+        return f'toPorts: [{{ports: [{{port: "{first}", endPort: {last}, protocol: TCP}}]{asks}}}]'
+
+    requests = policy("a", f"{web}ingress: [{{{ports(80, 90, f', {_BY_REQUEST}')}}}]")
+    names = f"fromEndpoints: [{{matchLabels: {{app: db}}}}], {ports(85, 95, f', {_BY_NAME}')}"
+    plain = f"{{fromEndpoints: [{{matchLabels: {{app: db}}}}], {ports(80, 90)}}}"
+    # A policy that refuses nothing frees what its rules for requests meet.
+    free = policy(
+        "c", f"{web}enableDefaultDeny: {{ingress: false}}\ningress: [{{{ports(90, 90, f', {_BY_REQUEST}')}}}]"
+    )
+    known(tmp_path, requests, policy("b", f"{web}ingress: [{{{names}}}, {plain}]"), free)
+    command = ["policy", "explain", "shop/web", "-f", str(tmp_path)]
+    rules = json.loads(testing.CliRunner().invoke(cli, [*command, "-o", "json"]).stdout)["rules"]
+    shut = [(rule["shut_by"]["name"], rule["shut_at"]) for rule in rules if rule["shut_by"]]
+    assert shut == [("b", "TCP 85-89"), ("a", "TCP 85-89")]
+    shown = " ".join(testing.CliRunner().invoke(cli, command).stdout.split())
+    assert "nothing at TCP 85-89, for CiliumNetworkPolicy shop/b spec.ingress[0] is for another kind of bytes" in shown
 
 
 def test_who_is_meant_is_told_apart_from_its_labels(tmp_path: Path) -> None:

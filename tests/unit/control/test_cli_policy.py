@@ -467,3 +467,37 @@ def test_what_needs_the_proxy_of_a_pair_is_marked(old: Path) -> None:
     assert [line.split("shop/db  ")[1] for line in lines] == [
         "TCP 80-81  (needs the proxy: TCP 81)", "TCP 81  (needs the proxy)", "TCP 82",
     ]  # fmt: skip
+
+
+KIND = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: NAME, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: APP}}
+  WAY: [{toPorts: [{ports: [{port: "81", protocol: TCP}], ASKS}]}]
+"""
+REQUESTS, SERVER_NAMES = "rules: {http: [{method: GET}]}", "serverNames: [shop.org]"
+
+
+def kind(name: str, way: str, asks: str) -> str:
+    app = "web" if way == "egress" else "db"
+    return KIND.replace("NAME", name).replace("APP", app).replace("WAY", way).replace("ASKS", asks)
+
+
+@pytest.mark.parametrize("way", ["ingress", "egress"])
+def test_what_rules_of_two_kinds_of_bytes_shut_is_open_when_one_is_gone(tmp_path: Path, way: str) -> None:
+    """Be they of one end, or of both."""
+    old, new = (manifests(tmp_path / name, "80") for name in ("old", "new"))
+    for each in (old, new):
+        (each / "policy.yaml").write_text(kind("requests", "ingress", REQUESTS))
+    (old / "names.yaml").write_text(kind("names", way, SERVER_NAMES))
+    found = json.loads(run("connectivity", "-f", old, "-o", "json").stdout)["connections"]
+    assert [each for each in found if (each["from"], each["to"]) == (pod("web"), pod("db"))] == []
+    assert "81" not in [line.split()[-1] for line in run("connectivity", "-f", old, "-o", "dot").stdout.splitlines()]
+    refused = run("diff", old, new, "--no-new-access")
+    opened = [line.split() for line in refused.stdout.splitlines() if line.startswith("+")]
+    assert refused.exit_code == 1
+    assert ["+", "shop/web", "shop/db", "TCP", "81"] in [line[:5] for line in opened]
+    shut = run("diff", new, old, "--no-new-access")
+    assert (shut.exit_code, "-  shop/web" in shut.stdout) == (0, True), shut.output
