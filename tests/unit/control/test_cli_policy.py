@@ -404,6 +404,22 @@ def test_policies_in_audit_mode_are_named(old: Path) -> None:
     assert "audited.example" not in found.stderr
     assert line in run("connectivity", "-f", old, "--from", "shop/web").stderr
     assert "in audit mode" not in run("connectivity", "-f", old, "--from", "shop/db").stderr
+    # Who asks about nobody is told no more than that, besides what the files are warned of.
+    warned, *said = run("connectivity", "-f", old, "--from", "nope").stderr.splitlines()
+    assert "policy validate" in warned
+    assert said == ["sockmesh: --from nope: no workload or namespace is called so (shop)"]
+
+
+def test_who_has_the_network_of_its_node_is_in_no_pair(old: Path) -> None:
+    host = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: h, namespace: shop}\nspec: {hostNetwork: true, containers: []}\n"
+    )
+    (old / "host.yaml").write_text(host)
+    refused = run("connectivity", "-f", old, "--to", "shop/h")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.endswith(
+        "--to shop/h: it has its node's network: no policy of pods is asked, so it is in no pair\n"
+    )
     annotated = "metadata: {name: shop, annotations: {sockmesh.io/audit: 'true'}}"
     (old / "audit.yaml").write_text(f"apiVersion: v1\nkind: Namespace\n{annotated}\n")
     assert "(NetworkPolicy shop/all) would" in run("connectivity", "-f", old).stderr

@@ -118,6 +118,21 @@ def test_a_policy_that_selects_nobody(tmp_path: Path) -> None:
     assert told.message == "no workload of these files has app=wbe namespace=shop, so none is under this policy"
 
 
+def test_selectors_of_workloads_with_the_network_of_their_node(tmp_path: Path) -> None:
+    text = POD.replace("{name: node, namespace: shop}", "{name: node, namespace: shop, labels: {app: node}}")
+    text = text.replace("endpointSelector: {matchLabels: {app: web}}", "endpointSelector: {matchLabels: {app: %s}}")
+    there = "each workload of these files that has app=node namespace=shop has its node's network (hostNetwork)"
+    for app, peer, done in (
+        ("node", "all", "under this policy"),
+        ("web", "node", "allowed anything by it"),
+        ("web", "web", ""),
+    ):
+        peers = "fromEntities: [all]" if peer == "all" else f"fromEndpoints: [{{matchLabels: {{app: {peer}}}}}]"
+        (tmp_path / "a.yaml").write_text(text % (app, f"ingress: [{{{peers}}}]"))
+        told = [a.message for a in manifests.load([tmp_path]).advice]
+        assert told == ([f"{there} and is the node, so none is {done}"] if done else [])
+
+
 def test_labels_of_namespaces_that_are_not_given(tmp_path: Path) -> None:
     rules = "ingress: [{fromEndpoints: [{matchLabels: {k8s:io.cilium.k8s.namespace.labels.%s: a}}]}]"
     told = [line for line in advice(tmp_path, rules % "team") if "no Namespace is given" in line]
