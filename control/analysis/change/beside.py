@@ -13,7 +13,7 @@ from control.analysis.change import lacking, meeting, moved, narrower, written
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
 from control.analysis.change.written import Beside, Place, Words, Written
-from control.policy import dnsnames, selectors, words
+from control.policy import apart, dnsnames, selectors, words
 from loader import abi
 
 _OWN_NODE = selectors.values_of(["reserved:host"])
@@ -68,7 +68,7 @@ def _allowed(before: Written, after: Written) -> Iterator[Told]:
     @functools.cache
     def refused(of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
         return any(
-            (of_nodes, direction) == (nodes, way) and not written.apart(subject, other)
+            (of_nodes, direction) == (nodes, way) and not apart.selectors(subject, other)
             for nodes, other, way in before.defaults
         )
 
