@@ -61,10 +61,14 @@ def kind(asked: model.L7Rules | None) -> str:
 
 
 def entities(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each rule whose entity, or reserved label, is nobody here."""
+    """Yield a problem for each rule whose entity, or reserved label, is nobody here, or only with an option of the
+    agent's.
+    """
     nobody = dict.fromkeys((entity.value for entity in _NOBODY), "nobody is that here")
     if not places.api_server_of(snapshot.services):
         nobody[model.Entity.KUBE_APISERVER.value] = "no endpoints of the service default/kubernetes say where that is"
+    # Files do not tell whether the agent has one; where it has none, what this is to mean is `world`.
+    nobody[model.Entity.UNMANAGED.value] = "nobody is that where the agent has no --cluster-cidr"
     for policy in snapshot.policies:
         told: set[tuple[str, model.Peer]] = set()  # a rule whose ports differ in L7 is several
         for rule in (rule for section in policy.sections for rule in section.rules):

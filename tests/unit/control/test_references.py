@@ -104,7 +104,7 @@ def test_a_selector_that_nobody_fulfils(tmp_path: Path, rules: str, told: str) -
     assert advice(tmp_path, rules) == ([f"{RULE}{told}"] if told else [])
 
 
-@pytest.mark.parametrize("entity", ["host", "remote-node", "world", "world-ipv4", "world-ipv6", "unmanaged"])
+@pytest.mark.parametrize("entity", ["host", "remote-node", "world", "world-ipv4", "world-ipv6"])
 def test_what_no_workload_is_meant_to_be_is_not_looked_for_among_workloads(tmp_path: Path, entity: str) -> None:
     asked = f"{{key: 'reserved:{entity}', operator: Exists}}"
     for peer in (f"matchLabels: {{'reserved:{entity}': ''}}", f"matchExpressions: [{asked}]"):

@@ -162,6 +162,19 @@ def test_entities_that_are_nobody(tmp_path: Path) -> None:
     assert advice(tmp_path, POLICY % ("p", "web", rules), API_SERVER) == []
 
 
+@pytest.mark.parametrize(
+    ("peer", "called"),
+    [
+        ("fromEntities: [unmanaged]", "entity unmanaged"),
+        ("fromEndpoints: [{matchLabels: {'reserved:unmanaged': ''}}]", "reserved:unmanaged"),
+    ],
+)
+def test_who_is_unmanaged_only_an_agent_knows(tmp_path: Path, peer: str, called: str) -> None:
+    assert advice(tmp_path, POLICY % ("p", "web", f"ingress: [{{{peer}}}]"), WEB) == [
+        f"{RULE}ingress[0]: {called}: nobody is that where the agent has no --cluster-cidr, so this rule allows nothing"
+    ]
+
+
 @pytest.mark.parametrize("listed", [ENDPOINTS, SLICE])
 def test_the_addresses_of_the_api_server_without_its_service(tmp_path: Path, listed: str) -> None:
     rules = "egress: [{toEntities: [kube-apiserver]}]"
