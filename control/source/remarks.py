@@ -1,7 +1,8 @@
 """What is wrong with an object or a rule that could be read: where it stands, and in whose name."""
 
+import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from control import model
 
@@ -9,6 +10,13 @@ from control import model
 def shown(policy: model.Policy) -> str:
     """Return what a policy is called in a message."""
     return f"{policy.kind} {policy.namespace}/{policy.name}" if policy.namespace else f"{policy.kind} {policy.name}"
+
+
+def items(section: model.Section) -> Iterator[list[model.Rule]]:
+    """Yield what each item of a spec's lists means: several rules of one path where its ports differ in L7, and one
+    mistake all the same.
+    """
+    return (list(rules) for _, rules in itertools.groupby(section.rules, key=lambda rule: rule.path))
 
 
 def problem_at(source: str, path: str, message: str) -> model.Problem:
