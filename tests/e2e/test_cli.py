@@ -340,6 +340,9 @@ def test_config_is_shown_and_set(any_site: Site) -> None:
         assert opened.config.get_at(0).acceleration == 0
     status = site.json("status", status=0 if site.mesh.agent else 1)
     assert not status["acceleration"]["on"] and "kill switch" in status["acceleration"]["why"]
+    (web,) = (row for row in site.json("bpf", "endpoint", "list") if row["name"] == "default/web")
+    assert web["acceleration"] == f"off on this node: {status['acceleration']['why']}"
+    assert web in status["endpoints"] and site.json("bpf", "endpoint", "get", "default/web") == web
     assert site.json("bpf", "config", "set", "acceleration", "on") == {"name": "acceleration", "before": 0, "value": 1}
     assert "neither on nor off" in site.cli("bpf", "config", "set", "acceleration", "maybe", status=1)
     for name in ("self_test", "generation"):  # `list` shows them
