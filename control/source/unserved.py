@@ -7,7 +7,7 @@ which it learns, LEARNS_NAMES and `by_name`. Files alone do not tell whether a n
 from collections.abc import Iterator
 
 from control import model, places
-from control.policy import resolve, selectors
+from control.policy import looking, selectors
 from control.source import remarks
 from loader import abi
 
@@ -26,14 +26,13 @@ def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model
     has an effect. `has_none`: it is known that there is no proxy.
     """
     effect = ": what it allows is refused" if has_none else ""
+    looks = looking.looks(snapshot)
     for policy in snapshot.policies:
         first: dict[str, model.Rule] = {}
-        for section in (section for section in policy.sections if not section.of_nodes):
-            looked_at = [rule for rule in section.rules if rule.ports != () and kind(rule.l7)]
-            void = {id(rule) for rule, _ in resolve.void(policy, section)} if looked_at else ()
-            for rule in looked_at:
-                if id(rule) not in void:
-                    first.setdefault(kind(rule.l7), rule)
+        for rule in (rule for section in policy.sections for rule in section.rules):
+            if any(not look.by for look in looks.get(id(rule), ())):
+                first.setdefault(kind(rule.l7), rule)
+        first.pop("", None)  # it lets nothing through
         for asked, rule in first.items():
             message = f"{asked} needs the node proxy{effect} ({REMEDY})"
             yield remarks.of_policy(policy, rule.path, rule.source, message)
