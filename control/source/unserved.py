@@ -41,14 +41,11 @@ def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model
 def by_name(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each rule that means DNS names: without a proxy a deny of them is open."""
     for policy in snapshot.policies:
-        first: dict[str, model.Rule] = {}  # a rule whose ports differ in L7 is several
-        for rule in (rule for section in policy.sections for rule in section.rules):
+        for rule, *_ in (item for section in policy.sections for item in remarks.items(section)):
             if any(isinstance(peer, model.NamePeer) for peer in rule.peers or ()):
-                first.setdefault(rule.path, rule)
-        for path, rule in first.items():
-            done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
-            message = f"toFQDNs {done} nothing without the node proxy, which learns names ({REMEDY})"
-            yield remarks.of_policy(policy, path, rule.source, message)
+                done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
+                message = f"toFQDNs {done} nothing without the node proxy, which learns names ({REMEDY})"
+                yield remarks.of_policy(policy, rule.path, rule.source, message)
 
 
 def kind(asked: model.L7Rules | None) -> str:
@@ -80,6 +77,12 @@ def entities(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                     there = "" if len(rule.peers or ()) == 1 else " there"
                     message = f"{called}: {why}, so this rule {done} nothing{there}"
                     yield remarks.of_policy(policy, rule.path, rule.source, message)
+
+
+def is_nobody(peer: model.Peer) -> bool:
+    """Tell whether a peer is nobody here, whatever files declare."""
+    _, names = _reserved(peer)
+    return any(name in (*(entity.value for entity in _NOBODY), model.Entity.NONE.value) for name in names)
 
 
 def _reserved(peer: model.Peer) -> tuple[str, tuple[str, ...]]:
