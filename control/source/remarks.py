@@ -19,17 +19,17 @@ def items(section: model.Section) -> Iterator[list[model.Rule]]:
     return (list(rules) for _, rules in itertools.groupby(section.rules, key=lambda rule: rule.path))
 
 
-def problem_at(source: str, path: str, message: str) -> model.Problem:
-    """Return the problem of an object or rule, whose source is "file:line", or a file."""
+def problem_at(source: str, path: str, message: str, whose: str = "") -> model.Problem:
+    """Return the problem of an object or rule, whose source is "file:line", or a file; `whose` names the object."""
     file, _, line = source.rpartition(":")
     if not file or not line.isdecimal():
-        return model.Problem(source, path, message)
-    return model.Problem(file, path, message, int(line))
+        file, line = source, "0"
+    return model.Problem(file, " ".join(filter(None, (whose, path))), message, int(line), within=path)
 
 
 def of_policy(policy: model.Policy, path: str, source: str, message: str) -> model.Problem:
     """Return the problem of what stands at a path of a policy."""
-    return problem_at(source, f"{shown(policy)} {path}", message)
+    return problem_at(source, path, message, shown(policy))
 
 
 def in_order(problems: Iterable[model.Problem]) -> list[model.Problem]:

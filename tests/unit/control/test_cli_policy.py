@@ -279,6 +279,19 @@ def test_validate_says_what_an_agent_will_do(old: Path) -> None:
     assert found.stdout.splitlines() == told
 
 
+def test_json_has_the_path_inside_the_document(tmp_path: Path) -> None:
+    """Whatever else of documents and objects people read in front of it."""
+    good = POLICY.replace("PORT", "nobody-has")
+    wrong = POLICY.replace("PORT", "-1").replace("name: all", "name: wrong")
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {containers: []}\n"
+    (tmp_path / "a.yaml").write_text(f"{pod}---{good}---{wrong}")
+    found = json.loads(run("validate", "-f", tmp_path, "-o", "json").stdout)
+    assert {each["path"]: each["field"] for kind in ("problems", "warnings") for each in found[kind]} == {
+        "documents[2].spec.ingress[0].ports[0].port": "spec.ingress[0].ports[0].port",
+        "NetworkPolicy shop/all spec.ingress[0]": "spec.ingress[0]",
+    }
+
+
 def test_what_an_agent_only_remarks_is_a_warning(old: Path) -> None:
     (old / "names.yaml").write_text(NAMES)
     found = run("validate", "--agent", "-f", old)
