@@ -300,6 +300,7 @@ def test_the_policy_that_an_audit_would_refuse_by_is_named_beside_the_one_that_a
         ("0/89", "denied", "IP protocol 89"),
         ("80/6", "denied", "80/TCP"),
         ("22", "denied", "22/TCP"),
+        ("1", "denied", "1/TCP"),
         ("8/1", "denied", "8/ICMP"),
     ],
 )
