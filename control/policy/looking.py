@@ -108,9 +108,10 @@ Shared = tuple[_Part, list[model.PortSpec]]
 
 def _shared(parts: Iterable[_Part], whom: Callable[[_Part], object]) -> list[Shared]:
     """Return parts of the same peers once, with the ports of all: a rule of some kilobytes has millions of pairs."""
-    out: dict[tuple[int, int], Shared] = {}
+    out: dict[tuple[int, int, abi.Direction], Shared] = {}
     for part in parts:
-        out.setdefault((id(whom(part)), id(part.section)), (part, []))[1].append(part.spec)
+        key = id(whom(part)), id(part.section), part.rule.direction
+        out.setdefault(key, (part, []))[1].append(part.spec)
     return list(out.values())
 
 

@@ -122,6 +122,22 @@ def test_each_port_and_who_decides_there(
     ]
 
 
+def test_each_direction_is_by_itself(tmp_path: Path) -> None:
+    """What is asked of anybody at ingress frees nothing at egress, and hides nothing that is freed there."""
+    to_tier, world = TIER.replace("from", "to"), "toEntities: [world], "
+    wide = asked("", 80).replace("'80'", "'80', endPort: 90")
+    for ingress, egress, told in (
+        ((asked("", 80), let("", 80)), (asked("", 82), asked(world, 80)), ["ingress"]),
+        ((asked("", 82),), (asked(to_tier, 80), let(to_tier, 80)), ["egress"]),
+        ((asked("", 82),), (asked(to_tier, 80), let(to_tier, 80), wide), []),
+    ):
+        spec = f"ingress: [{', '.join(ingress)}], egress: [{', '.join(egress)}]"
+        found = advice(tmp_path, POLICY % ("p", "web", spec), WEB)
+        assert [line for line in found if "no effect" in line] == [
+            f"{RULE}{way}[0]: rules.http has no effect: spec.{way}[1] lets {THROUGH}" for way in told
+        ]
+
+
 def test_a_deny_decides_where_there_is_one(tmp_path: Path) -> None:
     spec = f"{rules(asked('', 80), let('', 80))}, ingressDeny: [{let('', 80)}]"
     assert advice(tmp_path, POLICY % ("p", "web", spec), WEB) == [
