@@ -391,6 +391,22 @@ def test_status_of_a_living_agent(living: Site) -> None:
     assert living.cli("status", "--brief").startswith("node cli: agent alive, revision ")
 
 
+def test_status_in_another_run_directory_calls_nobody_dead(living: Site, tmp_path: Path) -> None:
+    words = ["status", "--pin-dir", str(living.node.pins), "--run-dir", str(tmp_path)]
+
+    def status() -> str:
+        run = [sys.executable, "-m", "control.cli.main", *words]
+        found = living.node.run(run, check=False, cwd=ROOT, timeout=60)
+        assert found.returncode == 1
+        return found.stdout
+
+    text = status()
+    assert f"no agent answers at {tmp_path}/agent.sock; the agent of {living.node.pins} (pid " in text
+    assert "NOT FOUND on this node" in text and "DEAD" not in text
+    living.mesh.kill()
+    assert "DEAD on this node" in status()
+
+
 def test_status_of_a_dead_agent_is_loud_and_fails(living: Site) -> None:
     living.mesh.kill()
     found = living.json("status", status=1)
