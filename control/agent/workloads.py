@@ -251,7 +251,7 @@ def _is_placed(workload: model.Workload) -> bool:
 
 
 def _problem(workload: model.Workload, message: str) -> model.Problem:
-    return remarks.problem_at(workload.source, f"Workload {workload}", message)
+    return remarks.problem_at(workload.source, "", message, f"Workload {workload}")
 
 
 def _require_its_own(where: str, interface: str, pod: netns.PodFacts) -> None:

@@ -17,9 +17,10 @@ def gather(place: Place) -> health.Health:
     found = place.agent_status()
     agent = found.words
     names = place.names()
-    endpoints = endpoint_command.rows(place)
     with place.maps() as opened:
         config, edition = opened.config.get_at(0), inforce.state(opened)
+        acceleration = health.acceleration(config, found)
+        endpoints = health.effective(endpoint_command.rows(place), acceleration)
         connections, sides = health.short_cut_sides(conn for _, conn in opened.conns.items())
         kernel_lost = opened.counter(abi.Metric.EVENTS_LOST)
         redirected = opened.counter(abi.Metric.REDIRECT_BYTES)
@@ -43,7 +44,7 @@ def gather(place: Place) -> health.Health:
         policy_revision=(agent or {}).get("policy_revision") or names.revision,
         endpoints=endpoints,
         problems=health.problems(found, endpoints, filling, config.generation != 0, edition, proxy),
-        acceleration=health.acceleration(config, found),
+        acceleration=acceleration,
         connections=connections,
         short_cut=sides,
         redirected_bytes=redirected,

@@ -19,6 +19,7 @@ from loader.errors import AgentUnavailable, AttachFailed, MeshError
 
 Command = Callable[..., None]
 PATH = click.Path(path_type=Path, readable=False)  # whether it can be read is said in a better sentence later
+_RUN_DIR_VARIABLE = "SOCKMESH_RUN_DIR"
 _STARTS = "it compiles its programs, or takes over from the one before"
 
 
@@ -58,12 +59,22 @@ class Place:
         try:
             return health.Agent(health.State.ALIVE, admin_client.call(str(self.socket), "status", timeout=5.0))
         except AgentUnavailable as error:
-            # An agent has the lock from its first step to its last, and listens when it has compiled its programs.
+            # An agent has both locks from its first step to its last, and listens when it has compiled its programs.
             if locking.holder(self.run_dir / "agent.lock") is None:
-                return health.Agent(health.State.DEAD, None, str(error))
+                pid = locking.holder(self.pin_dir)
+                if pid is None:
+                    return health.Agent(health.State.DEAD, None, str(error))
+                return health.Agent(health.State.ELSEWHERE, None, self._elsewhere(pid))
             if isinstance(error, admin_client.NobodyListens):
                 return health.Agent(health.State.STARTING, None, _STARTS)
             return health.Agent(health.State.SILENT, None, str(error))
+
+    def _elsewhere(self, pid: int) -> str:
+        who = f"the agent of {self.pin_dir} (pid {pid})" if pid else f"the agent of {self.pin_dir}"
+        return (
+            f"no agent answers at {self.socket}; {who} runs with another run directory: name it with --run-dir, or in "
+            f"{_RUN_DIR_VARIABLE}"
+        )
 
 
 @functools.cache  # once: some commands ask for the names more than once
@@ -90,7 +101,7 @@ def _directory(name: str, default: Path, variable: str) -> Callable[[Command], C
     )  # fmt: skip
 
 
-run_dir_option = _directory("--run-dir", options.Options.run_dir, "SOCKMESH_RUN_DIR")
+run_dir_option = _directory("--run-dir", options.Options.run_dir, _RUN_DIR_VARIABLE)
 pin_dir_option = _directory("--pin-dir", options.Options.pin_dir, "SOCKMESH_PIN_DIR")
 
 

@@ -25,6 +25,7 @@ _LEFT = "what is in the kernel stays in force; edits of policy and flow records 
 _WITHOUT_WORDS = {
     health.State.STARTING: ("starting", "yellow"),
     health.State.SILENT: ("DOES NOT ANSWER", "red"),
+    health.State.ELSEWHERE: ("NOT FOUND", "red"),
     health.State.DEAD: ("DEAD", "red"),
 }
 
@@ -147,7 +148,8 @@ def _print_agent(found: health.Health) -> None:
     if agent is None:
         state, colour = _WITHOUT_WORDS[found.state]
         _line("agent", f"{state} {where}: {found.why_silent}", colour)
-        _line("", _LEFT if found.in_force else "no policy is in force yet", colour)
+        if found.state is not health.State.ELSEWHERE:
+            _line("", _LEFT if found.in_force else "no policy is in force yet", colour)
         return
     up = span(max(0, int((time.time() - agent.get("started", time.time())) * 1e9)))
     began = "adopted what was in force" if agent.get("adopted") else "fresh start"

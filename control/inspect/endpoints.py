@@ -10,6 +10,7 @@ from loader import abi
 from loader.errors import MeshError
 
 _NSID_UNKNOWN = 0xFFFFFFFF
+ON = "on"
 _WORDS = {True: "default deny", False: "open"}
 
 
@@ -31,7 +32,7 @@ class EndpointRow:
     egress: str
     entries: int
     set_id: int
-    acceleration: str  # "on", or why this endpoint takes no short cut whatever the node allows
+    acceleration: str  # ON, or why this endpoint takes no short cut
     flags: tuple[str, ...]
     interface: str
     ifindex: int
@@ -163,7 +164,7 @@ def _acceleration(endpoint: abi.Endpoint | None) -> str:
         return "no cgroup was given or found, so its sockets cannot be seen"
     if endpoint.nsid == _NSID_UNKNOWN:
         return "its network namespace has no id here"
-    return "on"
+    return ON
 
 
 def called(found: Iterable[EndpointRow], wanted: str) -> list[EndpointRow]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from control.flow.summary import accel_word, counted
 from control.inspect import inforce, node_proxy
-from control.inspect.endpoints import EndpointRow
+from control.inspect.endpoints import ON, EndpointRow
 from loader import abi, numbers
 from loader.programs import PROGRAMS, Target
 
@@ -17,11 +17,14 @@ SOCKET_HOOKS = sum(spec.target is Target.CGROUP for spec in PROGRAMS)
 
 
 class State(enum.StrEnum):
-    """Of an agent. A starting one compiles its programs or takes over, and does not answer yet; a dead one is gone."""
+    """Of an agent. A starting one compiles its programs or takes over, and does not answer yet; a dead one is gone.
+    One that is elsewhere lives, with another run directory than that in which it was looked for.
+    """
 
     ALIVE = "alive"
     STARTING = "starting"
     SILENT = "silent"  # it is there, and does not answer though it should
+    ELSEWHERE = "elsewhere"
     DEAD = "dead"
 
 
@@ -117,6 +120,14 @@ def acceleration(config: abi.Config, found: Agent) -> Acceleration:
     return Acceleration(False, "the self-test has not passed on this kernel; the agent's log says more")
 
 
+def effective(rows: Iterable[EndpointRow], of_node: Acceleration) -> tuple[EndpointRow, ...]:
+    """Return endpoints with what becomes of their short cut: where it is off on the whole node, none of them has it."""
+    off = f"off on this node: {of_node.why}"
+    return tuple(
+        dataclasses.replace(row, acceleration=off) if row.acceleration == ON and not of_node.on else row for row in rows
+    )
+
+
 def _failed_cases(agent: Json) -> list[str]:
     return [f"{case}: {result}" for case, result in (agent.get("self_test") or {}).items() if result != "ok"]
 
@@ -153,6 +164,8 @@ def problems(
     out = [str(problem) for problem in (agent or {}).get("problems", ())]
     if found.state is State.DEAD and not in_force:
         out.append(f"no policy is in force, for the agent ended before it had put one in force: {found.why_silent}")
+    elif found.state is State.ELSEWHERE:
+        out.append(f"what the agent would say is not known: {found.why_silent}")
     elif found.state in (State.DEAD, State.SILENT):
         out.append(f"nobody looks whether files and pods are as they should be: {found.why_silent}")
         if edition == abi.EditionState.BOTH:  # with an agent that lives, it passes
@@ -205,6 +218,7 @@ def brief(health: Health) -> str:
         State.ALIVE: "alive",
         State.STARTING: f"starting ({stays})",
         State.SILENT: f"DOES NOT ANSWER ({stays})",
+        State.ELSEWHERE: "NOT FOUND (it has another --run-dir)",
         State.DEAD: f"DEAD ({stays})",
     }[health.state]
     parts = [

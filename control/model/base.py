@@ -17,13 +17,16 @@ class TooMuch(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Something that its author must mend; `str()` is the line that people read."""
+    """Something that its author must mend; `str()` is the line that people read. `path` is for them: it names the
+    document, or the object, too; `within` is what of it stands inside that.
+    """
 
     file: str
     path: str
     message: str
     line: int = 0
     effect: str = ""  # what is in force in the meantime
+    within: str = dataclasses.field(default="", compare=False)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file

@@ -61,14 +61,18 @@ class Report:
         self.advice: list[model.Problem] = []  # what is taken all the same, but does not do what it says
         self.expressions: dict[str, int] = {}  # those of the file, with the length of all up to there
 
-    def add(self, path: str, message: str, line: int = 0) -> None:
+    def add(self, path: str, message: str, line: int = 0, prefix: str = "") -> None:
+        """Report what is wrong at a path; `prefix` says which document of the file it belongs to."""
         self.count += 1
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(model.Problem(self.file, _legible(path), message, line))
+            self.problems.append(self._problem(path, message, line, prefix))
 
-    def advise(self, path: str, message: str, line: int = 0) -> None:
+    def advise(self, path: str, message: str, line: int = 0, prefix: str = "") -> None:
         if len(self.advice) < MAX_PROBLEMS:
-            self.advice.append(model.Problem(self.file, _legible(path), message, line))
+            self.advice.append(self._problem(path, message, line, prefix))
+
+    def _problem(self, path: str, message: str, line: int, prefix: str) -> model.Problem:
+        return model.Problem(self.file, _legible(prefix + path), message, line, within=_legible(path))
 
     @property
     def is_full(self) -> bool:
@@ -113,11 +117,11 @@ class Field:
         return f"{self.report.file}:{self.node.line}" if self.node.line else self.report.file
 
     def problem(self, message: str) -> None:
-        self.report.add(self.prefix + self.path, message, self.node.line)
+        self.report.add(self.path, message, self.node.line, self.prefix)
 
     def advise(self, message: str) -> None:
         """Report what the document's author should know although nothing is wrong with it."""
-        self.report.advise(self.prefix + self.path, message, self.node.line)
+        self.report.advise(self.path, message, self.node.line, self.prefix)
 
     def child(self, key: str, node: Node) -> "Field":
         return Field(node, f"{self.path}.{key}" if self.path else key, self.report, self.prefix)

@@ -91,12 +91,12 @@ def together(selecting: Selecting) -> ResolvedPolicy:
     has_audit = len(enforced) < len(selecting)
     defaults = {direction: _default(enforced, direction) for direction in abi.Direction}
     audits = {direction: _default(selecting, direction) for direction in abi.Direction} if has_audit else defaults
-    plain = _Plain(enforced), _Plain(selecting if has_audit else ())
+    plain = Plain(enforced), Plain(selecting if has_audit else ())
     rules: list[ResolvedRule] = []
     for policy, section in selecting:
         for rule in section.rules:
             if rule.peers != () and rule.ports != ():
-                rules += _rules(rule, _key(policy, rule), section, plain[section.audit])
+                rules += _rules(rule, key_of(policy, rule), section, plain[section.audit])
     ingress = abi.Direction.INGRESS
     if audits[ingress].verdict == abi.Verdict.DENY:
         # The node itself may reach its pods, or no health probe would get through. A deny rule still beats that; what
@@ -115,7 +115,8 @@ def together(selecting: Selecting) -> ResolvedPolicy:
     return ResolvedPolicy(defaults, audits, tuple(rules), has_audit)
 
 
-def _key(policy: model.Policy, rule: model.Rule) -> str:
+def key_of(policy: model.Policy, rule: model.Rule) -> str:
+    """Return what a rule is called in maps and records."""
     return f"{policy.key}#{rule.path}"
 
 
@@ -152,7 +153,7 @@ def void(policy: model.Policy, section: model.Section) -> Iterator[tuple[model.R
     """Yield the rules that look at bytes and see none, for others of their section let all of it through anyway, with
     the keys of these; with no key where the section refuses nothing.
     """
-    plain = _Plain([(policy, section)])
+    plain = Plain([(policy, section)])
     for rule in section.rules:
         if rule.l7 is None or not rule.ports or rule.peers == ():
             continue
@@ -164,7 +165,7 @@ def void(policy: model.Policy, section: model.Section) -> Iterator[tuple[model.R
             yield rule, frozenset(key for opened, _ in found for key in opened)
 
 
-class _Plain:
+class Plain:
     """What rules let through whatever the bytes say, as far as others look at bytes at the same ports.
 
     It is asked for a rule's peers and one port at a time. All pairs of them are never written out: a rule of some
@@ -178,7 +179,7 @@ class _Plain:
         for policy, rule in rules if asked else ():
             places = {(rule.direction, spec) for spec in rule.ports or ()} & asked
             if rule.verdict == abi.Verdict.ALLOW and places:
-                opening = frozenset(_who(rule)), _key(policy, rule)
+                opening = frozenset(_who(rule)), key_of(policy, rule)
                 for place in places:
                     self._opened.setdefault(place, []).append(opening)
         self._known: dict[tuple[int, ...], tuple[Opened, Who]] = {}  # by the objects, which stay where they are
@@ -203,7 +204,7 @@ def _who(rule: model.Rule) -> Who:
     return rule.peers if rule.peers is not None else (None,)
 
 
-def _rules(rule: model.Rule, key: str, section: model.Section, plain: _Plain) -> list[ResolvedRule]:
+def _rules(rule: model.Rule, key: str, section: model.Section, plain: Plain) -> list[ResolvedRule]:
     """Return the rule as it counts beside all others: one that looks inside the bytes looks at nothing where another
     lets the same peer through at the same ports anyway, or where its policy is to refuse nothing.
     """

@@ -46,4 +46,4 @@ def _has(workload: model.Workload, port: model.ServicePort) -> bool:
 
 
 def _problem(service: model.Service, path: str, message: str) -> model.Problem:
-    return remarks.problem_at(service.source, f"Service {service.namespace}/{service.name} {path}", message)
+    return remarks.problem_at(service.source, path, message, f"Service {service.namespace}/{service.name}")

@@ -182,7 +182,7 @@ def _passed_over(skipped: Iterable[objects.Skipped]) -> Iterator[model.Problem]:
         what = what if what.isprintable() and len(what) <= 80 else field.quote(what)
         not_so = "not read, so it has no pods here" if has_pods else "not evaluated here"
         many = f"{len(those)} of them {'is' if len(those) == 1 else 'are'} passed over"
-        yield remarks.problem_at(those[0].source, those[0].path, f"{what} is {not_so}: {many}")
+        yield remarks.problem_at(those[0].source, "", f"{what} is {not_so}: {many}", those[0].path)
 
 
 def _with_remedy(problems: list[model.Problem]) -> list[model.Problem]:

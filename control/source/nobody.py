@@ -13,18 +13,24 @@ def selected(snapshot: model.Snapshot) -> Iterator[model.Problem]:
 
     A misspelt label closes, or opens, nothing; but files may well be without the workloads of other namespaces.
     """
-    found = pods.Pods(snapshot)
+    found, on_host = pods.Pods(snapshot), pods.Pods(snapshot, on_host=True)
 
-    def is_nobody(selector: model.Selector) -> bool:
+    def why_nobody(selector: model.Selector) -> str:
+        if found.select(selector):
+            return ""
+        if on_host.select(selector):
+            brief = words.brief(selector)
+            return f"each workload of these files that has {brief} has its node's network (hostNetwork) and is the node"
         asked = _namespaces(selector)
-        return bool(found.namespaces if asked is None else found.namespaces & asked) and not found.select(selector)
+        is_known = bool(found.namespaces if asked is None else found.namespaces & asked)
+        return f"no workload of these files has {words.brief(selector)}" if is_known else ""
 
     for policy in snapshot.policies:
         told: dict[tuple[str, str], None] = {}
         seen: set[str] = set()  # a rule whose ports differ in L7 is several
         for section in policy.sections:
-            if not section.of_nodes and is_nobody(section.subject):
-                told.setdefault((f"{section.path}\n{section.source}", _nobody(section.subject, "is under this policy")))
+            if not section.of_nodes and (why := why_nobody(section.subject)):
+                told.setdefault((f"{section.path}\n{section.source}", f"{why}, so none is under this policy"))
                 continue
             for rule in section.rules:
                 if rule.path in seen:
@@ -32,15 +38,13 @@ def selected(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                 seen.add(rule.path)
                 done = "denied" if rule.verdict == abi.Verdict.DENY else "allowed"
                 for peer in rule.peers or ():
-                    if isinstance(peer, model.Selector) and not selectors.reserved(peer) and is_nobody(peer):
-                        told.setdefault((f"{rule.path}\n{rule.source}", _nobody(peer, f"is {done} anything by it")))
+                    if not isinstance(peer, model.Selector) or selectors.reserved(peer):
+                        continue
+                    if why := why_nobody(peer):
+                        told.setdefault((f"{rule.path}\n{rule.source}", f"{why}, so none is {done} anything by it"))
         for where, message in told:
             path, _, source = where.partition("\n")
             yield remarks.of_policy(policy, path, source, message)
-
-
-def _nobody(selector: model.Selector, what: str) -> str:
-    return f"no workload of these files has {words.brief(selector)}, so none {what}"
 
 
 def _namespaces(selector: model.Selector) -> frozenset[str] | None:

@@ -20,15 +20,15 @@ _NAMED = (model.Operator.IN, model.Operator.NOT_IN)
 
 
 class Pods:
-    """The pods of a snapshot but those with their node's network, which no policy means."""
+    """The pods of a snapshot but those with their node's network, which no policy means; `on_host`: these alone."""
 
-    def __init__(self, snapshot: model.Snapshot) -> None:
+    def __init__(self, snapshot: model.Snapshot, on_host: bool = False) -> None:
         bits: dict[tuple[str, ...], int] = {}
         self.namespaces = set[str]()
         self.ports: dict[Port, int] = {}  # who has each
         self._with: dict[tuple[str, str], dict[str, int]] = {}  # a label's source and key -> value -> who has it
         for workload, labels in identity.labelled(snapshot):
-            if workload.host_network:
+            if workload.host_network is not on_host:
                 continue
             self.namespaces.add(workload.namespace)
             if labels not in bits:

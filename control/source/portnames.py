@@ -24,20 +24,26 @@ def unnamed_ports(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     sections = ((each, section, _naming(section)) for each in snapshot.policies for section in each.sections)
     for policy, section, naming in sections:
         subjects = known.select(section.subject) if naming else 0
-        for rule in naming if subjects else ():
+        for item in naming if subjects else ():
+            rule = item[0]
             is_egress = rule.direction == abi.Direction.EGRESS
             meant = meant_by(rule.peers) if is_egress else subjects
             if not meant and any(isinstance(peer, model.Selector) for peer in rule.peers or ()):
                 continue  # with nobody selected there is nobody to be wrong about
             whose = "Workload among its peers" if is_egress else "selected Workload"
-            effect = f"so it {'denies' if rule.verdict == abi.Verdict.DENY else 'allows'} nothing"
-            for wanted in _missing(rule, meant, known.ports):
+            specs = dict.fromkeys(spec for each in item for spec in each.ports or ())
+            missing = list(_missing(specs, meant, known.ports))
+            if len(missing) < len({spec.name or spec for spec in specs}):
+                effect = "so that name matches nothing, unlike the rule's other ports"
+            else:
+                effect = f"so it {'denies' if rule.verdict == abi.Verdict.DENY else 'allows'} nothing"
+            for wanted in missing:
                 message = f"no {whose} has a {wanted}, {effect} {having(meant) if meant else '(a number)'}"
                 yield remarks.of_policy(policy, rule.path, rule.source, message)
 
 
-def _naming(section: model.Section) -> list[model.Rule]:
-    return [rule for rule in section.rules if any(spec.name for spec in rule.ports or ())]
+def _naming(section: model.Section) -> list[list[model.Rule]]:
+    return [item for item in remarks.items(section) if any(spec.name for rule in item for spec in rule.ports or ())]
 
 
 def _each_once(known: pods.Pods) -> Callable[[Peers], int]:
@@ -52,10 +58,10 @@ def _each_once(known: pods.Pods) -> Callable[[Peers], int]:
     return meant_by
 
 
-def _missing(rule: model.Rule, meant: int, there: Mapping[pods.Port, int]) -> Iterator[str]:
-    """Yield each named port of a rule that is not there, in words; one protocol of those given for it is enough."""
+def _missing(specs: Iterable[model.PortSpec], meant: int, there: Mapping[pods.Port, int]) -> Iterator[str]:
+    """Yield each named port that is not there, in words; one protocol of those given for it is enough."""
     protocols: dict[str, list[abi.Proto]] = {}
-    for spec in rule.ports or ():
+    for spec in specs:
         if spec.name:
             protocols.setdefault(spec.name, []).append(spec.proto)
     for name, given in protocols.items():

@@ -1,7 +1,8 @@
 """What is wrong with an object or a rule that could be read: where it stands, and in whose name."""
 
+import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from control import model
 
@@ -11,17 +12,24 @@ def shown(policy: model.Policy) -> str:
     return f"{policy.kind} {policy.namespace}/{policy.name}" if policy.namespace else f"{policy.kind} {policy.name}"
 
 
-def problem_at(source: str, path: str, message: str) -> model.Problem:
-    """Return the problem of an object or rule, whose source is "file:line", or a file."""
+def items(section: model.Section) -> Iterator[list[model.Rule]]:
+    """Yield what each item of a spec's lists means: several rules of one path where its ports differ in L7, and one
+    mistake all the same.
+    """
+    return (list(rules) for _, rules in itertools.groupby(section.rules, key=lambda rule: rule.path))
+
+
+def problem_at(source: str, path: str, message: str, whose: str = "") -> model.Problem:
+    """Return the problem of an object or rule, whose source is "file:line", or a file; `whose` names the object."""
     file, _, line = source.rpartition(":")
     if not file or not line.isdecimal():
-        return model.Problem(source, path, message)
-    return model.Problem(file, path, message, int(line))
+        file, line = source, "0"
+    return model.Problem(file, " ".join(filter(None, (whose, path))), message, int(line), within=path)
 
 
 def of_policy(policy: model.Policy, path: str, source: str, message: str) -> model.Problem:
     """Return the problem of what stands at a path of a policy."""
-    return problem_at(source, f"{shown(policy)} {path}", message)
+    return problem_at(source, path, message, shown(policy))
 
 
 def in_order(problems: Iterable[model.Problem]) -> list[model.Problem]:

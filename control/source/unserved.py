@@ -7,7 +7,7 @@ which it learns, LEARNS_NAMES and `by_name`. Files alone do not tell whether a n
 from collections.abc import Iterator
 
 from control import model, places
-from control.policy import resolve, selectors
+from control.policy import looking, selectors
 from control.source import remarks
 from loader import abi
 
@@ -26,14 +26,13 @@ def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model
     has an effect. `has_none`: it is known that there is no proxy.
     """
     effect = ": what it allows is refused" if has_none else ""
+    looks = looking.looks(snapshot)
     for policy in snapshot.policies:
         first: dict[str, model.Rule] = {}
-        for section in (section for section in policy.sections if not section.of_nodes):
-            looked_at = [rule for rule in section.rules if rule.ports != () and kind(rule.l7)]
-            void = {id(rule) for rule, _ in resolve.void(policy, section)} if looked_at else ()
-            for rule in looked_at:
-                if id(rule) not in void:
-                    first.setdefault(kind(rule.l7), rule)
+        for rule in (rule for section in policy.sections for rule in section.rules):
+            if any(not look.by for look in looks.get(id(rule), ())):
+                first.setdefault(kind(rule.l7), rule)
+        first.pop("", None)  # it lets nothing through
         for asked, rule in first.items():
             message = f"{asked} needs the node proxy{effect} ({REMEDY})"
             yield remarks.of_policy(policy, rule.path, rule.source, message)
@@ -42,14 +41,11 @@ def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model
 def by_name(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each rule that means DNS names: without a proxy a deny of them is open."""
     for policy in snapshot.policies:
-        first: dict[str, model.Rule] = {}  # a rule whose ports differ in L7 is several
-        for rule in (rule for section in policy.sections for rule in section.rules):
+        for rule, *_ in (item for section in policy.sections for item in remarks.items(section)):
             if any(isinstance(peer, model.NamePeer) for peer in rule.peers or ()):
-                first.setdefault(rule.path, rule)
-        for path, rule in first.items():
-            done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
-            message = f"toFQDNs {done} nothing without the node proxy, which learns names ({REMEDY})"
-            yield remarks.of_policy(policy, path, rule.source, message)
+                done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
+                message = f"toFQDNs {done} nothing without the node proxy, which learns names ({REMEDY})"
+                yield remarks.of_policy(policy, rule.path, rule.source, message)
 
 
 def kind(asked: model.L7Rules | None) -> str:
@@ -61,10 +57,14 @@ def kind(asked: model.L7Rules | None) -> str:
 
 
 def entities(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each rule whose entity, or reserved label, is nobody here."""
+    """Yield a problem for each rule whose entity, or reserved label, is nobody here, or only with an option of the
+    agent's.
+    """
     nobody = dict.fromkeys((entity.value for entity in _NOBODY), "nobody is that here")
     if not places.api_server_of(snapshot.services):
         nobody[model.Entity.KUBE_APISERVER.value] = "no endpoints of the service default/kubernetes say where that is"
+    # Files do not tell whether the agent has one; where it has none, what this is to mean is `world`.
+    nobody[model.Entity.UNMANAGED.value] = "nobody is that where the agent has no --cluster-cidr"
     for policy in snapshot.policies:
         told: set[tuple[str, model.Peer]] = set()  # a rule whose ports differ in L7 is several
         for rule in (rule for section in policy.sections for rule in section.rules):
@@ -77,6 +77,12 @@ def entities(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                     there = "" if len(rule.peers or ()) == 1 else " there"
                     message = f"{called}: {why}, so this rule {done} nothing{there}"
                     yield remarks.of_policy(policy, rule.path, rule.source, message)
+
+
+def is_nobody(peer: model.Peer) -> bool:
+    """Tell whether a peer is nobody here, whatever files declare."""
+    _, names = _reserved(peer)
+    return any(name in (*(entity.value for entity in _NOBODY), model.Entity.NONE.value) for name in names)
 
 
 def _reserved(peer: model.Peer) -> tuple[str, tuple[str, ...]]:

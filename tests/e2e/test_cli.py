@@ -340,6 +340,9 @@ def test_config_is_shown_and_set(any_site: Site) -> None:
         assert opened.config.get_at(0).acceleration == 0
     status = site.json("status", status=0 if site.mesh.agent else 1)
     assert not status["acceleration"]["on"] and "kill switch" in status["acceleration"]["why"]
+    (web,) = (row for row in site.json("bpf", "endpoint", "list") if row["name"] == "default/web")
+    assert web["acceleration"] == f"off on this node: {status['acceleration']['why']}"
+    assert web in status["endpoints"] and site.json("bpf", "endpoint", "get", "default/web") == web
     assert site.json("bpf", "config", "set", "acceleration", "on") == {"name": "acceleration", "before": 0, "value": 1}
     assert "neither on nor off" in site.cli("bpf", "config", "set", "acceleration", "maybe", status=1)
     for name in ("self_test", "generation"):  # `list` shows them
@@ -386,6 +389,22 @@ def test_status_of_a_living_agent(living: Site) -> None:
     assert f"; {found['refused_calls']} call" in text and re.search(r" refused, \d+ packets? dropped\n", text)
     assert "alive on node cli" in text and "default/web" in text and "problems      none" in text
     assert living.cli("status", "--brief").startswith("node cli: agent alive, revision ")
+
+
+def test_status_in_another_run_directory_calls_nobody_dead(living: Site, tmp_path: Path) -> None:
+    words = ["status", "--pin-dir", str(living.node.pins), "--run-dir", str(tmp_path)]
+
+    def status() -> str:
+        run = [sys.executable, "-m", "control.cli.main", *words]
+        found = living.node.run(run, check=False, cwd=ROOT, timeout=60)
+        assert found.returncode == 1
+        return found.stdout
+
+    text = status()
+    assert f"no agent answers at {tmp_path}/agent.sock; the agent of {living.node.pins} (pid " in text
+    assert "NOT FOUND on this node" in text and "DEAD" not in text
+    living.mesh.kill()
+    assert "DEAD on this node" in status()
 
 
 def test_status_of_a_dead_agent_is_loud_and_fails(living: Site) -> None:

@@ -11,7 +11,7 @@ from control import identity, model, places
 from control.analysis.change import written
 from control.analysis.change.undeclared import Around
 from control.analysis.change.written import Written
-from control.policy import selectors
+from control.policy import apart, selectors
 
 Values = Mapping[tuple[str, str], set[str]]
 _ANY_POD = model.Selector((selectors.IS_ENDPOINT,))
@@ -32,7 +32,7 @@ def around(changed: Collection[Rule], both: tuple[Written, Written]) -> Around:
     rules = {rule._replace(port=None) for rule in _rules(both)}
     asking = {rule.subject for rule in rules}
     for rule in rules:
-        if isinstance(rule.peer, model.Selector) and not all(written.apart(rule.subject, each) for each in about):
+        if isinstance(rule.peer, model.Selector) and not all(apart.selectors(rule.subject, each) for each in about):
             asking.add(rule.peer)
     # A name that is denied may stand for a number that nobody asks for: it counts where the rule means others now.
     ports = {

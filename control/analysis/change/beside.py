@@ -14,7 +14,7 @@ from control.analysis.change.called import CLOSED, OPENED, Words
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
 from control.analysis.change.written import Beside, Item, Place, Written
-from control.policy import dnsnames, selectors, words
+from control.policy import apart, dnsnames, selectors, words
 from loader import abi
 
 _OWN_NODE = selectors.values_of(["reserved:host"])
@@ -77,7 +77,7 @@ class _Was:
 
     def _refuses(self, of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
         return any(
-            (of_nodes, direction) == (nodes, way) and not written.apart(subject, other)
+            (of_nodes, direction) == (nodes, way) and not apart.selectors(subject, other)
             for nodes, other, way in self._defaults
         )
 

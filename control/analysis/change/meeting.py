@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from control import model
 from control.analysis.change import written
 from control.analysis.change.written import Place
+from control.policy import apart
 from loader import abi
 
 Said = TypeVar("Said", bound=Hashable)
@@ -27,13 +28,13 @@ _TOO_MUCH = (
 
 
 def _subjects_meet(one: model.Selector, other: model.Selector) -> bool:
-    return not written.apart(one, other)
+    return not apart.selectors(one, other)
 
 
 def _peers_meet(one: model.Peer | None, other: model.Peer | None) -> bool:
     """Tell whether somebody may be meant by both; True also where that is not plain to see."""
     if isinstance(one, model.Selector) and isinstance(other, model.Selector):
-        return not written.apart(one, other)
+        return not apart.selectors(one, other)
     return not any(
         written.is_of_pods(each) and written.is_of_no_pods(also) for each, also in ((one, other), (other, one))
     )

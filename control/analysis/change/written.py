@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from control import model
 from control.analysis.portset import PROTOCOLS
-from control.policy import dnsnames, refer, resolve, words
+from control.policy import apart, dnsnames, refer, resolve, words
 from loader import abi
 
 WITH_PORTS = (*PROTOCOLS, abi.Proto.ANY)
@@ -147,7 +147,7 @@ def _unbound(where: _Where, bound: _Subjects, plain: _Subjects) -> Iterator[tupl
     """
     of_nodes, direction, peer, port = where
     for asked, free in itertools.product(bound, plain):
-        if not apart(asked, free):
+        if not apart.selectors(asked, free):
             more = (r for r in asked.requirements if r not in free.requirements)
             subject = model.Selector((*free.requirements, *more))
             yield Place(of_nodes, subject, direction, peer, port), (plain[free], bound[asked])
@@ -171,28 +171,6 @@ def _count(rule: model.Rule) -> int:
 
 def _requests(l7: model.L7Rules) -> list[model.HttpRule | model.NamePeer | str]:
     return [*(l7.http or ()), *(l7.dns or ()), *(l7.server_names or ())] or [NOTHING]
-
-
-def apart(one: model.Selector, other: model.Selector) -> bool:
-    """Tell whether two selectors name different values of one label, so that nobody has both."""
-    # All labels of a pod are of the source k8s: there a key of any source asks for the same label.
-    of_pod = any(_is_of_pod(requirement) for requirement in (*one.requirements, *other.requirements))
-    return any(
-        _label(asked, of_pod) == _label(also, of_pod) and not set(asked.values) & set(also.values)
-        for asked in one.requirements
-        if asked.operator is model.Operator.IN
-        for also in other.requirements
-        if also.operator is model.Operator.IN
-    )
-
-
-def _is_of_pod(requirement: model.Requirement) -> bool:
-    asks = requirement.operator in (model.Operator.IN, model.Operator.EXISTS)
-    return asks and (requirement.source, requirement.key) == ("k8s", model.NAMESPACE_KEY)
-
-
-def _label(requirement: model.Requirement, of_pod: bool) -> tuple[str, str]:
-    return "k8s" if of_pod and requirement.source == "any" else requirement.source, requirement.key
 
 
 def is_of_pods(peer: model.Peer | None) -> bool:

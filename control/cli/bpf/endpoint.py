@@ -6,7 +6,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
-from control.inspect import endpoints, inforce, pins, words
+from control.inspect import endpoints, health, inforce, pins, words
 
 _AUDIT = (
     "; a policy in audit mode is there, too, which only tells what it would refuse (`sockmesh observe --type audit`)"
@@ -53,6 +53,13 @@ def rows(place: Place) -> tuple[endpoints.EndpointRow, ...]:
         )
 
 
+def _effective(place: Place) -> tuple[endpoints.EndpointRow, ...]:
+    """Return every endpoint with the short cut that it has, as far as the whole node has any."""
+    with place.maps() as opened:
+        config = opened.config.get_at(0)
+    return health.effective(rows(place), health.acceleration(config, place.agent_status()))
+
+
 @click.group()
 def endpoint() -> None:
     """Endpoints: the pods of this node, with the state of policy and short cut on each."""
@@ -63,7 +70,7 @@ def endpoint() -> None:
 @output_option
 def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
     """List every endpoint."""
-    show(rows(Place(pin_dir, run_dir)), COLUMNS, output, "no endpoints on this node")
+    show(_effective(Place(pin_dir, run_dir)), COLUMNS, output, "no endpoints on this node")
 
 
 @endpoint.command("get")
@@ -72,7 +79,7 @@ def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
 @output_option
 def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     """Show one ENDPOINT, given by id, [namespace/]name or address."""
-    row = endpoints.pick(rows(Place(pin_dir, run_dir)), wanted)
+    row = endpoints.pick(_effective(Place(pin_dir, run_dir)), wanted)
     facts = {
         "name": row.name,
         "id": str(row.id),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from control import model
 from control.cli.policy import ends, source
 from control.cli.policy.pour import pour, progress
 from control.source import unserved
@@ -31,6 +32,8 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     if (origin or to) and output not in ("table", "json"):
         raise ends.wrong("--from and --to are for -o table and -o json")
     snapshot = source.load(files, namespace)
+    for option, name in (("--from", origin), ("--to", to)):
+        _must_be_there(snapshot, option, name)
     from control.analysis import concerning, connectivity, dot, proxied, write
     from control.analysis.change import beside
     from control.analysis.picture import svg
@@ -44,7 +47,7 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
 
     with progress("connections") as moved:
         found = connectivity.analyse(snapshot)
-        among = _called(found, "--from", origin), _called(found, "--to", to)
+        among = _called(found, origin), _called(found, to)
         needs = proxied.Proxied(snapshot, found) if any(unserved.by_proxy(snapshot)) else None
         more = (needs.of,) if needs is not None else ()
         if output == "json":
@@ -57,12 +60,17 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
             click.echo("nobody may talk to anybody" if found.workloads else f"no pairs: {source.NO_WORKLOADS}")
 
 
-def _called(found: "Connectivity", option: str, name: str | None) -> frozenset[int] | None:
-    if name is None:
-        return None
-    which = found.called(name)
-    if not which:
-        there = sorted({end.namespace for end in found.workloads})
-        more = ", ..." if there[10:] else ""
-        raise ends.wrong(f"{option} {name}: no workload or namespace is called so ({', '.join(there[:10])}{more})")
-    return which
+def _called(found: "Connectivity", name: str | None) -> frozenset[int] | None:
+    return None if name is None else found.called(name)
+
+
+def _must_be_there(snapshot: model.Snapshot, option: str, name: str | None) -> None:
+    """Raise BadInput for a name that no pair could have, before anything is said of the pairs."""
+    called = [w for w in snapshot.workloads if name in (w.namespace, f"{w.namespace}/{w.name}")]
+    if name is None or any(not w.host_network for w in called):
+        return
+    if called:
+        raise ends.wrong(f"{option} {name}: {ends.ON_HOST}, so it is in no pair")
+    there = sorted({w.namespace for w in snapshot.workloads if not w.host_network})
+    more = ", ..." if there[10:] else ""
+    raise ends.wrong(f"{option} {name}: no workload or namespace is called so ({', '.join(there[:10])}{more})")

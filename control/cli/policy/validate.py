@@ -64,7 +64,10 @@ def _as_the_agent(files: tuple[str, ...], namespace: str) -> model.LoadResult:
 
 
 def _json(problem: model.Problem) -> dict[str, Any]:
-    out = {"file": problem.file, "line": problem.line, "path": problem.path, "message": problem.message}
+    out = {
+        "file": problem.file, "line": problem.line, "path": problem.path, "field": problem.within,
+        "message": problem.message,
+    }  # fmt: skip
     return out | ({"effect": problem.effect} if problem.effect else {})
 
 

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from control import model
-from control.analysis.change import beside, meeting, written
+from control.analysis.change import beside, meeting
 from control.analysis.change.written import Place
+from control.policy import apart
 from loader import abi
 from tests.unit.control.test_analysis_beside import ingress, snapshot
 from tests.unit.control.test_analysis_connectivity import Doc
@@ -95,7 +96,7 @@ def test_a_key_of_any_source_is_a_pods_own_label() -> None:
     namespace = requirement("k8s", model.NAMESPACE_KEY, "shop")
     plain, sourced = requirement("any", "app", "web"), requirement("k8s", "app", "db")
     pods = model.Selector((plain, namespace)), model.Selector((sourced, namespace))
-    assert written.apart(*pods) and written.apart(pods[0], model.Selector((sourced,)))
+    assert apart.selectors(*pods) and apart.selectors(pods[0], model.Selector((sourced,)))
     # What is no pod may have one label of several sources.
-    assert not written.apart(model.Selector((plain,)), model.Selector((sourced,)))
-    assert not written.apart(pods[0], model.Selector((requirement("any", "app", "web"), namespace)))
+    assert not apart.selectors(model.Selector((plain,)), model.Selector((sourced,)))
+    assert not apart.selectors(pods[0], model.Selector((requirement("any", "app", "web"), namespace)))

@@ -311,6 +311,7 @@ def test_the_policy_that_an_audit_would_refuse_by_is_named_beside_the_one_that_a
         ("0/89", "denied", "IP protocol 89"),
         ("80/6", "denied", "80/TCP"),
         ("22", "denied", "22/TCP"),
+        ("1", "denied", "1/TCP"),
         ("8/1", "denied", "8/ICMP"),
     ],
 )
@@ -340,6 +341,10 @@ def test_protocols_without_ports(tmp_path: Path, port: str, verdict: str, shown:
         ("0/0", "or a number from 1 to 255)"),
         ("0/TCP", "--port 0/TCP: which port of TCP? (write one: 80/TCP, or its name)"),
         ("0/6", "--port 0/6: which port of TCP? (write one: 80/TCP, or its name)"),
+        ("0", "--port 0: which port of TCP?"),
+        ("00", "--port 00: 00 is no port"),
+        ("0/17", "--port 0/17: which port of UDP?"),
+        ("0/SCTP", "--port 0/SCTP: which port of SCTP?"),
         ("TCP", "--port TCP: which port of TCP?"),
         ("/UDP", "--port /UDP: which port of UDP?"),
         ("ICMP", "--port ICMP: which type of ICMP? (write one: EchoRequest/ICMP, or its number)"),

@@ -60,7 +60,13 @@ def to(port: str, protocol: str = "TCP") -> Json:
     return {"toPorts": [{"ports": [{"port": port, "protocol": protocol}]}]}
 
 
+def looking(port: str) -> Json:
+    found: Json = to(port)["toPorts"][0]
+    return {**found, "rules": {"http": [{"method": "GET"}]}}
+
+
 WEB = {"matchLabels": {"app": "web"}}
+BESIDE = "so that name matches nothing, unlike the rule's other ports"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +81,12 @@ WEB = {"matchLabels": {"app": "web"}}
         (policy(ingressDeny=[to("zork", "ANY")]), "ingressDeny[0]",
          'no selected Workload has a port named "zork", so it denies nothing (redis/TCP, web/TCP)'),
         (policy("NetworkPolicy", ingress=[{"ports": [{"port": "zork"}, {"port": "web"}]}]), "ingress[0]",
+         f'no selected Workload has a TCP port named "zork", {BESIDE} (redis/TCP, web/TCP)'),
+        (policy(ingress=[{"toPorts": [*to("zork")["toPorts"], *to("80")["toPorts"]]}]), "ingress[0]",
+         f'no selected Workload has a TCP port named "zork", {BESIDE} (redis/TCP, web/TCP)'),
+        (policy(ingress=[{"toPorts": [looking("zork"), *to("80")["toPorts"]]}]), "ingress[0]",
+         f'no selected Workload has a TCP port named "zork", {BESIDE} (redis/TCP, web/TCP)'),
+        (policy(ingress=[{"toPorts": [looking("zork"), *to("zork")["toPorts"]]}]), "ingress[0]",
          'no selected Workload has a TCP port named "zork", so it allows nothing (redis/TCP, web/TCP)'),
         (policy(app="bare", ingress=[to("zork")]), "ingress[0]",
          'no selected Workload has a TCP port named "zork", so it allows nothing (none of them names a port)'),

@@ -150,6 +150,33 @@ def test_the_lock_tells_an_agent_that_starts_from_a_dead_one(
     assert bool(found.why_silent) == (wanted != "alive") and ("running" in found.why_silent) == (wanted == "dead")
 
 
+def test_an_agent_with_another_run_directory_is_not_dead(tmp_path: Path) -> None:
+    place = Place(tmp_path / "pins", tmp_path / "elsewhere")
+    place.pin_dir.mkdir()
+    fd = os.open(place.pin_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert place.agent_status().state is health.State.DEAD
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        found = place.agent_status()
+    finally:
+        os.close(fd)
+    assert (found.state, found.words) == (health.State.ELSEWHERE, None)
+    assert found.why_silent == (
+        f"no agent answers at {place.socket}; the agent of {place.pin_dir} (pid {os.getpid()}) runs with another run "
+        "directory: name it with --run-dir, or in SOCKMESH_RUN_DIR"
+    )
+    assert health.problems(found, [ROW], []) == (f"what the agent would say is not known: {found.why_silent}",)
+    assert "agent NOT FOUND (it has another --run-dir), " in health.brief(state(alive=False, state=found.state))
+
+
+def test_no_endpoint_has_the_short_cut_where_the_node_has_none() -> None:
+    opted_out = dataclasses.replace(ROW, name="shop/db", acceleration="opted out")
+    on, off = health.acceleration(config(acceleration=1, self_test=1), DEAD), health.Acceleration(False, "why")
+    assert health.effective([ROW, opted_out], on) == (ROW, opted_out)
+    barred = dataclasses.replace(ROW, acceleration="off on this node: why")
+    assert health.effective([ROW, opted_out], off) == (barred, opted_out)
+
+
 def test_waiting_ends_when_the_self_test_is_done_whatever_it_found(tmp_path: Path) -> None:
     place = Place(tmp_path, tmp_path)
     answers = [b'{"self_test_running": true}\n', b"no json\n", b'{"self_test_running": false, "problems": ["a"]}\n']

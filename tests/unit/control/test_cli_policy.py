@@ -279,6 +279,19 @@ def test_validate_says_what_an_agent_will_do(old: Path) -> None:
     assert found.stdout.splitlines() == told
 
 
+def test_json_has_the_path_inside_the_document(tmp_path: Path) -> None:
+    """Whatever else of documents and objects people read in front of it."""
+    good = POLICY.replace("PORT", "nobody-has")
+    wrong = POLICY.replace("PORT", "-1").replace("name: all", "name: wrong")
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {containers: []}\n"
+    (tmp_path / "a.yaml").write_text(f"{pod}---{good}---{wrong}")
+    found = json.loads(run("validate", "-f", tmp_path, "-o", "json").stdout)
+    assert {each["path"]: each["field"] for kind in ("problems", "warnings") for each in found[kind]} == {
+        "documents[2].spec.ingress[0].ports[0].port": "spec.ingress[0].ports[0].port",
+        "NetworkPolicy shop/all spec.ingress[0]": "spec.ingress[0]",
+    }
+
+
 def test_what_an_agent_only_remarks_is_a_warning(old: Path) -> None:
     (old / "names.yaml").write_text(NAMES)
     found = run("validate", "--agent", "-f", old)
@@ -404,6 +417,22 @@ def test_policies_in_audit_mode_are_named(old: Path) -> None:
     assert "audited.example" not in found.stderr
     assert line in run("connectivity", "-f", old, "--from", "shop/web").stderr
     assert "in audit mode" not in run("connectivity", "-f", old, "--from", "shop/db").stderr
+    # Who asks about nobody is told no more than that, besides what the files are warned of.
+    warned, *said = run("connectivity", "-f", old, "--from", "nope").stderr.splitlines()
+    assert "policy validate" in warned
+    assert said == ["sockmesh: --from nope: no workload or namespace is called so (shop)"]
+
+
+def test_who_has_the_network_of_its_node_is_in_no_pair(old: Path) -> None:
+    host = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: h, namespace: shop}\nspec: {hostNetwork: true, containers: []}\n"
+    )
+    (old / "host.yaml").write_text(host)
+    refused = run("connectivity", "-f", old, "--to", "shop/h")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.endswith(
+        "--to shop/h: it has its node's network: no policy of pods is asked, so it is in no pair\n"
+    )
     annotated = "metadata: {name: shop, annotations: {sockmesh.io/audit: 'true'}}"
     (old / "audit.yaml").write_text(f"apiVersion: v1\nkind: Namespace\n{annotated}\n")
     assert "(NetworkPolicy shop/all) would" in run("connectivity", "-f", old).stderr

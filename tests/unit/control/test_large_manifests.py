@@ -116,6 +116,20 @@ def test_rules_for_requests_of_many_peers_beside_plain_ones(tmp_path: Path) -> N
     ]
 
 
+def test_thousands_of_rules_for_requests_that_see_none(tmp_path: Path) -> None:
+    at_80 = [{"ports": [port(80)]}]
+    looking = [{**at_80[0], "rules": {"http": [{"method": "GET"}]}}]
+    cidrs = [[f"10.{number >> 8}.{number & 255}.0/24"] for number in range(1000)]
+    items = [{"fromCIDR": cidr, "toPorts": what} for cidr in cidrs for what in (looking, at_80)]
+    load_soon(written(tmp_path, *(policy(f"p{n}", ingress=items[2 * n : 2 * n + 2]) for n in range(1000))))
+    # What is let through to anybody is let through to each of many.
+    ports = [[port(number) for number in range(start, start + 40)] for start in range(1, 1001, 40)]
+    asked = [{"ports": some, "rules": looking[0]["rules"]} for some in ports]
+    many = {"fromCIDR": [cidr for each in cidrs for cidr in each], "toPorts": asked}
+    plain = {"toPorts": [{"ports": some} for some in ports]}
+    load_soon(written(tmp_path, policy("p", ingress=[{"toPorts": asked}, plain, many], ingressDeny=[many])))
+
+
 def test_many_long_expressions(tmp_path: Path) -> None:
     paths = [f"/{number:04d}" + "a?" * 500 for number in range(4000)]
     again = {"toPorts": [{"ports": [port(80)], "rules": {"http": [{"path": paths[0]}] * 300}}]}

@@ -104,7 +104,7 @@ def test_a_selector_that_nobody_fulfils(tmp_path: Path, rules: str, told: str) -
     assert advice(tmp_path, rules) == ([f"{RULE}{told}"] if told else [])
 
 
-@pytest.mark.parametrize("entity", ["host", "remote-node", "world", "world-ipv4", "world-ipv6", "unmanaged"])
+@pytest.mark.parametrize("entity", ["host", "remote-node", "world", "world-ipv4", "world-ipv6"])
 def test_what_no_workload_is_meant_to_be_is_not_looked_for_among_workloads(tmp_path: Path, entity: str) -> None:
     asked = f"{{key: 'reserved:{entity}', operator: Exists}}"
     for peer in (f"matchLabels: {{'reserved:{entity}': ''}}", f"matchExpressions: [{asked}]"):
@@ -116,6 +116,21 @@ def test_a_policy_that_selects_nobody(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text % "ingress: [{fromEntities: [all]}]")
     (told,) = manifests.load([tmp_path]).advice
     assert told.message == "no workload of these files has app=wbe namespace=shop, so none is under this policy"
+
+
+def test_selectors_of_workloads_with_the_network_of_their_node(tmp_path: Path) -> None:
+    text = POD.replace("{name: node, namespace: shop}", "{name: node, namespace: shop, labels: {app: node}}")
+    text = text.replace("endpointSelector: {matchLabels: {app: web}}", "endpointSelector: {matchLabels: {app: %s}}")
+    there = "each workload of these files that has app=node namespace=shop has its node's network (hostNetwork)"
+    for app, peer, done in (
+        ("node", "all", "under this policy"),
+        ("web", "node", "allowed anything by it"),
+        ("web", "web", ""),
+    ):
+        peers = "fromEntities: [all]" if peer == "all" else f"fromEndpoints: [{{matchLabels: {{app: {peer}}}}}]"
+        (tmp_path / "a.yaml").write_text(text % (app, f"ingress: [{{{peers}}}]"))
+        told = [a.message for a in manifests.load([tmp_path]).advice]
+        assert told == ([f"{there} and is the node, so none is {done}"] if done else [])
 
 
 def test_labels_of_namespaces_that_are_not_given(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ spec:
   egress: [{toEntities: [all]}, {toFQDNs: [{matchName: a.example}, {matchPattern: b.*}]}]
   egressDeny: [{toFQDNs: [{matchName: a.example}]}]
 """
-DNS = asking("rules: {dns: [{matchPattern: '*'}]}")
+DNS = asking("rules: {dns: [{matchPattern: '*'}]}").replace("'80'", "'53'")
 UNLEARNED = [
     f"MeshNetworkPolicy shop/n spec.{rule} nothing without the node proxy, which learns names ({unserved.REMEDY})"
     for rule in ("egress[1]: toFQDNs allows", "egressDeny[0]: toFQDNs denies")
@@ -111,7 +111,7 @@ def test_each_rule_for_names_is_told_of_whatever_others_have(tmp_path: Path, bes
 
 @pytest.mark.parametrize("port", ["443", "80"])
 def test_a_trace_to_a_name_says_who_learns_names(tmp_path: Path, port: str) -> None:
-    advice(tmp_path, NAMES, WEB, POLICY % ("dns", "web", DNS.replace("'80'", "'53'")))
+    advice(tmp_path, NAMES, WEB, POLICY % ("dns", "web", DNS))
     call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--port", port]
     found = testing.CliRunner().invoke(cli, [*call, "--to", "fqdn:a.example"])
     assert found.exit_code == 1 and found.stdout.splitlines()[-1] == f"  note    {unserved.LEARNS_NAMES}"
@@ -146,6 +146,72 @@ def test_names_of_pods_whose_queries_the_proxy_does_not_see(tmp_path: Path, pods
     assert UNSEEN % (RULES[0], "some of these pods") in advice(tmp_path, NAMES, some, WEB, other)
 
 
+KUBE_DNS = """
+apiVersion: v1
+kind: Service
+metadata: {name: kube-dns, namespace: kube-system}
+spec: {selector: {k8s-app: kube-dns}, ports: [{port: 53, protocol: UDP, targetPort: %s}]}
+"""
+PLAIN_53 = "{toPorts: [{ports: [{port: '53', protocol: TCP}]}]}"
+
+
+@pytest.mark.parametrize(
+    ("beside", "services", "is_seen"),
+    [
+        (DNS, (), True),
+        (DNS.replace("'53'", "'80'"), (), False),
+        (DNS.replace("'53'", "'8053'"), (), False),
+        (DNS.replace("'53'", "'8053'"), (KUBE_DNS % 8053,), True),
+        (DNS.replace("'53'", "dns"), (), True),  # of pods that are not declared
+        (DNS.replace("'53'", "http"), (WEB.replace("[]", "[{ports: [{name: http, containerPort: 80}]}]"),), False),
+        (DNS.replace("{toPorts", "{toEndpoints: [], toPorts"), (), False),
+        (DNS.replace("{toPorts", "{toEntities: [none], toPorts"), (), False),
+        (DNS.replace("{toPorts", "{toEntities: [health, init], toPorts"), (), False),
+        (DNS.replace("{toPorts", "{toEntities: [health, world], toPorts"), (), True),
+        (DNS.replace("{toPorts", "{toFQDNs: [{matchName: dns.example}], toPorts"), (), False),
+        (DNS.replace("'53', protocol: TCP}", "'53', protocol: TCP}, {port: '53', protocol: UDP}"), (), True),
+        (f"{DNS[:-1]}, {PLAIN_53}]", (), False),
+    ],
+)
+def test_where_the_proxy_sees_queries(tmp_path: Path, beside: str, services: tuple[str, ...], is_seen: bool) -> None:
+    told = advice(tmp_path, NAMES, POLICY % ("dns", "web", beside), *services)
+    mine = [line for line in told if unlearned.UNSEEN in line and "shop/n " in line]
+    assert mine == ([] if is_seen else [UNSEEN % (rule, "these pods") for rule in RULES])
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_seen"),
+    [
+        ("tier: b", True),  # these may be the same pods
+        ("app: web, tier: b", True),
+        ("app: db", False),
+    ],
+)
+def test_without_pods_who_may_be_meant_is(tmp_path: Path, labels: str, is_seen: bool) -> None:
+    told = advice(tmp_path, NAMES, (POLICY % ("dns", "web", DNS)).replace("app: web", labels))
+    found = [line for line in told if unlearned.UNSEEN in line]
+    assert found == ([] if is_seen else [UNSEEN % (rule, "these pods") for rule in RULES])
+
+
+@pytest.mark.parametrize("pods", [(), (WEB,)])
+def test_names_that_no_rule_lets_pods_ask_for(tmp_path: Path, pods: tuple[str, ...]) -> None:
+    for let, *refused in (
+        ("matchName: A.example", "b.*", ""),
+        ("matchPattern: '*.example'", "", ""),  # b.example is one of b.*
+        ("matchName: b.example", "a.example", "a.example"),
+        ("matchPattern: '*.c.example'", "a.example", "a.example"),
+        ("matchName: c.org", "a.example, b.*", "a.example"),
+    ):
+        told = advice(tmp_path, NAMES, POLICY % ("dns", "web", DNS.replace("matchPattern: '*'", let)), *pods)
+        assert [line for line in told if unlearned.REFUSED in line] == [
+            f"MeshNetworkPolicy shop/n spec.{rule}: {unlearned.REFUSED} these pods lets {names} through, "
+            "so the proxy learns no address of it from them"
+            for rule, names in zip(RULES, refused, strict=True)
+            if names
+        ]
+        assert not [line for line in told if unlearned.UNSEEN in line]
+
+
 def test_entities_that_are_nobody(tmp_path: Path) -> None:
     rules = "ingressDeny: [{fromEntities: [health]}], egress: [{toEntities: [kube-apiserver, world]}]"
     assert advice(tmp_path, POLICY % ("p", "web", rules)) == [
@@ -160,6 +226,19 @@ def test_entities_that_are_nobody(tmp_path: Path) -> None:
     ]
     rules = "egress: [{toEntities: [kube-apiserver, world, host]}]"
     assert advice(tmp_path, POLICY % ("p", "web", rules), API_SERVER) == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "called"),
+    [
+        ("fromEntities: [unmanaged]", "entity unmanaged"),
+        ("fromEndpoints: [{matchLabels: {'reserved:unmanaged': ''}}]", "reserved:unmanaged"),
+    ],
+)
+def test_who_is_unmanaged_only_an_agent_knows(tmp_path: Path, peer: str, called: str) -> None:
+    assert advice(tmp_path, POLICY % ("p", "web", f"ingress: [{{{peer}}}]"), WEB) == [
+        f"{RULE}ingress[0]: {called}: nobody is that where the agent has no --cluster-cidr, so this rule allows nothing"
+    ]
 
 
 @pytest.mark.parametrize("listed", [ENDPOINTS, SLICE])
