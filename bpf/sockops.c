@@ -180,8 +180,24 @@ static __always_inline void ct_closing(struct ct_entry *e) {
   }
 }
 
+/* A program may end a connection and use its socket for another (connect(2), AF_UNSPEC): its redirected bytes must not be
+ * the first that the next one reads, so the socket leaves the sockhash, and its queue with it. Nothing says that this is
+ * why a socket closes, but nobody else does it without an error before both sides have ended; who has ended his side
+ * before is seen to when he calls, or listens. */
+static __always_inline int is_disconnect(struct bpf_sock_ops *s) {
+  u64 sk = s->args[0] == BPF_TCP_ESTABLISHED || s->args[0] == BPF_TCP_CLOSE_WAIT ? tcp_sock_of(s) : 0;
+  return sk && !peek32(sk, OFF_SK_ERR);
+}
+
+static __always_inline int leave(struct bpf_sock_ops *s) {
+  u64 sk = tcp_sock_of(s);
+  struct cookie_key ck = {.cookie = bpf_get_socket_cookie(s)};
+  return sk && peek64(sk, OFF_SK_USER_DATA) && !socks.delete(&ck);
+}
+
 static __always_inline int closed(struct bpf_sock_ops *s, struct tuple *t) {
   struct conn_key k ALIGNED;
+  int left = is_disconnect(s) && leave(s);
   READ_TUPLE(s, t);
   int side = conn_side(&k, t->local, t->remote, t->local_port, t->remote_port);
   struct conn *c = conns.lookup(&k);
@@ -190,6 +206,10 @@ static __always_inline int closed(struct bpf_sock_ops *s, struct tuple *t) {
   struct end *mine = END_OF(c, side), *peer = END_OF(c, !side);
   if (mine->cookie != bpf_get_socket_cookie(s))
     return 0; /* the entry is a later connection's */
+  if (left) {
+    mine->enrolled = 0;
+    count(METRIC_WITHDRAWN_SOCKETS, mine->endpoint);
+  }
   /* The sequence numbers count a FIN as a byte: taken off where one came in (SOCK_DONE). What was sent is known
    * exactly: tcp_sock counts payload as it leaves. */
   mine->tcp_sent = peek64(mine->sock, OFF_TP_BYTES_SENT) - peek64(mine->sock, OFF_TP_BYTES_RETRANS);
@@ -244,7 +264,11 @@ static __always_inline int failed(struct bpf_sock_ops *s, struct tuple *t) {
 int sockops(struct bpf_sock_ops *s) {
   struct tuple t ALIGNED; /* one for all: the stack is small */
   switch (s->op) {
+  case BPF_SOCK_OPS_TCP_LISTEN_CB:
+    leave(s);
+    return 0;
   case BPF_SOCK_OPS_TCP_CONNECT_CB:
+    leave(s);
     return watch(s);
   case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
     return opened(s, &t, 1);
