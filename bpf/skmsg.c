@@ -49,9 +49,10 @@ static __always_inline u32 refused_now(struct conn *c, const struct conn_key *k)
   return ok ? 0 : METRIC_PASS_DENIED;
 }
 
-/* What a queued message is taken to cost beside its bytes. On 6.18 that is 1 KB; a quarter of it lets a pipeline of small
- * messages keep its way, and bounds what they take to a few times the buffer. */
-#define MESSAGE_COST 256
+/* What a queued message costs beside its bytes (6.18). The kernel puts it on no socket's account, so of small ones fewer
+ * bytes may wait: all together they take no more than half of the buffer, or what a pipeline of FEW takes if that is more. */
+#define MESSAGE_COST 1024
+#define FEW 256
 
 /* Some tens of nanoseconds: a clock is read without touching what another core works on. */
 #define BREATHE()                                                                                                  \
@@ -185,8 +186,10 @@ int skmsg(struct sk_msg_md *m) {
   }
   u32 mean = me->mean ? (me->mean * 7 + size) / 8 : size;
   me->mean = mean;
-  /* A queued message costs memory beside its bytes: of small ones fewer bytes may wait. */
-  u64 whole = peek32(reader, OFF_SK_RCVBUF), limit = whole / 2 * (mean + 1) / (mean + 1 + MESSAGE_COST);
+  u64 whole = peek32(reader, OFF_SK_RCVBUF), limit = whole / 2 * mean / (mean + MESSAGE_COST);
+  u64 few = (u64)mean * FEW;
+  if (limit < few)
+    limit = few < whole / 2 ? few : whole / 2;
   if (size > whole) {
     why = METRIC_PASS_QUEUE_FULL;
     goto tcp;
