@@ -370,8 +370,10 @@ struct endpoint {
   __u8 addr4[16];
   __u8 addr6[16];
   __u64 mac;
+  __u32 inlet;
+  __u32 pad;
 };
-_Static_assert(sizeof(struct endpoint) == 96, "struct endpoint");
+_Static_assert(sizeof(struct endpoint) == 104, "struct endpoint");
 _Static_assert(__builtin_offsetof(struct endpoint, id) == 0, "struct endpoint.id");
 _Static_assert(__builtin_offsetof(struct endpoint, identity) == 4, "struct endpoint.identity");
 _Static_assert(__builtin_offsetof(struct endpoint, set_id) == 8, "struct endpoint.set_id");
@@ -388,6 +390,8 @@ _Static_assert(__builtin_offsetof(struct endpoint, netns_cookie) == 48, "struct 
 _Static_assert(__builtin_offsetof(struct endpoint, addr4) == 56, "struct endpoint.addr4");
 _Static_assert(__builtin_offsetof(struct endpoint, addr6) == 72, "struct endpoint.addr6");
 _Static_assert(__builtin_offsetof(struct endpoint, mac) == 88, "struct endpoint.mac");
+_Static_assert(__builtin_offsetof(struct endpoint, inlet) == 96, "struct endpoint.inlet");
+_Static_assert(__builtin_offsetof(struct endpoint, pad) == 100, "struct endpoint.pad");
 
 struct addr_key {
   __u8 addr[16];
