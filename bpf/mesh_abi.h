@@ -727,6 +727,8 @@ struct flow_event {
   __u8 accel_reason[2];
   __u8 icmp_type;
   __u8 icmp_code;
+  __u32 ifindex;
+  __u32 pad;
   __u64 tx_bytes;
   __u64 rx_bytes;
   __u64 tx_redirected;
@@ -735,7 +737,7 @@ struct flow_event {
   __u32 flags;
   __u32 is_reply;
 };
-_Static_assert(sizeof(struct flow_event) == 136, "struct flow_event");
+_Static_assert(sizeof(struct flow_event) == 144, "struct flow_event");
 _Static_assert(__builtin_offsetof(struct flow_event, time) == 0, "struct flow_event.time");
 _Static_assert(__builtin_offsetof(struct flow_event, cookie) == 8, "struct flow_event.cookie");
 _Static_assert(__builtin_offsetof(struct flow_event, saddr) == 16, "struct flow_event.saddr");
@@ -759,13 +761,15 @@ _Static_assert(__builtin_offsetof(struct flow_event, accel) == 83, "struct flow_
 _Static_assert(__builtin_offsetof(struct flow_event, accel_reason) == 84, "struct flow_event.accel_reason");
 _Static_assert(__builtin_offsetof(struct flow_event, icmp_type) == 86, "struct flow_event.icmp_type");
 _Static_assert(__builtin_offsetof(struct flow_event, icmp_code) == 87, "struct flow_event.icmp_code");
-_Static_assert(__builtin_offsetof(struct flow_event, tx_bytes) == 88, "struct flow_event.tx_bytes");
-_Static_assert(__builtin_offsetof(struct flow_event, rx_bytes) == 96, "struct flow_event.rx_bytes");
-_Static_assert(__builtin_offsetof(struct flow_event, tx_redirected) == 104, "struct flow_event.tx_redirected");
-_Static_assert(__builtin_offsetof(struct flow_event, rx_redirected) == 112, "struct flow_event.rx_redirected");
-_Static_assert(__builtin_offsetof(struct flow_event, duration) == 120, "struct flow_event.duration");
-_Static_assert(__builtin_offsetof(struct flow_event, flags) == 128, "struct flow_event.flags");
-_Static_assert(__builtin_offsetof(struct flow_event, is_reply) == 132, "struct flow_event.is_reply");
+_Static_assert(__builtin_offsetof(struct flow_event, ifindex) == 88, "struct flow_event.ifindex");
+_Static_assert(__builtin_offsetof(struct flow_event, pad) == 92, "struct flow_event.pad");
+_Static_assert(__builtin_offsetof(struct flow_event, tx_bytes) == 96, "struct flow_event.tx_bytes");
+_Static_assert(__builtin_offsetof(struct flow_event, rx_bytes) == 104, "struct flow_event.rx_bytes");
+_Static_assert(__builtin_offsetof(struct flow_event, tx_redirected) == 112, "struct flow_event.tx_redirected");
+_Static_assert(__builtin_offsetof(struct flow_event, rx_redirected) == 120, "struct flow_event.rx_redirected");
+_Static_assert(__builtin_offsetof(struct flow_event, duration) == 128, "struct flow_event.duration");
+_Static_assert(__builtin_offsetof(struct flow_event, flags) == 136, "struct flow_event.flags");
+_Static_assert(__builtin_offsetof(struct flow_event, is_reply) == 140, "struct flow_event.is_reply");
 
 #define MAX_CONFIG 1
 #define MAX_EDITION 1

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
+from control.agent import host
 from loader import abi, bpf, netns, programs
 from tests.hosts import Mesh, Node
 from tests.hosts.node import BRIDGE
@@ -123,10 +124,12 @@ def bridged(root: None) -> Iterator[Place]:
 
 def test_nobody_sends_in_the_name_of_another_pod(place: Place, family: int) -> None:
     since = len(place.mesh.flows())
+    by = netns.inside(place.node.netns, lambda: host.index(place.node.pods["stranger"].interface))
     forged = {f"forged-{family}-{proto}" for proto in PROTOS}
     for proto in PROTOS:
         place.send("stranger", proto, family, f"forged-{family}-{proto}")
-        assert place.wait_dropped(proto, family, since)["verdict"] == "DROPPED"
+        flow = place.wait_dropped(proto, family, since)
+        assert (flow["verdict"], flow["interface"]) == ("DROPPED", {"index": by})
     for proto in PROTOS:
         place.send("client", proto, family, f"own-{family}-{proto}")
         place.wait_heard(f"own-{family}-{proto}")
