@@ -370,8 +370,10 @@ struct endpoint {
   __u8 addr4[16];
   __u8 addr6[16];
   __u64 mac;
+  __u32 inlet;
+  __u32 pad;
 };
-_Static_assert(sizeof(struct endpoint) == 96, "struct endpoint");
+_Static_assert(sizeof(struct endpoint) == 104, "struct endpoint");
 _Static_assert(__builtin_offsetof(struct endpoint, id) == 0, "struct endpoint.id");
 _Static_assert(__builtin_offsetof(struct endpoint, identity) == 4, "struct endpoint.identity");
 _Static_assert(__builtin_offsetof(struct endpoint, set_id) == 8, "struct endpoint.set_id");
@@ -388,6 +390,8 @@ _Static_assert(__builtin_offsetof(struct endpoint, netns_cookie) == 48, "struct 
 _Static_assert(__builtin_offsetof(struct endpoint, addr4) == 56, "struct endpoint.addr4");
 _Static_assert(__builtin_offsetof(struct endpoint, addr6) == 72, "struct endpoint.addr6");
 _Static_assert(__builtin_offsetof(struct endpoint, mac) == 88, "struct endpoint.mac");
+_Static_assert(__builtin_offsetof(struct endpoint, inlet) == 96, "struct endpoint.inlet");
+_Static_assert(__builtin_offsetof(struct endpoint, pad) == 100, "struct endpoint.pad");
 
 struct addr_key {
   __u8 addr[16];
@@ -723,6 +727,8 @@ struct flow_event {
   __u8 accel_reason[2];
   __u8 icmp_type;
   __u8 icmp_code;
+  __u32 ifindex;
+  __u32 pad;
   __u64 tx_bytes;
   __u64 rx_bytes;
   __u64 tx_redirected;
@@ -731,7 +737,7 @@ struct flow_event {
   __u32 flags;
   __u32 is_reply;
 };
-_Static_assert(sizeof(struct flow_event) == 136, "struct flow_event");
+_Static_assert(sizeof(struct flow_event) == 144, "struct flow_event");
 _Static_assert(__builtin_offsetof(struct flow_event, time) == 0, "struct flow_event.time");
 _Static_assert(__builtin_offsetof(struct flow_event, cookie) == 8, "struct flow_event.cookie");
 _Static_assert(__builtin_offsetof(struct flow_event, saddr) == 16, "struct flow_event.saddr");
@@ -755,13 +761,15 @@ _Static_assert(__builtin_offsetof(struct flow_event, accel) == 83, "struct flow_
 _Static_assert(__builtin_offsetof(struct flow_event, accel_reason) == 84, "struct flow_event.accel_reason");
 _Static_assert(__builtin_offsetof(struct flow_event, icmp_type) == 86, "struct flow_event.icmp_type");
 _Static_assert(__builtin_offsetof(struct flow_event, icmp_code) == 87, "struct flow_event.icmp_code");
-_Static_assert(__builtin_offsetof(struct flow_event, tx_bytes) == 88, "struct flow_event.tx_bytes");
-_Static_assert(__builtin_offsetof(struct flow_event, rx_bytes) == 96, "struct flow_event.rx_bytes");
-_Static_assert(__builtin_offsetof(struct flow_event, tx_redirected) == 104, "struct flow_event.tx_redirected");
-_Static_assert(__builtin_offsetof(struct flow_event, rx_redirected) == 112, "struct flow_event.rx_redirected");
-_Static_assert(__builtin_offsetof(struct flow_event, duration) == 120, "struct flow_event.duration");
-_Static_assert(__builtin_offsetof(struct flow_event, flags) == 128, "struct flow_event.flags");
-_Static_assert(__builtin_offsetof(struct flow_event, is_reply) == 132, "struct flow_event.is_reply");
+_Static_assert(__builtin_offsetof(struct flow_event, ifindex) == 88, "struct flow_event.ifindex");
+_Static_assert(__builtin_offsetof(struct flow_event, pad) == 92, "struct flow_event.pad");
+_Static_assert(__builtin_offsetof(struct flow_event, tx_bytes) == 96, "struct flow_event.tx_bytes");
+_Static_assert(__builtin_offsetof(struct flow_event, rx_bytes) == 104, "struct flow_event.rx_bytes");
+_Static_assert(__builtin_offsetof(struct flow_event, tx_redirected) == 112, "struct flow_event.tx_redirected");
+_Static_assert(__builtin_offsetof(struct flow_event, rx_redirected) == 120, "struct flow_event.rx_redirected");
+_Static_assert(__builtin_offsetof(struct flow_event, duration) == 128, "struct flow_event.duration");
+_Static_assert(__builtin_offsetof(struct flow_event, flags) == 136, "struct flow_event.flags");
+_Static_assert(__builtin_offsetof(struct flow_event, is_reply) == 140, "struct flow_event.is_reply");
 
 #define MAX_CONFIG 1
 #define MAX_EDITION 1

@@ -75,6 +75,17 @@ static __always_inline int straight(struct scratch *w, struct conn *c, struct en
   return held(far, near, &w->packet) ? HOLD : DELIVER;
 }
 
+/* Whether a packet in the name of a pod of this node has come in elsewhere than where that pod's come in. The host notes by
+ * which interface it has received a packet, and no sender can change that; what the host makes itself has none. */
+static __always_inline int is_forged(const struct __sk_buff *skb, u32 id, const struct config *cfg) {
+  u32 by = skb->ingress_ifindex;
+  const struct endpoint *ep = by && id ? endpoint_by_id(id) : 0;
+  if (!ep)
+    return 0;
+  u32 own = ep->ifindex, inlet = ep->inlet;
+  return inlet && by != inlet && by != own && by != cfg->proxy_ifindex && is_still_of(ep, id);
+}
+
 /* An open connection of a socket in this pod, judged under the policy in force: nothing else need be asked. Returns 0 for
  * all other packets. */
 static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 direction, u32 id, struct config *cfg) {
@@ -84,6 +95,8 @@ static __always_inline int fast(struct __sk_buff *skb, struct scratch *w, u8 dir
     return 0;
   struct end *own = END_OF(c, w->own), *peer = END_OF(c, !w->own);
   if (own->endpoint != id || own->judged != generation || !own->cookie)
+    return 0;
+  if (direction == DIRECTION_INGRESS && is_forged(skb, peer->endpoint, cfg))
     return 0;
   withdraw_marked(own, peer);
   if (direction == DIRECTION_INGRESS)

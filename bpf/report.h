@@ -89,6 +89,8 @@ static __always_inline int drop_by(struct __sk_buff *skb, const struct packet *p
     e->direction = direction ^ is_reply;
     e->is_reply = is_reply;
     e->reason = reason;
+    if (hook == DIRECTION_INGRESS && reason == DROP_REASON_INVALID_SOURCE_IP)
+      e->ifindex = skb->ingress_ifindex; /* its address says nothing of its sender */
     if (e->direction == DIRECTION_EGRESS)
       e->egress_rule = rule;
     else

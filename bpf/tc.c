@@ -153,6 +153,8 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   u32 owner = direction == DIRECTION_INGRESS ? endpoint_id_by_addr(p->daddr) : 0;
   if (owner && owner != id)
     return TC_DROP;
+  if (direction == DIRECTION_INGRESS && is_forged(skb, endpoint_id_by_addr(p->saddr), cfg))
+    return drop(skb, p, ep, id, direction, DROP_REASON_INVALID_SOURCE_IP, 0);
   if (p->frag_id && (reason = defragment(p)))
     return drop(skb, p, ep, id, direction, reason, 0);
   if (!p->later_fragment && is_icmp_error(p) && related_allowed(skb, w, ep, l4, id, cfg->generation))

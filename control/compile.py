@@ -29,6 +29,7 @@ class EndpointFacts:
     has_cgroup: bool = False
     mac: int = 0  # of the pod's own interface, as the maps hold it
     direct: bool = False  # its host-side interface is one that packets may pass by
+    inlet: int = 0  # the interface by which its packets come to the host's routing
 
     def without_sockets(self) -> "EndpointFacts":
         """Return what is left where the namespace's sockets are another's."""
@@ -96,6 +97,7 @@ def compile_state(
             netns_cookie=fact.netns_cookie,
             nsid=fact.nsid,
             mac=fact.mac,
+            inlet=fact.inlet,
             addr4=_first(workload.ips, 4),
             addr6=_first(workload.ips, 6),
         )

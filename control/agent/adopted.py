@@ -55,7 +55,7 @@ class Adopted:
             flags |= abi.EndpointFlag.DIRECT if facts.direct else 0
             want["endpoints"][abi.EndpointKey(id)] = dataclasses.replace(
                 old, netns_cookie=facts.netns_cookie, ifindex=facts.ifindex, nsid=facts.nsid, mac=facts.mac,
-                flags=int(flags),
+                inlet=facts.inlet, flags=int(flags),
             )  # fmt: skip
             ref = abi.EndpointRef(id)
             _refer(want["endpoint_ifaces"], ref, abi.IfaceKey(old.ifindex), abi.IfaceKey(facts.ifindex))

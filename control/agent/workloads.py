@@ -8,7 +8,7 @@ from control import compile as compiler
 from control import model, names
 from control.agent import cgroups, host
 from control.source import remarks
-from loader import abi, mesh, netns
+from loader import abi, links, mesh, netns
 from loader.errors import AttachFailed
 from loader.interception import inner
 
@@ -92,6 +92,7 @@ class Workloads:
         # Those that had the sockets of their network namespaces at the last survey, or in the maps of a predecessor.
         self._callers = {key for key, name in self._before.items() if (old := self._adopted(name)) and old.has_sockets}
         self._cgroups = cgroups.Cgroups(loaded)
+        self._links = links.Watch()
         self._inodes: dict[str, int] = {}  # of the cgroups of the last survey
 
     def survey(self, workloads: Iterable[model.Workload]) -> Survey:
@@ -119,7 +120,7 @@ class Workloads:
                     here.append(_Here(workload, kept, stays=True))
         self._share_out(here, out.problems)
         out.problems.extend(_problem(each.workload, _MEETS_PROXY) for each in here if self._may_meet_proxy(each.found))
-        plain = netns.plain_veths()
+        ends = links.host_ends()
         usable, wrong = self._cgroups.usable(each.workload for each in here if each.has_sockets)
         out.problems.extend(_problem(workload, words) for workload, words in wrong)
         self._inodes = {path: host.inode(path) for path in usable.values()}
@@ -127,7 +128,8 @@ class Workloads:
         for each in here:
             workload, found, key = each.workload, each.found, _key(each.workload)
             facts = found.facts if each.has_sockets else found.facts.without_sockets()
-            out.facts[key] = dataclasses.replace(facts, has_cgroup=key in usable, direct=facts.ifindex in plain)
+            end = ends.get(facts.ifindex, links.HostEnd(False, 0))
+            out.facts[key] = dataclasses.replace(facts, has_cgroup=key in usable, direct=end.is_plain, inlet=end.inlet)
             out.workloads[key] = dataclasses.replace(workload, netns=found.netns, interface=found.interface)
         self._found, self._before = {_key(each.workload): each.found for each in here}, {}
         return out
@@ -194,7 +196,10 @@ class Workloads:
             self._cgroups.refuse(path, inode, why)
 
     def all_there(self) -> bool:
-        """Tell, cheaply, whether every workload of the last survey is what and where it was."""
+        """Tell, cheaply, whether every workload of the last survey is what and where it was; not for sure, where any
+        interface of the host has changed."""
+        if self._links.has_changed():
+            return False
         return all(found.is_unchanged() for found in self._found.values()) and all(
             host.inode(path) == inode for path, inode in self._inodes.items()
         )

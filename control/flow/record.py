@@ -191,6 +191,8 @@ def flow_in(known: directory.Directory, event: abi.FlowEvent, clock: ClockOffset
     if reason in _DROP_NAMES:
         inner["drop_reason_desc"] = _DROP_NAMES[reason]
     inner["is_reply"] = bool(event.is_reply)  # of others, source and destination are those of the first packet
+    if event.ifindex:
+        inner["interface"] = {"index": event.ifindex}
     if event.cookie:
         inner["socket_cookie"] = str(event.cookie)
     inner["Summary"] = summary.summary(event)

@@ -16,8 +16,8 @@ from control.flow import record, summary
 from loader import abi, events
 
 Json = record.Json
-# time, cookie, addresses, sport, dport to icmp_code, five amounts, and flags that no record shows
-_SLOT = struct.Struct(f"={events.HEADER}xQQ32sH38sQQQQQQ")
+# time, cookie, addresses, sport, dport to ifindex, five amounts, and flags that no record shows
+_SLOT = struct.Struct(f"={events.HEADER}xQQ32sH46sQQQQQQ")
 _SECOND = 1_000_000_000
 _MOST = 4096
 _HOLE = re.compile(r'"\\u0000#(\w+)\\u0000"|\\u0000(\w+)\\u0000')

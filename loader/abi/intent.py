@@ -59,6 +59,10 @@ class Endpoint(Record):
     addr4: Addr = ZERO_ADDR  # its first address of each family; zero: none
     addr6: Addr = ZERO_ADDR
     mac: U64 = 0  # link address of the pod's own interface, in the first six bytes; 0: not known
+    # The interface by which its packets come to the host's routing: `ifindex`, or the bridge that this is a port of.
+    # 0: not known, and whatever comes in its name counts as its own.
+    inlet: U32 = 0
+    pad: U32 = 0
 
 
 @record

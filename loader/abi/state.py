@@ -243,6 +243,8 @@ class FlowEvent(Record):
     accel_reason: U8x2  # AccelReason of source and destination
     icmp_type: U8
     icmp_code: U8
+    ifindex: U32  # by which a packet came in that is not who it says; 0: of all else
+    pad: U32
     tx_bytes: U64  # source to destination, short cut included
     rx_bytes: U64
     tx_redirected: U64

@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,9 @@ class Town:
     def is_closed(self) -> bool:
         return self.call(self.bare) == "timeout"
 
-    def has_filters(self, interface: str) -> bool:
+    def has_filters(self, interface: str, of: Callable[[Iterable[bool]], bool] = any) -> bool:
         words = ["tc", "filter", "show", "dev", interface]
-        return any("progs/" in self.node.run([*words, way]).stdout for way in ("ingress", "egress"))
+        return of("progs/" in self.node.run([*words, way]).stdout for way in ("ingress", "egress"))
 
     def replug(self, name: str) -> None:
         with IPRoute(netns=self.node.netns) as ipr:
@@ -170,7 +170,7 @@ def test_filters_that_somebody_took_off_are_put_back_while_edits_go_on(town: Tow
     with Edits(town), IPRoute(netns=town.node.netns) as ipr:
         time.sleep(1.5)  # the agent's looks would be put off by now
         ipr.tc("del", "clsact", ipr.link_lookup(ifname=town["server"].interface)[0])
-        wait_until(lambda: town.has_filters(town["server"].interface), "they are back", 2.5)
+        wait_until(lambda: town.has_filters(town["server"].interface, all), "they are back", 2.5)
     assert town.is_closed()
 
 
@@ -308,7 +308,7 @@ def test_a_waiting_agent_puts_filters_back(town: Town, waiting: str) -> None:
     for times in range(2):
         for way in ("ingress", "egress"):
             town.node.run(["tc", "filter", "del", "dev", interface, way])
-        wait_until(lambda: town.has_filters(interface), f"they are back, {times}", 5)
+        wait_until(lambda: town.has_filters(interface, all), f"they are back, {times}", 5)
         assert town.is_closed()
     assert sorted(path.name for path in (town.node.pins / "links").iterdir()) == links
 
@@ -317,7 +317,7 @@ def test_a_waiting_agent_puts_filters_back(town: Town, waiting: str) -> None:
 def test_a_waiting_agent_follows_an_interface_that_is_made_again(town: Town, waiting: str) -> None:
     (town.mesh.config / "zz-broken.yaml").write_text("[")  # an edit meanwhile
     town.replug("server")
-    wait_until(lambda: town.has_filters(town["server"].interface), "it has its hooks", 5)
+    wait_until(lambda: town.has_filters(town["server"].interface, all), "it has its hooks", 5)
     assert town.is_closed()
     puppet = Puppet(town["client"])
     assert town.call(puppet) == "EPERM"

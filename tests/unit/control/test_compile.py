@@ -13,7 +13,7 @@ WEB = model.Workload("n", "web", {"app": "web"}, "x", ("10.0.0.1", "fd00::1"), n
 API = model.Workload("n", "api", {"app": "api"}, "x", ("10.0.0.2",), ports=(model.ContainerPort("http", 8080),))
 FAR = model.Workload("n", "far", {"app": "api"}, "x", ("10.0.1.1",), node="node2")
 FACTS = {
-    ("n", "web"): compiler.EndpointFacts(11, 21, 31, True),
+    ("n", "web"): compiler.EndpointFacts(11, 21, 31, True, inlet=41),
     ("n", "api"): compiler.EndpointFacts(12, 22, 32, False),
 }
 INGRESS, EGRESS = abi.Direction.INGRESS, abi.Direction.EGRESS
@@ -66,6 +66,7 @@ def test_every_map() -> None:
         ifindex=21,
         netns_cookie=11,
         nsid=31,
+        inlet=41,
         addr4=addr("10.0.0.1"),
         addr6=addr("fd00::1"),
     )

@@ -45,8 +45,8 @@ def event(**changes: Any) -> abi.FlowEvent:
             dport=8080, proto=abi.Proto.TCP, type=abi.EventType.OPEN, hook=abi.Hook.SOCKOPS,
             direction=abi.Direction.EGRESS, src_identity=256, dst_identity=257, src_endpoint=1, dst_endpoint=2,
             egress_rule=0, ingress_rule=0, verdict=abi.Verdict.ALLOW, reason=0, tcp_flags=0, accel=0,
-            accel_reason=(0, 0), icmp_type=0, icmp_code=0, tx_bytes=0, rx_bytes=0, tx_redirected=0, rx_redirected=0,
-            duration=0, flags=0,
+            accel_reason=(0, 0), icmp_type=0, icmp_code=0, ifindex=0, pad=0, tx_bytes=0, rx_bytes=0, tx_redirected=0,
+            rx_redirected=0, duration=0, flags=0,
         ),
         **changes,
     )  # fmt: skip
@@ -166,6 +166,12 @@ def test_packet_dropped_by_an_explicit_rule() -> None:
         ],
         "ingress_denied_by": [{"name": "api-in", "namespace": "shop", "revision": "3", "kind": "NetworkPolicy"}],
     }
+
+
+def test_a_packet_that_is_not_who_it_says_names_where_it_came_in() -> None:
+    dropped = {"type": abi.EventType.DROP, "hook": abi.Hook.TC_TO_POD, "reason": abi.DropReason.INVALID_SOURCE_IP}
+    assert inner(**dropped, ifindex=12)["interface"] == {"index": 12}
+    assert "interface" not in inner(**dropped)
 
 
 def test_the_world_over_ipv6_by_udp() -> None:
@@ -426,8 +432,8 @@ _SMALL = st.integers(0, 30)
             direction=st.integers(0, 1), src_endpoint=st.integers(0, 3), egress_rule=st.sampled_from([0, 7, 99]),
             verdict=st.integers(0, 2), reason=st.sampled_from([0, 133, 181, 250]), tcp_flags=st.integers(0, 255),
             accel=st.integers(0, 1), accel_reason=st.tuples(_SMALL, _SMALL), icmp_type=_SMALL, icmp_code=_SMALL,
-            tx_bytes=_BYTES, rx_bytes=_BYTES, tx_redirected=_BYTES, rx_redirected=_BYTES,
-            duration=st.sampled_from([0, 1, 10**6, 10**9, 10**14]), flags=_SMALL,
+            ifindex=st.sampled_from([0, 12]), tx_bytes=_BYTES, rx_bytes=_BYTES, tx_redirected=_BYTES,
+            rx_redirected=_BYTES, duration=st.sampled_from([0, 1, 10**6, 10**9, 10**14]), flags=_SMALL,
         ),
         min_size=1, max_size=3,
     )

@@ -12,7 +12,7 @@ from control import compile as compiler
 from control import model, names
 from control.agent import host as on_host
 from control.agent import workloads
-from loader import abi, mounts, netns
+from loader import abi, links, mounts, netns
 from loader.errors import AttachFailed
 
 
@@ -24,7 +24,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     (tmp_path / "cpu").mkdir()
     monkeypatch.setattr(mounts, "cgroup2", lambda: root)
     monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).is_dir() and Path(path).is_relative_to(root))
-    monkeypatch.setattr(netns, "plain_veths", set)
+    monkeypatch.setattr(links, "host_ends", dict)
     pod = netns.PodFacts(1, 2, 3)
     monkeypatch.setattr(netns, "facts", lambda where, interface: pod)
 
@@ -90,7 +90,7 @@ class Host:
         self.spaces = {"a": 11, "b": 12, "c": 13, "/elsewhere/a": 11}
         monkeypatch.setattr(mounts, "cgroup2", lambda: root)
         monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).resolve().is_relative_to(root))
-        monkeypatch.setattr(netns, "plain_veths", set)
+        monkeypatch.setattr(links, "host_ends", dict)
         monkeypatch.setattr(netns, "facts", self.facts)
         monkeypatch.setattr(on_host, "index", lambda interface: self.indices.get(interface, 0))
         monkeypatch.setattr(on_host, "inode", self.inode)
@@ -157,6 +157,13 @@ def test_one_that_nobody_can_look_up_stops_no_other(host: Host, wrong: dict[str,
     assert (problem.file, problem.path) == ("a.yaml", "Workload shop/a")
     assert host.survey(pod("a"), pod("b")).problems == []
     assert (("shop", "a") in found.facts) == ("cgroup" in wrong)
+
+
+def test_what_the_host_has_of_a_pod_is_looked_at_each_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    for end in (links.HostEnd(True, 2), links.HostEnd(False, 9), links.HostEnd(False, 0)):
+        monkeypatch.setattr(links, "host_ends", lambda end=end: {2: end})
+        facts = host.survey(pod("a")).facts["shop", "a"]
+        assert (facts.direct, facts.inlet) == (end.is_plain, end.inlet)
 
 
 def test_a_network_namespace_of_two_has_its_sockets_from_who_was_there(host: Host) -> None:
