@@ -219,7 +219,10 @@ class _Guarded(Link):
         return now is Kind.ANYTHING or (now is Kind.HTTP and self._began_as is Kind.HTTP)
 
     def sweep(self, now: float, limits: Limits) -> None:
-        """End it if it has been silent, or in the middle of a head, for too long."""
+        """End it if it has been silent, or in the middle of a head, for too long; answer what nobody else does."""
+        if isinstance(self.session, dns.Session):
+            self.session.expire()
+            self.flush()
         if now - self.active > limits.idle_s:
             self.cut(f"nothing came for {limits.idle_s:g} s")
         elif not self.session.waits_for_head:
