@@ -19,6 +19,7 @@ from l7proxy.http1.session import Session as Http1
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
 from l7proxy.mesh.server import DENIED, NotYet
+from l7proxy.mesh.stream import Stream
 from l7proxy.policy.book import Book, Kind, Policy, Side
 from l7proxy.policy.requests import Decision, Fields
 from l7proxy.refusal import Refusal
@@ -209,6 +210,8 @@ class _Guarded(Link):
         self._judge_anew()
         if not self._may_go_on():
             self.cut("policy does not let this connection go on")
+        elif self._is_refused_plaintext():
+            self.cut("mTLS: plaintext between nodes is refused now")
 
     def _may_go_on(self) -> bool:
         now, session = self._policy.kind, self.session
@@ -217,6 +220,13 @@ class _Guarded(Link):
         if now is Kind.SERVER_NAMES and self._began_as is now:
             return self._name is None or self._policy.allows_server(self._name)
         return now is Kind.ANYTHING or (now is Kind.HTTP and self._began_as is Kind.HTTP)
+
+    def _is_refused_plaintext(self) -> bool:
+        node, found = self._door.node, self._facts
+        if node is None or not node.is_strict:
+            return False
+        ends = ((self.client, found.client), (self.server, found.server))
+        return any(side is not None and not isinstance(side, Stream) and node.leads(ip) for side, ip in ends)
 
     def sweep(self, now: float, limits: Limits) -> None:
         """End it if it has been silent, or in the middle of a head, for too long; answer what nobody else does."""
