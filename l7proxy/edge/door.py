@@ -156,12 +156,12 @@ class _Guarded(Link):
             self.dial()
 
     def _session(self) -> Session:
-        self._began_as = self._policy.kind
+        self._began_as, door = self._policy.kind, self._door
         match self._began_as:
             case Kind.HTTP:
-                return cast(Session, http.Session(self._decide, self._over, self._door.tracer))
+                return cast(Session, http.Session(self._decide, self._over, door.tracer, door.limits.header_bytes))
             case Kind.DNS:
-                found, door = self._facts, self._door
+                found = self._facts
                 ends = (
                     exchange.End(found.client, found.client_port, 1),
                     exchange.End(found.server, found.server_port, 1),

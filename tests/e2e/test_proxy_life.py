@@ -446,7 +446,9 @@ def test_a_stuck_worker_holds_up_no_edit_for_long_and_is_replaced(place: Place) 
 
 
 def test_limits(place: Place) -> None:
-    place.serving("--max-connections", "8", "--header-timeout", "2", "--idle-timeout", "6", "--workers", "1")
+    limits = ("--max-connections", "8", "--header-timeout", "2", "--idle-timeout", "6", "--max-header-bytes", "8192")
+    place.serving(*limits, "--workers", "1")
+    assert place.get("/public/" + "x" * 7000) == "200" and place.get("/public/" + "x" * 8192) == "431"
     code = f"""
 import socket, time
 links = [socket.create_connection(({place.server.ip!r}, 80)) for _ in range(12)]
