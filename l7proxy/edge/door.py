@@ -19,7 +19,7 @@ from l7proxy.http1.session import Session as Http1
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
 from l7proxy.mesh.server import DENIED, NotYet
-from l7proxy.mesh.stream import Stream
+from l7proxy.mesh.stream import Ended, Stream
 from l7proxy.policy.book import Book, Kind, Policy, Side
 from l7proxy.policy.requests import Decision, Fields
 from l7proxy.refusal import Refusal
@@ -255,11 +255,19 @@ class _Guarded(Link):
         if self.session.is_over:  # but somebody does not take what is left for him
             self.reset()
             return
+        if isinstance(self.client, Stream):
+            self.client.why = why
         told = self._told
         self.session.cut(why)
         if self._told == told:
             self._tell_of_connection(why)
         self.flush()
+
+    def server_lost(self, error: Exception | None) -> None:
+        is_under_way = self.client is not None and not self.session.is_over
+        if is_under_way and isinstance(error, Ended) and isinstance(self.session, Tunnel):  # others tell by themselves
+            self._tell_of_connection(f"mTLS: {error}")
+        super().server_lost(error)
 
     def _tell_of_connection(self, why: str) -> None:
         now = time.monotonic_ns()
