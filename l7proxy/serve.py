@@ -286,7 +286,8 @@ class Master:
             elif self._last and process.may_start and self._heir:
                 process.start(self._heir, self._mesh + self._last)
         running = [each for each in self._processes if each.is_running]
-        if self._lock and running and all(each.turn >= 0 for each in self._processes):
+        serves = running and not self._ends_by and all(each.turn >= 0 for each in self._processes)
+        if self._lock and serves:
             handover.announce(self._run_dir)
             handover.go(self._before)
             self._before.clear()
