@@ -31,18 +31,25 @@ _NOT_A_RULES = frozenset((b"te", b"trailer", b"expect", b"http2-settings"))
 
 
 class Session:
-    """`decide`: asked once for each request; `tell`: told of each exchange when it is over. See http1.Session.
+    """`decide`: asked once for each request; `tell`: told of each exchange when it is over; `most`: bytes of a
+    request's head. See http1.Session.
 
     `becomes`: the session of the version, when it is known, which whoever is in a hurry may use in place of this one.
     """
 
-    __slots__ = ("_decide", "_first", "_session", "_tell", "_tracer", "becomes")
+    __slots__ = ("_decide", "_first", "_most", "_session", "_tell", "_tracer", "becomes")
 
-    def __init__(self, decide: Decide, tell: Callable[[Exchange], None], tracer: tracing.Tracer | None = None) -> None:
-        self._decide, self._tell = decide, tell
+    def __init__(
+        self,
+        decide: Decide,
+        tell: Callable[[Exchange], None],
+        tracer: tracing.Tracer | None = None,
+        most: int = head.MAX_HEAD,
+    ) -> None:
+        self._decide, self._tell, self._most = decide, tell, most
         self._tracer = tracer or _NOBODY
         self._first: bytes | None = b""  # what may become the preface; None: the version is known
-        self._session: Http1 | Http2 = Http1(for_http1(decide, self._tracer), tell)
+        self._session: Http1 | Http2 = Http1(for_http1(decide, self._tracer), tell, most)
         self.becomes: Http1 | Http2 | None = None
 
     def from_client(self, data: bytes) -> None:
@@ -53,7 +60,7 @@ class Session:
                 return
             self._first = None
             if data.startswith(PREFACE):
-                self._session = Http2(for_http2(self._decide, self._tracer), self._tell)
+                self._session = Http2(for_http2(self._decide, self._tracer), self._tell, self._most)
             self.becomes = self._session
         self._session.from_client(data)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from control import admin_client, proxy_feed
+from control.flow.summary import counted
 from l7proxy.edge import facts, handover, udp
 from l7proxy.edge.limits import Limits, raise_open_files
 from l7proxy.mesh.posts import Posts
@@ -71,6 +72,7 @@ class Master:
             while not (self._ends_by and not any(each.is_running for each in self._processes)):
                 self._move()
                 self._look_after()
+            LOG.info("ended")
         finally:
             for process in self._processes:
                 process.close()
@@ -262,6 +264,10 @@ class Master:
         if self._stops and not self._ends_by:
             if self._ground and self._lock is None:
                 self._open()  # who calls now calls again, until another proxy is there
+            LOG.info(
+                "stops: takes no more clients, and ends when those that are here are served, or after %g s",
+                self._limits.drain_s,
+            )
             self._drain()
         if self._agent is None and time.monotonic() >= self._next_try:
             self._connect()
@@ -280,16 +286,23 @@ class Master:
             elif self._last and process.may_start and self._heir:
                 process.start(self._heir, self._mesh + self._last)
         running = [each for each in self._processes if each.is_running]
-        if self._lock and running and all(each.turn >= 0 for each in self._processes):
+        serves = running and not self._ends_by and all(each.turn >= 0 for each in self._processes)
+        if self._lock and serves:
             handover.announce(self._run_dir)
             handover.go(self._before)
             self._before.clear()
             self._lock.close()
             self._lock = None
+            LOG.info("serves with %s, in %s: %s", counted(len(running), "worker"), self._run_dir, self._whom())
         if self._owed >= 0 and all(each.turn >= self._turn for each in running):
             self._say_up(proxy_feed.up("workers", len(running)))
             self._say_up(proxy_feed.up("turn", self._owed))
             self._owed = -1
+
+    def _whom(self) -> str:
+        """Say who may come; of the doors nobody can call one by an address."""
+        led = "what policy leads here"
+        return f"{led}, and other nodes' proxies at {self._posts.at}" if self._posts.at else led
 
     def _drain(self) -> None:
         if not self._ends_by:

@@ -25,8 +25,8 @@ extra='.'
 case $group in
 demo) ;;
 test)
-	packages+=(python3-dev make haproxy socat memcached iperf3 nftables nghttp2-client nghttp2-server golang-go postgresql
-		liburing-dev qemu-system-x86 busybox-static kmod udev)
+	packages+=(python3-dev make haproxy socat memcached iperf3 nftables nghttp2-client nghttp2-server bind9-dnsutils
+		golang-go postgresql liburing-dev qemu-system-x86 busybox-static kmod udev)
 	command -v node >/dev/null || packages+=(nodejs)
 	extra=$tests
 	;;

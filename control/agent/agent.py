@@ -118,6 +118,7 @@ class Agent:
                     "%s stays %s, as in the pins that are adopted; --[no-]%s is for the first start: "
                     "`sockmesh bpf config set %s on|off` switches it", name, state_of, option, name,
                 )  # fmt: skip
+        turns_strict = adopted and self.opts.mtls_mode == abi.Mtls.STRICT != old.mtls
         self.mesh.maps.config.put_at(
             0,
             abi.Config(
@@ -131,7 +132,7 @@ class Agent:
                 tcp_timeout_s=options.TCP_TIMEOUT_S,
                 tcp_close_timeout_s=options.TCP_CLOSE_TIMEOUT_S,
                 icmp_timeout_s=options.ICMP_TIMEOUT_S,
-                mtls=int(self.opts.mtls_mode),
+                mtls=old.mtls if turns_strict else int(self.opts.mtls_mode),
                 **(self.ground.fields() if self.ground else {}),
             ),
         )
@@ -142,6 +143,10 @@ class Agent:
             self.spans.start()
         if self.proxies:
             self.proxies.start()
+        if self.proxies and turns_strict:
+            # The proxy's own resets are packets of what it ends, which the kernel refuses from then on.
+            self.proxies.wait_for_one()
+            self.reconciler.demand_mtls()
         if self.accel_off == trial.RUNNING:
             self.trial.begin()
 

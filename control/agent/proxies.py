@@ -114,6 +114,12 @@ class Proxies:
                 self._send(caller, frame)
             return True
 
+    def wait_for_one(self) -> None:
+        """Return when a proxy that went on without an agent has come back and taken up what is published, or after a
+        second."""
+        with self._changed:
+            self._changed.wait_for(lambda: any(t >= self._now.turn for t in self._callers.values()), _WAIT_S)
+
     def take(self, most: int) -> list[told.Batch]:
         """Return what came since, of about so many requests; the rest is for the next call."""
         out = []

@@ -160,6 +160,14 @@ class Reconciler:
             if resets := self._enforce():
                 LOG.info("%s reset, for what DNS names resolve to", counted(resets, "open connection"))
 
+    def demand_mtls(self) -> None:
+        """Have the kernel go by the mode of mTLS that was asked for, and reset what is open in plaintext by then."""
+        with self.config_lock:
+            config = self._mesh.maps.config
+            config.put_at(0, dataclasses.replace(config.get_at(0), mtls=int(self._opts.mtls_mode)))
+            apply.bump(self._mesh.maps)
+        self._enforce()
+
     def _settle(
         self, snapshot: model.Snapshot, put: Callable[[workloads.Survey], tuple[list[model.Problem], bool]]
     ) -> tuple[list[model.Problem], bool]:

@@ -18,6 +18,10 @@ from control.cli.place import run_dir_option
     "files allows, at most.",
 )  # fmt: skip
 @click.option(
+    "--max-header-bytes", type=click.IntRange(8 << 10, 256 << 10), default=64 << 10, show_default=True,
+    help="Bytes that a request's head may have.",
+)  # fmt: skip
+@click.option(
     "--header-timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
     help="Seconds that a request's head may take, from its first byte to its last.",
 )  # fmt: skip
@@ -33,6 +37,7 @@ def proxy(
     run_dir: Path,
     workers: int | None,
     max_connections: int,
+    max_header_bytes: int,
     header_timeout: float,
     idle_timeout: float,
     drain_timeout: float,
@@ -48,5 +53,11 @@ def proxy(
     from l7proxy.serve import serve
 
     compiled.is_compiled()  # or not, but not from another source
-    limits = Limits(max_connections, header_s=header_timeout, idle_s=idle_timeout, drain_s=drain_timeout)
+    limits = Limits(
+        max_connections,
+        header_s=header_timeout,
+        idle_s=idle_timeout,
+        drain_s=drain_timeout,
+        header_bytes=max_header_bytes,
+    )
     serve(run_dir, workers or os.cpu_count() or 1, limits)

@@ -17,11 +17,11 @@ Learn = Callable[[Learned, Callable[[], None]], None]
 
 class Session:
     """`judge`: asked once for each query; `tell`: told of each when it is over; `learn`: told what an answer teaches,
-    calls back when the client may have it; `flush`: has what it then says sent."""
+    calls back when the client may have it; `flush`: has what it then says sent; `clock`: says nanoseconds."""
 
     __slots__ = (
-        "_client", "_client_ended", "_flush", "_from_client", "_from_server", "_learn", "_learning", "_resolver",
-        "_server", "_server_ended", "is_broken", "is_over", "to_client", "to_server",
+        "_client", "_client_ended", "_clock", "_flush", "_from_client", "_from_server", "_learn", "_learning",
+        "_resolver", "_server", "_server_ended", "is_broken", "is_over", "to_client", "to_server",
     )  # fmt: skip
 
     becomes = None
@@ -29,9 +29,9 @@ class Session:
 
     def __init__(
         self, client: End, server: End, judge: Callable[[str], bool], tell: Callable[[Lookup], None], learn: Learn,
-        flush: Callable[[], None],
+        flush: Callable[[], None], clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:  # fmt: skip
-        self._client, self._server, self._learn, self._flush = client, server, learn, flush
+        self._client, self._server, self._learn, self._flush, self._clock = client, server, learn, flush, clock
 
         def allows(query: message.Query, _client: End, _server: End) -> bool:
             return judge(query.name)
@@ -56,16 +56,23 @@ class Session:
 
     def cut(self, why: str) -> None:
         """End in the middle."""
-        self._resolver.client_gone(self._client, time.monotonic_ns())
+        self._resolver.client_gone(self._client, self._clock())
         self.is_over = self.is_broken = True
 
     @property
     def waits_for_client(self) -> bool:
         return len(self._resolver) + self._learning < _MOST
 
+    def expire(self) -> None:
+        """Answer SERVFAIL to what has waited long enough: to be called each second."""
+        late = self._resolver.expire(self._clock())
+        self._say(late)
+        if late and self.to_server:  # nothing was ever sent: the server does not even take the connection
+            self.server_ended()
+        self._end()
+
     def from_client(self, data: bytes) -> None:
-        now = time.monotonic_ns()
-        self._say(self._resolver.expire(now))
+        now = self._clock()
         for each in self._from_client.take(data):
             match self._resolver.from_client(each, self._client, self._server, now):
                 case Forward(_, query):
@@ -78,7 +85,7 @@ class Session:
 
     def from_server(self, data: bytes) -> None:
         for each in self._from_server.take(data):
-            answered = self._resolver.from_server(each, self._server, time.monotonic_ns())
+            answered = self._resolver.from_server(each, self._server, self._clock())
             if answered is None:
                 continue
             if answered.learned is None:
@@ -114,7 +121,7 @@ class Session:
 
     def server_ended(self) -> None:
         self._server_ended = True
-        self._say(self._resolver.server_gone(self._server, time.monotonic_ns()))
+        self._say(self._resolver.server_gone(self._server, self._clock()))
         self._end()
 
     def failed(self, why: str) -> None:
@@ -123,5 +130,5 @@ class Session:
 
     def lost(self, why: str) -> None:
         """The client is gone."""
-        self._resolver.client_gone(self._client, time.monotonic_ns())
+        self._resolver.client_gone(self._client, self._clock())
         self.is_over = True

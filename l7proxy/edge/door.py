@@ -19,6 +19,7 @@ from l7proxy.http1.session import Session as Http1
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
 from l7proxy.mesh.server import DENIED, NotYet
+from l7proxy.mesh.stream import Ended, Stream
 from l7proxy.policy.book import Book, Kind, Policy, Side
 from l7proxy.policy.requests import Decision, Fields
 from l7proxy.refusal import Refusal
@@ -155,12 +156,12 @@ class _Guarded(Link):
             self.dial()
 
     def _session(self) -> Session:
-        self._began_as = self._policy.kind
+        self._began_as, door = self._policy.kind, self._door
         match self._began_as:
             case Kind.HTTP:
-                return cast(Session, http.Session(self._decide, self._over, self._door.tracer))
+                return cast(Session, http.Session(self._decide, self._over, door.tracer, door.limits.header_bytes))
             case Kind.DNS:
-                found, door = self._facts, self._door
+                found = self._facts
                 ends = (
                     exchange.End(found.client, found.client_port, 1),
                     exchange.End(found.server, found.server_port, 1),
@@ -209,6 +210,8 @@ class _Guarded(Link):
         self._judge_anew()
         if not self._may_go_on():
             self.cut("policy does not let this connection go on")
+        elif self._is_refused_plaintext():
+            self.cut("mTLS: plaintext between nodes is refused now")
 
     def _may_go_on(self) -> bool:
         now, session = self._policy.kind, self.session
@@ -218,8 +221,18 @@ class _Guarded(Link):
             return self._name is None or self._policy.allows_server(self._name)
         return now is Kind.ANYTHING or (now is Kind.HTTP and self._began_as is Kind.HTTP)
 
+    def _is_refused_plaintext(self) -> bool:
+        node, found = self._door.node, self._facts
+        if node is None or not node.is_strict:
+            return False
+        ends = ((self.client, found.client), (self.server, found.server))
+        return any(side is not None and not isinstance(side, Stream) and node.leads(ip) for side, ip in ends)
+
     def sweep(self, now: float, limits: Limits) -> None:
-        """End it if it has been silent, or in the middle of a head, for too long."""
+        """End it if it has been silent, or in the middle of a head, for too long; answer what nobody else does."""
+        if isinstance(self.session, dns.Session):
+            self.session.expire()
+            self.flush()
         if now - self.active > limits.idle_s:
             self.cut(f"nothing came for {limits.idle_s:g} s")
         elif not self.session.waits_for_head:
@@ -242,11 +255,19 @@ class _Guarded(Link):
         if self.session.is_over:  # but somebody does not take what is left for him
             self.reset()
             return
+        if isinstance(self.client, Stream):
+            self.client.why = why
         told = self._told
         self.session.cut(why)
         if self._told == told:
             self._tell_of_connection(why)
         self.flush()
+
+    def server_lost(self, error: Exception | None) -> None:
+        is_under_way = self.client is not None and not self.session.is_over
+        if is_under_way and isinstance(error, Ended) and isinstance(self.session, Tunnel):  # others tell by themselves
+            self._tell_of_connection(f"mTLS: {error}")
+        super().server_lost(error)
 
     def _tell_of_connection(self, why: str) -> None:
         now = time.monotonic_ns()

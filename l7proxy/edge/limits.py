@@ -13,7 +13,7 @@ class Limits(NamedTuple):
     """`connections`: of one source identity; `all_connections`: of everybody. Times in seconds.
 
     `header_s`: a request's head, from its first byte to its last; `idle_s`: a connection without a byte either way;
-    `drain_s`: what is under way when the worker is to end.
+    `drain_s`: what is under way when the worker is to end. `header_bytes`: of a request's head.
     """
 
     connections: int = 20_000
@@ -21,12 +21,13 @@ class Limits(NamedTuple):
     header_s: float = 30.0
     idle_s: float = 3600.0
     drain_s: float = 30.0
+    header_bytes: int = 64 << 10
 
     def for_one_of(self, workers: int, files: int) -> "Limits":
         """Return a worker's share, which may open so many files: half of what they allow, at most, to one identity.
 
         >>> Limits(connections=1000).for_one_of(workers=2, files=264)
-        Limits(connections=50, all_connections=100, header_s=30.0, idle_s=3600.0, drain_s=30.0)
+        Limits(connections=50, all_connections=100, header_s=30.0, idle_s=3600.0, drain_s=30.0, header_bytes=65536)
         """
         everybody = min(self.all_connections, max(1, (files - _OTHER_FILES) // _FILES_EACH))
         share = -(-self.connections // workers)

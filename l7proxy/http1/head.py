@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from l7proxy.exchange import Fields
 
-MAX_HEAD = 64 << 10  # bytes
+MAX_HEAD = 64 << 10  # bytes, where nobody says otherwise
 _MAX_START = 64  # bytes that are looked at of a head that is not whole
 _CACHED = 4096  # heads; clients that keep a connection send the same again and again
 _MAX_CACHED = 1024  # bytes of one
@@ -58,15 +58,15 @@ class Response(NamedTuple):
     keeps: bool
 
 
-def end_of(data: bytes | bytearray, start: int = 0) -> int:
+def end_of(data: bytes | bytearray, start: int = 0, most: int = MAX_HEAD) -> int:
     """Return where the head ends that begins at `start`, 0 if it has not ended yet; raises Malformed when too long."""
     at = data.find(b"\r\n\r\n", start)
     if at < 0:
-        if len(data) - start > MAX_HEAD:
-            raise Malformed(f"the head is longer than {MAX_HEAD} bytes")
+        if len(data) - start > most:
+            raise Malformed(f"the head is longer than {most} bytes")
         return 0
-    if at + 4 - start > MAX_HEAD:
-        raise Malformed(f"the head is longer than {MAX_HEAD} bytes")
+    if at + 4 - start > most:
+        raise Malformed(f"the head is longer than {most} bytes")
     return at + 4
 
 

@@ -18,7 +18,7 @@ from l7proxy.http1.head import Malformed
 from l7proxy.http1.refusal import message
 from l7proxy.refusal import Refusal
 
-MAX_HELD = head.MAX_HEAD + (64 << 10)  # bytes of later requests, before the client must wait
+_MAX_LATER = 64 << 10  # bytes of later requests, besides a head, before the client must wait
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
@@ -42,7 +42,8 @@ _HEAD, _BODY, _DONE = range(3)  # where one side of the exchange is
 
 
 class Session:
-    """`judge`: asked once for each request; `tell`: told of each exchange when it is over.
+    """`judge`: asked once for each request; `tell`: told of each exchange when it is over; `most`: bytes of a
+    request's head.
 
     `to_server`, `to_client`: what is to be sent. `ends_server`, `ends_client`: nothing follows it, though more may come
     from there. `waits_for_client`: more may be read from it. `is_over`: close both when all is sent; `is_broken`: at
@@ -51,14 +52,19 @@ class Session:
 
     __slots__ = (
         "_answer", "_asked", "_began", "_body", "_client_ended", "_discards", "_drains", "_held", "_interim", "_judge",
-        "_request", "_response", "_tell", "_to_come", "_untold", "_verdict", "ends_client", "is_broken", "is_over",
-        "is_tunnel", "to_client", "to_server",
+        "_most", "_request", "_response", "_tell", "_to_come", "_untold", "_verdict", "ends_client", "is_broken",
+        "is_over", "is_tunnel", "to_client", "to_server",
     )  # fmt: skip
 
     becomes = None  # nothing else: see http.Session
 
-    def __init__(self, judge: Callable[[head.Request, bytes], Verdict], tell: Callable[[Exchange], None]) -> None:
-        self._judge, self._tell = judge, tell
+    def __init__(
+        self,
+        judge: Callable[[head.Request, bytes], Verdict],
+        tell: Callable[[Exchange], None],
+        most: int = head.MAX_HEAD,
+    ) -> None:
+        self._judge, self._tell, self._most = judge, tell, most
         self.to_server: list[bytes] = []
         self.to_client: list[bytes] = []
         self.is_over = self.is_broken = self.is_tunnel = self.ends_client = self._client_ended = False
@@ -77,7 +83,7 @@ class Session:
 
     @property
     def waits_for_client(self) -> bool:
-        return len(self._held) <= MAX_HELD
+        return len(self._held) <= self._most + _MAX_LATER
 
     @property
     def ends_server(self) -> bool:
@@ -146,7 +152,7 @@ class Session:
         if empty := _EMPTY_LINES.match(self._held):  # RFC 9112, 2.2: an empty line before a request is no request
             self._held = self._held[empty.end() :]
             return
-        end = head.end_of(self._held)
+        end = head.end_of(self._held, most=self._most)
         if not end:
             head.check_start(self._held)
             return

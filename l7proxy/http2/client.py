@@ -84,7 +84,7 @@ def _trailers(connection: Connection, stream: int, flags: int, block: bytes) -> 
         raise Broken(Code.STREAM_CLOSED, "a client goes on with what it had ended")
     kept_table = connection.decoder is not None
     try:
-        found = _decode(connection, block) if kept_table else fields.walk(block)
+        found = _decode(connection, block) if kept_table else fields.walk(block, connection.reader.most)
         if not flags & END_STREAM:
             raise Malformed("the trailers are not the end")
         fields.check_trailers(found)

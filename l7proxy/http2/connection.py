@@ -20,7 +20,8 @@ _PROTOCOL = "HTTP/2"
 
 
 class Connection:
-    """`judge`: asked once for each request; `tell`: told of each exchange when it is over.
+    """`judge`: asked once for each request; `tell`: told of each exchange when it is over; `most`: bytes of a
+    request's fields.
 
     `to_server`, `to_client`: what is to be sent. `is_over`: nothing more comes, close both when all is sent.
     """
@@ -31,14 +32,19 @@ class Connection:
     )  # fmt: skip
 
     def __init__(
-        self, client: Side, server: Side, judge: Callable[[Request], Verdict], tell: Callable[[Exchange], None]
+        self,
+        client: Side,
+        server: Side,
+        judge: Callable[[Request], Verdict],
+        tell: Callable[[Exchange], None],
+        most: int,
     ) -> None:
         self.client, self.server = client, server
         self.to_server, self.to_client = client.out, server.out
         self.judge, self.tell = judge, tell
         self.is_over = False
-        self.decoder: hpack.Decoder | None = hpack.Decoder()  # None: the client keeps no table any more
-        self.reader = request.Reader()
+        self.decoder: hpack.Decoder | None = hpack.Decoder(most)  # None: the client keeps no table any more
+        self.reader = request.Reader(most)
         self.owes_update = False  # to the server, which may wait for the client to give up its table
         self.streams: dict[int, Stream] = {}  # let through and not over
         self.deaf: dict[int, None] = {}  # not over for the client, but what it sends goes nowhere

@@ -18,6 +18,7 @@ Known = tuple[Field, int]  # one that is well-formed, and what it is
 
 _CACHED = 4096  # fields; most are the same in each request
 _MAX_CACHED = 2048  # bytes of a block whose fields are kept
+_MOST_OF_CACHED = 20 << 10  # bytes of its fields, were all of it Huffman's shortest and the names the table's longest
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
@@ -73,16 +74,16 @@ def _read(piece: bytes) -> Known:
 _read_again = functools.lru_cache(maxsize=_CACHED)(_read)
 
 
-def walk(block: bytes) -> list[Known]:
+def walk(block: bytes, most: int = hpack.MAX_LIST) -> list[Known]:
     """Return the fields of a block that leans on no table; raises Malformed, hpack.TooLarge, frames.Broken."""
     pieces = hpack.pieces(block)
     if len(pieces) > hpack.MAX_FIELDS:
-        raise hpack.TooLarge
-    if len(block) <= _MAX_CACHED:  # so few bytes cannot become too many
+        raise hpack.TooLarge(most)
+    if len(block) <= _MAX_CACHED and most >= _MOST_OF_CACHED:  # so few bytes cannot become too many
         return list(map(_read_again, pieces))
     found = [hpack.field(piece) for piece in pieces]
-    if hpack.size(found) > hpack.MAX_LIST:
-        raise hpack.TooLarge
+    if hpack.size(found) > most:
+        raise hpack.TooLarge(most)
     return [known(each) for each in found]
 
 

@@ -56,8 +56,8 @@ _SHAPES = bytes(map(_shape, range(256)))
 class TooLarge(ValueError):
     """A list of fields that is longer than anybody needs; its block was read to the end all the same."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the fields are more than {MAX_FIELDS}, or longer than {MAX_LIST} bytes")
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the fields are more than {MAX_FIELDS}, or longer than {most} bytes")
 
 
 def size(fields: Iterable[Field]) -> int:
@@ -110,9 +110,10 @@ def field(piece: bytes) -> Field:
 class Decoder:
     """Reads blocks of a side that may keep a table. `limit`: what it has agreed to; `size`: what it uses."""
 
-    __slots__ = ("_entries", "_used", "limit", "size")
+    __slots__ = ("_entries", "_most", "_used", "limit", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_LIST) -> None:
+        self._most = most
         self.limit = self.size = TABLE
         self._entries: collections.deque[Field] = collections.deque()
         self._used = 0
@@ -127,12 +128,12 @@ class Decoder:
                 entry, at = self._field(block, at)
                 count += 1
                 length += len(entry[0]) + len(entry[1]) + _OVERHEAD
-                if length <= MAX_LIST and count <= MAX_FIELDS:
+                if length <= self._most and count <= MAX_FIELDS:
                     fields.append(entry)
         except IndexError:
             raise Broken(Code.COMPRESSION_ERROR, "a header block is cut short") from None
         if count > len(fields):
-            raise TooLarge
+            raise TooLarge(self._most)
         return fields
 
     def _resized(self, block: bytes) -> int:

@@ -29,9 +29,9 @@ class Request(NamedTuple):
     pseudo: Fields  # as they came
 
 
-def read(block: bytes) -> Request:
+def read(block: bytes, most: int = hpack.MAX_LIST) -> Request:
     """Read a block that leans on no table; raises Malformed, hpack.TooLarge, frames.Broken."""
-    return of(fields.walk(block))
+    return of(fields.walk(block, most))
 
 
 class _Alike(NamedTuple):
@@ -65,18 +65,19 @@ class _Alike(NamedTuple):
 
 
 class Reader:
-    """`read` for the blocks of one client, one after the other."""
+    """`read` for the blocks of one client, one after the other. `most`: the same for all clients of a process."""
 
-    __slots__ = ("_alike", "_pieces")
+    __slots__ = ("_alike", "_pieces", "most")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = hpack.MAX_LIST) -> None:
+        self.most = most
         self._alike: _Alike | None = None
         self._pieces: list[bytes] = []  # of the last block that was read in full
 
     def read(self, block: bytes) -> Request:
         """Read a block that leans on no table; raises Malformed, hpack.TooLarge, frames.Broken."""
         if len(block) > _MAX_KEPT:
-            return read(block)
+            return read(block, self.most)
         request = _kept.get(block)
         if request is not None:
             return request
@@ -89,7 +90,7 @@ class Reader:
             and (request := alike.read(block)) is not None
         ):
             return request
-        known = fields.walk(block)
+        known = fields.walk(block, self.most)
         request = of(known)
         self._compare(hpack.pieces(block), known, request)
         if len(_kept) >= _KEPT:

@@ -12,7 +12,7 @@ anew. The server hears of it before the first request, so its blocks never lean 
 from collections.abc import Callable
 
 from l7proxy.exchange import Exchange
-from l7proxy.http2 import client, frames, server
+from l7proxy.http2 import client, frames, hpack, server
 from l7proxy.http2.connection import Connection
 from l7proxy.http2.exchange import Verdict
 from l7proxy.http2.frames import Broken, Code
@@ -23,7 +23,7 @@ from l7proxy.refusal import Refusal
 
 
 class Session(Connection):
-    """`waits_for_client`: more may be read from it; for the rest see Connection.
+    """`most`: bytes of a request's head; `waits_for_client`: more may be read; for the rest see Connection.
 
     Frames say what is whole, so neither side has to be told by a reset (`is_broken`), and neither is of use to the
     other when it has ended (`ends_client`, `ends_server`).
@@ -36,10 +36,12 @@ class Session(Connection):
     ends_server = False
     becomes = None  # nothing else: see http.Session
 
-    def __init__(self, judge: Callable[[Request], Verdict], tell: Callable[[Exchange], None]) -> None:
-        from_client = Side(client.HANDLERS, client.take_block)
+    def __init__(
+        self, judge: Callable[[Request], Verdict], tell: Callable[[Exchange], None], most: int = hpack.MAX_LIST
+    ) -> None:
+        from_client = Side(client.HANDLERS, client.take_block, most)
         from_server = Side(server.HANDLERS, server.take_block)
-        super().__init__(from_client, from_server, judge, tell)
+        super().__init__(from_client, from_server, judge, tell, most)
         self._preface, self._has_preface = b"", False
         self._unreachable = ""  # why the server is
 

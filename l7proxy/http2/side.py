@@ -22,10 +22,10 @@ _UNKNOWN = 10  # from this one on nobody knows the type
 class _Gathered:
     """A header block whose frames have not all come."""
 
-    __slots__ = ("flags", "frames", "parts", "size", "stream")
+    __slots__ = ("_most", "flags", "frames", "parts", "size", "stream")
 
-    def __init__(self, stream: int, flags: int) -> None:
-        self.stream, self.flags = stream, flags
+    def __init__(self, stream: int, flags: int, most: int) -> None:
+        self.stream, self.flags, self._most = stream, flags, most
         self.frames: list[bytes] = []
         self.parts: list[bytes] = []
         self.size = 0
@@ -34,20 +34,21 @@ class _Gathered:
         self.frames.append(frame)
         self.parts.append(part)
         self.size += len(part)
-        if self.size > hpack.MAX_BLOCK or len(self.frames) > MAX_CONTINUATIONS:
+        if self.size > self._most or len(self.frames) > MAX_CONTINUATIONS:
             raise Broken(Code.ENHANCE_YOUR_CALM, "a header block is longer than anybody needs, or in too many frames")
 
 
 class Side:
     """`out`: what goes to the other side, also of what we say ourselves. `block`: what is done with a header block.
+    `most`: bytes of one.
 
     `greeted`: its first SETTINGS have come; `unacked`: how many of them the other side has yet to acknowledge.
     """
 
-    __slots__ = ("_block", "_gathered", "_handlers", "_held", "greeted", "out", "unacked")
+    __slots__ = ("_block", "_gathered", "_handlers", "_held", "_most", "greeted", "out", "unacked")
 
-    def __init__(self, handlers: Handlers, block: BlockHandler) -> None:
-        self._handlers, self._block = handlers, block
+    def __init__(self, handlers: Handlers, block: BlockHandler, most: int = hpack.MAX_BLOCK) -> None:
+        self._handlers, self._block, self._most = handlers, block, most
         self.out: list[bytes] = []
         self._held = b""  # the start of a frame
         self._gathered: _Gathered | None = None
@@ -104,7 +105,7 @@ class Side:
                 block = frames.content(flags, block)
             if flags & END_HEADERS:
                 return self._block(connection, stream, flags, block)
-            self._gathered = gathered = _Gathered(stream, flags)
+            self._gathered = gathered = _Gathered(stream, flags, self._most)
         if gathered is None:
             raise Broken(Code.PROTOCOL_ERROR, "CONTINUATION does not follow HEADERS")
         gathered.add(data[at:end], block)

@@ -184,8 +184,8 @@ class Pool:
             held.answer.set_result(stream)
             protocol.connection_made(stream)
         elif kind is Kind.REFUSED:
-            word = "".join(c for c in body.decode("ascii", "replace") if c.isprintable())
-            held.answer.set_exception(self._refused(f"the server's node: {word}", counts=False))
+            said = f"the server's node: {frames.read_word(body)}"
+            held.answer.set_exception(self._refused(said, counts=False))
             self._is_idle(held)
         else:
             raise frames.BadFrame(f"{kind.name} is no answer")

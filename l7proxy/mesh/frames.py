@@ -3,8 +3,10 @@
     client: OPEN ──► DATA* END            server: OPENED (or REFUSED: a word) ──► DATA* END
 
 A stream is over when both have said END; then the next OPEN may come. RESET is the last frame of a connection: what is
-under way then belongs to nobody. Bytes come in as they come and frames go out; what came of DATA at once is passed on
-at once, in one piece whatever its frames were, so that a reader never holds more than the longest of the other frames.
+under way then belongs to nobody. It has a word where the proxy itself ends the stream, and none where a pod does.
+
+Bytes come in as they come and frames go out; what came of DATA at once is passed on at once, in one piece whatever its
+frames were, so that a reader never holds more than the longest of the other frames.
 """
 
 import enum
@@ -13,7 +15,7 @@ import struct
 from typing import NamedTuple
 
 MOST_DATA = 1 << 20  # more than anybody reads at once
-MOST_WORD = 128  # of a refusal
+MOST_WORD = 128  # why there is no stream, or no more
 _VERSION = 1
 _HEAD = 4
 _OPEN = struct.Struct("!B16sH16sH")
@@ -30,7 +32,8 @@ class Kind(enum.IntEnum):
 
 
 _MOST = {
-    Kind.OPEN: _OPEN.size, Kind.OPENED: 0, Kind.REFUSED: MOST_WORD, Kind.DATA: MOST_DATA, Kind.END: 0, Kind.RESET: 0,
+    Kind.OPEN: _OPEN.size, Kind.OPENED: 0, Kind.REFUSED: MOST_WORD, Kind.DATA: MOST_DATA, Kind.END: 0,
+    Kind.RESET: MOST_WORD,
 }  # fmt: skip
 _KINDS = {int(kind): (kind, most) for kind, most in _MOST.items()}
 
@@ -132,7 +135,20 @@ def read_open(body: bytes) -> Ends:
 
 
 def refusal(word: str) -> bytes:
-    return frame(Kind.REFUSED, word.encode("ascii", "replace")[:MOST_WORD])
+    return frame(Kind.REFUSED, _word(word))
+
+
+def reset(word: str) -> bytes:
+    return frame(Kind.RESET, _word(word))
+
+
+def read_word(body: bytes) -> str:
+    """Return what a refusal or a reset says, as it may be printed."""
+    return "".join(c for c in body.decode("ascii", "replace") if c.isprintable())
+
+
+def _word(word: str) -> bytes:
+    return word.encode("ascii", "replace")[:MOST_WORD]
 
 
 def _packed(address: str) -> bytes:

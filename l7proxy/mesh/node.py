@@ -58,6 +58,11 @@ class Node:
         """Tell whether a server's address is another node's, and so behind a tunnel."""
         return self._contexts is not None and bool(owner_of(self._contexts.owners, server)[1])
 
+    @property
+    def is_strict(self) -> bool:
+        """Tell whether nothing may go between this node's pods and another's but through a tunnel."""
+        return self._contexts is not None and self._contexts.mesh.mode == "strict"
+
     async def call(self, ends: Ends, factory: Callable[[], asyncio.Protocol]) -> Stream:
         """Return a stream to a pod of another node; raises OSError."""
         return await self.pool.call(ends, factory)

@@ -26,6 +26,11 @@ class Posts:
         self._is_told = False  # that it does not work
         self.sockets: list[socket.socket] = []
 
+    @property
+    def at(self) -> str:
+        """Return where other nodes' proxies call, in words; "" while they cannot."""
+        return "{} port {}".format(*self._wanted) if self._wanted and self.sockets else ""
+
     def adopt(self, given: Iterable[socket.socket]) -> None:
         """Take those of the proxy before this one; they are kept if they are where it is to listen."""
         self.sockets += given

@@ -11,10 +11,14 @@ from typing import Any, cast
 from l7proxy.mesh import frames, limits
 from l7proxy.mesh.frames import Kind
 
-_END, _RESET = frames.frame(Kind.END), frames.frame(Kind.RESET)
+_END = frames.frame(Kind.END)
 _RECORD = 16 << 10  # of TLS: what fits into one is best sent as one
 # What is read of TLS, whoever's: it is filled, and copied out of, in one go.
 _READ = memoryview(bytearray(256 << 10))
+
+
+class Ended(ConnectionResetError):
+    """A stream that neither pod has ended: the message says why it is over, for the record."""
 
 
 class Carrier(asyncio.BufferedProtocol):
@@ -77,7 +81,7 @@ class Carrier(asyncio.BufferedProtocol):
         self.tls, self.error = None, error
         stream, self.stream = self.stream, None
         if stream is not None:
-            stream.lost(error or ConnectionResetError("the other node's proxy went away"))
+            stream.lost(Ended("the other node's proxy went away"))
         self._gone(self)
 
     def begin(self, protocol: asyncio.Protocol, extra: dict[str, Any]) -> "Stream":
@@ -115,11 +119,13 @@ class Carrier(asyncio.BufferedProtocol):
 
 
 class Stream(asyncio.Transport):
-    """What a link writes to and is told by; `extra`: what get_extra_info answers."""
+    """What a link writes to and is told by; `extra`: what get_extra_info answers; `why`: said to the peer when it is
+    aborted, where that is no doing of a pod."""
 
     def __init__(self, carrier: Carrier, protocol: asyncio.Protocol, extra: dict[str, Any]) -> None:
         super().__init__(extra)
         self._carrier, self._protocol = carrier, protocol
+        self.why = ""
         self._said_end = self._heard_end = self._is_closing = self._is_lost = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -180,12 +186,13 @@ class Stream(asyncio.Transport):
         """End it at once; the peer learns that it is not whole."""
         self._is_closing = True
         if self._carrier.stream is self:
-            self._carrier.write(_RESET)
+            self._carrier.write(frames.reset(self.why))
             self._carrier.close()
         asyncio.get_running_loop().call_soon(self._tell_lost, None)
 
     def cut(self, why: str) -> None:
         """End it at once, at both ends, though neither wants to."""
+        self.why = why
         self.abort()
         self.lost(ConnectionResetError(why))
 
@@ -205,7 +212,8 @@ class Stream(asyncio.Transport):
         elif kind is Kind.RESET:
             self._carrier.stream = None
             self._carrier.close()
-            self.lost(ConnectionResetError("reset by the other node's proxy"))
+            word = frames.read_word(body)
+            self.lost(Ended(f"the other node: {word}") if word else ConnectionResetError("reset at the other node"))
         else:
             raise frames.BadFrame(f"{kind.name} in the middle of a stream")
 

@@ -1,6 +1,7 @@
 """Names meet policy at the node proxy: what may be asked, and what may be called because it was asked."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -30,13 +31,15 @@ found = [item.to_text() for rrset in said.answer for item in rrset]
 print(json.dumps({"rcode": dns.rcode.to_text(said.rcode()), "found": found, "edns": said.edns,
                   "truncated": bool(said.flags & dns.flags.TC)}))
 """
+BIG = {f"203.0.113.{n}" for n in range(1, 200)}
 ZONE = {
     "web.example.com.": {"A": ["198.51.100.1"], "AAAA": ["2001:db8::1"], "ttl": 30},
     "www.example.com.": {"CNAME": "alias.example.net.", "ttl": 60},
     "alias.example.net.": {"CNAME": "host.example.net.", "ttl": 20},
     "host.example.net.": {"A": ["198.51.100.2"], "ttl": 40},
-    "big.example.com.": {"A": [f"203.0.113.{n}" for n in range(1, 200)], "ttl": 40},
+    "big.example.com.": {"A": sorted(BIG), "ttl": 40},
     "secret.example.org.": {"A": ["198.51.100.66"]},
+    "silent.example.com.": {"silent": True},
 }
 DNS = {"port": "53", "protocol": "ANY"}
 
@@ -75,6 +78,7 @@ NEW = [f"n{number}.example.com" for number in range(50)]
 SHUT = "shut.example.net"
 FIRST = 128  # of 10.244.0.0/24: addresses of servers that are no pods
 BAD, POOL = FIRST + 63, range(FIRST + 64, FIRST + 124)
+DUG = {"udp": f"10.244.0.{FIRST + 58}", "tcp": f"10.244.0.{FIRST + 59}"}  # by which way they are asked for
 _CONNECT = """
 import json, socket, sys
 import dns.message, dns.query, dns.rcode
@@ -107,6 +111,17 @@ while True:
 
 
 @dataclass
+class Dug:
+    """What dig has got: `edns` None, the answer has none; `way`: over what it came."""
+
+    rcode: str
+    found: set[str]
+    truncated: bool
+    edns: str | None
+    way: str
+
+
+@dataclass
 class Place:
     node: Node
     mesh: Mesh
@@ -120,6 +135,18 @@ class Place:
         words = [sys.executable, "-c", _ASK, server, name, kind, way, "edns" if edns else ""]
         found: Json = json.loads(self.client.run(words).stdout)
         return found
+
+    def dig(self, *words: str) -> Dug:
+        shown = self.client.run(["dig", f"@{self.names.ip}", "+time=3", "+tries=1", *words]).stdout
+        flags = re.findall(r"^;; flags: ([a-z ]*);", shown, re.M)[-1].split()
+        edns = re.search(r"^; EDNS: version: (\d+)", shown, re.M)
+        return Dug(
+            rcode=re.findall(r"^;; ->>HEADER<<- .* status: (\w+)", shown, re.M)[-1],
+            found={line.split()[4] for line in shown.splitlines() if line and not line.startswith(";")},
+            truncated="tc" in flags,
+            edns=edns and edns[1],
+            way=re.findall(r"^;; SERVER: \S+ \((\w+)\)", shown, re.M)[-1],
+        )
 
     def connect(self, *names: str, kind: str = "A") -> dict[str, list[str]]:
         """Look each name up and call it at once."""
@@ -152,6 +179,7 @@ def place() -> Iterator[Place]:
         zone = ZONE | {f"{name}.": {"A": [f"10.244.0.{FIRST + at}"], "ttl": 1} for at, name in enumerate(NEW)}
         zone |= {"curl.example.com.": {"CNAME": "c.example.net."}, "c.example.net.": {"A": [f"10.244.0.{FIRST + 60}"]}}
         zone |= {f"{SHUT}.": {"A": [f"10.244.0.{FIRST + 61}"]}, "late.example.com.": {"A": [f"10.244.0.{FIRST + 62}"]}}
+        zone |= {f"{way}.example.com.": {"A": [address]} for way, address in DUG.items()}
         zone |= {"turns.example.com.": {"A": [f"10.244.0.{at}" for at in POOL], "turns": True, "ttl": 0}}
         zone |= {"bad.example.com.": {"A": [f"10.244.0.{BAD}"]}, "good.example.com.": {"A": [f"10.244.0.{BAD}"]}}
         zone |= {"six.example.com.": {"AAAA": [outside.ip6]}}
@@ -220,6 +248,50 @@ def test_over_a_connection_too(place: Place) -> None:
 def test_what_is_too_long_for_a_datagram_is_asked_again_over_a_connection(place: Place) -> None:
     assert place.ask("big.example.com")["truncated"] and not place.ask("big.example.com")["found"]
     assert len(place.ask("big.example.com", way="udp_with_fallback")["found"]) == 199
+
+
+CHAIN = {"alias.example.net.", "host.example.net.", "198.51.100.2"}
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("web.example.com", Dug("NOERROR", {"198.51.100.1"}, False, "0", "UDP")),
+        ("web.example.com +tcp", Dug("NOERROR", {"198.51.100.1"}, False, "0", "TCP")),
+        ("web.example.com +noedns", Dug("NOERROR", {"198.51.100.1"}, False, None, "UDP")),
+        ("web.example.com +noedns +tcp", Dug("NOERROR", {"198.51.100.1"}, False, None, "TCP")),
+        ("web.example.com AAAA", Dug("NOERROR", {"2001:db8::1"}, False, "0", "UDP")),
+        ("web.example.com AAAA +tcp", Dug("NOERROR", {"2001:db8::1"}, False, "0", "TCP")),
+        ("www.example.com", Dug("NOERROR", CHAIN, False, "0", "UDP")),
+        ("nowhere.example.com", Dug("NXDOMAIN", set(), False, "0", "UDP")),
+        ("secret.example.org", Dug("REFUSED", set(), False, "0", "UDP")),
+        ("secret.example.org +noedns", Dug("REFUSED", set(), False, None, "UDP")),
+        ("secret.example.org +tcp", Dug("REFUSED", set(), False, "0", "TCP")),
+        ("big.example.com +bufsize=4096", Dug("NOERROR", BIG, False, "0", "UDP")),
+        ("big.example.com +bufsize=512 +ignore", Dug("NOERROR", set(), True, "0", "UDP")),
+        ("big.example.com +noedns +ignore", Dug("NOERROR", set(), True, None, "UDP")),
+        ("big.example.com +bufsize=512", Dug("NOERROR", BIG, False, "0", "TCP")),  # asked again by itself
+    ],
+)
+def test_dig(place: Place, words: str, wanted: Dug) -> None:
+    assert place.dig(*words.split()) == wanted
+
+
+@pytest.mark.parametrize(("way", "word"), [("udp", "+notcp"), ("tcp", "+tcp")])
+def test_what_dig_has_found_may_be_called(place: Place, way: str, word: str) -> None:
+    call = ["curl", "-s", "--http0.9", "-m", "5", f"http://{DUG[way]}/"]
+    assert place.client.run(call, check=False).returncode == 7
+    assert place.dig(f"{way}.example.com", word).found == {DUG[way]}
+    assert place.client.run(call).stdout == "hello"
+
+
+def test_a_server_that_does_not_answer_is_answered_for(place: Place) -> None:
+    """After ten seconds, over either way."""
+    words = ["dig", f"@{place.names.ip}", "+time=20", "+tries=1", "silent.example.com"]
+    asks = [place.client.popen([*words, way], stdout=subprocess.PIPE, text=True) for way in ("+notcp", "+tcp")]
+    assert all("status: SERVFAIL" in ask.communicate(timeout=30)[0] for ask in asks)
+    wanted = "the server did not answer in time"
+    place.mesh.wait_flow(lambda flow: "TCP" in flow.get("l4", ()) and wanted in json.dumps(flow), "it is on record")
 
 
 def test_the_first_connection_after_a_lookup_works(place: Place) -> None:

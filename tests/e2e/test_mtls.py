@@ -18,7 +18,7 @@ from tests.hosts.wait import wait_until
 
 pytestmark = pytest.mark.e2e
 Json = dict[str, Any]
-_ETH_P_ALL = socket.htons(3)
+_ETH_P_ALL = 3
 
 # Port 80: HTTP, which says who calls. Port 7000: the server speaks first, sends back what it gets, and a hash of it.
 _SERVER = """
@@ -142,8 +142,9 @@ def test_policy_of_the_server_is_against_another_client(site: Site) -> None:
 
 def test_nothing_of_it_is_in_plaintext_on_the_wire(site: Site) -> None:
     ready(site)
-    with netns.inside(site.far.netns, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, _ETH_P_ALL)) as tap:
-        tap.bind(("wire1", 0))
+    # Of no protocol until it is bound: else it hears all interfaces before, and so what comes late of the last request.
+    with netns.inside(site.far.netns, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) as tap:
+        tap.bind(("wire1", _ETH_P_ALL))
         assert "200" in curl(site.client, f"http://{site.server.ip}/public/not-to-be-read")
         tap.setblocking(False)
         seen: list[bytes] = []

@@ -236,6 +236,36 @@ def test_streams_of_the_one_before_go_on_until_it_has_waited_long_enough(place: 
     again.end()
 
 
+def test_a_stop_without_a_successor_is_told_at_the_clients_node_and_the_next_proxy_serves_at_once(place: Place) -> None:
+    site = place.site
+    log, mesh = site.far.directory / "proxy.log", site.near_mesh
+    master = place.upgrade(site.far, site.far_mesh, "--workers", "2", "--drain-timeout", "2")
+    talk = Told(site.client, _TALK, site.server.ip)
+    assert talk.tell("one") == "one"
+    since = len(mesh.flows())
+    master.terminate()
+    assert master.wait(timeout=20) == 0
+    assert talk.tell("two") == "lost"
+    talk.end()
+    is_cut = lambda flow: "mTLS: the other node: the node proxy ends, and waited 2 s" in json.dumps(flow)  # noqa: E731
+    assert mesh.wait_flow(is_cut, "it is on record", since=since)["destination"]["pod_name"] == "server"
+
+    began = time.monotonic()
+    late = site.client.run([sys.executable, "-c", _TALK, site.server.ip], check=False)
+    assert "ConnectionResetError" in late.stderr and time.monotonic() - began < 2
+    is_refused = lambda flow: "mTLS: no node proxy listens there" in json.dumps(flow)  # noqa: E731
+    mesh.wait_flow(is_refused, "so is one that comes later", since=since)
+
+    read = len(log.read_text())
+    place.stack.enter_context(proxy(site.far, site.far_mesh, "--workers", "2"))
+    whom = "what policy leads here, and other nodes' proxies at 172.31.255.2 port 4743"
+    wait_until(lambda: whom in log.read_text()[read:], "it says that it serves", 30)
+    began = time.monotonic()
+    again = Told(site.client, _TALK, site.server.ip)
+    assert again.tell("again") == "again" and time.monotonic() - began < 2
+    again.end()
+
+
 def lost_within_a_second(talk: Told) -> bool:
     """Tell whether a talk is over, by what its next word meets; nothing else tells its client."""
     began = time.monotonic()

@@ -190,7 +190,8 @@ class Place:
         return ask
 
     def log(self) -> str:
-        return (self.node.directory / "proxy.log").read_text()
+        file = self.node.directory / "proxy.log"
+        return file.read_text() if file.exists() else ""
 
     def agents_log(self) -> str:
         return self.mesh.log.read_text()
@@ -284,6 +285,19 @@ def test_a_stop_waits_no_longer_than_it_is_told_to(place: Place) -> None:
     assert master.wait(timeout=20) == 0 and slow.wait(timeout=5) != 28
     flow = place.mesh.wait_flow(lambda f: "the node proxy ends" in _why(f))
     assert flow["l7"]["http"]["url"].endswith("/slow/50")
+
+
+def test_its_own_log_says_when_it_serves_when_it_stops_and_when_it_has_ended(place: Place) -> None:
+    read = len(place.log())
+    master = place.serving("--drain-timeout", "3")
+    wait_until(lambda: "serves with" in place.log()[read:], "it says that it serves")
+    master.terminate()
+    assert master.wait(timeout=20) == 0
+    assert [line.split(" INFO ")[-1] for line in place.log()[read:].splitlines()] == [
+        f"serves with 2 workers, in {place.mesh.run_dir}: what policy leads here",
+        "stops: takes no more clients, and ends when those that are here are served, or after 3 s",
+        "ended",
+    ]
 
 
 def test_the_agents_log_says_when_a_proxy_comes_and_when_it_goes(place: Place) -> None:
@@ -446,7 +460,9 @@ def test_a_stuck_worker_holds_up_no_edit_for_long_and_is_replaced(place: Place) 
 
 
 def test_limits(place: Place) -> None:
-    place.serving("--max-connections", "8", "--header-timeout", "2", "--idle-timeout", "6", "--workers", "1")
+    limits = ("--max-connections", "8", "--header-timeout", "2", "--idle-timeout", "6", "--max-header-bytes", "8192")
+    place.serving(*limits, "--workers", "1")
+    assert place.get("/public/" + "x" * 7000) == "200" and place.get("/public/" + "x" * 8192) == "431"
     code = f"""
 import socket, time
 links = [socket.create_connection(({place.server.ip!r}, 80)) for _ in range(12)]

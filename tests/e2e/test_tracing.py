@@ -15,6 +15,7 @@ from tests.hosts import Mesh, Node, Pod
 from tests.hosts.collector import PORT, Collector
 from tests.hosts.mesh import ROOT
 from tests.hosts.proxy import proxy
+from tests.hosts.site import meshed, nodes
 from tests.hosts.wait import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +32,7 @@ http {
   access_log off; client_body_temp_path DIR/t1; proxy_temp_path DIR/t2; fastcgi_temp_path DIR/t3;
   uwsgi_temp_path DIR/t4; scgi_temp_path DIR/t5;
   server {
-    listen 80; listen 81 http2;
+    listen 80; listen 81 http2; listen 82;
     location /public/bad { return 503; }
     location / { return 200 "SAYS"; }
   }
@@ -85,26 +86,32 @@ class Place:
         return self.metric(f'sockmesh_spans_lost_total{{reason="{reason}"}}')
 
 
-def policy() -> Json:
+def policy(*ports: int) -> Json:
+    """What the server is asked on these ports."""
     return {
         "apiVersion": "cilium.io/v2",
         "kind": "CiliumNetworkPolicy",
         "metadata": {"name": "reading", "namespace": "default"},
         "spec": {
             "endpointSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [
-                {
-                    "fromEndpoints": [{"matchLabels": {"app": "client"}}],
-                    "toPorts": [
-                        {
-                            "ports": [{"port": str(port), "protocol": "TCP"} for port in (80, 81)],
-                            "rules": {"http": [{"method": "GET", "path": "/public/.*"}]},
-                        }
-                    ],
-                }
-            ],
+            "ingress": [{"fromEndpoints": [{"matchLabels": {"app": "client"}}], "toPorts": [_requests(*ports)]}],
         },
     }
+
+
+def _requests(*ports: int) -> Json:
+    return {
+        "ports": [{"port": str(port), "protocol": "TCP"} for port in ports],
+        "rules": {"http": [{"method": "GET", "path": "/public/.*"}]},
+    }
+
+
+def serve(server: Pod, node: Node) -> None:
+    says = "".join(f"{name}=$http_{name}\\n" for name in _HEADERS)
+    config = node.directory / "nginx.conf"
+    config.write_text(_NGINX.replace("DIR", str(node.directory)).replace("SAYS", says))
+    server.popen(["nginx", "-c", str(config)])
+    server.wait_listening(80)
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +119,10 @@ def place() -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as patched, Node("tracing") as node:
         patched.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # of a collector that is not there
         client, server = node.pod("client"), node.pod("server")
-        says = "".join(f"{name}=$http_{name}\\n" for name in _HEADERS)
-        config = node.directory / "nginx.conf"
-        config.write_text(_NGINX.replace("DIR", str(node.directory)).replace("SAYS", says))
-        server.popen(["nginx", "-c", str(config)])
-        server.wait_listening(80)
+        serve(server, node)
         args = ["--proxy", "--otlp-endpoint", f"http://127.0.0.1:{PORT}"]
         with (
-            Mesh(node, [policy()], args=args) as mesh,
+            Mesh(node, [policy(80, 81)], args=args) as mesh,
             proxy(node, mesh, "--workers", "1"),
             Collector(node) as collector,
         ):
@@ -258,3 +261,59 @@ def test_an_agent_with_another_ratio_counts_for_open_connections(place: Place) -
     assert heard == f"00-{span['trace']}-{span['id']}-01" and not span["parent"]
     client.stdin.close()
     assert client.wait(10) == 0
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[tuple[Place, Place]]:
+    """The client's node and the server's, with mTLS between them. Both ends have rules for 80 and 81, and the server
+    alone for 82."""
+    sending: Json = {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy"}
+    sending["metadata"] = {"name": "sending", "namespace": "default"}
+    sending["spec"] = {
+        "endpointSelector": {"matchLabels": {"app": "client"}},
+        "egress": [
+            {"toEndpoints": [{"matchLabels": {"app": "server"}}], "toPorts": [_requests(80, 81)]},
+            {"toEndpoints": [{"matchLabels": {"app": "server"}}], "toPorts": [{"ports": [{"port": "82"}]}]},
+        ],
+    }
+    args = ["--otlp-endpoint", f"http://127.0.0.1:{PORT}"]
+    with nodes() as (near, far):
+        serve(far.pods["server"], far)
+        with (
+            meshed(near, far, "strict", [policy(80, 81, 82), sending], workers=1, args=args) as site,
+            Collector(near) as nears,
+            Collector(far) as fars,
+        ):
+            place = Place(near, site.near_mesh, site.client, site.server, nears)
+            wait_until(lambda: "traceparent=" in place.ask("/public/x"), "a request passes", 20)
+            yield place, Place(far, site.far_mesh, site.client, site.server, fars)
+
+
+@VERSIONS
+def test_two_nodes_that_look_into_a_request_make_a_span_in_a_span(
+    places: tuple[Place, Place], port: int, flag: str, version: str
+) -> None:
+    near, far = places
+    path = f"/public/both-{port}"
+    heard = near.heard(path, f"traceparent: 00-{TRACE}-{PARENT}-01", port=port, flag=flag)
+    outer, inner = near.span(path), far.span(path)
+    assert [each["trace"] for each in (outer, inner)] == [TRACE, TRACE]
+    assert (outer["parent"], inner["parent"]) == (PARENT, outer["id"])
+    assert heard["traceparent"] == f"00-{TRACE}-{inner['id']}-01"
+    assert outer["start"] <= inner["start"] < inner["end"] <= outer["end"]
+    told = ("sockmesh.direction", "sockmesh.policy", "client.address", "network.protocol.version")
+    reading, sending = (f"CiliumNetworkPolicy/default/{name}" for name in ("reading", "sending"))
+    assert [outer["attributes"][each] for each in told] == ["egress", sending, near.client.ip, version]
+    assert [inner["attributes"][each] for each in told] == ["ingress", reading, near.client.ip, version]
+    assert [each["resource"]["k8s.node.name"] for each in (outer, inner)] == ["near", "far"]
+
+
+def test_a_node_that_only_carries_a_request_makes_no_span(places: tuple[Place, Place]) -> None:
+    near, far = places
+    path, last = "/public/one", "/public/after"
+    heard = near.heard(path, f"traceparent: 00-{TRACE}-{PARENT}-01", port=82)
+    span = far.span(path)
+    assert span["parent"] == PARENT and heard["traceparent"] == f"00-{TRACE}-{span['id']}-01"
+    near.ask(last, f"traceparent: 00-{TRACE}-{PARENT}-01")
+    near.span(last)
+    assert [each for each in near.collector.spans() if each["attributes"]["url.path"] == path] == []

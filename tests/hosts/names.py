@@ -1,7 +1,7 @@
 """A name server for tests, on UDP and TCP port 53 and both families: `python -m tests.hosts.names < ZONE`.
 
 A zone is JSON: {"name.": {"A": ["10.0.0.1"], "CNAME": "other.", "ttl": 60}}. A name with "turns": true has one of its
-addresses at a time, another one in each answer.
+addresses at a time, another one in each answer; one with "silent": true is never answered.
 """
 
 import itertools
@@ -23,7 +23,8 @@ _TURN = itertools.count()
 
 
 def answer(zone: Zone, wire: bytes, most: int) -> bytes:
-    """Return the answer to a query; one longer than `most`, or than what the client takes, is truncated."""
+    """Return the answer to a query, b"" if there is none; one longer than `most`, or than what the client takes, is
+    truncated."""
     query = dns.message.from_wire(wire)
     out = dns.message.make_response(query, recursion_available=True)
     question = query.question[0]
@@ -32,6 +33,8 @@ def answer(zone: Zone, wire: bytes, most: int) -> bytes:
     while (found := zone.get(name)) and "CNAME" in found:
         out.answer.append(dns.rrset.from_text(name, found.get("ttl", 60), "IN", "CNAME", found["CNAME"]))
         name = found["CNAME"]
+    if found and found.get("silent"):
+        return b""
     if not found:
         out.set_rcode(dns.rcode.NXDOMAIN)
     elif values := found.get(kind):
@@ -50,14 +53,15 @@ def answer(zone: Zone, wire: bytes, most: int) -> bytes:
 class _Datagram(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         data, sock = self.request
-        sock.sendto(answer(ZONE, data, 4096), self.client_address)
+        if said := answer(ZONE, data, 4096):
+            sock.sendto(said, self.client_address)
 
 
 class _Stream(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         while len(head := self.rfile.read(2)) == 2:
-            said = answer(ZONE, self.rfile.read(int.from_bytes(head, "big")), 65535)
-            self.wfile.write(len(said).to_bytes(2, "big") + said)
+            if said := answer(ZONE, self.rfile.read(int.from_bytes(head, "big")), 65535):
+                self.wfile.write(len(said).to_bytes(2, "big") + said)
 
 
 class _Udp(socketserver.ThreadingUDPServer):

@@ -47,15 +47,21 @@ def nodes() -> Iterator[tuple[Node, Node]]:
 
 @contextlib.contextmanager
 def meshed(
-    near: Node, far: Node, mode: str, policies: Sequence[Json] = (), workers: int = 2, args: Sequence[str] = ()
+    near: Node,
+    far: Node,
+    mode: str | tuple[str, str],
+    policies: Sequence[Json] = (),
+    workers: int = 2,
+    args: Sequence[str] = (),
 ) -> Iterator[Site]:
-    """Run an agent and a proxy on both nodes, of one trust domain; the policies are on both. `args`: of the agents."""
-    options = ["--proxy", "--mtls", mode, "--ca-dir", str(near.directory / "ca"), *args]
+    """Run an agent and a proxy on both nodes, of one trust domain; the policies are on both. `mode`: of both, or the
+    near one's and the far one's; `args`: of the agents."""
+    modes = (mode, mode) if isinstance(mode, str) else mode
     with contextlib.ExitStack() as stack:
         meshes: list[Mesh] = []
         proxies: list[subprocess.Popen[Any]] = []
-        for here, there in ((near, far), (far, near)):
-            mesh = Mesh(here, policies, args=options)
+        for here, there, way in ((near, far, modes[0]), (far, near, modes[1])):
+            mesh = Mesh(here, policies, args=[*mtls_options(near, way), *args])
             mesh.config.mkdir()
             for node, address in zip((near, far), _ADDRESSES, strict=True):
                 mesh.apply(f"node-{node.name}", _node(node.name, address))
@@ -64,6 +70,11 @@ def meshed(
             meshes.append(stack.enter_context(mesh))
             proxies.append(stack.enter_context(proxy(here, mesh, "--workers", str(workers))))
         yield Site(near, far, meshes[0], meshes[1], proxies)
+
+
+def mtls_options(near: Node, mode: str) -> tuple[str, ...]:
+    """Return the options by which an agent of the site serves a mode."""
+    return ("--proxy", "--mtls", mode, *(() if mode == "off" else ("--ca-dir", str(near.directory / "ca"))))
 
 
 def _node(name: str, address: str) -> Json:

@@ -7,7 +7,7 @@ import dns.rcode
 import dns.rrset
 
 from l7proxy.dns import stream
-from l7proxy.dns.exchange import End, Lookup
+from l7proxy.dns.exchange import LIMITS, End, Lookup
 from l7proxy.dns.learned import Learned
 from l7proxy.dns.session import Session
 
@@ -17,9 +17,11 @@ class Stage:
         self.told: list[Lookup] = []
         self.learning: list[tuple[Learned, Callable[[], None]]] = []
         self.flushed = 0
+        self.now = 10**9
         self.session = Session(
             End("10.0.0.1", 4000, 1), End("10.0.0.2", 53, 1), lambda name: name.endswith("open.example"),
             self.told.append, lambda learned, then: self.learning.append((learned, then)), self._flush,
+            lambda: self.now,
         )  # fmt: skip
 
     def _flush(self) -> None:
@@ -111,3 +113,63 @@ def test_a_client_that_asks_without_end_is_not_read_for_a_while() -> None:
     assert not stage.session.waits_for_client
     stage.learning[0][1]()
     assert stage.session.waits_for_client
+
+
+def test_a_query_that_the_server_does_not_answer_is_answered_in_time() -> None:
+    stage = Stage()
+    first = stage.ask("a.open.example")
+    stage.asked()
+    stage.now += LIMITS.timeout_ns // 2
+    second = stage.ask("b.open.example")
+    stage.asked()
+    stage.now += LIMITS.timeout_ns // 2 - 1
+    stage.session.expire()
+    assert stage.heard() == [] and not stage.session.is_idle
+    stage.now += 1
+    stage.session.expire()
+    assert [(said.id, said.rcode()) for said in stage.heard()] == [(first.id, dns.rcode.SERVFAIL)]
+    assert not stage.session.is_over and [each.why for each in stage.told] == ["the server did not answer in time"]
+    stage.now += LIMITS.timeout_ns
+    stage.session.expire()
+    assert [said.id for said in stage.heard()] == [second.id] and stage.session.is_idle
+
+
+def test_an_answer_after_its_time_is_none() -> None:
+    stage = Stage()
+    stage.ask("a.open.example")
+    [query] = stage.asked()
+    stage.now += LIMITS.timeout_ns
+    stage.session.expire()
+    assert len(stage.heard()) == 1
+    stage.answer(query)
+    assert stage.heard() == [] and stage.learning == []
+
+
+def test_a_client_that_has_asked_all_is_let_go_when_its_time_is_over() -> None:
+    stage = Stage()
+    stage.ask("a.open.example")
+    stage.asked()
+    stage.session.client_ended()
+    stage.now += LIMITS.timeout_ns
+    stage.session.expire()
+    assert len(stage.heard()) == 1 and stage.session.is_over and not stage.session.is_broken
+
+
+def test_a_client_is_read_again_when_what_it_asked_is_answered_for_the_server() -> None:
+    stage = Stage()
+    for number in range(64):
+        stage.ask(f"{number}.open.example")
+    stage.asked()
+    stage.now += LIMITS.timeout_ns
+    stage.session.expire()
+    assert stage.session.waits_for_client and len(stage.heard()) == 64
+
+
+def test_a_server_that_takes_no_connection_ends_it_for_all_that_wait() -> None:
+    stage = Stage()
+    stage.ask("a.open.example")
+    stage.now += LIMITS.timeout_ns
+    stage.ask("b.open.example")
+    stage.session.expire()
+    assert [said.rcode() for said in stage.heard()] == [dns.rcode.SERVFAIL] * 2 and stage.session.is_over
+    assert [each.why for each in stage.told] == ["the server did not answer in time", "the server cannot be reached"]

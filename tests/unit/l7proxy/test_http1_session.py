@@ -19,11 +19,11 @@ def get(path: str, *fields: str) -> bytes:
 class Stage:
     """A session whose policy lets /open through; `heard` is what server and client got."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = head.MAX_HEAD) -> None:
         self.told: list[Exchange] = []
         self.judged: list[str] = []
         self.server = self.client = b""
-        self.session = Session(self._judge, self.told.append)
+        self.session = Session(self._judge, self.told.append, most)
 
     def _judge(self, request: head.Request, whole: bytes) -> Verdict:
         self.judged.append(request.path)
@@ -289,6 +289,17 @@ def test_a_broken_head_is_not_told_of_as_the_one_before() -> None:
         (200, False, True),
         (431, True, False),
     ]
+
+
+@pytest.mark.parametrize("most", [8 << 10, 64 << 10, 256 << 10])
+def test_a_head_may_be_as_long_as_somebody_says(most: int) -> None:
+    room = most - len(get("/open", "X: "))
+    stage = Stage(most).asks(get("/open", "X: " + room * "x")).answers(OK)
+    assert stage.judged == ["/open"] and not stage.session.is_over
+    stage.asks(get("/open", "X: " + (room + 1) * "x"))
+    assert [each.status for each in stage.told] == [200, 431] and stage.told[1].why.endswith(
+        f"longer than {most} bytes"
+    )
 
 
 @pytest.mark.parametrize(

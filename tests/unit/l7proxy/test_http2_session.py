@@ -57,11 +57,11 @@ GRPC = (b"content-type", b"application/grpc")
 class Stage:
     """A session whose policy lets /open through; `server` and `client` are what these got since the last look."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = hpack.MAX_LIST) -> None:
         self.told: list[Exchange] = []
         self.judged: list[str] = []
         self.server = self.client = b""
-        self.session = Session(self._judge, self.told.append)
+        self.session = Session(self._judge, self.told.append, most)
 
     def _judge(self, request: Request) -> Verdict:
         self.judged.append(request.path)
@@ -97,9 +97,9 @@ class Stage:
         return [(each.status, each.allowed, each.grpc_status) for each in self.told]
 
 
-def met() -> Stage:
+def met(most: int = hpack.MAX_LIST) -> Stage:
     """Return a stage on which both sides have greeted each other, and the client has given up its table."""
-    stage = Stage().asks(HELLO).answers(WELCOME, ACK).asks(ACK)
+    stage = Stage(most).asks(HELLO).answers(WELCOME, ACK).asks(ACK)
     stage.asks(frame(HEADERS, 5, 1, b"\x20" + written(*fields("/shut"))))
     stage.seen()
     stage.told.clear()
@@ -457,6 +457,18 @@ def test_too_many_fields_are_a_431() -> None:
     stage = after_update(met()).asks(ask(5, "/open", END, *[(b"x", b"y")] * 300), ask(7))
     assert stage.seen() == (ask(7), said(5, (b":status", b"431"), (b"content-length", b"0")))
     assert stage.outcomes() == [(431, False, None)]
+
+
+@pytest.mark.parametrize("most", [8 << 10, 64 << 10, 256 << 10])
+@pytest.mark.parametrize("is_updated", [False, True])
+def test_fields_may_be_as_long_as_somebody_says(most: int, is_updated: bool) -> None:
+    """Also before the client has given up its table, and where a block is in several frames."""
+    stage = after_update(met(most)) if is_updated else Stage(most).asks(HELLO).answers(WELCOME, ACK)
+    room = most - hpack.size(fields("/open", (b"x", b"")))
+    for stream, value in ((7, b"v" * room), (9, b"v" * (room + 1)), (11, b"v")):
+        stage.asks(frames.headers(stream, hpack.encode(fields("/open", (b"x", value))), True))
+    assert stage.judged == ["/open"] * 2 and stage.outcomes() == [(431, False, None)]
+    assert stage.told[0].why.endswith(f"longer than {most} bytes")
 
 
 FLOODS = {

@@ -25,7 +25,7 @@ def joined(found: list[tuple[Kind, bytes]]) -> list[tuple[Kind, bytes]]:
 @given(st.binary(min_size=1, max_size=2000), st.lists(st.integers(1, 50), max_size=100))
 def test_however_they_are_cut_the_same_frames_come_out(body: bytes, cuts: list[int]) -> None:
     whole = frames.opening(ENDS) + frames.frame(Kind.OPENED) + b"".join(frames.data(body)) + frames.frame(Kind.END)
-    whole += frames.refusal("denied by policy") + frames.frame(Kind.RESET)
+    whole += frames.refusal("denied by policy") + frames.reset("it\nends")
     reader, found, at = Reader(), [], 0
     for cut in [*cuts, len(whole)]:
         found += reader.feed(whole[at : at + cut])
@@ -33,6 +33,7 @@ def test_however_they_are_cut_the_same_frames_come_out(body: bytes, cuts: list[i
     kinds = [Kind.OPEN, Kind.OPENED, Kind.DATA, Kind.END, Kind.REFUSED, Kind.RESET]
     assert [kind for kind, _ in joined(found)] == kinds
     assert joined(found)[2][1] == body
+    assert [frames.read_word(said) for _, said in found[-2:]] == ["denied by policy", "itends"]
     assert frames.read_open(found[0][1]) == ENDS
 
 

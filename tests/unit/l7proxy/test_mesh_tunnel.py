@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -18,6 +18,7 @@ from control.proxy_feed import UNKNOWN_NODE, Mesh
 from l7proxy.mesh import client, contexts, frames, limits, names, posts, server
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
+from l7proxy.mesh.stream import Ended, Stream
 from tests.unit.control import forged
 
 NOW = time.time()
@@ -64,11 +65,16 @@ class Echo(asyncio.Protocol):
 class Ear(asyncio.Protocol):
     """Hears all."""
 
+    transport: Stream
+
     def __init__(self) -> None:
         self.hash, self.count = hashlib.sha256(), 0
         self.ended, self.lost = asyncio.Event(), asyncio.get_running_loop().create_future()
         self.can_write = asyncio.Event()
         self.can_write.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(Stream, transport)
 
     def data_received(self, data: bytes) -> None:
         self.hash.update(data)
@@ -183,6 +189,43 @@ def test_a_reset_comes_out_as_one_and_its_connection_is_not_used_again() -> None
             async with asyncio.timeout(5):
                 assert isinstance(await made[0].lost, ConnectionResetError)
             await until(lambda: pair.near.pool.open == 0)
+
+    uvloop.run(play())
+
+
+@pytest.mark.parametrize(
+    ("why", "kind", "said"),
+    [
+        ("", ConnectionResetError, "reset at the other node"),
+        ("it was idle", Ended, "the other node: it was idle"),
+    ],
+)
+def test_who_is_cut_off_hears_why_if_it_was_no_pod(why: str, kind: type[Exception], said: str) -> None:
+    async def play() -> None:
+        made, enter = ears()
+        async with two(enter=enter) as pair:
+            _, ear = await pair.call()
+            await until(lambda: made)
+            theirs = made[0].transport
+            theirs.why = why
+            theirs.abort()
+            async with asyncio.timeout(5):
+                error = await ear.lost
+            assert (type(error), str(error)) == (kind, said)
+
+    uvloop.run(play())
+
+
+def test_a_stream_whose_connection_is_lost_says_that_the_other_proxy_went_away() -> None:
+    async def play() -> None:
+        made, enter = ears()
+        async with two(enter=enter) as pair:
+            _, ear = await pair.call()
+            await until(lambda: made)
+            made[0].transport._carrier.abort()
+            async with asyncio.timeout(5):
+                error = await ear.lost
+            assert (type(error), str(error)) == (Ended, "the other node's proxy went away")
 
     uvloop.run(play())
 
