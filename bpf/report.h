@@ -26,6 +26,7 @@ struct scratch {
   u32 mtls; /* Mtls, of a TCP connection with an enrolled pod of another node; else off */
   u32 by_proxy; /* not 0: the node proxy has begun the packet's connection */
   u32 late; /* 1: it has waited on its way while another policy came into force */
+  u32 nameless; /* 1: no Workload names the address that it is for */
   u32 side; /* of the packet's sender in its connection's record */
   u32 own;  /* of the pod whose hook runs */
   u32 ifindex; /* where a packet goes that is delivered directly */

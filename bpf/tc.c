@@ -73,14 +73,17 @@ static __always_inline int related_allowed(struct __sk_buff *skb, struct scratch
  * the connection pass, under another policy. A packet may wait between the two hooks, for a hardware address even seconds,
  * and an edit may pass it by: of two ends that refuse it in turn neither would be heard if each spoke for itself alone.
  * Where the host translates addresses, each hook sees a connection of its own, and asks its own end. If its sender knows
- * of no connection of a packet that has waited so, nobody can tell whose it is by now; it may come again. */
-static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 far, u32 generation, u16 port) {
-  u32 id = k->endpoint;
+ * of no connection of a packet that has waited so, nobody can tell whose it is by now; it may come again.
+ * And whether it is against this pod at all, where its hook could not know which pod an address is of (`nameless`): one that
+ * no Workload names, or that is for many. */
+static __always_inline int far_denies(struct scratch *w, struct ct_key *k, const struct endpoint *own, u32 far,
+                                      u32 generation, u16 port, u8 direction) {
+  u32 id = k->endpoint, nameless = direction == DIRECTION_INGRESS && w->nameless;
   u8 out = k->direction == DIRECTION_INGRESS;
   k->endpoint = far;
   k->direction = out ? DIRECTION_EGRESS : DIRECTION_INGRESS;
   const struct ct_entry *let_pass = ct.lookup(k);
-  int is_old = let_pass && let_pass->generation != generation;
+  int is_old = nameless || (let_pass && let_pass->generation != generation);
   struct endpoint *ep = is_old ? endpoint_by_id(far) : 0;
   w->late = w->late && !let_pass;
   w->peer_answer.verdict = w->late ? VERDICT_DENY : VERDICT_ALLOW;
@@ -89,8 +92,8 @@ static __always_inline int far_denies(struct scratch *w, struct ct_key *k, u32 f
   /* While two editions count this end asks both, and the older one's answer is enough there: all of that one allow. Both
    * would be too much for kernel 6.1. */
   if (ep)
-    ask_of(&w->peer_decision, &w->peer_answer, ep, far, k->direction, identities_at(out ? k->daddr : k->saddr), k->proto,
-           port, 0, 0);
+    ask_of(&w->peer_decision, &w->peer_answer, ep, far, k->direction,
+           nameless ? identities_in(own, id) : identities_at(out ? k->daddr : k->saddr), k->proto, port, 0, 0);
   k->endpoint = id;
   k->direction = out ? DIRECTION_INGRESS : DIRECTION_EGRESS;
   return w->peer_answer.verdict == VERDICT_DENY;
@@ -163,6 +166,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
   u64 now = bpf_ktime_get_ns();
   u32 generation = cfg->generation;
   w->is_from_proxy = is_proxys(skb, direction);
+  w->nameless = !owner;
   struct ct_key *k = &w->key;
   struct ct_entry *e, *spare = 0;
   u64 over = 0; /* when the entry was made whose connection is over */
@@ -219,7 +223,7 @@ static __always_inline int judge(struct __sk_buff *skb, u8 direction) {
       a->verdict = VERDICT_DENY;
       a->reason = DROP_REASON_POLICY_DENIED;
     }
-    int by_far = a->verdict != VERDICT_DENY && far && far != id && far_denies(w, k, far, generation, port);
+    int by_far = a->verdict != VERDICT_DENY && far && far != id && far_denies(w, k, ep, far, generation, port, direction);
     int denied = a->verdict == VERDICT_DENY || by_far;
     reply = w->reply;
     /* A packet that is too late says nothing of its connection. */

@@ -129,3 +129,50 @@ def test_who_gets_an_address_does_not_get_its_conversations(version: int) -> Non
             assert [mesh_part(f)["event"] for f in mesh.flows()[before:] if f["IP"]["source"] == mine] == []
             with pytest.raises(OSError, match="timed out"):
                 puppets["client"].do("u.recv(100)")
+
+
+_TO_MANY = """
+def to_many(src, dst, token):
+    v6 = ":" in src
+    s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    scope = (0, socket.if_nametoindex("eth0")) if v6 else ()
+    s.bind((src, 0))
+    s.sendto(b"token:" + token.encode() + b";", (dst, 5353, *scope))
+    s.close()
+"""
+
+
+@pytest.mark.parametrize("many", [True, False], ids=["to many", "by an address that nobody declared"])
+def test_who_may_not_send_to_a_pod_does_not_by_another_address_of_its(street: Street, family: int, many: bool) -> None:
+    """What the sender's hook knows of such an address is that it is the world's; the receiver's knows better."""
+    server = street.node.pods["server"]
+    extra = "fd00:244::fff0" if family == 6 else "10.244.0.250"
+    at = ("ff02::1" if family == 6 else "255.255.255.255") if many else extra
+    street["client"].do(_TO_MANY)
+    if not many:
+        length = 64 if family == 6 else 24
+        server.run(["ip", "addr", "add", f"{extra}/{length}", "dev", "eth0", *(["nodad"] if family == 6 else [])])
+
+    def sent(token: str) -> None:
+        street["client"].do("to_many(src, dst, token)", src=street.ip("client", family), dst=at, token=token)
+
+    try:
+        names = [f"{word}-{family}-{many}" for word in ("not", "may", "free")]
+        street.enforce(
+            policy("out", "client", egress=[{"toEntities": ["all"]}], egressDeny=[{"toEndpoints": [app("server")]}])
+        )
+        sent(names[0])
+        flow = street.drop(source=street.ip("client", family), destination=at, port=5353, proto="UDP")
+        assert (flow["traffic_direction"], flow["source"]["pod_name"]) == ("EGRESS", "client")
+        street.enforce(policy("out", "client", egress=[{"toEntities": ["all"]}]))
+        sent(names[1])
+        wait_until(lambda: names[1] in street["server"].do("result = heard()"), "who may, does", 5)
+        street.relax()
+        sent(names[2])
+        wait_until(lambda: names[2] in street["server"].do("result = heard()"), "who has no policy, does", 5)
+        assert names[0] not in street["server"].do("result = heard()")
+    finally:
+        if not many:
+            server.run(["ip", "addr", "del", f"{extra}/{64 if family == 6 else 24}", "dev", "eth0"])
+        street.relax()
