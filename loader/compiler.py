@@ -28,7 +28,7 @@ from loader.instructions import Body, Compiled, Shape
 
 _INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"\s*$', re.MULTILINE)
 
-_TIMEOUT_S, _LOOK_S = 300.0, 0.1
+_TIMEOUT_S, _LOOK_S = 600.0, 0.1
 _LOG = 16 << 20  # bytes of the verifier's words, of which the last say what is wrong
 
 
@@ -239,7 +239,8 @@ def _told(child: "subprocess.Popen[str]", is_ended: Callable[[], bool]) -> tuple
                 if is_ended():
                     raise StartEnded("stopped while its programs were compiled: nothing was put in force")
                 if time.monotonic() > late:
-                    raise ProgramRejected(f"the programs were not compiled after {_TIMEOUT_S:g} s", "")
+                    late_words = f"the programs were not compiled after {_TIMEOUT_S:g} s: is the machine too busy?"
+                    raise ProgramRejected(late_words, "")
         finally:
             child.kill()
 
