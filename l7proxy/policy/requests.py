@@ -57,6 +57,8 @@ class Rules:
         if self._free:
             return ALLOWED
         seen = tuple(field for field in fields if field[0] in self._looked_at) if self._looked_at else ()
+        if b"host" in self._looked_at and not any(name == b"host" for name, _ in seen):
+            seen += ((b"host", host.encode()),)  # HTTP/2 says it as :authority (RFC 9113, 8.3.1)
         key = method, path, host, seen
         found = self._known.get(key)
         if found is None:

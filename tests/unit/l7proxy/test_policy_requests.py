@@ -49,6 +49,19 @@ def test_a_host_has_no_case_on_the_wire_nor_offline(pattern: str, host: str) -> 
     assert {request.http_allowed(rules, each) for each in offline if each} == served
 
 
+@pytest.mark.parametrize("value", ["shop", "other", None])
+@pytest.mark.parametrize("beside", [(), ((b"host", b"shop"),)], ids=["", "and as a header"])
+def test_the_header_host_is_there_however_a_version_says_it(
+    value: str | None, beside: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    compiled = Rules([L7Rules(http=(HttpRule(headers=(HeaderMatch("Host", value),)),))])
+    block = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"shop"), *beside]
+    for asked in (head.request(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"), http2.read(hpack.encode(block))):
+        assert asked is not None
+        allowed = compiled.decide(asked.method, asked.path, asked.host, asked.fields).allowed
+        assert allowed == (value in ("shop", None))
+
+
 @pytest.mark.parametrize("value", ["1", "2", "1,2", "1, 2", "2,1", None])
 @pytest.mark.parametrize("lines", [(), ("x-a: 1",), ("X-A: 1", "x-a: 2"), ("x-a: 1,2",), ("x-a: 1", "x-b: 2")])
 def test_a_header_that_is_given_twice_is_one_value_on_the_wire_and_offline(
