@@ -116,7 +116,7 @@ class Names:
                 services={int(k): ServiceName(**_tuples(v)) for k, v in raw["services"].items()},
                 revision=raw["revision"],
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a names file: {error!r}") from error
 
 
