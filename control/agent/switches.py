@@ -35,7 +35,7 @@ def parse(name: str, text: str) -> int:
             raise ConfigInvalid(f"config: {name}: {text[:40]!r} is neither on nor off")
         return _ON[text.lower()]
     low, high = bounds
-    if not text.isdecimal() or len(text) > 20 or not low <= int(text) <= high:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 20 or not low <= int(text) <= high:
         raise ConfigInvalid(f"config: {name}: {text[:40]!r} is not a number from {low} to {high}")
     return int(text)
 
