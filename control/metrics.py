@@ -121,7 +121,7 @@ SERIES: dict[abi.Metric, Series] = {
     abi.Metric.ENROLLED_SOCKETS: Series("shortcut_enrolled_sockets", "Sockets put into the short cut's map."),
     abi.Metric.ENROL_FAILED: Series("shortcut_enrol_failures", "Sockets the kernel refused to put there."),
     abi.Metric.MARKED_READERS: Series(
-        "shortcut_readers_marked", "Sockets taken off the short cut because of how their program reads."
+        "shortcut_readers_marked", "Sockets marked because of how their program uses them."
     ),
     abi.Metric.STUCK_READERS: Series(
         "shortcut_readers_stuck", "Connections reset because a reader could not see bytes of the short cut."
