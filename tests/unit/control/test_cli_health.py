@@ -309,7 +309,7 @@ def test_the_node_proxy(
 
 
 def test_the_table_of_status_has_words_and_its_problems_the_sentences() -> None:
-    policy = "not in force: its namespace or interface was not found, or can have no hooks"
+    policy = endpoints.NOT_IN_FORCE
     closed = dataclasses.replace(ROW, policy=policy, acceleration="no cgroup was given, so its sockets cannot be seen")
     out = io.StringIO()
     with redirect_stdout(out):
