@@ -55,6 +55,11 @@ class RuleName:
     source: str = ""
     labels: tuple[str, ...] = ()
 
+    @property
+    def policy(self) -> str:
+        """Return what its policy is called."""
+        return rule_words(self.kind, self.namespace, self.name, "")
+
     def __str__(self) -> str:
         return rule_words(self.kind, self.namespace, self.name, self.rule)
 

@@ -235,7 +235,7 @@ class Reconciler:
         really = dataclasses.replace(snapshot, workloads=tuple(found))
         numbers = numbering.in_place(self._allocation, self.have, survey.facts)
         want, known, allocation = compiler.compile_state(really, numbers, survey.facts, node)
-        apply.check_room(self.have, want)
+        apply.check_room(want, known)
         interfaces = {k.id: v.ifindex for k, v in self.have["endpoints"].items()}  # type: ignore[attr-defined]
         places = adopted.places(want, known)
         # Before it is in force: one that is killed in between must not leave a record that takes it back.
