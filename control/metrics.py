@@ -276,7 +276,8 @@ def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
     yield from (connections, entries, most)
     for name, text, value in (
         ("endpoints", "Endpoints of this node under policy.", snapshot.endpoints),
-        ("policy_revision", "Revision of the policy in force.", snapshot.policy_revision),
+        ("policy_revision", "Revision of the policy in force: changes of what the kernel has.",
+         snapshot.policy_revision),
         ("config_problems", "What is wrong with the configuration: what is not in force, or does not do what it says.",
          snapshot.config_problems),
         ("shortcut_enabled", "1: new connections may take the short cut.", int(snapshot.acceleration)),
