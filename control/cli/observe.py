@@ -223,6 +223,8 @@ def observe(**options: Any) -> None:
         # Whoever read us has enough. Python would flush again at exit and complain: give it somewhere to write.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except admin_client.NobodyListens as error:
+        raise errors.AgentUnavailable(f"{error}; what it wrote with --flow-log is read with --input-file") from None
     except query.NotAFlow as error:
         raise errors.MeshError(str(error)) from None
     except (AttributeError, KeyError, TypeError) as error:

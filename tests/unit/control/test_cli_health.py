@@ -216,18 +216,21 @@ def state(**given: Any) -> health.Health:
 
 def test_one_line_says_loudly_what_is_wrong() -> None:
     assert health.brief(state()) == "node n1: agent alive, revision 3, 1 endpoint, 2 connections, short cut on"
-    off = health.Acceleration(False, "x")
+    off = health.Acceleration(
+        False, "the kill switch is off: no new connection takes the short cut until somebody acts"
+    )
     closed = dataclasses.replace(ROW, policy="not in force")
     dead = state(alive=False, state=health.State.DEAD, acceleration=off, problems=("a",), lost_events={"kernel": 1},
                  endpoints=(closed,), connections=1)  # fmt: skip
     assert health.brief(dead) == (
         "node n1: agent DEAD (policy stays in force), revision 3, 1 endpoint (1 not in force), 1 connection, "
-        "short cut OFF, 1 problem, 1 EVENT LOST"
+        "short cut OFF (the kill switch is off), 1 problem, 1 EVENT LOST"
     )
     fresh = state(alive=False, state=health.State.STARTING, in_force=False, node="", policy_revision=0, endpoints=(),
-                  connections=0, acceleration=off)  # fmt: skip
+                  connections=0, acceleration=health.acceleration(config(generation=0), STARTING))  # fmt: skip
     assert health.brief(fresh) == (
-        "node ?: agent starting (no policy is in force yet), revision 0, 0 endpoints, 0 connections, short cut OFF"
+        "node ?: agent starting (no policy is in force yet), revision 0, 0 endpoints, 0 connections, short cut OFF "
+        "(the agent is starting)"
     )
     assert "agent starting (policy stays in force)" in health.brief(dataclasses.replace(fresh, in_force=True))
     assert "agent DOES NOT ANSWER (policy stays" in health.brief(state(alive=False, state=health.State.SILENT))

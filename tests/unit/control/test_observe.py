@@ -293,7 +293,8 @@ def test_no_agent(tmp_path: pathlib.Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         f"sockmesh: no agent is running: there is no socket {tmp_path}/agent.sock; start one with "
-        "`sockmesh agent --config DIR`, or name its directory with --run-dir\n"
+        "`sockmesh agent --config DIR`, or name its directory with --run-dir; what it wrote with --flow-log is read "
+        "with --input-file\n"
     )
 
 
