@@ -148,7 +148,7 @@ def _socket(ctx: click.Context, param: click.Parameter, given: str | None) -> st
 @click.option("-f", "--follow", is_flag=True, help="New flows as they come; earlier ones only if asked for.")
 @click.option(
     "--last", type=click.IntRange(0), metavar="N",
-    help=f"The last N flows (if nothing is said {DEFAULT_LAST}, with --follow none).",
+    help=f"The last N flows, by their times (if nothing is said {DEFAULT_LAST}, with --follow none).",
 )  # fmt: skip
 @click.option("--first", type=click.IntRange(0), metavar="N", help="The first N flows that are still in memory.")
 @click.option("--all", "show_all", is_flag=True, help="All flows that are still in memory.")
