@@ -11,7 +11,7 @@ from loader.errors import MeshError
 
 _NSID_UNKNOWN = 0xFFFFFFFF
 ON = "on"
-PASSES = "no policy is enforced at this pod, and its traffic passes, but for what the other end's policy refuses"
+PASSES = "no policy is enforced at this pod, and its traffic passes as far as the other end lets it"
 NOT_IN_FORCE = f"not in force: its namespace or interface was not found, or can have no hooks; {PASSES}"
 _WORDS = {True: "default deny", False: "open"}
 

@@ -17,6 +17,12 @@ def _style(text: str) -> str:
     return "yellow" if inforce.HALF in text else ""
 
 
+def _entries(row: endpoints.EndpointRow) -> str:
+    if row.policy == endpoints.NOT_IN_FORCE:
+        return "none"
+    return f"{row.entries} in set {row.set_id}{_next(row)} (`sockmesh bpf policy get {row.id}`)"
+
+
 def _next(row: endpoints.EndpointRow) -> str:
     return "".join(f", the next policy is set {number}" for number in row.sets[1:])
 
@@ -83,7 +89,7 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         "policy": row.policy_word + (_AUDIT if row.audit else ""),
         "ingress": row.ingress,
         "egress": row.egress,
-        "entries": f"{row.entries} in set {row.set_id}{_next(row)} (`sockmesh bpf policy get {row.id}`)",
+        "entries": _entries(row),
         "short cut": row.acceleration,
         "interface": f"{row.interface} (index {row.ifindex})",
         "namespace file": row.netns,

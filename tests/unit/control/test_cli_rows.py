@@ -382,8 +382,8 @@ def test_a_pod_on_which_no_policy_is_enforced_is_not_called_closed(monkeypatch: 
     assert [(r["direction"], r["verdict"], r["rule"]) for r in found] == [
         (direction, "not enforced", endpoints.PASSES) for direction in ("ingress", "egress")
     ]
-    (policy,) = (line for line in said(endpoint_command.endpoint).splitlines() if line.startswith("policy "))
-    assert policy.split(None, 1)[1] == endpoints.NOT_IN_FORCE
+    facts = dict(line.partition("  ")[::2] for line in said(endpoint_command.endpoint).splitlines())
+    assert facts["policy"].strip() == endpoints.NOT_IN_FORCE and facts["entries"].strip() == "none"
     assert "its traffic passes" in endpoints.NOT_IN_FORCE
 
 
