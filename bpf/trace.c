@@ -49,7 +49,7 @@ static __always_inline struct conn *sock_to_conn(u64 sk, struct conn_key *k, int
 }
 
 /* Keep an endpoint's next connections off the short cut from the start; COUNTS: or have them ready for a question, where
- * the kernel can answer it. */
+ * the kernel can answer it. PROGRAM says more than SPLICE: that a connection was lost by it. */
 static __always_inline void remember(u32 endpoint, u8 reason) {
   struct endpoint_key k = {.id = endpoint};
   struct caught v = {.reason = reason};
@@ -62,7 +62,7 @@ static __always_inline void remember(u32 endpoint, u8 reason) {
   }
   if (!old)
     return;
-  if (old->reason == ACCEL_REASON_COUNTS)
+  if (old->reason == ACCEL_REASON_COUNTS || (old->reason == ACCEL_REASON_SPLICE && reason == ACCEL_REASON_PROGRAM))
     old->reason = reason;
   __sync_fetch_and_add(&old->count, 1);
 }

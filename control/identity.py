@@ -87,7 +87,7 @@ class Allocation:
                     raise TypeError(f"{part.name}: not a number")
                 parts[part.name] = numbers
             return cls(**parts)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not an allocation file: {error!r}") from error
 
 

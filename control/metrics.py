@@ -121,7 +121,7 @@ SERIES: dict[abi.Metric, Series] = {
     abi.Metric.ENROLLED_SOCKETS: Series("shortcut_enrolled_sockets", "Sockets put into the short cut's map."),
     abi.Metric.ENROL_FAILED: Series("shortcut_enrol_failures", "Sockets the kernel refused to put there."),
     abi.Metric.MARKED_READERS: Series(
-        "shortcut_readers_marked", "Sockets taken off the short cut because of how their program reads."
+        "shortcut_readers_marked", "Sockets marked because of how their program uses them."
     ),
     abi.Metric.STUCK_READERS: Series(
         "shortcut_readers_stuck", "Connections reset because a reader could not see bytes of the short cut."
@@ -276,7 +276,8 @@ def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
     yield from (connections, entries, most)
     for name, text, value in (
         ("endpoints", "Endpoints of this node under policy.", snapshot.endpoints),
-        ("policy_revision", "Revision of the policy in force.", snapshot.policy_revision),
+        ("policy_revision", "Revision of the policy in force: changes of what the kernel has.",
+         snapshot.policy_revision),
         ("config_problems", "What is wrong with the configuration: what is not in force, or does not do what it says.",
          snapshot.config_problems),
         ("shortcut_enabled", "1: new connections may take the short cut.", int(snapshot.acceleration)),

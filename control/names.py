@@ -55,6 +55,11 @@ class RuleName:
     source: str = ""
     labels: tuple[str, ...] = ()
 
+    @property
+    def policy(self) -> str:
+        """Return what its policy is called."""
+        return rule_words(self.kind, self.namespace, self.name, "")
+
     def __str__(self) -> str:
         return rule_words(self.kind, self.namespace, self.name, self.rule)
 
@@ -116,7 +121,7 @@ class Names:
                 services={int(k): ServiceName(**_tuples(v)) for k, v in raw["services"].items()},
                 revision=raw["revision"],
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a names file: {error!r}") from error
 
 

@@ -4,11 +4,13 @@ Nothing is written if it would not all fit.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from control import compile as compiler
-from control import editions
+from control import editions, names
 from control.agent import ageing, plan
+from control.source import remarks
 from loader import abi, bpf, maps, selftest
 from loader.errors import MapFull
 from loader.record import Record
@@ -34,15 +36,29 @@ def current(opened: maps.Maps) -> dict[str, dict[Record, Record]]:
     return held
 
 
-def check_room(have: plan.Content, want: compiler.Desired) -> None:
-    """Raise MapFull when a map cannot take what is wanted beside what it must still hold meanwhile."""
+def check_room(want: compiler.Desired, known: names.Names | None = None) -> None:
+    """Raise MapFull when a map cannot take what is wanted; by the names in `known`, tell whose most of it is."""
     for name in compiler.MAP_NAMES:
         limit = abi.MAP_BY_NAME[name].max_entries
         if len(want[name]) > limit:
+            most = _most(want["policy"], known) if known and name == "policy" else ""
             raise MapFull(
-                f"map {name} takes {limit:,} entries, the configuration needs {len(want[name]):,}: "
+                f"map {name} takes {limit:,} entries, the configuration needs {len(want[name]):,}{most}: "
                 "use fewer or wider rules, or fewer workloads on this node; what was in force stays in force"
             )
+
+
+def _most(entries: Mapping[Record, Record], known: names.Names) -> str:
+    """Return which policy most entries are of, with its file and its share; a policy set has those of several."""
+    share: Counter[tuple[str, str]] = Counter()
+    for value in entries.values():
+        assert isinstance(value, abi.PolicyValue)
+        if rule := known.rule(value.rule_id if value.present else value.audit_rule_id):
+            share[rule.policy, remarks.file_of(rule.source)] += 1
+    if not share:
+        return ""
+    ((policy, file), count), *_ = share.most_common(1)
+    return f", {count * 100 // len(entries)} % of them for {policy}" + (f" ({file})" if file else "")
 
 
 def apply(
@@ -57,7 +73,7 @@ def apply(
     `forget`: raises the policy generation. `hang`: attaches the hooks of whoever comes, who is closed until it returns;
     raises nothing.
     """
-    check_room(have, want)
+    check_room(want)
     changed = False
     for step in plan.plan(have, want):
         if isinstance(step, plan.Hang):

@@ -104,7 +104,11 @@ class NameBook:
                 then, *told = json.loads(line)
                 if type(then) is int and then <= at:
                     self._table.learn(read(told), then)
-        except (ValueError, TypeError) as error:  # the last line may be half a line: what is before it counts
+        except (
+            ValueError,
+            TypeError,
+            RecursionError,
+        ) as error:  # the last line may be half a line: what is before it counts
             LOG.warning("%s: cannot be read to its end: %s", self._file, error)
         self.version += 1
         self.expire()

@@ -117,6 +117,12 @@ class Reconciler:
                 counted(len(loaded.snapshot.policies), "policy", "policies"),
                 f"; {counted(resets, 'open connection')} reset" if resets else "",
             )  # fmt: skip
+        elif done and before is not None and _has_edits(before, snapshot):
+            LOG.info(
+                "taken in: nothing to change in the kernel, so revision %d stays: %s, %s", self.revision,
+                counted(len(self.have["endpoints"]), "workload"),
+                counted(len(loaded.snapshot.policies), "policy", "policies"),
+            )  # fmt: skip
 
     def _with_names(self, snapshot: model.Snapshot) -> model.Snapshot:
         return dataclasses.replace(snapshot, learned=self._names.addresses()) if self._names else snapshot
@@ -243,7 +249,7 @@ class Reconciler:
         really = dataclasses.replace(snapshot, workloads=tuple(found))
         numbers = numbering.in_place(self._allocation, self.have, survey.facts)
         want, known, allocation = compiler.compile_state(really, numbers, survey.facts, node)
-        apply.check_room(self.have, want)
+        apply.check_room(want, known)
         interfaces = {k.id: v.ifindex for k, v in self.have["endpoints"].items()}  # type: ignore[attr-defined]
         places = adopted.places(want, known)
         # Before it is in force: one that is killed in between must not leave a record that takes it back.
@@ -347,6 +353,13 @@ class Reconciler:
         if not self._survey.problems and self._workloads.all_there():
             return False
         return self._look(self._surveyed) != self._survey
+
+
+def _has_edits(before: model.Snapshot, now: model.Snapshot) -> bool:
+    """Tell whether a file was taken in that is new, or was another, or whether one is gone; a broken one was not."""
+    was = {file: each.digest for file, each in before.files.items()}
+    taken = (each.digest != was.get(file) for file, each in now.files.items() if each.good and each.digest)
+    return any(taken) or not was.keys() <= now.files.keys()
 
 
 def _names_meant(policies: tuple[model.Policy, ...]) -> tuple[model.NamePeer, ...]:

@@ -19,6 +19,9 @@ SWITCHES: dict[str, tuple[int, int] | None] = {
     "icmp_timeout_s": (1, 3_600),
 }
 
+# What the agent is told at its start, and by which option.
+OPTIONS = {"mtls": "`sockmesh agent --mtls`"}
+
 _SHOWN = {name for name, _, _ in abi.Config.FIELDS if not name.startswith("pad")}
 
 
@@ -26,7 +29,8 @@ def parse(name: str, text: str) -> int:
     """Return a switch's value; raises ConfigInvalid saying what is allowed."""
     name = name.replace("-", "_")
     if name not in SWITCHES and name in _SHOWN:
-        raise ConfigInvalid(f"config: {name} cannot be set, the agent sees to it ({', '.join(SWITCHES)} can)")
+        by = f"{OPTIONS[name]} does" if name in OPTIONS else "the agent sees to it"
+        raise ConfigInvalid(f"config: {name} cannot be set, {by} ({', '.join(SWITCHES)} can)")
     if name not in SWITCHES:
         raise ConfigInvalid(f"config: unknown switch {name!r} ({', '.join(SWITCHES)})")
     bounds = SWITCHES[name]
@@ -35,7 +39,7 @@ def parse(name: str, text: str) -> int:
             raise ConfigInvalid(f"config: {name}: {text[:40]!r} is neither on nor off")
         return _ON[text.lower()]
     low, high = bounds
-    if not text.isdecimal() or len(text) > 20 or not low <= int(text) <= high:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 20 or not low <= int(text) <= high:
         raise ConfigInvalid(f"config: {name}: {text[:40]!r} is not a number from {low} to {high}")
     return int(text)
 

@@ -32,7 +32,7 @@ class Trial:
 
     def passed_before(self) -> dict[str, str]:
         """Return the cases that all passed for this kernel and these programs at an earlier start, else nothing."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             kept = json.loads(self._file.read_text())
             if kept["hash"] == self._hash and kept["cases"] == dict.fromkeys(selftest.NAMES, selftest.OK):
                 return dict(kept["cases"])

@@ -17,6 +17,7 @@ _MEETS_PROXY = (
     f"its pod takes ports below {inner.FIRST_OF_PODS} for its calls, which the node proxy calls from in its name: "
     f"two on one port time out; set net.ipv4.ip_local_port_range in the pod to {inner.FIRST_OF_PODS} or above"
 )
+_NOT_UNDER_POLICY = "; the workload is NOT under policy, and what traffic it has passes"
 _NOT_ENTERED = (0, 0)  # in place of the file of a namespace
 
 
@@ -111,8 +112,8 @@ class Workloads:
             except (AttachFailed, OSError, ValueError) as error:  # whatever one is, it never stops the others
                 kept = self._kept(workload, named, isinstance(error, _NotItsOwn))
                 words = _until_then(str(error)) if kept else str(error)
-                if isinstance(error, _NotItsOwn) and not kept:
-                    words += ": the workload is NOT under policy"
+                if not kept:
+                    words += _NOT_UNDER_POLICY
                 if kept or _is_placed(workload):  # else the file's own problem says it
                     more = self._more(workload, words, bool(kept))
                     out.problems.extend(_problem(workload, each) for each in (words, *more))

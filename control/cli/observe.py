@@ -148,7 +148,7 @@ def _socket(ctx: click.Context, param: click.Parameter, given: str | None) -> st
 @click.option("-f", "--follow", is_flag=True, help="New flows as they come; earlier ones only if asked for.")
 @click.option(
     "--last", type=click.IntRange(0), metavar="N",
-    help=f"The last N flows (if nothing is said {DEFAULT_LAST}, with --follow none).",
+    help=f"The last N flows, by their times (if nothing is said {DEFAULT_LAST}, with --follow none).",
 )  # fmt: skip
 @click.option("--first", type=click.IntRange(0), metavar="N", help="The first N flows that are still in memory.")
 @click.option("--all", "show_all", is_flag=True, help="All flows that are still in memory.")
@@ -223,6 +223,8 @@ def observe(**options: Any) -> None:
         # Whoever read us has enough. Python would flush again at exit and complain: give it somewhere to write.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except admin_client.NobodyListens as error:
+        raise errors.AgentUnavailable(f"{error}; what it wrote with --flow-log is read with --input-file") from None
     except query.NotAFlow as error:
         raise errors.MeshError(str(error)) from None
     except (AttributeError, KeyError, TypeError) as error:

@@ -71,7 +71,8 @@ def until_ready(place: Place, longest_ns: int) -> None:
 def status(brief: bool, wait: bool, wait_duration: int, pin_dir: Path, run_dir: Path, output: str) -> None:
     """Show whether the agent is alive, what is in force on this node, and what is wrong.
 
-    Works while the agent is dead or starts, from what is in the kernel.
+    Works while the agent is dead or starts, from what is in the kernel. The policy's revision counts the changes of
+    what the kernel has: an edit that changes nothing there is taken in, and leaves it.
 
     \b
     Exit status:
@@ -110,7 +111,7 @@ def _list(name: str, sentences: tuple[str, ...], colour: str) -> None:
 
 def _print(found: health.Health) -> None:
     _print_agent(found)
-    _line("policy", f"revision {found.policy_revision}, {_policies(found)}{health.endpoints_word(found)}")
+    _line("policy", f"revision {found.policy_revision} in the kernel, {_policies(found)}{health.endpoints_word(found)}")
     if found.edition_word:
         _line("edition", f"{found.edition}: {found.edition_word}", "yellow")
     _line("node proxy", node_proxy.word(found.proxy), node_proxy.colour(found.proxy))

@@ -35,7 +35,7 @@ def uninstall(pins: bool, force: bool, pin_dir: Path, run_dir: Path) -> None:
     if not any((pin_dir / name).exists() for name in ("maps", "progs", "links", "staging")):
         click.echo(f"nothing is pinned under {pin_dir}: there is nothing to remove (another place: --pin-dir)")
         return
-    with _agent_kept_out(run_dir):
+    with _agent_kept_out(run_dir, pin_dir):
         if not force:
             _require_interfaces(Place(pin_dir, run_dir))
         from loader import mesh, mounts, selftest
@@ -49,14 +49,19 @@ def uninstall(pins: bool, force: bool, pin_dir: Path, run_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _agent_kept_out(run_dir: Path) -> Iterator[None]:
-    """Hold the agent's lock; raises AttachFailed while an agent has it."""
+def _agent_kept_out(run_dir: Path, pin_dir: Path) -> Iterator[None]:
+    """Hold the agent's locks; raises AttachFailed while an agent has one: it may have another run directory."""
+    for directory, file in ((run_dir, run_dir / "agent.lock"), (pin_dir, pin_dir)):
+        if (pid := locking.holder(file)) is not None:
+            raise AttachFailed(f"{directory}: the agent{f' (pid {pid})' if pid else ''} still runs: stop it first")
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = locking.take(run_dir, run_dir / "agent.lock", os.O_RDWR | os.O_CREAT)
+    locks = [locking.take(run_dir, run_dir / "agent.lock", os.O_RDWR | os.O_CREAT)]
     try:
+        locks.append(locking.take(pin_dir, pin_dir, os.O_RDONLY | os.O_DIRECTORY))
         yield
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
 def _require_interfaces(place: Place) -> None:

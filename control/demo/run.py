@@ -211,6 +211,7 @@ def _show(figures: Figures, site: Site, mesh: "Mesh", shown: stage.Stage, second
     shown.say("web's policy is edited so that client may not call it any more:")
     figures.cuts = steps.cut(site, mesh, health.acceleration.on)
     shown.cuts(figures.cuts)
+    shown.say("then the policy is put back as it was: client may call web again, as it does below")
 
     shown.title("Every connection and every refusal is on record")
     shown.say(f"{len(mesh.flows()):,} flow records so far; one of each kind (`sockmesh observe --print-policy-names`):")

@@ -28,6 +28,7 @@ PROTOCOLS = {
 TYPES = {"drop": 1, "capture": 3, "trace": 4, "policy-verdict": 5, "trace-sock": 7, "l7": 129}
 OUR_TYPES = ("request", "open", "periodic", "close", "failed", "audit", "stuck", "policy-reset")
 _TRACE_POINTS = {"to-endpoint": 0, "from-endpoint": 5}
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "NS")
 
 
@@ -128,6 +129,10 @@ def _ip(value: str) -> _SidePredicate:
         network = ipaddress.ip_network(value, strict=False)
     except ValueError:
         raise ValueError(f'"{value}" is neither an address nor a range (10.0.0.1, 10.0.0.0/8, fd00::/8)') from None
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        # As a dual-stack program writes an IPv4 address; records have it as what it is.
+        bits = int(network.network_address) & 0xFFFFFFFF
+        network = ipaddress.IPv4Network((bits, network.prefixlen - _MAPPED.prefixlen))
 
     def holds(flow: Flow, side: str) -> bool:
         address = (flow.get("IP") or {}).get(side)

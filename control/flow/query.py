@@ -1,9 +1,9 @@
 """One question to the flow log: which flows, how many, from when to when. The same on both ends of the admin socket."""
 
 import calendar
-import collections
 import dataclasses
 import functools
+import heapq
 import json
 import re
 import time
@@ -83,7 +83,8 @@ def parse_span(text: str) -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """None means no bound. `first` and `last` count flows that pass the terms; at most one of them is given."""
+    """None means no bound. `first` (as they were written) and `last` (by their times) count flows that pass the terms;
+    at most one of them is given."""
 
     terms: tuple[flow_filter.Term, ...] = ()
     last: int | None = None
@@ -170,7 +171,7 @@ def parse_line(line: bytes | str) -> Json:
 
 
 def select(responses: Iterable[Json], query: Query) -> Iterator[Json]:
-    """Yield what a query wants of a finite run of records, in their order."""
+    """Yield what a query wants of a finite run of records, in their order; the last ones in that of their times."""
     matcher = Matcher(query)
     wanted = (response for response in responses if matcher.wants(response))
     if query.first is not None:
@@ -187,18 +188,31 @@ def select(responses: Iterable[Json], query: Query) -> Iterator[Json]:
 
 
 def _tail(responses: Iterable[Json], last: int) -> Iterable[Json]:
-    """Return the last flows, with the records of lost events between and after them; nothing at all for none."""
+    """Return the flows of the latest times, in their order, with the records of lost events between and after them;
+    nothing at all for none.
+
+    By time, for some records are written late: the last lines of a file need not be what happened last.
+    """
     if last == 0:
         return ()
-    kept: collections.deque[Json] = collections.deque()
-    flows = 0
-    for response in responses:
-        kept.append(response)
+    kept: list[tuple[int, int, Json]] = []  # a heap, by time and then by place
+    flows = when = 0
+    for place, response in enumerate(responses):
+        when = _time(response, when)
+        heapq.heappush(kept, (when, place, response))
         flows += "flow" in response
         if flows > last:
-            while "flow" not in kept.popleft():
+            while "flow" not in heapq.heappop(kept)[2]:
                 pass
             flows -= 1
-            while kept and "flow" not in kept[0]:
-                kept.popleft()  # lost before the first flow that is shown
-    return kept
+            while kept and "flow" not in kept[0][2]:
+                heapq.heappop(kept)  # lost before the first flow that is shown
+    return [response for _, _, response in sorted(kept, key=lambda each: each[:2])]
+
+
+def _time(response: Json, before: int) -> int:
+    """Return when a record says that it was; of one that does not say, it is where it stands."""
+    try:
+        return parse_time(str(response.get("time") or (response.get("flow") or {}).get("time")))
+    except ValueError:
+        return before

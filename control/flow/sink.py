@@ -1,11 +1,12 @@
 """Where flow lines are written: a file that rotates, or an open stream. Whole lines or none, and never an exception.
 
 A node that runs out of disk must keep its policy and its traffic: a line that cannot be written is counted as lost, the
-first error of a row of them is kept for `status`, and the next batch tries again. The next line that can be written
-comes after one that says how many are missing.
+error is kept for `status`, and the next batch tries again. The next line that can be written comes after one that says
+how many are missing. Of a file the agent's log tells when that begins and when it ends.
 """
 
 import contextlib
+import logging
 import os
 import select
 import stat
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from control.flow import record
 
+LOG = logging.getLogger("sockmesh.agent")
 _ATOMIC = 4096  # PIPE_BUF: what a pipe that polls as writable takes without blocking
 _LONGEST = 1 << 16  # bytes of half a line that we take for one of ours
 _BEGINNING = b'{"'
@@ -71,6 +73,10 @@ class _Counting:
         raise NotImplementedError
 
 
+def _are(count: int) -> str:
+    return "1 is" if count == 1 else f"{count:,} are"
+
+
 class FileSink(_Counting):
     """A file that is rotated by size: path, path.1 (newer) to path.N (oldest)."""
 
@@ -108,7 +114,7 @@ class FileSink(_Counting):
                 self._append(b"".join(lines[done : done + count]), size)
                 size += length
                 done += count
-            self.error = ""
+            self._worked()
         except OSError as error:
             self._failed(error)
         return done
@@ -182,7 +188,14 @@ class FileSink(_Counting):
         self._shut()
         return self._open()
 
+    def _worked(self) -> None:
+        if self.error:
+            LOG.info("flow log %s: records are written again; %s missing", self.name, _are(self._untold))
+        self.error = ""
+
     def _failed(self, error: OSError) -> None:
+        if not self.error:
+            LOG.warning("flow log %s: %s: records are lost until it is mended", self.name, error.strerror or error)
         self.error = f"{self.name}: {error.strerror or error}"
         self._shut()  # the next batch opens it again: the disk may be back, or the directory
 

@@ -11,6 +11,8 @@ from loader.errors import MeshError
 
 _NSID_UNKNOWN = 0xFFFFFFFF
 ON = "on"
+PASSES = "no policy is enforced at this pod, and its traffic passes as far as the other end lets it"
+NOT_IN_FORCE = f"not in force: its namespace or interface was not found, or can have no hooks; {PASSES}"
 _WORDS = {True: "default deny", False: "open"}
 
 
@@ -27,7 +29,7 @@ class EndpointRow:
     identity: int
     labels: tuple[str, ...]
     ips: tuple[str, ...]
-    policy: str  # enforced, or why everything is refused
+    policy: str  # enforced, why everything is refused, or NOT_IN_FORCE
     ingress: str  # a call that no rule names: "open", "default deny", "open, audit: default deny"; "": not in force
     egress: str
     entries: int
@@ -52,6 +54,12 @@ class EndpointRow:
     @property
     def in_force(self) -> bool:
         return self.policy == "enforced"
+
+    @property
+    def policy_word(self) -> str:
+        """Return how policy stands here in all that every command says of it: with audit mode, and a half done edit."""
+        policy = f"{self.policy} + audit" if self.audit else self.policy
+        return f"{policy}; {self.edit}" if self.edit else policy
 
 
 Sets = Mapping[int, "SetFacts"]
@@ -132,7 +140,7 @@ def _row(
 
 def _policy(endpoint: abi.Endpoint | None, coming: abi.Endpoint | None, sets: Sets) -> str:
     if endpoint is None:
-        return "not in force: its namespace or interface was not found, or can have no hooks"
+        return NOT_IN_FORCE
     if not endpoint.flags & abi.EndpointFlag.ENROLLED:
         return "everything is refused: not enrolled yet"
     if not _is_loaded(endpoint, sets):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -226,7 +227,9 @@ def brief(health: Health) -> str:
         f"revision {health.policy_revision}",
         endpoints_word(health),
         counted(health.connections, "connection"),
-        f"short cut {'on' if health.acceleration.on else 'OFF'}",
+        "short cut on"
+        if health.acceleration.on
+        else f"short cut OFF ({re.split('[:;] ', health.acceleration.why)[0]})",
     ]
     if health.problems:
         parts.append(counted(len(health.problems), "problem"))

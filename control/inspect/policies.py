@@ -9,6 +9,7 @@ from loader import abi
 
 # What a call meets that no rule names, at an endpoint that no policy selects in that direction.
 OPEN = "default: no policy selects the endpoint"
+NOT_ENFORCED = "not enforced"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class PolicyRow:
     proto: str
     ports: str
     port_prefix: str  # as the kernel matches it: "8000/10"
-    verdict: str  # allow, deny, proxy; "" when the entry is there for policies in audit mode only
+    verdict: str  # allow, deny, proxy; "": the entry is there for policies in audit mode only; or NOT_ENFORCED
     rank: int
     rule: str
     source: str
@@ -53,6 +54,17 @@ def rows(
         key=lambda e: (e[0].set_id, e[0].direction, -e[1].rank, e[0].peer_id, e[0].proto, e[0].port, -e[0].plen),
     )
     return tuple(_row(key, value, names, users) for key, value in ordered)
+
+
+def unenforced(name: str, why: str) -> tuple[PolicyRow, ...]:
+    """Return what stands in for the entries of an endpoint that the kernel has none of because it knows no such
+    endpoint: no rows would read as if it refused everything."""
+    blank = PolicyRow(
+        set_id=0, endpoints=(name,), direction="", peer=0, peer_labels=(), peer_word="any", proto=words.proto_word(0),
+        ports=words.ports_word(0, 0, 0), port_prefix="0/0", verdict=NOT_ENFORCED, rank=0, rule=why, source="",
+        audit_verdict="", audit_rule="", audit_source="",
+    )  # fmt: skip
+    return tuple(dataclasses.replace(blank, direction=direction.name.lower()) for direction in abi.Direction)
 
 
 def ranges(found: Iterable[PolicyRow]) -> tuple[PolicyRow, ...]:

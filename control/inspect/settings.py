@@ -60,6 +60,11 @@ def _allowed(name: str) -> str:
     return "on, off" if bounds is None else f"{bounds[0]} to {bounds[1]}"
 
 
+def settable(row: SettingRow) -> str:
+    """Return in words to what a person may set a field, or where else: "-" for what the agent alone sees to."""
+    return row.allowed or (f"by {switches.OPTIONS[row.name]}" if row.name in switches.OPTIONS else "-")
+
+
 def pick(found: Iterable[SettingRow], name: str) -> SettingRow | None:
     """Return one setting; - and _ are the same."""
     return next((r for r in found if r.name == name.replace("-", "_")), None)

@@ -12,19 +12,21 @@ from loader import abi
 EXPLAIN: dict[abi.AccelReason, str] = {
     abi.AccelReason.UNKNOWN: "nothing is known of this end yet",
     abi.AccelReason.ACTIVE: "bytes go straight into the peer's receive queue whenever it is ready for them",
-    abi.AccelReason.PROBATION: "too few packets yet to know how its program reads",
+    abi.AccelReason.PROBATION: "too few packets yet, not accepted yet, bytes of TCP still unread, or the other end "
+    "does not qualify (see its own reason)",
     abi.AccelReason.OFF: "the short cut was off on this node when the connection began "
     "(`sockmesh bpf config set acceleration on`)",
     abi.AccelReason.SELF_TEST: "the short cut has not passed its test on this kernel (`sockmesh status`)",
     abi.AccelReason.OPT_OUT: "an endpoint opted out (acceleration: off in its Workload)",
     abi.AccelReason.PEER_REMOTE: "the peer is not an enrolled endpoint of this node",
     abi.AccelReason.BLOCKING: "the program reads with a blocking socket",
-    abi.AccelReason.SPLICE: "the program reads with a call that cannot see redirected bytes (splice, MSG_WAITALL)",
+    abi.AccelReason.SPLICE: "a program of its pod reads with a call that cannot see redirected bytes (splice(2), "
+    "zero-copy receive)",
     abi.AccelReason.LOW_WATER: "the program waits for a minimum of bytes (SO_RCVLOWAT)",
     abi.AccelReason.URGENT: "urgent data was sent (MSG_OOB)",
     abi.AccelReason.MPTCP: "the socket is a Multipath TCP socket",
     abi.AccelReason.ULP: "another protocol layer owns the socket (such as kernel TLS)",
-    abi.AccelReason.PROGRAM: "a program of this endpoint was caught splicing (splice(2)) before",
+    abi.AccelReason.PROGRAM: "a program of its pod spliced with redirected bytes waiting before, and was reset",
     abi.AccelReason.DENIED: "policy denies the pair",
     abi.AccelReason.MAP_FULL: "a map was full when the connection began (`sockmesh bpf fs list`)",
     abi.AccelReason.LOOPBACK: "both ends are in the same pod",

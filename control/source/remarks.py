@@ -21,10 +21,22 @@ def items(section: model.Section) -> Iterator[list[model.Rule]]:
 
 def problem_at(source: str, path: str, message: str, whose: str = "") -> model.Problem:
     """Return the problem of an object or rule, whose source is "file:line", or a file; `whose` names the object."""
+    file, line = _place(source)
+    return model.Problem(file, " ".join(filter(None, (whose, path))), message, line, within=path)
+
+
+def file_of(source: str) -> str:
+    """Return the file of a source, with its line or without.
+
+    >>> file_of("shop.yaml:12"), file_of("shop.yaml")
+    ('shop.yaml', 'shop.yaml')
+    """
+    return _place(source)[0]
+
+
+def _place(source: str) -> tuple[str, int]:
     file, _, line = source.rpartition(":")
-    if not file or not line.isdecimal():
-        file, line = source, "0"
-    return model.Problem(file, " ".join(filter(None, (whose, path))), message, int(line), within=path)
+    return (file, int(line)) if file and line.isdecimal() else (source, 0)
 
 
 def of_policy(policy: model.Policy, path: str, source: str, message: str) -> model.Problem:

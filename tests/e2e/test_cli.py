@@ -461,7 +461,8 @@ def test_status_of_a_first_start_has_no_word_of_death_and_counts_no_pod_of_the_s
             starting.join()
             mesh.stop()
     assert told[0] == (
-        "node ?: agent starting (no policy is in force yet), revision 0, 0 endpoints, 0 connections, short cut OFF\n"
+        "node ?: agent starting (no policy is in force yet), revision 0, 0 endpoints, 0 connections, short cut OFF "
+        "(the agent is starting)\n"
     )
     assert told[-1].startswith("node start: agent alive, revision 1, 1 endpoint, 0 connections, short cut ")
     assert {words for line in told for words in re.findall(r"\d+ endpoints?|\d+ connections?|DEAD|problem", line)} == {

@@ -48,6 +48,7 @@ def test_a_show_for_people() -> None:
     for words in (
         "-- 1. A node with four pods", "-- 2. Allowed and refused calls", "Operation not permitted", "HTTP 200",
         "-- 3. The same calls over TCP and over the short cut", "█", "░", "-- 4. A policy change cuts open connections",
+        "then the policy is put back as it was: client may call web again, as it does below\n\n-- 5. ",
         "drop:POLICY_DENIED INGRESS DROPPED", "$ sockmesh bpf sock list", "$ sockmesh bpf policy get web",
         "Gone again: namespaces, cgroups, pinned maps, programs.",
     ):  # fmt: skip

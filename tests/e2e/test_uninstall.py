@@ -35,7 +35,10 @@ def test_a_running_agent_is_never_uninstalled_and_a_stopped_one_whole() -> None:
             assert unsure.returncode == 2 and "give --pins to confirm" in unsure.stderr
             early = uninstall("--pins")
             assert early.returncode == 1 and mesh.agent
-            assert f"another agent (pid {mesh.agent.pid}) is running with this directory: stop it" in early.stderr
+            told = f"the agent (pid {mesh.agent.pid}) still runs: stop it first\n"
+            assert early.stderr == f"sockmesh: {mesh.run_dir}: {told}"
+            beside = uninstall("--pins", "--run-dir", str(mesh.run_dir / "elsewhere"))
+            assert (beside.returncode, beside.stderr) == (1, f"sockmesh: {node.pins}: {told}")
             mesh.stop()
             assert (mesh.run_dir / "selftest.json").exists()
             elsewhere = subprocess.run(

@@ -190,7 +190,7 @@ def test_what_is_not_the_pods_gets_no_hooks(town: Town, mistake: str) -> None:
     try:
         (problem,) = town.write("new", **spec)
         assert problem.startswith(f"workload-new.yaml:1: Workload default/new: {field}")
-        assert problem.endswith("the workload is NOT under policy")
+        assert problem.endswith("; the workload is NOT under policy, and what traffic it has passes")
         assert not any(town.has_filters(interface) for interface in ("lo", "vh-bare", "vh-new"))
         assert town.write("new") == []
         assert town.has_filters("vh-new")

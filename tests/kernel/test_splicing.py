@@ -105,6 +105,12 @@ def test_who_does_it_with_redirected_bytes_waiting_is_reset_and_on_record(place:
     assert (recv(pair.b, 100), recv(pair.b, 100)) == ("b'redirected'", "ECONNRESET")
     place.mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "stuck", "the record of it", since=before)
     pair.close()
+    after = connect(place.client, place.server, place.maps)
+    assert not after.warm_up() and after.end(after.b).reason == abi.AccelReason.PROGRAM
+    assert after.redirected(after.a) == 0
+    assert place.move(way, after.b) == "EAGAIN"
+    assert after.end(after.b).marked == abi.AccelReason.SPLICE
+    after.close()
 
 
 def _read_slowly(sock: socket.socket, size: int, times: int) -> bytes:

@@ -15,7 +15,7 @@ from loader.errors import AgentUnavailable, ConfigInvalid
 _COLUMNS = (
     Column[settings.SettingRow]("NAME", lambda r: r.name),
     Column[settings.SettingRow]("VALUE", lambda r: r.word, right=True),
-    Column[settings.SettingRow]("CAN BE SET TO", lambda r: r.allowed or "-"),
+    Column[settings.SettingRow]("CAN BE SET TO", settings.settable),
     Column[settings.SettingRow]("MEANING", lambda r: r.explanation),
 )
 
@@ -48,7 +48,7 @@ def get(name: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     row = settings.pick(rows, name)
     if row is None:
         raise ConfigInvalid(f"config: unknown switch {name!r} ({', '.join(r.name for r in rows)})")
-    facts = {"name": row.name, "value": row.word, "can be set to": row.allowed or "-", "meaning": row.explanation}
+    facts = {"name": row.name, "value": row.word, "can be set to": settings.settable(row), "meaning": row.explanation}
     show_one(row, facts, output)
 
 

@@ -8,20 +8,19 @@ from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.inspect import endpoints, health, inforce, pins, words
 
-_AUDIT = (
-    "; a policy in audit mode is there, too, which only tells what it would refuse (`sockmesh observe --type audit`)"
-)
-
-
-def _policy(row: endpoints.EndpointRow) -> str:
-    policy = f"{row.policy} + audit" if row.audit else row.policy
-    return f"{policy}; {row.edit}" if row.edit else policy
+_AUDIT = " (a policy in audit mode only tells what it would refuse: `sockmesh observe --type audit`)"
 
 
 def _style(text: str) -> str:
     if not text.startswith("enforced"):
         return "red"
     return "yellow" if inforce.HALF in text else ""
+
+
+def _entries(row: endpoints.EndpointRow) -> str:
+    if row.policy == endpoints.NOT_IN_FORCE:
+        return "none"
+    return f"{row.entries} in set {row.set_id}{_next(row)} (`sockmesh bpf policy get {row.id}`)"
 
 
 def _next(row: endpoints.EndpointRow) -> str:
@@ -34,7 +33,7 @@ COLUMNS = (
     Column[endpoints.EndpointRow]("IDENTITY", lambda r: str(r.identity), right=True),
     Column[endpoints.EndpointRow]("LABELS", lambda r: words.short_labels(r.labels)),
     Column[endpoints.EndpointRow]("IP", lambda r: ", ".join(r.ips)),
-    Column[endpoints.EndpointRow]("POLICY", _policy, style=_style),
+    Column[endpoints.EndpointRow]("POLICY", lambda r: r.policy_word, style=_style),
     Column[endpoints.EndpointRow]("INGRESS", lambda r: r.ingress),
     Column[endpoints.EndpointRow]("EGRESS", lambda r: r.egress),
     Column[endpoints.EndpointRow]("ENTRIES", lambda r: str(r.entries), right=True),
@@ -87,10 +86,10 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         "labels": ", ".join(row.labels),
         "service account": row.service_account,
         "addresses": ", ".join(row.ips),
-        "policy": row.policy + (_AUDIT if row.audit else "") + (f"; {row.edit}" if row.edit else ""),
+        "policy": row.policy_word + (_AUDIT if row.audit else ""),
         "ingress": row.ingress,
         "egress": row.egress,
-        "entries": f"{row.entries} in set {row.set_id}{_next(row)} (`sockmesh bpf policy get {row.id}`)",
+        "entries": _entries(row),
         "short cut": row.acceleration,
         "interface": f"{row.interface} (index {row.ifindex})",
         "namespace file": row.netns,

@@ -24,7 +24,7 @@ def _rule(row: policies.PolicyRow) -> str:
     return "; ".join(parts)
 
 
-_STYLES = {"deny": "red", "allow": "green", "proxy": "cyan"}
+_STYLES = {policies.NOT_ENFORCED: "red", "deny": "red", "allow": "green", "proxy": "cyan"}
 COLUMNS = (
     Column[policies.PolicyRow]("DIRECTION", lambda r: r.direction),
     Column[policies.PolicyRow]("VERDICT", _verdict, style=lambda t: _STYLES.get(t, "")),
@@ -93,10 +93,13 @@ def get(endpoint: str, pin_dir: Path, run_dir: Path, output: str) -> None:
     known = endpoints.rows(here, endpoints.set_facts(entries), names, pins.links_by_owner(pin_dir))
     chosen = endpoints.pick(known, endpoint)
     users = policies.endpoints_by_set(here, names)
-    own = [(key, value) for key, value in entries if key.set_id in chosen.sets]
+    if chosen.policy == endpoints.NOT_IN_FORCE:
+        rows, of_set = policies.unenforced(chosen.name, endpoints.PASSES), ""
+    else:
+        own = [(key, value) for key, value in entries if key.set_id in chosen.sets]
+        rows, of_set = policies.rows(own, names, users), f", set {' and '.join(map(str, chosen.sets))}"
     if output == "table":
-        edit = f"; {chosen.edit}" if chosen.edit else ""
-        click.echo(f"{chosen.name} (endpoint {chosen.id}, identity {chosen.identity}, "
-                   f"set {' and '.join(map(str, chosen.sets))}): {chosen.policy}{edit}")  # fmt: skip
+        place_of = f"endpoint {chosen.id}, identity {chosen.identity}{of_set}"
+        click.echo(f"{chosen.name} ({place_of}): {chosen.policy_word}")
     columns = COLUMNS if len(chosen.sets) == 1 else _WITH_SET
-    show(_shown(policies.rows(own, names, users), output), columns, output, "no entries: everything is refused")
+    show(_shown(rows, output), columns, output, "no entries: everything is refused")

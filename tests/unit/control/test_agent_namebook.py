@@ -28,7 +28,9 @@ def test_half_a_line_costs_that_line_alone(tmp_path: Path) -> None:
     assert list(namebook.NameBook(tmp_path).addresses()) == ["web.example.com"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]\n", b'{"a.b": {"300.1.1.1": 5}}\n', b"{}\n5\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[]\n", b'{"a.b": {"300.1.1.1": 5}}\n', b"{}\n5\n", b"[" * 100_000]
+)
 def test_a_damaged_file_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / namebook.NAME).write_bytes(content)
     book = namebook.NameBook(tmp_path)

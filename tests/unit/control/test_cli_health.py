@@ -216,18 +216,21 @@ def state(**given: Any) -> health.Health:
 
 def test_one_line_says_loudly_what_is_wrong() -> None:
     assert health.brief(state()) == "node n1: agent alive, revision 3, 1 endpoint, 2 connections, short cut on"
-    off = health.Acceleration(False, "x")
+    off = health.Acceleration(
+        False, "the kill switch is off: no new connection takes the short cut until somebody acts"
+    )
     closed = dataclasses.replace(ROW, policy="not in force")
     dead = state(alive=False, state=health.State.DEAD, acceleration=off, problems=("a",), lost_events={"kernel": 1},
                  endpoints=(closed,), connections=1)  # fmt: skip
     assert health.brief(dead) == (
         "node n1: agent DEAD (policy stays in force), revision 3, 1 endpoint (1 not in force), 1 connection, "
-        "short cut OFF, 1 problem, 1 EVENT LOST"
+        "short cut OFF (the kill switch is off), 1 problem, 1 EVENT LOST"
     )
     fresh = state(alive=False, state=health.State.STARTING, in_force=False, node="", policy_revision=0, endpoints=(),
-                  connections=0, acceleration=off)  # fmt: skip
+                  connections=0, acceleration=health.acceleration(config(generation=0), STARTING))  # fmt: skip
     assert health.brief(fresh) == (
-        "node ?: agent starting (no policy is in force yet), revision 0, 0 endpoints, 0 connections, short cut OFF"
+        "node ?: agent starting (no policy is in force yet), revision 0, 0 endpoints, 0 connections, short cut OFF "
+        "(the agent is starting)"
     )
     assert "agent starting (policy stays in force)" in health.brief(dataclasses.replace(fresh, in_force=True))
     assert "agent DOES NOT ANSWER (policy stays" in health.brief(state(alive=False, state=health.State.SILENT))
@@ -309,7 +312,7 @@ def test_the_node_proxy(
 
 
 def test_the_table_of_status_has_words_and_its_problems_the_sentences() -> None:
-    policy = "not in force: its namespace or interface was not found, or can have no hooks"
+    policy = endpoints.NOT_IN_FORCE
     closed = dataclasses.replace(ROW, policy=policy, acceleration="no cgroup was given, so its sockets cannot be seen")
     out = io.StringIO()
     with redirect_stdout(out):
@@ -323,6 +326,7 @@ def test_the_table_of_status_has_words_and_its_problems_the_sentences() -> None:
     heading, row, other = out.getvalue().splitlines()[-3:]
     assert heading.endswith("SHORT CUT") and row.endswith("  on") and other.endswith("  no cgroup was given")
     assert "  enforced      open" in row and "  not in force  open" in other
+    assert "policy        revision 3 in the kernel, " in out.getvalue()
     assert f"problems      1\n  - endpoint shop/web: {policy}\n" in out.getvalue()
 
 

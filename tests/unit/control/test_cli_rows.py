@@ -220,6 +220,22 @@ def test_every_reason_is_explained() -> None:
     assert socks.explain(250) == ""
 
 
+def test_what_waits_for_the_other_end_says_so_as_the_page_does() -> None:
+    row = sock(open_conn(enrolled=(0, 0), reason=(abi.AccelReason.PROBATION, BLOCKING)))
+    by_reason = {way.reason: way.explanation for way in (row.there, row.back)}
+    assert by_reason["probation"].endswith("or the other end does not qualify (see its own reason)")
+    page = (Path(__file__).parents[3] / "docs" / "reference.md").read_text()
+    assert f"| `probation` | {by_reason['probation']} |" in page
+
+
+def test_a_mark_is_counted_in_the_words_of_the_page_for_it_takes_no_socket_off() -> None:
+    zeros = [[0] for _ in abi.Metric]
+    (row,) = (row for row in counters.counters(zeros) if row.name == "marked_readers")
+    assert row.explanation == "Sockets marked because of how their program uses them"
+    page = (Path(__file__).parents[3] / "docs" / "reference.md").read_text()
+    assert row.explanation.lower() in page
+
+
 def entry(verdict: int, rank: int, rule: int = 0, **given: int) -> abi.PolicyValue:
     return abi.PolicyValue.blank(verdict=verdict, rank=rank, rule_id=rule, **({"present": 1} | given))
 
@@ -311,6 +327,7 @@ def test_audit_mode_is_put_in_words_that_contradict_nothing() -> None:
     )
     shown = {column.heading: column.cell(row) for column in endpoint_command.COLUMNS}
     assert (row.in_force, shown["POLICY"], shown["INGRESS"]) == (True, "enforced + audit", "open, audit: default deny")
+    assert row.policy_word == "enforced + audit"
 
 
 class Held(contextlib.AbstractContextManager["Held"]):
@@ -340,11 +357,34 @@ def test_the_self_tests_own_pods_are_in_no_list(monkeypatch: pytest.MonkeyPatch)
         return found
 
     assert [(r["id"], r["policy"]) for r in listed(endpoint_command.endpoint)] == [
-        (1, "not in force: its namespace or interface was not found, or can have no hooks"), (2, "enforced"),
+        (1, endpoints.NOT_IN_FORCE), (2, "enforced"),
     ]  # fmt: skip
     assert [r["source"]["endpoint"] for r in listed(sock_command.sock)] == [1]
     assert [(r["set_id"], r["endpoints"]) for r in listed(policy_command.policy)] == [(5, ["shop/db"])]
     assert [r["endpoint"] for r in listed(ct_command.ct)] == [2]
+
+
+def test_a_pod_on_which_no_policy_is_enforced_is_not_called_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with a name that the kernel does not know: no hook judges its packets."""
+    monkeypatch.setattr(Place, "names", lambda _: NAMES)
+    monkeypatch.setattr(Place, "maps", lambda _: Held())
+
+    def said(command: click.Command, *words: str) -> str:
+        answer = testing.CliRunner().invoke(command, ["get", "web", *words, "--pin-dir", "/nonexistent"])
+        assert answer.exit_code == 0, answer
+        return answer.stdout
+
+    heading, _, *lines = said(policy_command.policy).splitlines()
+    assert heading == f"shop/web (endpoint 1, identity 256): {endpoints.NOT_IN_FORCE}"
+    assert [line.split()[:3] for line in lines] == [["ingress", "not", "enforced"], ["egress", "not", "enforced"]]
+    assert all(line.endswith(endpoints.PASSES) for line in lines)
+    found = json.loads(said(policy_command.policy, "-o", "json"))
+    assert [(r["direction"], r["verdict"], r["rule"]) for r in found] == [
+        (direction, "not enforced", endpoints.PASSES) for direction in ("ingress", "egress")
+    ]
+    facts = dict(line.partition("  ")[::2] for line in said(endpoint_command.endpoint).splitlines())
+    assert facts["policy"].strip() == endpoints.NOT_IN_FORCE and facts["entries"].strip() == "none"
+    assert "its traffic passes" in endpoints.NOT_IN_FORCE
 
 
 @pytest.mark.parametrize("form", ["table", "json"])

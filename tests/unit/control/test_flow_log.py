@@ -153,6 +153,28 @@ def test_where_lines_are_missing_a_line_says_how_many(path: pathlib.Path, monkey
     assert (target.written, target.lost) == (3, 6)
 
 
+def test_the_agents_log_tells_when_lines_begin_to_be_lost_and_when_that_ends(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sockmesh.agent")
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target = sink.FileSink(str(path))
+    for first in (0, 10):
+        target.write(lines(first, first + 1))
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", full)
+            target.write(lines(first + 1, first + 3))
+            target.write(lines(first + 3, first + 4))
+    target.write(lines(20, 21))
+    target.write(lines(21, 22))
+    full_words = f"flow log {path}: No space left on device: records are lost until it is mended"
+    well_words = f"flow log {path}: records are written again; 3 are missing"
+    assert [each.getMessage() for each in caplog.records] == [full_words, well_words] * 2
+
+
 @pytest.mark.parametrize("left", [b"", b"000\n", b"000\n001\n"])
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"flow":{"uuid":"9ec8', b'{"flow":' + b" " * 5000])
 def test_half_a_line_that_a_killed_predecessor_left_is_cut_off(path: pathlib.Path, left: bytes, torn: bytes) -> None:

@@ -56,6 +56,23 @@ def test_select(asked: dict[str, Any], wanted: list[int]) -> None:
     assert chosen(**asked) == wanted
 
 
+def test_the_last_are_the_latest_also_where_records_came_late() -> None:
+    """As after a restart: what happened without an agent stands behind what the new one has written first."""
+    flows = [response(1), response(8), response(6), LOST, response(9, "DROPPED"), response(2), response(7), response(3)]
+
+    def last(count: int) -> list[int]:
+        return [flows.index(found) for found in query.select(flows, query.Query(last=count))]
+
+    assert [last(count) for count in (1, 2, 4)] == [[4], [1, 4], [2, 6, 1, 4]]
+    assert last(6) == [5, flows.index(LOST), 7, 2, 6, 1, 4]
+
+
+def test_one_without_a_time_stays_where_it_stands() -> None:
+    bare = {"flow": {"verdict": "FORWARDED", "uuid": "bare"}}
+    flows = [response(5), bare, response(4), response(6)]
+    assert list(query.select(flows, query.Query(last=3))) == [flows[0], bare, flows[3]]
+
+
 @pytest.mark.parametrize(
     ("text", "ns"),
     [

@@ -1,11 +1,15 @@
 """Numbers that keep their meaning, and which identity a peer means."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control import compile as compiler
 from control import evaluate, identity, model
+from control.agent import state, trial
+from control.names import Names
 from control.policy import peers
 from loader import abi
 
@@ -146,7 +150,18 @@ def test_json_round_trip_and_stability_over_restarts() -> None:
     assert identity.allocate(other, snap).identities.used == allocation.identities.used
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"identities": 1}', '{"identities": {"first": "x"}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", '{"identities": 1}', '{"identities": {"first": "x"}}', "[" * 100_000]
+)
 def test_a_broken_allocation_file_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         identity.Allocation.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"node": "n", "endpoints": []}', "[" * 100_000])
+def test_state_that_is_not_whole_is_none(tmp_path: Path, text: str) -> None:
+    for name in ("state.json", "names.json", "selftest.json"):
+        (tmp_path / name).write_text(text)
+    assert state.load_allocation(tmp_path) is None
+    assert state.load_names(tmp_path) == Names()
+    assert trial.Trial(tmp_path, tmp_path).passed_before() == {}

@@ -169,7 +169,9 @@ def test_policy_sets_have_the_endpoints_that_they_count_for(
     assert sorted({row["set_id"] for row in found}) == sets
     said = run(monkeypatch, state, policy_command.policy, "get", "web").splitlines()
     identity, edit = (300 if state == NEXT else 250), (f"; {inforce.HALF}" if state == BOTH else "")
-    assert said[0] == f"shop/web (endpoint 1, identity {identity}, set {' and '.join(map(str, sets))}): enforced{edit}"
+    audit = "" if state == NEXT else " + audit"
+    known = f"endpoint 1, identity {identity}, set {' and '.join(map(str, sets))}"
+    assert said[0] == f"shop/web ({known}): enforced{audit}{edit}"
     assert said[1].startswith("SET ") is (state == BOTH)
 
 

@@ -293,7 +293,8 @@ def test_no_agent(tmp_path: pathlib.Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         f"sockmesh: no agent is running: there is no socket {tmp_path}/agent.sock; start one with "
-        "`sockmesh agent --config DIR`, or name its directory with --run-dir\n"
+        "`sockmesh agent --config DIR`, or name its directory with --run-dir; what it wrote with --flow-log is read "
+        "with --input-file\n"
     )
 
 
@@ -351,10 +352,17 @@ def command(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
     )
 
 
+DAYS = range(11, 21)
+
+
+def on_each_day(*lines: str) -> list[str]:
+    return [line.replace("Nov 20", f"Nov {day}") for day in DAYS for line in lines]
+
+
 @pytest.fixture
 def flows() -> log.FlowLog:
     made = log.FlowLog()
-    made.write(map(record.line, ALL * 10))
+    made.write(record.line(each).replace(b"2026-11-20", b"2026-11-%d" % day) for day in DAYS for each in ALL)
     made.flush()
     return made
 
@@ -362,8 +370,8 @@ def flows() -> log.FlowLog:
 def test_the_agent_answers_with_the_last_twenty(tmp_path: pathlib.Path, flows: log.FlowLog) -> None:
     path = str(tmp_path / "agent.sock")
     with agent(path, flows):
-        assert printed("--server", path) == ([CLOSE_LINE, DROP_LINE, LOST_LINE, HUBBLE_LINE] * 10)[-27:]
-        assert printed("--server", path, "--uuid", "u-2", "--last", "2") == [DROP_LINE, LOST_LINE] * 2
+        assert printed("--server", path) == on_each_day(CLOSE_LINE, DROP_LINE, LOST_LINE, HUBBLE_LINE)[-27:]
+        assert printed("--server", path, "--uuid", "u-2", "--last", "2") == on_each_day(DROP_LINE, LOST_LINE)[-4:]
         assert len(printed("--server", path, "--all")) == 40
         assert len(printed("--run-dir", str(tmp_path), "--all")) == 40
 

@@ -1,5 +1,6 @@
 """A start without a record of what was in force: what it goes by, and what it leaves as it is."""
 
+import dataclasses
 import errno
 from pathlib import Path
 from types import SimpleNamespace
@@ -299,6 +300,53 @@ def test_what_comes_into_force_is_on_record_before(monkeypatch: pytest.MonkeyPat
         assert "No space left" in problem.message and steps[-1] == "attach"
     started.reconcile()
     assert recorded == [first, None, second]
+
+
+def test_each_edit_that_is_taken_in_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also one that changes nothing in the kernel, as a policy that selects nobody: the revision stays then."""
+    caplog.set_level("INFO", "sockmesh.agent")
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    started.apply_really(monkeypatch)
+
+    def said(**files: str) -> list[str]:
+        caplog.clear()
+        write(started.config, **files)
+        started.reconcile()
+        return [each.getMessage() for each in caplog.records if each.levelname == "INFO"]
+
+    stays = "taken in: nothing to change in the kernel, so revision 1 stays: 0 workloads, "
+    assert said(a=NAMESPACE.format("a")) == ["revision 1 in force: 0 workloads, 0 policies"]
+    assert said(b=POLICY.format("p", "")) == [stays + "1 policy"]
+    assert said() == []
+    assert said(c="{") == [], "it is broken, so nothing of it was taken in"
+    assert said(c="# nothing\n" + POLICY.format("q", ""))[1:] == [stays + "2 policies"]
+    (started.config / "b.yaml").unlink()
+    assert said() == [stays + "1 policy"]
+    assert started.reconciler.revision == 1
+
+
+def test_of_a_full_policy_map_the_policy_is_told_that_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = abi.PolicyValue.blank(present=1)
+    entries = {abi.PolicyKey(1, peer, 0, 0, 0, 0): dataclasses.replace(value, rule_id=2 + peer % 3 // 2)
+               for peer in range(30)}  # fmt: skip
+    entries[abi.PolicyKey(1, 40, 0, 0, 0, 0)] = abi.PolicyValue.blank(audit_present=1, audit_rule_id=3)
+    rules = {
+        2: names.RuleName("CiliumNetworkPolicy", "shop", "big", "spec.ingress[0]", "big.json:7"),
+        3: names.RuleName("NetworkPolicy", "shop", "web", "spec.ingress[0]", "web.yaml:2"),
+    }
+    maps: dict[str, dict[Any, Any]] = {name: {} for name in compiler.MAP_NAMES}
+    want = compiler.Desired(maps | {"policy": entries})
+    monkeypatch.setitem(abi.MAP_BY_NAME, "policy", dataclasses.replace(abi.MAP_BY_NAME["policy"], max_entries=30))
+    with pytest.raises(MapFull) as full:
+        apply.check_room(want, names.Names(rules=rules))
+    assert str(full.value) == (
+        "map policy takes 30 entries, the configuration needs 31, 64 % of them for CiliumNetworkPolicy shop/big "
+        "(big.json): use fewer or wider rules, or fewer workloads on this node; what was in force stays in force"
+    )
+    with pytest.raises(MapFull, match="the configuration needs 31: use fewer"):
+        apply.check_room(want, names.Names())
 
 
 def no_space(*_: object) -> None:

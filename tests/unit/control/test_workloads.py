@@ -293,9 +293,19 @@ def test_what_is_not_the_pods_is_refused_and_takes_no_hooks_off_it(
     (problem,) = found.problems
     assert problem.file == "a.yaml" and problem.message.startswith(field) and " (allowed: " in problem.message
     assert problem.message.endswith(
-        "is NOT under policy" if was == "new" else "until it is mended, the last good values stay"
+        "; the workload is NOT under policy, and what traffic it has passes"
+        if was == "new"
+        else "until it is mended, the last good values stay"
     )
     assert [facts.ifindex for facts in found.facts.values()] == ([] if was == "new" else [2])
+
+
+def test_that_one_without_hooks_is_open_is_told(host: Host) -> None:
+    first, *_ = host.survey(pod("gone")).problems
+    assert first.message == (
+        "network namespace gone: Invalid argument: is the pod still there?; the workload is NOT under policy, and what "
+        "traffic it has passes"
+    )
 
 
 @pytest.mark.parametrize("restarted", [False, True])
