@@ -37,7 +37,8 @@ static __always_inline u8 reader_reason(struct end *e, int is_proxys) {
   /* What these ask for comes with bytes of TCP only. */
   u64 flags = peek64(sk, OFF_SK_FLAGS);
   if (flags >> SOCK_ZEROCOPY_BIT & 1 || flags >> SOCK_RCVTSTAMP_BIT & 1 || peek32(sk, OFF_SK_TSFLAGS) ||
-      peek8(sk, OFF_TP_INQ) >> BIT_TP_INQ & 1)
+      peek8(sk, OFF_TP_INQ) >> BIT_TP_INQ & 1 || peek64(sk, OFF_SK_FILTER) ||
+      peek64(sk, OFF_SK_MAX_PACING_RATE) != ~0ull /* no bound; what congestion control paces by is another field */)
     return ACCEL_REASON_OPTIONS;
   struct endpoint_key k = {.id = e->endpoint};
   struct caught *before = is_proxys ? 0 : caught.lookup(&k); /* what a pod's programs do says nothing of the proxy */
