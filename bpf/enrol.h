@@ -131,8 +131,9 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
   struct endpoint *far = endpoint_by_id(peer->endpoint);
   if (!far)
     return;
-  if (!(ep->flags & far->flags & ENDPOINT_FLAG_ACCELERATE)) {
-    e->reason = ACCEL_REASON_OPT_OUT; /* since then, too */
+  u32 flags = ep->flags & far->flags;
+  if (!(flags & ENDPOINT_FLAG_ACCELERATE && flags & ENDPOINT_FLAG_UNSHAPED)) { /* since then, too */
+    e->reason = flags & ENDPOINT_FLAG_ACCELERATE ? ACCEL_REASON_QUEUE : ACCEL_REASON_OPT_OUT;
     return;
   }
   /* A socket may be made blocking after it was accepted, and a program may ask FIONREAD: wait for a moment when this end

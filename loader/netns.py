@@ -240,21 +240,3 @@ def _far_mac(netns: str, index: int) -> int:
 def _query_nsid(ipr: IPRoute, fd: int) -> int | None:
     value = ipr.get_netnsid(fd=fd).get("nsid")
     return int(value) if value is not None and 0 <= value < NSID_UNKNOWN else None
-
-
-def plain_veths() -> frozenset[int]:
-    """Return the indices of this namespace's veth interfaces that have no queue of their own; raises AttachFailed.
-
-    What one of them would do to a packet on its way into a pod, nobody misses when the packet passes it by; a queue,
-    such as the bandwidth plugin's, is there to shape it.
-    """
-    try:
-        with IPRoute() as ipr:
-            links = list(ipr.get_links())
-    except NetlinkError as error:
-        raise AttachFailed(f"the interfaces cannot be listed: {os.strerror(error.code)}") from error
-    return frozenset(
-        link["index"]
-        for link in links
-        if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "veth" and link.get_attr("IFLA_QDISC") == "noqueue"
-    )

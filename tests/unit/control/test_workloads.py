@@ -12,7 +12,7 @@ from control import compile as compiler
 from control import model, names
 from control.agent import host as on_host
 from control.agent import workloads
-from loader import abi, mounts, netns
+from loader import abi, mounts, netns, queues
 from loader.errors import AttachFailed
 
 
@@ -24,7 +24,9 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     (tmp_path / "cpu").mkdir()
     monkeypatch.setattr(mounts, "cgroup2", lambda: root)
     monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).is_dir() and Path(path).is_relative_to(root))
-    monkeypatch.setattr(netns, "plain_veths", set)
+    monkeypatch.setattr(queues, "roots", dict)
+    monkeypatch.setattr(queues, "veths", frozenset)
+    monkeypatch.setattr(queues, "filtered", frozenset)
     pod = netns.PodFacts(1, 2, 3)
     monkeypatch.setattr(netns, "facts", lambda where, interface: pod)
 
@@ -90,7 +92,9 @@ class Host:
         self.spaces = {"a": 11, "b": 12, "c": 13, "/elsewhere/a": 11}
         monkeypatch.setattr(mounts, "cgroup2", lambda: root)
         monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).resolve().is_relative_to(root))
-        monkeypatch.setattr(netns, "plain_veths", set)
+        monkeypatch.setattr(queues, "roots", dict)
+        monkeypatch.setattr(queues, "veths", frozenset)
+        monkeypatch.setattr(queues, "filtered", frozenset)
         monkeypatch.setattr(netns, "facts", self.facts)
         monkeypatch.setattr(on_host, "index", lambda interface: self.indices.get(interface, 0))
         monkeypatch.setattr(on_host, "inode", self.inode)
