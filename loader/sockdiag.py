@@ -55,14 +55,19 @@ def channel() -> socket.socket:
 
 def request(sock: socket.socket, name: SocketName) -> int:
     """Ask to reset one connection; return 0 or the kernel's errno."""
-    if not name[4]:
-        # By its tuple alone a connection that is gone would be taken for the listener that it came from.
-        sock.send(_request(name, _SOCK_DIAG_BY_FAMILY, 0))
-        found = sock.recv(65536)
-        if struct.unpack_from("=H", found, 4)[0] != _NLMSG_ERROR:
-            if found[16 + 1] in (_LISTEN, _TIME_WAIT):  # the latter is over, and some kernels refuse to reset it
-                return errno.ENOENT
-            name = (*name[:4], struct.unpack_from("=Q", found, 16 + _COOKIE)[0])
+    if name[4] and (status := _ask(sock, name)) != errno.EOPNOTSUPP:
+        return status
+    # By its tuple alone a connection that is gone would be taken for the listener that it came from.
+    sock.send(_request(name, _SOCK_DIAG_BY_FAMILY, 0))
+    found = sock.recv(65536)
+    if struct.unpack_from("=H", found, 4)[0] != _NLMSG_ERROR:
+        if found[16 + 1] in (_LISTEN, _TIME_WAIT):  # the latter is over, and some kernels refuse to reset it
+            return errno.ENOENT
+        name = (*name[:4], struct.unpack_from("=Q", found, 16 + _COOKIE)[0])
+    return _ask(sock, name)
+
+
+def _ask(sock: socket.socket, name: SocketName) -> int:
     sock.send(_request(name, _SOCK_DESTROY, _NLM_F_ACK))
     reply = sock.recv(65536)
     kind = struct.unpack_from("=H", reply, 4)[0]
