@@ -3,7 +3,7 @@
 A program's MPTCP socket stands on subflows, TCP sockets of the kernel's own, and only those can be reset (as of kernel
 6.18). One that has lost its last subflow waits for another, a minute by default, and its program hears nothing.
 net.mptcp.close_timeout of its network namespace says how long, so that is 0 for the moment of a reset. Kernels without
-it (before 6.7) do not let themselves be hurried.
+it (6.1, say) do not let themselves be hurried.
 """
 
 import contextlib

@@ -7,7 +7,7 @@ from loader import abi
 from tests.hosts.wait import PATIENCE
 from tests.kernel.street import Street, mesh_part, nobody
 
-CLOSE_TIMEOUT = Path("/proc/sys/net/mptcp/close_timeout")  # kernel 6.7
+CLOSE_TIMEOUT = Path("/proc/sys/net/mptcp/close_timeout")  # older kernels have no such setting
 WITHIN_S = 1.0 * PATIENCE
 PORT = 4303
 LISTEN = """
