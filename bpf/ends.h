@@ -29,6 +29,8 @@ static __always_inline u8 why_not(const struct config *cfg, const struct end *fr
     return ACCEL_REASON_LOOPBACK;
   if (!(flags & ENDPOINT_FLAG_ACCELERATE))
     return ACCEL_REASON_OPT_OUT;
+  if (!(flags & ENDPOINT_FLAG_UNSHAPED))
+    return ACCEL_REASON_QUEUE;
   return ACCEL_REASON_PROBATION;
 }
 

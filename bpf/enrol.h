@@ -37,7 +37,8 @@ static __always_inline u8 reader_reason(struct end *e, int is_proxys) {
   /* What these ask for comes with bytes of TCP only. */
   u64 flags = peek64(sk, OFF_SK_FLAGS);
   if (flags >> SOCK_ZEROCOPY_BIT & 1 || flags >> SOCK_RCVTSTAMP_BIT & 1 || peek32(sk, OFF_SK_TSFLAGS) ||
-      peek8(sk, OFF_TP_INQ) >> BIT_TP_INQ & 1)
+      peek8(sk, OFF_TP_INQ) >> BIT_TP_INQ & 1 || peek64(sk, OFF_SK_FILTER) ||
+      peek64(sk, OFF_SK_MAX_PACING_RATE) != ~0ull /* no bound; what congestion control paces by is another field */)
     return ACCEL_REASON_OPTIONS;
   struct endpoint_key k = {.id = e->endpoint};
   struct caught *before = is_proxys ? 0 : caught.lookup(&k); /* what a pod's programs do says nothing of the proxy */
@@ -130,8 +131,9 @@ static __always_inline void consider(struct __sk_buff *skb, const struct packet 
   struct endpoint *far = endpoint_by_id(peer->endpoint);
   if (!far)
     return;
-  if (!(ep->flags & far->flags & ENDPOINT_FLAG_ACCELERATE)) {
-    e->reason = ACCEL_REASON_OPT_OUT; /* since then, too */
+  u32 flags = ep->flags & far->flags;
+  if (!(flags & ENDPOINT_FLAG_ACCELERATE && flags & ENDPOINT_FLAG_UNSHAPED)) { /* since then, too */
+    e->reason = flags & ENDPOINT_FLAG_ACCELERATE ? ACCEL_REASON_QUEUE : ACCEL_REASON_OPT_OUT;
     return;
   }
   /* A socket may be made blocking after it was accepted, and a program may ask FIONREAD: wait for a moment when this end

@@ -119,6 +119,7 @@ enum accel_reason {
   ACCEL_REASON_COUNTS = 22,
   ACCEL_REASON_IO_URING = 20,
   ACCEL_REASON_COMPAT = 23,
+  ACCEL_REASON_QUEUE = 24,
 };
 
 enum mtls {
@@ -151,6 +152,7 @@ enum endpoint_flag {
   ENDPOINT_FLAG_NEXT_HAS_AUDIT = 64,
   ENDPOINT_FLAG_PROXIED = 256,
   ENDPOINT_FLAG_PASSING = 128,
+  ENDPOINT_FLAG_UNSHAPED = 512,
 };
 
 enum conn_flag {

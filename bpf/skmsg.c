@@ -19,6 +19,13 @@ static __always_inline int is_still(const struct end *e, u32 owner, u64 proxy_ne
   return net && peek64(net, OFF_NET_COOKIE) == (proxy_netns ? proxy_netns : ep->netns_cookie);
 }
 
+/* A queue has come to the interface of this end's pod: bytes are to wait in it. */
+static __always_inline void bar_shaped(struct end *e, u32 owner) {
+  struct endpoint *ep = owner ? endpoint_by_id(owner) : 0;
+  if (ep && !(ep->flags & ENDPOINT_FLAG_UNSHAPED) && !e->marked)
+    e->marked = e->reason = ACCEL_REASON_QUEUE;
+}
+
 /* 0, or the metric that counts why the message goes over TCP. */
 static __always_inline u32 refused_now(struct conn *c, const struct conn_key *k) {
   struct config *cfg = get_config();
@@ -44,6 +51,8 @@ static __always_inline u32 refused_now(struct conn *c, const struct conn_key *k)
   int ok = still && (led ? pair_allowed(&p) : p.egress.verdict == VERDICT_ALLOW && p.ingress.verdict == VERDICT_ALLOW);
   from->rule = still ? p.egress.rule_id : 0; /* else it is another pod's */
   to->rule = still ? p.ingress.rule_id : 0;
+  bar_shaped(from, p.src_endpoint);
+  bar_shaped(to, p.dst_endpoint);
   c->denied = !ok;
   c->generation = generation;
   return ok ? 0 : METRIC_PASS_DENIED;

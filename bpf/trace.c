@@ -186,8 +186,10 @@ int enter_setsockopt(struct sys_enter *s) {
     return mark(word(s, 0), ACCEL_REASON_LOW_WATER, 0, 0);
   if (level == 1 && name == 42 /* SO_PEEK_OFF */)
     return mark(word(s, 0), ACCEL_REASON_PEEK_OFF, 0, 0);
-  /* SO_ZEROCOPY, SO_TIMESTAMP*, SO_TIMESTAMPNS*, SO_TIMESTAMPING*, TCP_INQ */
-  if ((level == 1 && (name == 60 || name == 29 || name == 35 || name == 37 || (name >= 63 && name <= 65))) ||
+  /* SO_ZEROCOPY, SO_TIMESTAMP*, SO_TIMESTAMPNS*, SO_TIMESTAMPING*, SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_MAX_PACING_RATE,
+   * TCP_INQ */
+  if ((level == 1 && (name == 60 || name == 29 || name == 35 || name == 37 || (name >= 63 && name <= 65) ||
+                      name == 26 || name == 50 || name == 47)) ||
       (level == IPPROTO_TCP && name == 36))
     return mark(word(s, 0), ACCEL_REASON_OPTIONS, 0, 0);
   if (level == IPPROTO_TCP && name == 31 /* TCP_ULP */) {

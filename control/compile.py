@@ -30,6 +30,7 @@ class EndpointFacts:
     mac: int = 0  # of the pod's own interface, as the maps hold it
     direct: bool = False  # its host-side interface is one that packets may pass by
     inlet: int = 0  # the interface by which its packets come to the host's routing
+    unshaped: bool = False  # no queue there shapes what passes: bytes may pass it by, too
 
     def without_sockets(self) -> "EndpointFacts":
         """Return what is left where the namespace's sockets are another's."""
@@ -134,6 +135,8 @@ def _flags(workload: model.Workload, fact: EndpointFacts, policy_set: PolicySet,
         flags |= abi.EndpointFlag.HAS_CGROUP
     if fact.direct:
         flags |= abi.EndpointFlag.DIRECT
+    if fact.unshaped:
+        flags |= abi.EndpointFlag.UNSHAPED
     if policy_set.has_audit:
         flags |= abi.EndpointFlag.HAS_AUDIT
     return int(flags)

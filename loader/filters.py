@@ -51,7 +51,7 @@ class Channel:
         reply = self._socket.recv(65536)
         if struct.unpack_from("=H", reply, 4)[0] == _NLMSG_ERROR:
             return None
-        options = dict(_attributes(dict(_attributes(reply[_HEADERS:])).get(_TCA_OPTIONS, b"")))
+        options = dict(attributes(dict(attributes(reply[_HEADERS:])).get(_TCA_OPTIONS, b"")))
         program = options.get(_TCA_BPF_ID, bytes(4))
         name = options.get(_TCA_BPF_NAME, b"").rstrip(b"\0")
         return Hung(struct.unpack_from("=I", program)[0], os.fsdecode(name))
@@ -66,7 +66,8 @@ class Channel:
         self.close()
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the attributes of a netlink message, or of one that holds others: type and content."""
     at = 0
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)

@@ -125,6 +125,8 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_SK_OWNED": (("sock", "sk_lock.owned"),),
     "OFF_SK_TSFLAGS": (("sock", "sk_tsflags"),),
     "OFF_SK_USERLOCKS": (("sock", "sk_userlocks"),),
+    "OFF_SK_FILTER": (("sock", "sk_filter"),),
+    "OFF_SK_MAX_PACING_RATE": (("sock", "sk_max_pacing_rate"),),
     "OFF_TP_RECEIVED": (("tcp_sock", "bytes_received"),),
     "OFF_TP_INQ": (("tcp_sock", "recvmsg_inq"),),
     "OFF_SK_PEEK": (("sock", "sk_peek_off"),),

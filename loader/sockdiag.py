@@ -9,10 +9,10 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from loader import netns
+from loader import multipath, netns
 from loader.errors import FeatureUnsupported
 from loader.record import unpack_addr
 
@@ -20,7 +20,7 @@ _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_INET_DIAG_INFO = 2
+_INET_DIAG_INFO, _INET_DIAG_REQ_PROTOCOL = 2, 3
 _MSG_SIZE = 72  # struct inet_diag_msg
 _BYTES_RECEIVED, _BYTES_SENT, _BYTES_RETRANS = 128, 200, 208  # in struct tcp_info, kernel 4.19
 _CONNECTED = (
@@ -55,14 +55,19 @@ def channel() -> socket.socket:
 
 def request(sock: socket.socket, name: SocketName) -> int:
     """Ask to reset one connection; return 0 or the kernel's errno."""
-    if not name[4]:
-        # By its tuple alone a connection that is gone would be taken for the listener that it came from.
-        sock.send(_request(name, _SOCK_DIAG_BY_FAMILY, 0))
-        found = sock.recv(65536)
-        if struct.unpack_from("=H", found, 4)[0] != _NLMSG_ERROR:
-            if found[16 + 1] in (_LISTEN, _TIME_WAIT):  # the latter is over, and some kernels refuse to reset it
-                return errno.ENOENT
-            name = (*name[:4], struct.unpack_from("=Q", found, 16 + _COOKIE)[0])
+    if name[4] and (status := _ask(sock, name)) != errno.EOPNOTSUPP:
+        return status
+    # By its tuple alone a connection that is gone would be taken for the listener that it came from.
+    sock.send(_request(name, _SOCK_DIAG_BY_FAMILY, 0))
+    found = sock.recv(65536)
+    if struct.unpack_from("=H", found, 4)[0] != _NLMSG_ERROR:
+        if found[16 + 1] in (_LISTEN, _TIME_WAIT):  # the latter is over, and some kernels refuse to reset it
+            return errno.ENOENT
+        name = (*name[:4], struct.unpack_from("=Q", found, 16 + _COOKIE)[0])
+    return _ask(sock, name)
+
+
+def _ask(sock: socket.socket, name: SocketName) -> int:
     sock.send(_request(name, _SOCK_DESTROY, _NLM_F_ACK))
     reply = sock.recv(65536)
     kind = struct.unpack_from("=H", reply, 4)[0]
@@ -83,6 +88,7 @@ def destroy(pod_netns: str, names: Sequence[SocketName]) -> Destroyed:
     def run() -> Destroyed:
         out = Destroyed([], {})
         with contextlib.ExitStack() as stack:
+            stack.enter_context(multipath.hurried({name[:4] for name in names}, _open_multipath))
             sock = stack.enter_context(channel())
             for name in names:
                 try:
@@ -115,15 +121,14 @@ def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
 
     def run() -> dict[SocketName, tuple[int, int]]:
         found: dict[SocketName, tuple[int, int]] = {}
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as sock:
-            sock.settimeout(2)
-            for family in (socket.AF_INET, socket.AF_INET6):
-                body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (_INET_DIAG_INFO - 1), 0, _CONNECTED)
-                body += bytes(48)
-                flags = _NLM_F_REQUEST | _NLM_F_DUMP
-                sock.send(struct.pack("=IHHII", 16 + len(body), _SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body)
-                while _take(sock.recv(1 << 18), found):
-                    pass
+        with channel() as sock:
+            for message in _dump(sock, socket.IPPROTO_TCP, 1 << (_INET_DIAG_INFO - 1)):
+                info = _attribute(message[_MSG_SIZE:], _INET_DIAG_INFO)
+                if len(info) >= _BYTES_RETRANS + 8:
+                    sent, again = struct.unpack_from("=QQ", info, _BYTES_SENT)
+                    received = struct.unpack_from("=Q", info, _BYTES_RECEIVED)[0]
+                    # TCP counts a FIN that came in as a byte.
+                    found[_name(message)] = (sent - again, received - (message[1] in _FIN_RECEIVED))
         return found
 
     with contextlib.suppress(OSError):  # the pod is gone
@@ -131,22 +136,36 @@ def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
     return {}
 
 
-def _take(reply: bytes, found: dict[SocketName, tuple[int, int]]) -> bool:
-    """Read one datagram of a dump; return whether more will come."""
+def _open_multipath() -> set[tuple[bytes, int, bytes, int]]:
+    """Return the names of the open MPTCP sockets of the calling thread's namespace, each without a cookie."""
+    with channel() as sock:
+        return {_name(message)[:4] for message in _dump(sock, multipath.PROTOCOL)}
+
+
+def _dump(sock: socket.socket, protocol: int, extensions: int = 0) -> Iterator[bytes]:
+    """Yield the struct inet_diag_msg, and what follows it, of every connected socket. To be read to its end."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, extensions, 0, _CONNECTED) + bytes(48)
+        body += struct.pack("=HHI", 8, _INET_DIAG_REQ_PROTOCOL, protocol)  # it may not fit the byte before
+        flags = _NLM_F_REQUEST | _NLM_F_DUMP
+        sock.send(struct.pack("=IHHII", 16 + len(body), _SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body)
+        is_done = False
+        while not is_done:
+            for kind, message in _messages(sock.recv(1 << 18)):
+                if is_done := kind in (_NLMSG_DONE, _NLMSG_ERROR):
+                    break
+                yield message
+
+
+def _messages(reply: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield what one datagram of a dump holds: the kind of each message, and its content."""
     at = 0
     while at + 16 <= len(reply):
         length, kind = struct.unpack_from("=IH", reply, at)
-        if kind in (_NLMSG_DONE, _NLMSG_ERROR) or length < 16:
-            return False
-        message = reply[at + 16 : at + length]
-        info = _attribute(message[_MSG_SIZE:], _INET_DIAG_INFO)
-        if len(info) >= _BYTES_RETRANS + 8:
-            sent, again = struct.unpack_from("=QQ", info, _BYTES_SENT)
-            received = struct.unpack_from("=Q", info, _BYTES_RECEIVED)[0]
-            # TCP counts a FIN that came in as a byte.
-            found[_name(message)] = (sent - again, received - (message[1] in _FIN_RECEIVED))
+        if length < 16:
+            return
+        yield kind, reply[at + 16 : at + length]
         at += (length + 3) & ~3
-    return True
 
 
 def _name(message: bytes) -> SocketName:

@@ -14,7 +14,8 @@ from control.agent import hooks, host, plan, workloads
 from loader import abi, mesh
 from loader.record import Record
 
-_FACTS = int(abi.EndpointFlag.HAS_CGROUP | abi.EndpointFlag.DIRECT)  # flags that follow from what is on the host
+# Flags that follow from what is on the host.
+_FACTS = int(abi.EndpointFlag.HAS_CGROUP | abi.EndpointFlag.DIRECT | abi.EndpointFlag.UNSHAPED)
 
 
 class Adopted:
@@ -53,6 +54,7 @@ class Adopted:
             flags = old.flags & ~_FACTS
             flags |= abi.EndpointFlag.HAS_CGROUP if facts.has_cgroup else 0
             flags |= abi.EndpointFlag.DIRECT if facts.direct else 0
+            flags |= abi.EndpointFlag.UNSHAPED if facts.unshaped else 0
             want["endpoints"][abi.EndpointKey(id)] = dataclasses.replace(
                 old, netns_cookie=facts.netns_cookie, ifindex=facts.ifindex, nsid=facts.nsid, mac=facts.mac,
                 inlet=facts.inlet, flags=int(flags),

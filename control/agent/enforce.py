@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -28,9 +29,10 @@ class Doomed:
     src_endpoint: int
     dst_endpoint: int
     pair: evaluate.Pair | None  # None: not for policy's sake
-    cookie: int = 0
+    cookie: int = 0  # as the record names it
     lost: abi.Direction | None = None  # whose pod has lost the address: EGRESS, the end that began; INGRESS, the other
     plain: abi.Direction | None = None  # whose pod speaks with another node's in plaintext, where mTLS is demanded
+    sockets: tuple[int, int] = (0, 0)  # the cookies of its open sockets, source and destination; 0: not known
 
 
 def initiator(key: abi.ConnKey, conn: abi.Conn) -> tuple[int, bytes, int, bytes, int]:
@@ -94,6 +96,7 @@ def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> 
     its address at one end: those with a socket record, then by conntrack."""
     judge = Judge(view)
     plain = plaintext.Plaintext(opened, view, mtls)
+    whose = functools.cache(functools.partial(owner, opened))  # of thousands most have the same ends
     out: list[Doomed] = []
     seen: set[tuple[bytes, int, bytes, int]] = set()
     for key, conn in opened.conns.items():
@@ -110,12 +113,13 @@ def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> 
         if against:
             pair, lost = against
             cookie = source.cookie or target.cookie
-            src, dst = owner(opened, saddr, source.endpoint), owner(opened, daddr, target.endpoint)
+            src, dst = whose(saddr, source.endpoint), whose(daddr, target.endpoint)
             if lost is not None and source.closed == abi.Closed.POD:
                 src, pair = source.endpoint, dataclasses.replace(pair, source_identity=source.identity)
             if lost is not None and target.closed == abi.Closed.POD:
                 dst, pair = target.endpoint, dataclasses.replace(pair, destination_identity=target.identity)
-            out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, cookie, lost))
+            sockets = 0 if source.closed else source.cookie, 0 if target.closed else target.cookie
+            out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, cookie, lost, sockets=sockets))
     # Each end that is ours has an entry, which names its endpoint.
     ends: dict[tuple[bytes, int, bytes, int], list[int]] = {}
     ended: list[abi.CtKey] = []
@@ -135,7 +139,7 @@ def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> 
     for (saddr, sport, daddr, dport), (src, dst) in ends.items():
         if against := judge.against(saddr, daddr, dport, src, dst):
             pair, lost = against
-            src, dst = owner(opened, saddr, src), owner(opened, daddr, dst)
+            src, dst = whose(saddr, src), whose(daddr, dst)
             out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, lost=lost))
     _close(opened, ended)
     return out
@@ -214,13 +218,13 @@ def reset(connections: Sequence[Doomed], known: names.Names) -> Outcome:
     out = Outcome(set(), {}, {})
     missed: Mapping[int, set[str]] = defaultdict(set)
     for number, each in enumerate(connections):
-        for end, way, endpoint, local, lport, remote, rport in (
-            ("src", _FROM, each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport),
-            ("dst", _TO, each.dst_endpoint, each.daddr, each.dport, each.saddr, each.sport),
+        for end, way, endpoint, local, lport, remote, rport, cookie in (
+            ("src", _FROM, each.src_endpoint, each.saddr, each.sport, each.daddr, each.dport, each.sockets[0]),
+            ("dst", _TO, each.dst_endpoint, each.daddr, each.dport, each.saddr, each.sport, each.sockets[1]),
         ):
             name = known.endpoint(endpoint) if endpoint else None
             if name and name.netns:
-                by_netns[name.netns][local, lport, remote, rport, 0] = number, end
+                by_netns[name.netns][local, lport, remote, rport, cookie] = number, end
             elif endpoint and (name or each.lost != way):  # else the pod is none of ours any more
                 missed[number].add(end)
                 out.reasons[str(name or endpoint)] = f"endpoint {name or endpoint}: its network namespace is not known"

@@ -8,7 +8,7 @@ from control import compile as compiler
 from control import model, names
 from control.agent import cgroups, host
 from control.source import remarks
-from loader import abi, links, mesh, netns
+from loader import abi, links, mesh, netns, queues
 from loader.errors import AttachFailed
 from loader.interception import inner
 
@@ -95,6 +95,7 @@ class Workloads:
         self._cgroups = cgroups.Cgroups(loaded)
         self._links = links.Watch()
         self._inodes: dict[str, int] = {}  # of the cgroups of the last survey
+        self._roots: dict[int, queues.Root] = {}  # what queues the interfaces had then
 
     def survey(self, workloads: Iterable[model.Workload]) -> Survey:
         """Look at each workload.
@@ -121,7 +122,8 @@ class Workloads:
                     here.append(_Here(workload, kept, stays=True))
         self._share_out(here, out.problems)
         out.problems.extend(_problem(each.workload, _MEETS_PROXY) for each in here if self._may_meet_proxy(each.found))
-        ends = links.host_ends()
+        self._roots, ends = queues.roots(), links.host_ends()
+        filtered = queues.filtered(each.found.facts.ifindex for each in here)
         usable, wrong = self._cgroups.usable(each.workload for each in here if each.has_sockets)
         out.problems.extend(_problem(workload, words) for workload, words in wrong)
         self._inodes = {path: host.inode(path) for path in usable.values()}
@@ -129,8 +131,14 @@ class Workloads:
         for each in here:
             workload, found, key = each.workload, each.found, _key(each.workload)
             facts = found.facts if each.has_sockets else found.facts.without_sockets()
-            end = ends.get(facts.ifindex, links.HostEnd(False, 0))
-            out.facts[key] = dataclasses.replace(facts, has_cgroup=key in usable, direct=end.is_plain, inlet=end.inlet)
+            root, end = self._roots.get(facts.ifindex), ends.get(facts.ifindex, links.HostEnd(False, 0))
+            out.facts[key] = dataclasses.replace(
+                facts,
+                has_cgroup=key in usable,
+                direct=end.is_plain,
+                inlet=end.inlet,
+                unshaped=not (root and root.shapes) and facts.ifindex not in filtered,
+            )
             out.workloads[key] = dataclasses.replace(workload, netns=found.netns, interface=found.interface)
         self._found, self._before = {_key(each.workload): each.found for each in here}, {}
         return out
@@ -201,9 +209,11 @@ class Workloads:
         interface of the host has changed."""
         if self._links.has_changed():
             return False
-        return all(found.is_unchanged() for found in self._found.values()) and all(
-            host.inode(path) == inode for path, inode in self._inodes.items()
-        )
+        roots = queues.roots()
+        return all(
+            found.is_unchanged() and roots.get(found.facts.ifindex) == self._roots.get(found.facts.ifindex)
+            for found in self._found.values()
+        ) and all(host.inode(path) == inode for path, inode in self._inodes.items())
 
     def _named(self, key: Key, workload: model.Workload) -> Found:
         if not _is_placed(workload):

@@ -172,6 +172,8 @@ def _acceleration(endpoint: abi.Endpoint | None) -> str:
         return "no cgroup was given or found, so its sockets cannot be seen"
     if endpoint.nsid == _NSID_UNKNOWN:
         return "its network namespace has no id here"
+    if not endpoint.flags & abi.EndpointFlag.UNSHAPED:
+        return "its host-side interface has a queue that shapes what passes"
     return ON
 
 

@@ -33,10 +33,12 @@ EXPLAIN: dict[abi.AccelReason, str] = {
     abi.AccelReason.ENROL_FAILED: "the kernel refused to put the socket into the sockhash",
     abi.AccelReason.FOREIGN: "another program already owns the socket",
     abi.AccelReason.PEEK_OFF: "the program peeks at an offset (SO_PEEK_OFF)",
-    abi.AccelReason.OPTIONS: "a socket option or flag is in use that only bytes of TCP honour (zero-copy, time stamps)",
+    abi.AccelReason.OPTIONS: "a socket option or flag is in use that only bytes of TCP honour (zero-copy, time stamps, "
+    "a filter, a pacing rate)",
     abi.AccelReason.COUNTS: "the program asks FIONREAD, which on this kernel does not see redirected bytes",
     abi.AccelReason.IO_URING: "the program uses io_uring, whose reads no hook sees",
     abi.AccelReason.COMPAT: "a 32-bit program runs in its pod, whose system calls no hook sees",
+    abi.AccelReason.QUEUE: "an endpoint's host-side interface has a queue that shapes what passes (`tc qdisc show`)",
 }
 
 

@@ -137,10 +137,11 @@ class AccelReason(enum.IntEnum):
     ENROL_FAILED = 17  # the kernel refused to put the socket into the sockhash
     FOREIGN = 18  # another program already owns the socket (psock present)
     PEEK_OFF = 19  # SO_PEEK_OFF is set
-    OPTIONS = 21  # a socket option is set that redirected bytes would not honour (zero-copy, time stamps, TCP_INQ)
+    OPTIONS = 21  # a socket option is set that redirected bytes would not honour (time stamps, a filter, a pacing rate)
     COUNTS = 22  # its program asks FIONREAD, which on this kernel does not see redirected bytes
     IO_URING = 20  # a program of this endpoint uses io_uring, whose splices no hook sees
     COMPAT = 23  # a 32-bit program runs in this endpoint's namespace: no hook sees its system calls
+    QUEUE = 24  # an endpoint's host-side interface has a queue that shapes what passes
 
 
 class EndpointFlag(enum.IntFlag):
@@ -153,6 +154,7 @@ class EndpointFlag(enum.IntFlag):
     NEXT_HAS_AUDIT = 64  # HAS_AUDIT of the edition to come
     PROXIED = 256  # there is a node proxy that looks into what policy wants to be looked into
     PASSING = 128  # what speaks for it passes to or from another: an agent that finds it so closes it
+    UNSHAPED = 512  # its host-side interface has no queue that bytes on the short cut would pass by
 
 
 class Mtls(enum.IntEnum):

@@ -29,6 +29,7 @@ _NODE_FLAGS = (
     | abi.EndpointFlag.HAS_CGROUP
     | abi.EndpointFlag.SELF_TEST
     | abi.EndpointFlag.DIRECT
+    | abi.EndpointFlag.UNSHAPED
 )
 _libc = ctypes.CDLL(None, use_errno=True)
 

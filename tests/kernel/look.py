@@ -115,5 +115,16 @@ def unsent(sock: socket.socket) -> str:
     return str(now())
 
 
+def resent(sock: socket.socket) -> str:
+    """Wait until its retransmission timer has run out; whether it has."""
+
+    def now() -> int:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[2]
+
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: now() > 0, "sent again", WAIT, pause=0.0005)
+    return "yes" if now() else "no"
+
+
 def at_mark(sock: socket.socket) -> str:
     return str(struct.unpack("i", fcntl.ioctl(sock, SIOCATMARK, b"\0" * 4))[0])

@@ -1,6 +1,8 @@
-"""A reset that comes too late for its connection must not hit the listener that the connection came from."""
+"""A reset that comes too late for its connection must not hit the listener that the connection came from, nor a later
+connection."""
 
 import socket
+import sys
 
 import pytest
 
@@ -12,8 +14,16 @@ from tests.kernel.pairs import Maker, receive
 pytestmark = pytest.mark.kernel
 
 
+SO_COOKIE = 57
+
+
+def cookie_of(sock: socket.socket) -> int:
+    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
+
+
+@pytest.mark.parametrize("by_cookie", [False, True], ids=["by tuple", "by cookie"])
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["v4", "v6"])
-def test_a_late_reset_spares_the_listener(family: int) -> None:
+def test_a_late_reset_spares_the_listener(family: int, by_cookie: bool) -> None:
     with Node("resets") as node:
         server, client = node.pod("server"), node.pod("client")
         makers = Maker(server), Maker(client)
@@ -27,7 +37,10 @@ def test_a_late_reset_spares_the_listener(family: int) -> None:
             caller.connect((address, 80))
             accepted, _ = listener.accept()
             with accepted:
-                assert sockdiag.destroy(server.netns, [gone]) == ([gone], {})
+                another = (*gone[:4], cookie_of(accepted) + 1)
+                assert sockdiag.destroy(server.netns, [another]) == ([], {})
+                this = (*gone[:4], cookie_of(accepted)) if by_cookie else gone
+                assert sockdiag.destroy(server.netns, [this]) == ([this], {})
                 with pytest.raises(ConnectionAbortedError):
                     accepted.recv(1)
                 caller.setblocking(False)

@@ -3,10 +3,11 @@
 import contextlib
 import ctypes
 import socket
+import struct
 from collections.abc import Iterator
 
 from tests.hosts.wait import wait_until
-from tests.kernel.look import LONG, data, ending, events, name, recv, send, short, state, unsent
+from tests.kernel.look import LONG, data, ending, events, name, recv, resent, send, short, state, unsent
 from tests.kernel.pairs import Pair, receive
 from tests.kernel.scenarios import See, cold, option, prepared, reset, scenario, wait_in
 
@@ -189,3 +190,27 @@ def timestamps_of_reception(p: Pair, see: See) -> None:
 prepared(option(socket.SOL_SOCKET, SO_TIMESTAMP), "timestamps_of_reception_asked_for_before", barred=True)(
     timestamps_of_reception
 )
+
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+ALL, NOTHING = 0xFFFFFFFF, 0
+
+
+def attach_filter(sock: socket.socket, passes: int = ALL) -> None:
+    """Have a filter look at each packet of a socket; this one lets the same number of bytes pass of each."""
+    code = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, passes))  # sock_filter: return that number
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(code)))
+
+
+@scenario
+def filter_on_the_socket(p: Pair, see: See) -> None:
+    """Who sets one goes off the short cut with the next packet: TCP sends again what it has not let pass."""
+    attach_filter(p.b, NOTHING)
+    see("send", send(p.a, data(100)))
+    see("again", resent(p.a))
+    see("read", recv(p.b, 100))
+    p.b.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    see("read", receive(p.b, 100) == data(100))
+
+
+prepared(attach_filter, "filter_on_the_socket_from_the_start", barred=True)(filter_on_the_socket)

@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import struct
+import time
 
 from tests.kernel.look import data, name, recv, send, short, unsent
 from tests.kernel.pairs import Pair, receive
@@ -52,6 +53,24 @@ def timestamps_of_acknowledgement_asked_for_before(p: Pair, see: See) -> None:
         while True:
             p.a.recvmsg(0, 200, socket.MSG_ERRQUEUE)
     timestamps_of_acknowledgement(p, see)
+
+
+SO_MAX_PACING_RATE = 47
+pace = option(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 100_000)
+
+
+@scenario
+def pacing_rate(p: Pair, see: See) -> None:
+    """Who sets a bound to what it sends goes off the short cut at once: of two bursts the second has to wait."""
+    pace(p.a)
+    began = time.monotonic()
+    for _ in range(2):
+        see("send", send(p.a, data(30000)))
+        see("read", receive(p.b, 30000) == data(30000))
+    see("held back", time.monotonic() - began > 0.1)
+
+
+prepared(pace, "pacing_rate_asked_for_before", barred=True)(pacing_rate)
 
 
 @scenario

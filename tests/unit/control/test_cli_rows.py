@@ -410,7 +410,12 @@ def test_a_get_that_finds_nothing_fails(
 
 
 def endpoint(**given: Any) -> abi.Endpoint:
-    flags = abi.EndpointFlag.ENROLLED | abi.EndpointFlag.ACCELERATE | abi.EndpointFlag.HAS_CGROUP
+    flags = (
+        abi.EndpointFlag.ENROLLED
+        | abi.EndpointFlag.ACCELERATE
+        | abi.EndpointFlag.HAS_CGROUP
+        | abi.EndpointFlag.UNSHAPED
+    )
     return abi.Endpoint.blank(**({"identity": 257, "set_id": 5, "flags": int(flags), "ifindex": 4} | given))
 
 
@@ -426,17 +431,18 @@ def test_an_endpoint_in_force() -> None:
     assert (row.name, row.policy, row.ingress, row.egress, row.entries, row.acceleration, row.hooks) == (
         "shop/db", "enforced", "default deny", "open", 4, "on", ("sockops",),
     )  # fmt: skip
-    assert row.flags == ("enrolled", "accelerate", "has-cgroup")
+    assert row.flags == ("enrolled", "accelerate", "has-cgroup", "unshaped")
 
 
 @pytest.mark.parametrize(
     ("given", "policy", "acceleration"),
     [
-        ({"flags": 6}, "everything is refused: not enrolled yet", "on"),
+        ({"flags": 518}, "everything is refused: not enrolled yet", "on"),
         ({"set_id": 0}, "everything is refused: no policy is loaded for it", "on"),
         ({"set_id": 77}, "everything is refused: no policy is loaded for it", "on"),
         ({"flags": 5}, "enforced", "opted out"),
         ({"flags": 3}, "enforced", "no cgroup was given or found, so its sockets cannot be seen"),
+        ({"flags": 7}, "enforced", "its host-side interface has a queue that shapes what passes"),
         ({"nsid": 0xFFFFFFFF}, "enforced", "its network namespace has no id here"),
     ],
 )

@@ -44,6 +44,19 @@ def test_a_connection_counts_once_whichever_of_its_ends_are_still_there(monkeypa
     assert sorted(asked) == [*(("db", 6379, port) for port in (40001, 40002, 40003, 40004)), *callers]
 
 
+def test_sockets_are_named_by_their_cookies_as_far_as_they_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the kernel has to be asked for each first."""
+    asked: dict[str, int] = {}
+
+    def destroy(netns: str, sockets: Sequence[sockdiag.SocketName]) -> sockdiag.Destroyed:
+        asked[netns] = sockets[0][4]
+        return sockdiag.Destroyed([*sockets], {})
+
+    monkeypatch.setattr(sockdiag, "destroy", destroy)
+    enforce.reset([dataclasses.replace(CALL, sockets=(7, 0))], KNOWN)
+    assert asked == {"web": 7, "db": 0}
+
+
 class Kernel:
     """Resets what it is asked to, but in namespaces that cannot be entered, and single sockets that it refuses."""
 
@@ -168,6 +181,7 @@ def test_an_end_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None
         held[abi.ConnKey(*ends)] = conn(cookie=(7, 8), endpoint=(1, recorded), stuck=(1, 0))
         found = [*enforce.doomed(maps, nobody), *enforce.stuck(maps)]
         assert [(each.src_endpoint, each.dst_endpoint) for each in found] == [(2, dst)] * 2
+        assert [each.sockets for each in found] == [(7, 8), (0, 0)]
     held.clear()
     flags = int(abi.CtFlag.SEEN_REPLY)
     for endpoint, direction in ((1, abi.Direction.EGRESS), (3, abi.Direction.INGRESS)):

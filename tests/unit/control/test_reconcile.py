@@ -13,7 +13,7 @@ from control import model, names
 from control.agent import apply, enforce, hooks, host, lastgood, numbering, options, reconcile, state, workloads
 from control.policy import field
 from control.source import directory, objects
-from loader import abi
+from loader import abi, queues
 from loader.errors import AttachFailed, MapFull
 from tests.unit.control.test_directory import NAMESPACE, POLICY, WORKLOAD, write
 
@@ -360,6 +360,7 @@ def test_hooks_that_were_taken_off_are_put_back_while_the_kernel_keeps_what_it_h
     write(started.config, a="]")
     indices = {"v-web": 5, "v-other": 6}  # another pod's, where the adopted one was
     monkeypatch.setattr(host, "index", lambda interface: indices.get(interface, 0))
+    monkeypatch.setattr(queues, "roots", lambda: {5: queues.Root("tbf", 1)})  # the record says so, too
     attached: list[tuple[Any, ...]] = []
     held = {key: value for key, value in started.reconciler.have["endpoints"].items()}
     mesh: Any = SimpleNamespace(

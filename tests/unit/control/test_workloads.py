@@ -12,7 +12,7 @@ from control import compile as compiler
 from control import model, names
 from control.agent import host as on_host
 from control.agent import workloads
-from loader import abi, links, mounts, netns
+from loader import abi, links, mounts, netns, queues
 from loader.errors import AttachFailed
 
 
@@ -25,6 +25,8 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(mounts, "cgroup2", lambda: root)
     monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).is_dir() and Path(path).is_relative_to(root))
     monkeypatch.setattr(links, "host_ends", dict)
+    monkeypatch.setattr(queues, "roots", dict)
+    monkeypatch.setattr(queues, "filtered", frozenset)
     pod = netns.PodFacts(1, 2, 3)
     monkeypatch.setattr(netns, "facts", lambda where, interface: pod)
 
@@ -91,6 +93,8 @@ class Host:
         monkeypatch.setattr(mounts, "cgroup2", lambda: root)
         monkeypatch.setattr(mounts, "is_cgroup2", lambda path: Path(path).resolve().is_relative_to(root))
         monkeypatch.setattr(links, "host_ends", dict)
+        monkeypatch.setattr(queues, "roots", dict)
+        monkeypatch.setattr(queues, "filtered", frozenset)
         monkeypatch.setattr(netns, "facts", self.facts)
         monkeypatch.setattr(on_host, "index", lambda interface: self.indices.get(interface, 0))
         monkeypatch.setattr(on_host, "inode", self.inode)
