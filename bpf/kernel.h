@@ -62,6 +62,16 @@ static __always_inline int psock_has_data(u64 sk) {
   return first && first != head;
 }
 
+/* Whether a program has ended a connection of this socket, to use it for another (connect(2), AF_UNSPEC). A sender of the
+ * first may be about to put bytes into its queue still: so it has the short cut once only. */
+static __always_inline int was_disconnected(u64 sk) {
+#ifdef OFF_SK_DISCONNECTS
+  return peek32(sk, OFF_SK_DISCONNECTS) != 0;
+#else
+  return 0;
+#endif
+}
+
 /* Changes whenever the socket's program reads some of its redirected bytes. */
 static __always_inline u32 unread_sign(u64 sk) {
   u64 psock = psock_of(sk);

@@ -4,6 +4,7 @@
  * so that a program learns of a denial at once (EPERM) and not by a time-out.
  */
 #include "flow.h"
+#include "kernel.h"
 
 #define SK_ALLOW 1
 #define SK_REFUSE 0
@@ -124,6 +125,15 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
   return SK_REFUSE;
 }
 
+/* Whether a socket that calls has redirected bytes of a connection before, or a sender of that one is about to put some into
+ * it: they would be the first that the next connection reads. It is out of the sockhash already (bpf/sockops.c), so that is
+ * over when that sender runs; whoever calls in the meantime, and only he, is refused. */
+static __always_inline int has_remains(struct bpf_sock_addr *ctx) {
+  struct bpf_sock *sk = ctx->protocol == IPPROTO_TCP ? ctx->sk : 0;
+  u64 tp = sk ? (u64)bpf_skc_to_tcp_sock(sk) : 0;
+  return tp && was_disconnected(tp) && peek64(tp, OFF_SK_USER_DATA);
+}
+
 /* Where the socket sends from, as far as it has said: its port, and the address it is bound to or names in the call. */
 static __always_inline u16 own4(struct bpf_sock_addr *ctx, u8 *own, int sends) {
   struct bpf_sock *sk = ctx->sk;
@@ -146,6 +156,8 @@ static __always_inline u16 own6(struct bpf_sock_addr *ctx, u8 *own, int sends) {
   int name(struct bpf_sock_addr *ctx) {                                                                            \
     u8 addr[16] ALIGNED, own[16] ALIGNED;                                                                          \
     u16 port = bpf_ntohs(ctx->user_port), before = port;                                                           \
+    if (hook == HOOK_CONNECT && has_remains(ctx))                                                                  \
+      return SK_REFUSE;                                                                                            \
     addr_v4(addr, ctx->user_ip4);                                                                                  \
     u16 from = own4(ctx, own, hook == HOOK_SENDMSG);                                                               \
     int verdict = decide(ctx, addr, &port, ctx->protocol, hook, own, from);                                        \
@@ -160,6 +172,8 @@ static __always_inline u16 own6(struct bpf_sock_addr *ctx, u8 *own, int sends) {
   int name(struct bpf_sock_addr *ctx) {                                                                            \
     u8 addr[16] ALIGNED, own[16] ALIGNED;                                                                          \
     u16 port = bpf_ntohs(ctx->user_port), before = port;                                                           \
+    if (hook == HOOK_CONNECT && has_remains(ctx))                                                                  \
+      return SK_REFUSE;                                                                                            \
     addr_v6(addr, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);                         \
     u16 from = own6(ctx, own, hook == HOOK_SENDMSG);                                                               \
     int verdict = decide(ctx, addr, &port, ctx->protocol, hook, own, from);                                        \

@@ -105,6 +105,8 @@ static __always_inline int join(struct bpf_sock_ops *s, struct conn *c, int side
     c->end[0].marked = c->end[1].marked = ACCEL_REASON_MPTCP;
     c->end[0].reason = c->end[1].reason = ACCEL_REASON_MPTCP;
   }
+  if (sk && was_disconnected(sk))
+    mine->marked = mine->reason = ACCEL_REASON_USED_AGAIN;
   if (sk && c->flags & CONN_FLAG_CANDIDATE)
     prepare(s, sk);
   return 1;
@@ -152,6 +154,8 @@ static __always_inline int opened(struct bpf_sock_ops *s, struct tuple *t, int a
   struct end *mine = active ? from : to;
   mine->sock = sk;
   mine->cookie = cookie;
+  if (sk && was_disconnected(sk) && !mine->marked)
+    mine->marked = mine->reason = ACCEL_REASON_USED_AGAIN;
   int full = conns.insert(&k, &fresh) != 0;
   c = full ? conns.lookup(&k) : 0;
   if (c && join(s, c, side, sk, cookie))
@@ -181,12 +185,17 @@ static __always_inline void ct_closing(struct ct_entry *e) {
 }
 
 /* A program may end a connection and use its socket for another (connect(2), AF_UNSPEC): its redirected bytes must not be
- * the first that the next one reads, so the socket leaves the sockhash, and its queue with it. Nothing says that this is
- * why a socket closes, but nobody else does it without an error before both sides have ended; who has ended his side
- * before is seen to when he calls, or listens. */
+ * the first that the next one reads, so the socket leaves the sockhash, and its queue with it. Kernels that do not count
+ * what was ended so do not say either that this is why a socket closes; but nobody else does it without an error before
+ * both sides have ended, and who has ended his side before is seen to when he calls, or listens. */
 static __always_inline int is_disconnect(struct bpf_sock_ops *s) {
+#ifdef OFF_SK_DISCONNECTS
+  u64 sk = tcp_sock_of(s);
+  return sk && was_disconnected(sk);
+#else
   u64 sk = s->args[0] == BPF_TCP_ESTABLISHED || s->args[0] == BPF_TCP_CLOSE_WAIT ? tcp_sock_of(s) : 0;
   return sk && !peek32(sk, OFF_SK_ERR);
+#endif
 }
 
 static __always_inline int leave(struct bpf_sock_ops *s) {

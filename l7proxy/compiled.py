@@ -39,9 +39,15 @@ def digest() -> str:
     return found.hexdigest()
 
 
-def record() -> None:
-    """Write down that what is built is of these sources."""
-    _RECORD.write_text(f"{digest()}\n")
+def record(source: str) -> None:
+    """Write down of which sources what is built is: their digest from before."""
+    _RECORD.write_text(f"{source}\n")
+
+
+def clean() -> None:
+    """Take away what was built."""
+    for path in (_RECORD, *built()):  # the record first: half of it must not pass for the whole
+        path.unlink(missing_ok=True)
 
 
 def is_compiled() -> bool:

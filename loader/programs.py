@@ -126,6 +126,7 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_SK_TSFLAGS": (("sock", "sk_tsflags"),),
     "OFF_SK_USERLOCKS": (("sock", "sk_userlocks"),),
     "OFF_SK_FILTER": (("sock", "sk_filter"),),
+    "OFF_SK_DISCONNECTS": (("sock", "sk_disconnects"),),
     "OFF_SK_MAX_PACING_RATE": (("sock", "sk_max_pacing_rate"),),
     "OFF_TP_RECEIVED": (("tcp_sock", "bytes_received"),),
     "OFF_TP_INQ": (("tcp_sock", "recvmsg_inq"),),
@@ -163,7 +164,8 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 # Bit fields: the macro BIT_... gives the bit within the byte at OFF_...
 BIT_FIELDS = ("OFF_TP_IS_MPTCP", "OFF_TP_INQ", "OFF_SK_USERLOCKS")
-OPTIONAL_OFFSETS = frozenset({"OFF_TP_IS_MPTCP"})  # absent where the kernel has no MPTCP
+# Absent where the kernel has no MPTCP, and before 6.6 and the stable ones of that time.
+OPTIONAL_OFFSETS = frozenset({"OFF_TP_IS_MPTCP", "OFF_SK_DISCONNECTS"})
 # Macro -> enumerator: bits of sk_flags.
 ENUMERATORS = {
     "SOCK_DEAD_BIT": ("sock_flags", "SOCK_DEAD"),

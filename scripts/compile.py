@@ -18,11 +18,6 @@ from loader.errors import ConfigInvalid
 TOGETHER = "tests/.build/mypyc"
 
 
-def clean() -> None:
-    for path in compiled.built():
-        path.unlink()
-
-
 def is_there() -> bool:
     try:
         return compiled.is_compiled()
@@ -36,7 +31,8 @@ def build() -> None:
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
-    clean()
+    compiled.clean()
+    source = compiled.digest()
     os.chdir(compiled.ROOT)
     names = [str(path.relative_to(compiled.ROOT)) for path in compiled.sources()]
     modules = mypycify(names, group_name=compiled.GROUP, target_dir=TOGETHER)
@@ -44,12 +40,12 @@ def build() -> None:
     command.inplace, command.build_temp = True, TOGETHER
     command.ensure_finalized()
     command.run()
-    compiled.record()
+    compiled.record(source)
 
 
 def main(argv: list[str]) -> int:
     if argv[1:] == ["clean"]:
-        clean()
+        compiled.clean()
     elif argv[1:] == ["build"]:
         build()
     elif not is_there():
@@ -59,7 +55,7 @@ def main(argv: list[str]) -> int:
             if child.returncode:
                 log.seek(0)
                 shutil.copyfileobj(log, sys.stderr.buffer)
-                clean()
+                compiled.clean()
                 return child.returncode
     return 0
 

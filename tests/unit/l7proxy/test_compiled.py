@@ -31,7 +31,7 @@ def build(checkout: Path) -> None:
         checkout,
         "from l7proxy import compiled as c\n"
         "for path in [*c.sources(), c.ROOT / 'l7proxy' / 'compiled__mypyc']: path.with_suffix(c._SUFFIX).touch()\n"
-        "c.record()",
+        "c.record(c.digest())",
     )
 
 
@@ -50,6 +50,18 @@ def test_a_source_that_has_changed_since(checkout: Path, name: str) -> None:
     with (checkout / "l7proxy" / name).open("a") as file:
         file.write("# changed\n")
     assert "compiled from another source than the one beside it: run `make compile`" in ask(checkout)
+
+
+def test_a_source_that_has_changed_while_it_was_compiled(checkout: Path) -> None:
+    build(checkout)
+    words = "from l7proxy import compiled as c; c.record('what it was'); c.is_compiled()"
+    assert "run `make compile`" in ask(checkout, words)
+
+
+def test_what_was_taken_away_is_not_there(checkout: Path) -> None:
+    build(checkout)
+    assert ask(checkout, f"from l7proxy import compiled; compiled.clean(); {ASK}") == "False"
+    assert not list(checkout.rglob("*.so")) and not list(checkout.rglob("*.sha256"))
 
 
 @pytest.mark.parametrize("name", ["http2/hpack", "compiled__mypyc"])
