@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from control.inspect import barred
 from loader import abi
 from loader.maps import Maps
 from tests.hosts import Mesh, Node, namespaces
@@ -134,6 +135,7 @@ def test_the_record_has_the_caller_as_source_whoever_has_the_lower_address(
     assert [found[end]["pod_name"] for end in ("source", "destination")] == [caller.pod.name, called.pod.name]
     assert mesh_part(found)["reader"] == {"end": reader, "reason": "splice"}
     assert mesh_part(found)["short_cut_reason"][reader] == "splice"
+    assert [*barred.endpoints(place.maps).values()] == [abi.AccelReason.PROGRAM]
     pair.close()
 
 
