@@ -100,7 +100,7 @@ def _list(name: str, sentences: tuple[str, ...], colour: str) -> None:
 
 def _print(found: health.Health) -> None:
     _print_agent(found)
-    _line("policy", f"revision {found.policy_revision} in the kernel, {_policies(found)}{health.endpoints_word(found)}")
+    _line("policy", f"{health.revision_word(found)} in the kernel, {_policies(found)}{health.endpoints_word(found)}")
     if found.edition_word:
         _line("edition", f"{found.edition}: {found.edition_word}", "yellow")
     _line("node proxy", node_proxy.word(found.proxy), node_proxy.colour(found.proxy))

@@ -262,6 +262,31 @@ def test_the_state_of_the_node_tells_of_an_edit_that_nobody_ends(
         assert health.problems(health.Agent(alive, {}), [], [], True, state) == ()
 
 
+@pytest.mark.parametrize(
+    ("known", "generation", "revision", "word"),
+    [
+        (NAMES, 1, 0, "0"),
+        (Names("n1", revision=7), 1, 7, "7"),
+        (Names(), 1, None, "unknown"),
+        (Names(), 0, 0, "0"),
+    ],
+)
+def test_a_revision_that_nobody_here_knows_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, known: Names, generation: int, revision: int | None, word: str
+) -> None:
+    class Begun(Pinned):
+        def __getitem__(self, name: str) -> Any:
+            config = SimpleNamespace(get_at=lambda _: abi.Config.blank(generation=generation))
+            return config if name == "config" else super().__getitem__(name)
+
+    monkeypatch.setattr(Place, "names", lambda _: known)
+    monkeypatch.setattr(Place, "maps", lambda _: Begun(NOW))
+    at = ["status", "--pin-dir", "/nonexistent", "--run-dir", "/nonexistent"]
+    assert json.loads(testing.CliRunner().invoke(cli, [*at, "-o", "json"]).stdout)["policy_revision"] == revision
+    assert f"revision {word} in the kernel, " in testing.CliRunner().invoke(cli, at).stdout
+    assert f", revision {word}, " in testing.CliRunner().invoke(cli, [*at, "--brief"]).stdout
+
+
 @pytest.mark.parametrize("state", [NOW, BOTH, NEXT])
 def test_a_dump_has_the_edition_and_the_records_as_they_lie(
     monkeypatch: pytest.MonkeyPatch, state: abi.EditionState
