@@ -5,7 +5,7 @@
  * call would wait for ever, so the agent is woken to reset the connection, and the endpoint's next connections stay off
  * the short cut from the start.
  */
-#include "flow.h"
+#include "ends.h"
 #include "kernel.h"
 
 /* syscalls:sys_enter_*: 8 bytes of common fields, the call's number, then its arguments (tracefs, `format`). */
@@ -79,21 +79,10 @@ static __always_inline void stuck(struct conn *c, const struct conn_key *at, int
   count(METRIC_STUCK_READERS, reader->endpoint);
   struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_TRACEPOINT);
   if (e) {
-    const struct end *a = &c->end[0], *b = &c->end[1];
-    __builtin_memcpy(e->saddr, k.addr0, 16);
-    __builtin_memcpy(e->daddr, k.addr1, 16);
-    e->sport = k.port0;
-    e->dport = k.port1;
-    e->src_endpoint = a->endpoint;
-    e->dst_endpoint = b->endpoint;
-    e->src_identity = a->identity;
-    e->dst_identity = b->identity;
+    event_conn(e, c, &k);
+    e->direction = side == initiator(c) ? DIRECTION_EGRESS : DIRECTION_INGRESS; /* EGRESS: the source is the reader */
+    e->reason = reason;
     e->cookie = reader->cookie;
-    e->proto = IPPROTO_TCP;
-    e->accel = 1;
-    e->accel_reason[0] = a->reason;
-    e->accel_reason[1] = b->reason;
-    e->flags = conn_flags(c);
     events.ringbuf_submit(e, EVENT_URGENT);
   }
 }

@@ -10,7 +10,7 @@ from typing import Any
 from control import names
 from control.agent import ageing, enforce, resets, tracked, trial
 from control.flow import log as flow_log
-from control.flow import lookups, record, recorder, request_counts, told
+from control.flow import lookups, record, recorder, request_counts, summary, told
 from control.tracing import sender
 from loader import abi, events, maps
 
@@ -23,7 +23,19 @@ LOG = logging.getLogger("sockmesh.agent")
 _TYPE, _HOOK = (
     events.HEADER + next(at for name, _, at in abi.FlowEvent.FIELDS if name == wanted) for wanted in ("type", "hook")
 )
+_MISSED = "a program of %s made a call that does not see all bytes that wait (%s); its connection is reset"
 _PACKET_HOOKS = (abi.Hook.TC_FROM_POD, abi.Hook.TC_TO_POD)
+
+
+def _readers(slots: bytes, known: names.Names) -> dict[tuple[str, str], None]:
+    """Return the pods that connections of a batch are reset for, and the AccelReasons in words; each once."""
+    out: dict[tuple[str, str], None] = {}
+    for at in range(0, len(slots), events.SLOT):
+        if slots[at + _TYPE] == abi.EventType.STUCK:
+            event = abi.FlowEvent.unpack(slots[at + events.HEADER : at + events.SLOT])
+            id = event.src_endpoint if summary.reader(event) == "source" else event.dst_endpoint
+            out[str(known.endpoint(id) or f"endpoint {id}"), summary.accel_word(event.reason)] = None
+    return out
 
 
 class Ledger:
@@ -101,7 +113,8 @@ class Ledger:
             slots = trial.without_ours(read)
             self.flows.write(self._recorder.lines(slots))
             if abi.EventType.STUCK in slots[_TYPE :: events.SLOT]:
-                LOG.warning("a program made a call that does not see all bytes that wait; its connection is reset")
+                for who, reason in _readers(slots, self._names):
+                    LOG.warning(_MISSED, who, reason)
                 self.reset_stuck()
             self.flows.flush()
             self._events.done()  # Not before the lines are written.

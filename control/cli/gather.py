@@ -3,6 +3,7 @@
 from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place
 from control.inspect import health, inforce, node_proxy, pins
+from control.names import Names
 from loader import abi
 
 # Maps whose filling up hurts; the others are fixed, or forget what is oldest.
@@ -41,7 +42,7 @@ def gather(place: Place) -> health.Health:
         agent=agent,
         in_force=config.generation != 0,
         node=(agent or {}).get("node") or names.node,
-        policy_revision=(agent or {}).get("policy_revision") or names.revision,
+        policy_revision=_revision(agent, names, config.generation != 0),
         endpoints=endpoints,
         problems=health.problems(found, endpoints, filling, config.generation != 0, edition, proxy),
         acceleration=acceleration,
@@ -56,6 +57,13 @@ def gather(place: Place) -> health.Health:
         edition=edition.name.lower(),
         edition_word=inforce.WORDS.get(edition, ""),
     )
+
+
+def _revision(agent: health.Json | None, known: Names, in_force: bool) -> int | None:
+    """Return the agent's, or what the one before wrote down; before the first there is none in force, which is 0."""
+    if agent is not None:
+        return int(agent["policy_revision"])
+    return known.revision if known.node or not in_force else None
 
 
 def _limit(name: str) -> int:

@@ -1,7 +1,5 @@
 """`sockmesh status`: is the agent alive, what is in force, what is wrong."""
 
-import dataclasses
-import re
 import sys
 import time
 from pathlib import Path
@@ -11,11 +9,10 @@ import click
 from control.cli.bpf.endpoint import COLUMNS
 from control.cli.gather import COUNTED, gather
 from control.cli.place import Place, output_option, place_options
-from control.cli.show import Column, print_json, print_table
+from control.cli.show import print_json, print_table
 from control.flow import query
 from control.flow.summary import amount, counted, span
 from control.inspect import health, node_proxy
-from control.inspect.endpoints import EndpointRow
 from control.terminal import printable
 from loader.errors import AgentUnavailable
 
@@ -28,14 +25,6 @@ _WITHOUT_WORDS = {
     health.State.ELSEWHERE: ("NOT FOUND", "red"),
     health.State.DEAD: ("DEAD", "red"),
 }
-
-
-def _in_a_word(column: Column[EndpointRow]) -> Column[EndpointRow]:
-    """Leave the reason out of a state: it is said under the problems, and by `sockmesh bpf endpoint list`."""
-    return dataclasses.replace(column, cell=lambda row: re.split("[:;,] ", column.cell(row))[0])
-
-
-_ENDPOINTS = tuple(_in_a_word(each) if each.heading in ("POLICY", "SHORT CUT") else each for each in COLUMNS)
 
 
 def _span(ctx: click.Context, param: click.Parameter, given: str) -> int:
@@ -111,7 +100,7 @@ def _list(name: str, sentences: tuple[str, ...], colour: str) -> None:
 
 def _print(found: health.Health) -> None:
     _print_agent(found)
-    _line("policy", f"revision {found.policy_revision} in the kernel, {_policies(found)}{health.endpoints_word(found)}")
+    _line("policy", f"{health.revision_word(found)} in the kernel, {_policies(found)}{health.endpoints_word(found)}")
     if found.edition_word:
         _line("edition", f"{found.edition}: {found.edition_word}", "yellow")
     _line("node proxy", node_proxy.word(found.proxy), node_proxy.colour(found.proxy))
@@ -141,7 +130,7 @@ def _print(found: health.Health) -> None:
         _list("warnings", found.warnings, "yellow")
     if found.endpoints:
         click.echo()
-        print_table(found.endpoints, _ENDPOINTS)
+        print_table(found.endpoints, COLUMNS)
 
 
 def _print_agent(found: health.Health) -> None:

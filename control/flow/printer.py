@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from control import names
-from control.flow import classify, query, record
+from control.flow import classify, query, record, summary
 from control.terminal import printable
 from loader import abi
 
@@ -119,6 +119,16 @@ def kind(flow: Json) -> str:
     return printable(f"{word} {flow['traffic_direction']}" if flow.get("traffic_direction") else word)
 
 
+def summed_up(flow: Json, style: Style) -> str:
+    """Return the record's summary; the reader for whom a connection was reset is called as its end is."""
+    text = printable(str(flow.get("Summary", "")))
+    reader = record.extension(flow).get("reader")
+    if not isinstance(reader, dict) or (end := reader.get("end")) not in ("source", "destination"):
+        return text
+    reason = str(reader.get("reason"))
+    return text.replace(summary.reset_for(end, reason), printable(summary.reset_for(host(flow, end, style), reason)))
+
+
 def policies(flow: Json) -> str:
     """Return the deciding rules in words, each with its file and line, or "no policy allows it" where none refused."""
     rule = record.extension(flow).get("rule") or {}
@@ -169,8 +179,8 @@ def compact(response: Json, style: Style) -> str:
         ends.reverse()
         arrow = "<-"
     verdict = str(flow.get("verdict", "VERDICT_UNKNOWN"))
-    summary = printable(str(flow.get("Summary", "")))
-    line = f"{head}: {ends[0]} {arrow} {ends[1]} {kind(flow)} {style.paint(printable(verdict), verdict)} ({summary})"
+    what = summed_up(flow, style)
+    line = f"{head}: {ends[0]} {arrow} {ends[1]} {kind(flow)} {style.paint(printable(verdict), verdict)} ({what})"
     if style.policy_names and (rules := policies(flow)):
         line += f" [{rules}]"
     return line
@@ -194,7 +204,7 @@ def cells(response: Json, style: Style) -> list[str]:
         return out + ([""] if style.policy_names else [])
     flow = response["flow"]
     out += [host(flow, side, style) for side in ("source", "destination")]
-    out += [kind(flow), printable(str(flow.get("verdict", "VERDICT_UNKNOWN"))), printable(str(flow.get("Summary", "")))]
+    out += [kind(flow), printable(str(flow.get("verdict", "VERDICT_UNKNOWN"))), summed_up(flow, style)]
     return out + ([policies(flow)] if style.policy_names else [])
 
 

@@ -130,6 +130,8 @@ def _extension(event: abi.FlowEvent, known: directory.Directory) -> Json:
         out["hook"] = _HOOK_WORDS.get(event.hook) or str(event.hook)
     if event.type == abi.EventType.FAILED and event.reason:
         out["error"] = summary.call_error(event.reason)
+    if event.type == abi.EventType.STUCK:
+        out["reader"] = {"end": summary.reader(event), "reason": summary.accel_word(event.reason)}
     measured = event.type in (abi.EventType.PERIODIC, abi.EventType.CLOSE)
     tcp = event.proto == abi.Proto.TCP
     if measured or event.tx_bytes or event.rx_bytes:

@@ -121,9 +121,25 @@ def summary(event: abi.FlowEvent) -> str:
         parts.append(
             f"failed ({call_error(event.reason)})" if event.reason else "failed (no answer; its program gave up)"
         )
+    if event.type == abi.EventType.STUCK:
+        parts.append(reset_for(reader(event), accel_word(event.reason)))
     if event.type in _MEASURED:
         parts.append(counts(event.tx_bytes, event.rx_bytes, event.duration))
     return "; ".join(parts)
+
+
+def reader(event: abi.FlowEvent) -> str:
+    """Return which end of a stuck connection could not see all bytes: "source" or "destination"."""
+    return "source" if event.direction == abi.Direction.EGRESS else "destination"
+
+
+def reset_for(who: str, reason: str) -> str:
+    """Return why a stuck connection is reset: whose program reads how; `who` is an end or what it is called.
+
+    >>> reset_for("destination", "splice"), reset_for("shop/web", "counts")
+    ('reset for its reader (destination: splice)', 'reset for its reader (shop/web: counts)')
+    """
+    return f"reset for its reader ({who}: {reason})"
 
 
 def call_error(number: int) -> str:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
-from control.inspect import inforce, words
+from control.flow.summary import accel_word
+from control.inspect import inforce, socks, words
 from control.names import EndpointName, Names
 from loader import abi
 from loader.errors import MeshError
@@ -13,6 +15,7 @@ _NSID_UNKNOWN = 0xFFFFFFFF
 ON = "on"
 PASSES = "no policy is enforced at this pod, and its traffic passes as far as the other end lets it"
 NOT_IN_FORCE = f"not in force: its namespace or interface was not found, or can have no hooks; {PASSES}"
+_NOBODY: Mapping[int, int] = {}
 _WORDS = {True: "default deny", False: "open"}
 
 
@@ -56,10 +59,24 @@ class EndpointRow:
         return self.policy == "enforced"
 
     @property
+    def policy_in_a_word(self) -> str:
+        """Return `policy_word` for a table: without reasons."""
+        return in_a_word(self.policy) + (" + audit" if self.audit else "") + (", half edited" if self.edit else "")
+
+    @property
     def policy_word(self) -> str:
         """Return how policy stands here in all that every command says of it: with audit mode, and a half done edit."""
         policy = f"{self.policy} + audit" if self.audit else self.policy
         return f"{policy}; {self.edit}" if self.edit else policy
+
+
+def in_a_word(text: str) -> str:
+    """Return a state without its reason, for a table.
+
+    >>> in_a_word("off on this node: the kill switch is off"), in_a_word("on")
+    ('off on this node', 'on')
+    """
+    return re.split("[:;,] ", text)[0]
 
 
 Sets = Mapping[int, "SetFacts"]
@@ -94,12 +111,17 @@ def rows(
     sets: Sets,
     names: Names,
     links: Mapping[str, Iterable[str]],
+    barred: Mapping[int, int] = _NOBODY,
 ) -> tuple[EndpointRow, ...]:
-    """Return every endpoint in the map, and those that have a name but no place in the map."""
+    """Return every endpoint in the map, and those that have a name but no place in the map.
+
+    `barred`: the AccelReasons of those that are kept off the short cut for what their programs did.
+    """
     held, coming = endpoints.held, endpoints.coming
     ids = sorted(held.keys() | names.endpoints.keys())
     return tuple(
-        _row(id, held.get(id), coming.get(id), sets, names, tuple(links.get(f"endpoint-{id}", ()))) for id in ids
+        _row(id, held.get(id), coming.get(id), sets, names, tuple(links.get(f"endpoint-{id}", ())), barred.get(id))
+        for id in ids
     )
 
 
@@ -110,6 +132,7 @@ def _row(
     sets: Sets,
     names: Names,
     hooks: tuple[str, ...],
+    bar: int | None,
 ) -> EndpointRow:
     known = names.endpoint(id) or EndpointName(id, "", "", endpoint.identity if endpoint else 0)
     facts = sets.get(endpoint.set_id, SetFacts()) if endpoint else SetFacts()
@@ -124,7 +147,7 @@ def _row(
         egress=_default(endpoint, facts, abi.Direction.EGRESS),
         entries=facts.entries,
         set_id=endpoint.set_id if endpoint else 0,
-        acceleration=_acceleration(endpoint),
+        acceleration=_acceleration(endpoint, bar),
         flags=words.flag_words(endpoint.flags, abi.EndpointFlag) if endpoint else (),
         interface=known.interface,
         ifindex=endpoint.ifindex if endpoint else 0,
@@ -163,17 +186,19 @@ def _default(endpoint: abi.Endpoint | None, facts: SetFacts, direction: abi.Dire
     return f"{word}, audit: {_WORDS[audit == abi.Verdict.DENY]}" if audit != enforced else word
 
 
-def _acceleration(endpoint: abi.Endpoint | None) -> str:
+def _acceleration(endpoint: abi.Endpoint | None, bar: int | None) -> str:
     if endpoint is None:
         return "not in force"
     if not endpoint.flags & abi.EndpointFlag.ACCELERATE:
         return "opted out"
     if not endpoint.flags & abi.EndpointFlag.HAS_CGROUP:
-        return "no cgroup was given or found, so its sockets cannot be seen"
+        return "no cgroup: none was given or found, so its sockets cannot be seen"
     if endpoint.nsid == _NSID_UNKNOWN:
-        return "its network namespace has no id here"
+        return "no namespace id: its network namespace has no id here"
     if not endpoint.flags & abi.EndpointFlag.UNSHAPED:
-        return "its host-side interface has a queue that shapes what passes"
+        return "queue: its host-side interface has one that shapes what passes"
+    if bar is not None:
+        return f"barred ({accel_word(bar)}): {socks.explain(bar) or 'for what one of its programs did'}"
     return ON
 
 

@@ -7,7 +7,19 @@ from typing import Any
 
 from control import editions
 from control.flow.summary import accel_word
-from control.inspect import addresses, counters, endpoints, inforce, policies, services, settings, socks, tcp, tracking
+from control.inspect import (
+    addresses,
+    barred,
+    counters,
+    endpoints,
+    inforce,
+    policies,
+    services,
+    settings,
+    socks,
+    tcp,
+    tracking,
+)
 from control.names import Names
 from loader import abi
 from loader.maps import Maps
@@ -44,7 +56,8 @@ def content(opened: Maps, names: Names, links: dict[str, list[str]], now: int, m
     users = policies.endpoints_by_set(held, names)
     yield "config", {"rows": list(settings.rows(config, state)), "cut": False}
     yield "edition", {"rows": [{"state": int(state), "word": state.name.lower()}], "cut": False}
-    yield "endpoints", {"rows": list(endpoints.rows(held, endpoints.set_facts(policy), names, links)), "cut": False}
+    found = endpoints.rows(held, endpoints.set_facts(policy), names, links, barred.endpoints(opened))
+    yield "endpoints", {"rows": list(found), "cut": False}
     yield section("policy", lambda found: policies.rows(found, names, users))
     prefixes, cut = _bounded(inforce.ipcache(opened), most)
     yield "ipcache", {"rows": list(addresses.rows(prefixes, names)), "cut": cut}

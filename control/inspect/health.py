@@ -64,7 +64,7 @@ class Health:
     agent: Json | None  # the agent's own words
     in_force: bool  # an agent has put a configuration in force here, this one or one before
     node: str
-    policy_revision: int
+    policy_revision: int | None  # None: unknown, for no agent says it and none left its names here
     endpoints: tuple[EndpointRow, ...]
     problems: tuple[str, ...]
     acceleration: Acceleration
@@ -212,6 +212,11 @@ def endpoints_word(health: Health) -> str:
     return counted(len(health.endpoints), "endpoint") + (f" ({refused} not in force)" if refused else "")
 
 
+def revision_word(health: Health) -> str:
+    """Return which revision of the policy is in the kernel."""
+    return f"revision {'unknown' if health.policy_revision is None else health.policy_revision}"
+
+
 def brief(health: Health) -> str:
     """Return one line for a shell prompt or a monitor."""
     stays = "policy stays in force" if health.in_force else "no policy is in force yet"
@@ -224,7 +229,7 @@ def brief(health: Health) -> str:
     }[health.state]
     parts = [
         f"node {health.node or '?'}: agent {state}",
-        f"revision {health.policy_revision}",
+        revision_word(health),
         endpoints_word(health),
         counted(health.connections, "connection"),
         "short cut on"

@@ -229,7 +229,7 @@ class FlowEvent(Record):
     proto: U8
     type: U8  # EventType
     hook: U8  # Hook
-    direction: U8  # Direction, of the policy that decided
+    direction: U8  # Direction, of the policy that decided; of a STUCK one the reader's: EGRESS is the source
     src_identity: U32
     dst_identity: U32
     src_endpoint: U32
@@ -237,7 +237,8 @@ class FlowEvent(Record):
     egress_rule: U32
     ingress_rule: U32
     verdict: U8  # Verdict
-    reason: U8  # DropReason; of a FAILED call the errno its program is told, 0 where the program gave up
+    # DropReason; of a FAILED call the errno its program is told, 0 where it gave up; of a STUCK one its AccelReason
+    reason: U8
     tcp_flags: U8
     accel: U8  # 1: bytes took the short cut
     accel_reason: U8x2  # AccelReason of source and destination

@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from control.inspect import barred
 from loader import abi
 from loader.maps import Maps
 from tests.hosts import Mesh, Node, namespaces
@@ -111,6 +112,31 @@ def test_who_does_it_with_redirected_bytes_waiting_is_reset_and_on_record(place:
     assert place.move(way, after.b) == "EAGAIN"
     assert after.end(after.b).marked == abi.AccelReason.SPLICE
     after.close()
+
+
+@pytest.mark.parametrize("reader", ["source", "destination"])
+@pytest.mark.parametrize("lower", ["source", "destination"])
+def test_the_record_has_the_caller_as_source_whoever_has_the_lower_address(
+    place: Place, lower: str, reader: str
+) -> None:
+    before = len(place.mesh.flows())
+    place.pair().close()  # nothing is remembered from now on
+    caller, called = (place.client, place.server) if lower == "source" else (place.server, place.client)
+    pair = connect(caller, called, place.maps)
+    assert (pair.a.getsockname()[0] < pair.b.getsockname()[0]) == (lower == "source")
+    assert pair.warm_up()
+    sender, stuck = (pair.b, pair.a) if reader == "source" else (pair.a, pair.b)
+    sender.send(b"redirected")
+    assert place.move("splice", stuck) == "EAGAIN"
+    found = place.mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "stuck", "the record of it", since=before)
+    (client, port), (server, served) = pair.a.getsockname(), pair.b.getsockname()
+    assert (found["IP"]["source"], found["IP"]["destination"]) == (client, server)
+    assert found["l4"]["TCP"] == {"source_port": port, "destination_port": served}
+    assert [found[end]["pod_name"] for end in ("source", "destination")] == [caller.pod.name, called.pod.name]
+    assert mesh_part(found)["reader"] == {"end": reader, "reason": "splice"}
+    assert mesh_part(found)["short_cut_reason"][reader] == "splice"
+    assert [*barred.endpoints(place.maps).values()] == [abi.AccelReason.PROGRAM]
+    pair.close()
 
 
 def _read_slowly(sock: socket.socket, size: int, times: int) -> bytes:

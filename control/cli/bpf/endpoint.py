@@ -6,7 +6,7 @@ import click
 
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
-from control.inspect import endpoints, health, inforce, pins, words
+from control.inspect import barred, endpoints, health, inforce, pins, words
 
 _AUDIT = " (a policy in audit mode only tells what it would refuse: `sockmesh observe --type audit`)"
 
@@ -14,7 +14,7 @@ _AUDIT = " (a policy in audit mode only tells what it would refuse: `sockmesh ob
 def _style(text: str) -> str:
     if not text.startswith("enforced"):
         return "red"
-    return "yellow" if inforce.HALF in text else ""
+    return "yellow" if text.endswith("half edited") else ""
 
 
 def _entries(row: endpoints.EndpointRow) -> str:
@@ -33,11 +33,11 @@ COLUMNS = (
     Column[endpoints.EndpointRow]("IDENTITY", lambda r: str(r.identity), right=True),
     Column[endpoints.EndpointRow]("LABELS", lambda r: words.short_labels(r.labels)),
     Column[endpoints.EndpointRow]("IP", lambda r: ", ".join(r.ips)),
-    Column[endpoints.EndpointRow]("POLICY", lambda r: r.policy_word, style=_style),
+    Column[endpoints.EndpointRow]("POLICY", lambda r: r.policy_in_a_word, style=_style),
     Column[endpoints.EndpointRow]("INGRESS", lambda r: r.ingress),
     Column[endpoints.EndpointRow]("EGRESS", lambda r: r.egress),
     Column[endpoints.EndpointRow]("ENTRIES", lambda r: str(r.entries), right=True),
-    Column[endpoints.EndpointRow]("SHORT CUT", lambda r: r.acceleration),
+    Column[endpoints.EndpointRow]("SHORT CUT", lambda r: endpoints.in_a_word(r.acceleration)),
 )
 
 
@@ -49,6 +49,7 @@ def rows(place: Place) -> tuple[endpoints.EndpointRow, ...]:
             endpoints.set_facts(opened.policy.items()),
             place.names(),
             pins.links_by_owner(place.pin_dir),
+            barred.endpoints(opened),
         )
 
 
@@ -68,7 +69,7 @@ def endpoint() -> None:
 @place_options
 @output_option
 def list_(pin_dir: Path, run_dir: Path, output: str) -> None:
-    """List every endpoint."""
+    """List every endpoint; `get` says why one is not in force, or not on the short cut."""
     show(_effective(Place(pin_dir, run_dir)), COLUMNS, output, "no endpoints on this node")
 
 
@@ -87,12 +88,11 @@ def get(wanted: str, pin_dir: Path, run_dir: Path, output: str) -> None:
         "service account": row.service_account,
         "addresses": ", ".join(row.ips),
         "policy": row.policy_word + (_AUDIT if row.audit else ""),
-        "ingress": row.ingress,
-        "egress": row.egress,
+        **({"ingress": row.ingress, "egress": row.egress} if row.ingress else {}),
         "entries": _entries(row),
         "short cut": row.acceleration,
-        "interface": f"{row.interface} (index {row.ifindex})",
-        "namespace file": row.netns,
+        "interface": (row.interface or "-") + (f" (index {row.ifindex})" if row.ifindex else ""),
+        "namespace file": row.netns or "-",
         "cgroup": row.cgroup or "-",
         "socket hooks": ", ".join(row.hooks) or "none attached",
     }

@@ -313,7 +313,7 @@ def test_the_node_proxy(
 
 def test_the_table_of_status_has_words_and_its_problems_the_sentences() -> None:
     policy = endpoints.NOT_IN_FORCE
-    closed = dataclasses.replace(ROW, policy=policy, acceleration="no cgroup was given, so its sockets cannot be seen")
+    closed = dataclasses.replace(ROW, policy=policy, acceleration="no cgroup: so its sockets cannot be seen")
     out = io.StringIO()
     with redirect_stdout(out):
         status._print(
@@ -324,7 +324,7 @@ def test_the_table_of_status_has_words_and_its_problems_the_sentences() -> None:
             )
         )
     heading, row, other = out.getvalue().splitlines()[-3:]
-    assert heading.endswith("SHORT CUT") and row.endswith("  on") and other.endswith("  no cgroup was given")
+    assert heading.endswith("SHORT CUT") and row.endswith("  on") and other.endswith("  no cgroup")
     assert "  enforced      open" in row and "  not in force  open" in other
     assert "policy        revision 3 in the kernel, " in out.getvalue()
     assert f"problems      1\n  - endpoint shop/web: {policy}\n" in out.getvalue()

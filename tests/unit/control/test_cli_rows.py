@@ -339,6 +339,7 @@ class Held(contextlib.AbstractContextManager["Held"]):
         self.policy = {abi.PolicyKey(n, 0, 0, 0, 0, 0): entry(ALLOW, 0) for n in (5, first)}
         self.conns = {abi.ConnKey(WEB, DB, n, 1): open_conn(endpoint=(n, n + 1)) for n in (1, first)}
         self.ct = {abi.CtKey(WEB, DB, n, 1, 0, 6, 0): abi.CtEntry.blank() for n in (2, first)}
+        self.caught: dict[abi.EndpointKey, abi.Caught] = {}
         self.config = SimpleNamespace(get_at=lambda _: abi.Config.blank())
         self.edition = SimpleNamespace(get_at=lambda _: abi.Edition(abi.EditionState.NOW))
 
@@ -441,9 +442,9 @@ def test_an_endpoint_in_force() -> None:
         ({"set_id": 0}, "everything is refused: no policy is loaded for it", "on"),
         ({"set_id": 77}, "everything is refused: no policy is loaded for it", "on"),
         ({"flags": 5}, "enforced", "opted out"),
-        ({"flags": 3}, "enforced", "no cgroup was given or found, so its sockets cannot be seen"),
-        ({"flags": 7}, "enforced", "its host-side interface has a queue that shapes what passes"),
-        ({"nsid": 0xFFFFFFFF}, "enforced", "its network namespace has no id here"),
+        ({"flags": 3}, "enforced", "no cgroup: none was given or found, so its sockets cannot be seen"),
+        ({"flags": 7}, "enforced", "queue: its host-side interface has one that shapes what passes"),
+        ({"nsid": 0xFFFFFFFF}, "enforced", "no namespace id: its network namespace has no id here"),
     ],
 )
 def test_endpoints_that_are_not_in_full_force(given: dict[str, Any], policy: str, acceleration: str) -> None:

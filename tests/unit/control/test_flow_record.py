@@ -307,6 +307,10 @@ def test_every_protocol_with_ports_or_types_has_its_field(proto: abi.Proto) -> N
         ({"type": 3, "accel_reason": (1, 1)}, "TCP; no short cut; 0 B sent, 0 B received, 0 ns"),
         ({"type": 3, "proto": 17, "tx_bytes": 100, "rx_bytes": 1000, "duration": 10**7},
          "UDP; 100 B sent, 1.0 kB received, 10.0 ms"),
+        ({"type": abi.EventType.STUCK, "direction": abi.Direction.INGRESS, "reason": 8},
+         "TCP; reset for its reader (destination: splice)"),
+        ({"type": abi.EventType.STUCK, "direction": abi.Direction.EGRESS, "reason": 22},
+         "TCP; reset for its reader (source: counts)"),
     ],
 )  # fmt: skip
 def test_summaries(changes: dict[str, Any], summary: str) -> None:

@@ -21,7 +21,7 @@ from control.cli.main import cli
 from control.cli.place import Place
 from control.inspect import everything, health, inforce
 from control.names import EndpointName, Names
-from loader import abi, numbers
+from loader import abi, btf, compiler, numbers
 from loader.record import Record, pack_addr
 
 NOW, BOTH, NEXT = abi.EditionState
@@ -139,12 +139,67 @@ def test_endpoints_are_shown_as_they_are_in_force(
 
 def test_an_endpoint_of_which_both_policies_count_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for state, is_told in ((NOW, False), (BOTH, True), (NEXT, False)):
-        for words in (("list",), ("get", "shop/db")):
-            said = run(monkeypatch, state, endpoint_command.endpoint, *words)
-            assert ("; an edit is half done: both policies must allow; start the agent" in said) is is_told
+        said = run(monkeypatch, state, endpoint_command.endpoint, "get", "shop/db")
+        assert ("; an edit is half done: both policies must allow; start the agent" in said) is is_told
+        assert (", half edited  " in run(monkeypatch, state, endpoint_command.endpoint, "list")) is is_told
     assert "in set 6, the next policy is set 7 (" in run(monkeypatch, BOTH, endpoint_command.endpoint, "get", "web")
-    assert endpoint_command._style(f"enforced + audit; {inforce.HALF}") == "yellow"
-    assert endpoint_command._style(f"{REFUSED}; {inforce.HALF}") == "red"
+    assert endpoint_command._style("enforced + audit, half edited") == "yellow"
+    assert endpoint_command._style("everything is refused, half edited") == "red"
+
+
+@pytest.mark.parametrize("counts", [True, False], ids=["the kernel answers FIONREAD", "it does not"])
+def test_a_pod_that_is_barred_for_what_its_programs_did_is_told_of_everywhere(
+    monkeypatch: pytest.MonkeyPatch, counts: bool
+) -> None:
+    maps = Pinned(NOW)
+    flags = int(ENROLLED | abi.EndpointFlag.ACCELERATE | abi.EndpointFlag.HAS_CGROUP | abi.EndpointFlag.UNSHAPED)
+    reasons = {WEB: abi.AccelReason.PROGRAM, DB: abi.AccelReason.COUNTS, GOING: 250, STAYS: None}
+    maps.maps["endpoints"] = {abi.EndpointKey(id): abi.Endpoint.blank(set_id=6, flags=flags) for id in reasons}
+    maps.maps["caught"] = {abi.EndpointKey(id): abi.Caught(int(why), 1) for id, why in reasons.items() if why}
+    maps.maps["config"] = {}
+    monkeypatch.setattr(Place, "maps", lambda _: maps)
+    monkeypatch.setattr(compiler, "fionread_counts", lambda _: counts)
+    monkeypatch.setattr(btf.Btf, "of_kernel", lambda: None)
+    monkeypatch.setattr(health, "acceleration", lambda *_: health.Acceleration(True, ""))
+    spliced = "a program of its pod spliced with redirected bytes waiting before, and was reset"
+    asked = "the program asks FIONREAD, which on this kernel does not see redirected bytes"
+    wanted = {
+        "shop/web": f"barred (program): {spliced}",
+        "shop/db": "on" if counts else f"barred (counts): {asked}",
+        "shop/going": "barred (250): for what one of its programs did",
+        "shop/stays": "on",
+        "shop/coming": "not in force",
+    }
+    assert {row.name: row.acceleration for row in gather(NOWHERE).endpoints} == wanted
+    at = ["--pin-dir", "/nonexistent", "--run-dir", "/nonexistent"]
+    dumped = dict(everything.content(maps, NAMES, {}, 0, 100))["endpoints"]["rows"]  # type: ignore[arg-type]
+    assert {row.name: row.acceleration for row in dumped} == wanted
+    for words in (["status"], ["bpf", "endpoint", "list"]):
+        lines = testing.CliRunner().invoke(cli, [*words, *at]).stdout.splitlines()
+        for name, why in wanted.items():
+            (line,) = (each for each in lines if f"  {name} " in each and each.lstrip()[0].isdigit())
+            assert line.endswith(f"  {why.partition(': ')[0]}")
+    assert (
+        f"short cut        {wanted['shop/web']}\n"
+        in testing.CliRunner().invoke(cli, ["bpf", "endpoint", "get", "web", *at]).stdout
+    )
+
+
+def test_a_pod_that_is_not_in_force_is_told_of_in_a_word_and_without_what_it_does_not_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = {9: EndpointName(9, "shop", "late", 251, interface="vh-late"), WEB: NAMES.endpoints[WEB]}
+    monkeypatch.setattr(Place, "names", lambda _: Names("n1", known))
+    (line,) = (each for each in run(monkeypatch, NOW, endpoint_command.endpoint, "list").splitlines() if "late" in each)
+    assert "  not in force  " in line and line.endswith("  not in force")
+    said = run(monkeypatch, NOW, endpoint_command.endpoint, "get", "late").splitlines()
+    facts = {each[:15].rstrip(): each[15:].strip() for each in said}
+    assert "ingress" not in facts and "egress" not in facts
+    assert (facts["interface"], facts["namespace file"]) == ("vh-late", "-")
+    assert facts["policy"].startswith("not in force: its namespace or interface was not found")
+    facts = {each[:15].rstrip(): each[15:].strip() for each in run(
+        monkeypatch, NOW, endpoint_command.endpoint, "get", "web").splitlines()}  # fmt: skip
+    assert (facts["ingress"], facts["interface"]) == ("open", "- (index 4)")
 
 
 @pytest.mark.parametrize(("state", "identity"), [(NOW, 251), (BOTH, 251), (NEXT, 300)])
@@ -205,6 +260,31 @@ def test_the_state_of_the_node_tells_of_an_edit_that_nobody_ends(
     assert bool(told) is problem and all(text.endswith("; start the agent") for text in told)
     for alive in (health.State.ALIVE, health.State.STARTING):
         assert health.problems(health.Agent(alive, {}), [], [], True, state) == ()
+
+
+@pytest.mark.parametrize(
+    ("known", "generation", "revision", "word"),
+    [
+        (NAMES, 1, 0, "0"),
+        (Names("n1", revision=7), 1, 7, "7"),
+        (Names(), 1, None, "unknown"),
+        (Names(), 0, 0, "0"),
+    ],
+)
+def test_a_revision_that_nobody_here_knows_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, known: Names, generation: int, revision: int | None, word: str
+) -> None:
+    class Begun(Pinned):
+        def __getitem__(self, name: str) -> Any:
+            config = SimpleNamespace(get_at=lambda _: abi.Config.blank(generation=generation))
+            return config if name == "config" else super().__getitem__(name)
+
+    monkeypatch.setattr(Place, "names", lambda _: known)
+    monkeypatch.setattr(Place, "maps", lambda _: Begun(NOW))
+    at = ["status", "--pin-dir", "/nonexistent", "--run-dir", "/nonexistent"]
+    assert json.loads(testing.CliRunner().invoke(cli, [*at, "-o", "json"]).stdout)["policy_revision"] == revision
+    assert f"revision {word} in the kernel, " in testing.CliRunner().invoke(cli, at).stdout
+    assert f", revision {word}, " in testing.CliRunner().invoke(cli, [*at, "--brief"]).stdout
 
 
 @pytest.mark.parametrize("state", [NOW, BOTH, NEXT])

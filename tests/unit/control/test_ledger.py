@@ -135,6 +135,22 @@ def test_a_stuck_reader_is_reset_before_its_event_is_given_back(stage: Stage, mo
     assert consumed == [n * events.SLOT for n in range(1, 5)]
 
 
+def test_the_log_names_the_pods_that_connections_are_reset_for_and_why(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stage.ledger, "reset_stuck", lambda: None)
+    stage.ledger.rename(names.Names(endpoints={1: names.EndpointName(1, "shop", "web", 256)}))
+    egress, ingress = int(abi.Direction.EGRESS), int(abi.Direction.INGRESS)
+    for direction, reason in ((egress, 8), (egress, 8), (ingress, 22)):
+        stuck = {"type": int(abi.EventType.STUCK), "src_endpoint": 1, "dst_endpoint": 2}
+        stage.ring.put(event(1, direction=direction, reason=reason, **stuck))
+    stage.ledger.drain()
+    told = "a program of %s made a call that does not see all bytes that wait (%s); its connection is reset"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        told % ("shop/web", "splice"), told % ("endpoint 2", "counts"),
+    ]  # fmt: skip
+
+
 def test_lost_events_are_told_after_those_that_are_there(stage: Stage) -> None:
     stage.maps.lost = 5
     stage.ring.put(event(1, type=abi.EventType.OPEN))

@@ -304,6 +304,25 @@ def test_colours_only_where_they_are_wanted(file: str) -> None:
     assert "\x1b[32mFORWARDED\x1b[0m" in coloured.stdout and "\x1b[31mDROPPED\x1b[0m" in coloured.stdout
 
 
+@pytest.mark.parametrize(
+    ("end", "style", "who"),
+    [
+        ("source", printer.Style(), "shop/web:40212"),
+        ("destination", printer.Style(), "shop/api:8080"),
+        ("destination", printer.Style(addresses=True), "10.0.0.2:8080"),
+    ],
+)
+def test_a_stuck_line_names_the_reader_and_its_reason(end: str, style: printer.Style, who: str) -> None:
+    told = {"event": "stuck", "reader": {"end": end, "reason": "splice"}}
+    flow = OPEN["flow"] | {
+        "Summary": f"TCP; reset for its reader ({end}: splice)",
+        "extensions": {"@type": record.STRUCT, "value": {"sockmesh": told}},
+    }
+    response = {"flow": flow, "time": OPEN["time"]}
+    assert printer.compact(response, style).endswith(f"(TCP; reset for its reader ({who}: splice))")
+    assert f"({who}: splice)" in printer.block(response, style)
+
+
 def test_each_rule_that_decided_has_its_file_and_line() -> None:
     rule = {"egress": "spec.egress[0]", "ingress": "spec.ingress[1]"}
     sources = {"egress": "web.yaml:12", "ingress": "api.yaml:3"}
