@@ -204,6 +204,26 @@ static __always_inline int leave(struct bpf_sock_ops *s) {
   return sk && peek64(sk, OFF_SK_USER_DATA) && !socks.delete(&ck);
 }
 
+/* Both ends have shut down, but the last word of this one was held back (held() of bpf/enrol.h), and it goes away by a
+ * reset, which TCP does not send that late: the other end would wait for ever. So the agent tells it; what waits there can
+ * be read all the same. */
+static __always_inline void abandoned(struct conn *c, const struct conn_key *k, struct end *peer, int side) {
+  if (!peer->cookie || peer->closed || !peer->enrolled || peer->stuck || freed(peer))
+    return;
+  u8 state = peek8(peer->sock, OFF_SKC_STATE);
+  if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_FIN_WAIT1 && state != BPF_TCP_FIN_WAIT2)
+    return; /* it has heard the end */
+  struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_SOCKOPS);
+  if (!e)
+    return;
+  peer->stuck = 1;
+  event_conn(e, c, k);
+  e->direction = side == initiator(c) ? DIRECTION_INGRESS : DIRECTION_EGRESS; /* EGRESS: the source is the reader */
+  e->reason = ACCEL_REASON_ABANDONED;
+  e->cookie = peer->cookie;
+  events.ringbuf_submit(e, EVENT_URGENT);
+}
+
 static __always_inline int closed(struct bpf_sock_ops *s, struct tuple *t) {
   struct conn_key k ALIGNED;
   int left = is_disconnect(s) && leave(s);
@@ -224,6 +244,8 @@ static __always_inline int closed(struct bpf_sock_ops *s, struct tuple *t) {
   mine->tcp_sent = peek64(mine->sock, OFF_TP_BYTES_SENT) - peek64(mine->sock, OFF_TP_BYTES_RETRANS);
   mine->tcp_received = s->bytes_received - (peek64(mine->sock, OFF_SK_FLAGS) >> SOCK_DONE_BIT & 1);
   mine->closed = CLOSED_SOCKET;
+  if (s->args[0] == BPF_TCP_CLOSING || s->args[0] == BPF_TCP_LAST_ACK)
+    abandoned(c, &k, peer, side);
   __sync_fetch_and_add(&mine->tcp_msgs, 0); /* a fence: of two ends that close at once, one at least sees the other's */
   if (peer->cookie && !peer->closed)
     return 0;

@@ -23,7 +23,7 @@ LOG = logging.getLogger("sockmesh.agent")
 _TYPE, _HOOK = (
     events.HEADER + next(at for name, _, at in abi.FlowEvent.FIELDS if name == wanted) for wanted in ("type", "hook")
 )
-_MISSED = "a program of %s made a call that does not see all bytes that wait (%s); its connection is reset"
+_MISSED = "a program of %s would wait for what it does not see, or nobody sends (%s); its connection is reset"
 _PACKET_HOOKS = (abi.Hook.TC_FROM_POD, abi.Hook.TC_TO_POD)
 
 

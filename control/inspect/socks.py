@@ -38,6 +38,7 @@ EXPLAIN: dict[abi.AccelReason, str] = {
     abi.AccelReason.COUNTS: "the program asks FIONREAD, which on this kernel does not see redirected bytes",
     abi.AccelReason.IO_URING: "the program uses io_uring, whose reads no hook sees",
     abi.AccelReason.COMPAT: "a 32-bit program runs in its pod, whose system calls no hook sees",
+    abi.AccelReason.ABANDONED: "its peer went away by a reset after both had said their last word",
     abi.AccelReason.USED_AGAIN: "its program had another connection with this socket before (connect(2), AF_UNSPEC)",
     abi.AccelReason.QUEUE: "an endpoint's host-side interface has a queue that shapes what passes (`tc qdisc show`)",
 }

@@ -141,6 +141,7 @@ class AccelReason(enum.IntEnum):
     COUNTS = 22  # its program asks FIONREAD, which on this kernel does not see redirected bytes
     IO_URING = 20  # a program of this endpoint uses io_uring, whose splices no hook sees
     COMPAT = 23  # a 32-bit program runs in this endpoint's namespace: no hook sees its system calls
+    ABANDONED = 26  # its peer went away while the end of its stream was held back: nobody would tell this end
     USED_AGAIN = 25  # the socket had another connection before (connect(2), AF_UNSPEC)
     QUEUE = 24  # an endpoint's host-side interface has a queue that shapes what passes
 

@@ -145,7 +145,7 @@ def test_the_log_names_the_pods_that_connections_are_reset_for_and_why(
         stuck = {"type": int(abi.EventType.STUCK), "src_endpoint": 1, "dst_endpoint": 2}
         stage.ring.put(event(1, direction=direction, reason=reason, **stuck))
     stage.ledger.drain()
-    told = "a program of %s made a call that does not see all bytes that wait (%s); its connection is reset"
+    told = "a program of %s would wait for what it does not see, or nobody sends (%s); its connection is reset"
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         told % ("shop/web", "splice"), told % ("endpoint 2", "counts"),
     ]  # fmt: skip

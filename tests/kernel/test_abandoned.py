@@ -1,0 +1,64 @@
+"""An end whose peer goes away after the last word of both: it is told, though TCP would say nothing more."""
+
+import socket
+import struct
+
+import pytest
+
+from loader import abi
+from tests.hosts import Mesh, Node
+from tests.hosts.wait import wait_until
+from tests.kernel.pairs import Maker, connect, receive
+from tests.kernel.street import mesh_part
+
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close is a reset
+COUNT = 20_000
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_its_bytes_and_then_an_end(root: None, family: int, who: str) -> None:
+    """The peer has shut down; its FIN is held back, for what it sent is unread. Then this end shuts down, too, and the
+    peer closes by a reset, which TCP does not send any more."""
+    with Node("abandoned") as node:
+        makers = Maker(node.pod("client")), Maker(node.pod("server"))
+        with Mesh(node) as mesh, mesh.open_maps() as maps:
+            pair = connect(*makers, maps, family)
+            assert pair.warm_up()
+            reader, peer = (pair.a, pair.b) if who == "client" else (pair.b, pair.a)
+            before = pair.redirected(peer)
+            peer.send(b"x" * COUNT)
+            assert pair.redirected(peer) == before + COUNT
+            peer.shutdown(socket.SHUT_WR)
+            reader.shutdown(socket.SHUT_WR)
+            wait_until(lambda: peer.recv(1) == b"", "the peer hears the end")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            peer.close()
+            assert receive(reader, COUNT) == b"x" * COUNT
+            with pytest.raises(ConnectionError):
+                assert receive(reader, 1, timeout=5) == b""
+                raise ConnectionResetError  # an end is an end, too
+            flow = mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "stuck", "it is on record")
+            assert "abandoned" in flow["Summary"]
+            assert (flow["source"]["pod_name"], flow["destination"]["pod_name"]) == ("client", "server")
+            reader.close()
+
+
+def test_an_ordinary_end_is_nobodys_fault(root: None) -> None:
+    """Who closes after both have heard all leaves nobody behind."""
+    with Node("abandoned") as node:
+        makers = Maker(node.pod("client")), Maker(node.pod("server"))
+        with Mesh(node) as mesh, mesh.open_maps() as maps:
+            for first in ("a", "b"):
+                pair = connect(*makers, maps)
+                assert pair.warm_up()
+                one, other = (pair.a, pair.b) if first == "a" else (pair.b, pair.a)
+                one.send(b"last")
+                one.shutdown(socket.SHUT_WR)
+                assert receive(other, 5) == b"last"
+                other.shutdown(socket.SHUT_WR)
+                wait_until(lambda end=one: end.recv(1) == b"", "it hears the end")  # type: ignore[misc]
+                pair.close()
+            mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "close")
+            assert not [flow for flow in mesh.flows() if mesh_part(flow)["event"] == "stuck"]
+            assert maps.counter(abi.Metric.STUCK_READERS) == 0
