@@ -276,12 +276,12 @@ def _state(snapshot: MetricsSnapshot) -> Iterator[core.Metric]:
     yield from (connections, entries, most)
     for name, text, value in (
         ("endpoints", "Endpoints of this node under policy.", snapshot.endpoints),
-        ("policy_revision", "Revision of the policy in force: changes of what the kernel has.",
+        ("policy_revision", "Revision of the policy in force: changes of what the kernel has, and starts of the agent.",
          snapshot.policy_revision),
         ("config_problems", "What is wrong with the configuration: what is not in force, or does not do what it says.",
          snapshot.config_problems),
         ("shortcut_enabled", "1: new connections may take the short cut.", int(snapshot.acceleration)),
-        ("proxy_enabled", "1: what policy has rules for the bytes of is led to the node proxy; 0: it is refused.",
+        ("proxy_enabled", "1: connections that policy wants looked into go to the node proxy; 0: they are refused.",
          int(snapshot.proxy is not None)),
         ("proxy_connected", "Node proxies that are connected to the agent.",
          snapshot.proxy.connected if snapshot.proxy else 0),

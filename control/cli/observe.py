@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -101,7 +101,24 @@ def _paint(text: str, what: str) -> str:
     return click.style(text, fg=_COLOURS[what]) if what in _COLOURS else text
 
 
-def _told_if_none(responses: Iterator[record.Json], asked: query.Query) -> Iterator[record.Json]:
+def _earlier(server: str) -> str:
+    """Return where an agent's records from before its start are, "" if it has written none that can be found.
+
+    Raises no error: it was there a moment ago, and what it said is whole.
+    """
+    with contextlib.suppress(errors.MeshError, OSError, LookupError, TypeError):
+        said = admin_client.call(server, "status", timeout=5.0)
+        home = os.readlink(f"/proc/{said['pid']}/cwd")  # what a relative path is of
+        for sink in said["flow_log"]["sinks"]:
+            path = os.path.join(home, sink["name"])
+            if os.path.isfile(path) and os.path.getsize(path):
+                return f"; earlier ones may be in {path}: --input-file {path}"
+    return ""
+
+
+def _told_if_none(
+    responses: Iterator[record.Json], asked: query.Query, earlier: Callable[[], str]
+) -> Iterator[record.Json]:
     """Pass responses on; where there were none, say so on standard error, as kubectl does: the output stays empty."""
     found = False
     for response in responses:
@@ -109,7 +126,7 @@ def _told_if_none(responses: Iterator[record.Json], asked: query.Query) -> Itera
         yield response
     if not found and asked.last != 0 and asked.first != 0:  # who asked for none knows it
         filtered = asked.terms or asked.since_ns is not None or asked.until_ns is not None
-        click.echo("no flow matches these filters" if filtered else "no flows yet", err=True)
+        click.echo(("no flow matches these filters" if filtered else "no flows yet") + earlier(), err=True)
 
 
 def _print(responses: Iterator[record.Json], output: str, style: printer.Style, follow: bool) -> None:
@@ -205,14 +222,11 @@ def observe(**options: Any) -> None:
         paint=_paint if coloured else printer.plain,
     )
     file = _File(options["input_file"]) if options["input_file"] else None
-    source: Iterable[record.Json]
-    if file:
-        source = file
-    else:
-        server = options["server"] or str(options["run_dir"] / admin_client.SOCKET)
-        source = admin_client.stream(server, "observe", asked.params())
+    server = options["server"] or str(options["run_dir"] / admin_client.SOCKET)
+    source: Iterable[record.Json] = file or admin_client.stream(server, "observe", asked.params())
+    found = _told_if_none(_wanted(source, asked), asked, lambda: "" if file else _earlier(server))
     try:
-        _print(_told_if_none(_wanted(source, asked), asked), options["output"], style, asked.follow)
+        _print(found, options["output"], style, asked.follow)
         sys.stdout.flush()
         if file and file.skipped:
             lines = "1 line that is" if file.skipped == 1 else f"{file.skipped} lines that are"

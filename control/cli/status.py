@@ -61,7 +61,7 @@ def status(brief: bool, wait: bool, wait_duration: int, pin_dir: Path, run_dir: 
     """Show whether the agent is alive, what is in force on this node, and what is wrong.
 
     Works while the agent is dead or starts, from what is in the kernel. The policy's revision counts the changes of
-    what the kernel has: an edit that changes nothing there is taken in, and leaves it.
+    what the kernel has, and each start of an agent: an edit that changes nothing there is taken in, and leaves it.
 
     \b
     Exit status:

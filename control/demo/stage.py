@@ -96,7 +96,8 @@ class Terminal:
 
     def comparisons(self, found: Sequence[measure.Comparison]) -> None:
         print_table(found, _COMPARISON)
-        click.echo(TAIL)
+        if any(comparison.short_cut.p99_s > comparison.tcp.p99_s for comparison in found):
+            click.echo(TAIL)
         click.echo()
         for comparison in found:
             for line in picture(comparison):

@@ -456,3 +456,8 @@ def test_every_command_of_the_table_exists_and_explains_itself() -> None:
                     continue  # a verb
                 assert {"list", "get"} <= set(group.list_commands(context)), noun
                 assert all(sub.help for sub in group.commands.values() or [group]), noun
+
+
+def test_the_help_of_status_says_what_a_revision_counts() -> None:
+    said = " ".join(testing.CliRunner().invoke(status.status, ["--help"]).output.split())
+    assert "counts the changes of what the kernel has, and each start of an agent" in said

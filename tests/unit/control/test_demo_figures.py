@@ -1,5 +1,6 @@
 """What the demo reads out of wrk's and redis-benchmark's words, and how it draws it."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -97,7 +98,11 @@ def test_what_is_not_as_it_must_be_is_named() -> None:
 
 
 def test_a_longer_tail_is_not_left_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    stage.Terminal().comparisons((COMPARISON,))
+    shorter = COMPARISON
+    longer = dataclasses.replace(COMPARISON, short_cut=measure.Sample(250, None, 1, 5))
+    stage.Terminal().comparisons((shorter,))
+    assert stage.TAIL not in capsys.readouterr().out
+    stage.Terminal().comparisons((longer,))
     lines = capsys.readouterr().out.splitlines()
     name, page = re.findall(r'"(.*)" in (\S+)$', lines[2])[0]
     assert f"- **{name} " in (ROOT / page).read_text() and lines[3] == ""

@@ -104,6 +104,15 @@ def test_everything_that_is_no_datapath_counter() -> None:
     }
 
 
+def test_the_help_says_what_a_revision_counts_and_what_the_proxy_is_for() -> None:
+    families = parser.text_string_to_metric_families(metrics.render(SNAPSHOT).decode())
+    told = {family.name: family.documentation for family in families}
+    assert "and starts of the agent" in told["sockmesh_policy_revision"]
+    assert told["sockmesh_proxy_enabled"].startswith(
+        "1: connections that policy wants looked into go to the node proxy"
+    )
+
+
 @pytest.mark.parametrize("metric", list(abi.Metric))
 def test_every_counter_of_the_datapath_is_shown(metric: abi.Metric) -> None:
     series = metrics.SERIES[metric]

@@ -343,8 +343,8 @@ def test_a_strange_name_cannot_steer_the_terminal() -> None:
 
 
 @contextlib.contextmanager
-def agent(path: str, flows: log.FlowLog) -> Any:
-    """Serve `observe` on a socket, one connection after the other."""
+def agent(path: str, flows: log.FlowLog, status: Any = None) -> Any:
+    """Serve `observe` on a socket, and `status` if there is one, one connection after the other."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
@@ -354,7 +354,11 @@ def agent(path: str, flows: log.FlowLog) -> Any:
             while True:
                 connection = listener.accept()[0]
                 with connection:
-                    serve.serve(flows, json.loads(connection.makefile("rb").readline())["params"], connection)
+                    asked = json.loads(connection.makefile("rb").readline())
+                    if asked["method"] == "status":
+                        connection.sendall(json.dumps(status).encode() + b"\n")
+                    else:
+                        serve.serve(flows, asked["params"], connection)
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
@@ -455,6 +459,36 @@ def test_that_nothing_matched_is_told_beside_the_output(tmp_path: pathlib.Path, 
     file.write_bytes(record.line(OPEN))
     found = run("--input-file", str(file), *words)
     assert (found.exit_code, found.stdout, found.stderr) == (0, "", told)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_named"),
+    [("old.json", b"{}\n", True), ("old.json", b"", False), ("none.json", b"", False), ("-", b"", False)],
+)
+@pytest.mark.parametrize(("words", "told"), [([], "no flows yet"), (["--port", "1"], "no flow matches these filters")])
+def test_an_agent_that_has_nothing_names_the_file_that_may_hold_more(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    name: str, content: bytes, is_named: bool, words: list[str], told: str,
+) -> None:  # fmt: skip
+    (tmp_path / "old.json").write_bytes(content)
+    monkeypatch.chdir(tmp_path)  # a relative path is one of the agent's
+    for given in (name, str(tmp_path / name)):
+        path = str(tmp_path / "agent.sock")
+        status = {"pid": os.getpid(), "flow_log": {"sinks": [{"name": "-"}, {"name": given}]}}
+        with agent(path, log.FlowLog(), status):
+            found = run("--server", path, *words)
+        os.unlink(path)
+        file = tmp_path / name
+        more = f"; earlier ones may be in {file}: --input-file {file}" if is_named else ""
+        assert (found.exit_code, found.stdout, found.stderr) == (0, "", f"{told}{more}\n")
+
+
+@pytest.mark.parametrize("status", [[], {}, {"pid": 0}, {"pid": os.getpid(), "flow_log": None}, {"error": "busy"}])
+def test_an_agent_that_cannot_say_where_it_writes_is_no_error(tmp_path: pathlib.Path, status: Any) -> None:
+    path = str(tmp_path / "agent.sock")
+    with agent(path, log.FlowLog(), status):
+        found = run("--server", path)
+    assert (found.exit_code, found.stdout, found.stderr) == (0, "", "no flows yet\n")
 
 
 def test_an_empty_log_is_told_of(tmp_path: pathlib.Path) -> None:
