@@ -124,6 +124,17 @@ def is_ours(channel: Channel, ifindex: int, pin_dir: Path, target: Target) -> bo
     return there is not None and pin_dir in Path(there.name).parents
 
 
+def found(pin_dir: Path) -> set[int]:
+    """Return the interfaces of this network namespace on which a filter of one pin directory hangs, also when what is
+    pinned there is gone."""
+    with Channel() as channel:
+        return {
+            ifindex
+            for ifindex, _ in socket.if_nameindex()
+            if any(is_ours(channel, ifindex, pin_dir, target) for target in PARENT)
+        }
+
+
 def remove(ifindexes: Iterable[int], pin_dir: Path) -> None:
     """Take the filters of one pin directory off interfaces; one that is gone, or another's, is no error."""
     with Channel() as channel, IPRoute() as ipr:

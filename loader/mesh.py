@@ -212,15 +212,17 @@ class Mesh:
             os.close(lock)
 
 
-def uninstall(pin_dir: Path, run_dir: Path) -> None:
+def uninstall(pin_dir: Path, run_dir: Path, hung: Iterable[int] = ()) -> None:
     """Remove an agent's programs, links, maps and the node proxy's ground, which is the run directory's; raises
-    AttachFailed while the proxy runs, then everything stays."""
+    AttachFailed while the proxy runs, then everything stays. `hung`: interfaces whose filters go, too, where the maps
+    cannot be read, or do not name them."""
     ground.remove(run_dir, pin_dir)
-    _remove_pins(pin_dir)
+    _remove_pins(pin_dir, hung)
 
 
-def _remove_pins(pin_dir: Path) -> None:
+def _remove_pins(pin_dir: Path, hung: Iterable[int] = ()) -> None:
     """Remove programs, links and maps: first the filters, so that no packet meets half a mesh."""
+    filters.remove(hung, pin_dir)
     with contextlib.suppress(MeshError, OSError):
         opened = maps.open_all(pin_dir)
         filters.remove((endpoint.ifindex for _, endpoint in opened.endpoints.items()), pin_dir)

@@ -44,7 +44,7 @@ def check_room(want: compiler.Desired, known: names.Names | None = None) -> None
             most = _most(want["policy"], known) if known and name == "policy" else ""
             raise MapFull(
                 f"map {name} takes {limit:,} entries, the configuration needs {len(want[name]):,}{most}: "
-                "use fewer or wider rules, or fewer workloads on this node; what was in force stays in force"
+                "use fewer or wider rules, or fewer workloads on this node"
             )
 
 

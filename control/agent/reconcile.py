@@ -15,6 +15,7 @@ from control import evaluate, identity, model, names, places
 from control.agent import (
     adopted,
     apply,
+    closed,
     enforce,
     fresh,
     held,
@@ -70,7 +71,7 @@ class Reconciler:
         self.hooks_restored = 0  # interfaces, cgroups and machine-wide hooks: where somebody took something away
         self._held = held.Held(loaded.maps, self.config_lock)
         # Until a pod is enrolled by what the directory holds, nothing is in force that a mistake could leave as it is.
-        self._is_first = not self.have["endpoints"]
+        self._is_first = self._has_nothing_in_force
         self._workloads = workloads.Workloads(loaded, known, opts.proxy)
         self._hooks = hooks.Hooks(loaded, known)
         self._known = known  # the predecessor's
@@ -105,23 +106,23 @@ class Reconciler:
             return
         self._adopted = None
         snapshot = self._with_names(loaded.snapshot)
-        failed, done = self._settle(snapshot, lambda survey: self._apply(snapshot, survey, force))
+        failed, done = self._settle(snapshot, lambda survey: self._apply_or_close(snapshot, survey, force))
         if done:
-            self._is_first &= not (loaded.is_read and self.have["endpoints"])
+            self._is_first &= self._has_nothing_in_force or not loaded.is_read
         self._report((*loaded.problems, *self._survey.problems, *failed))
         if self._unenforced and done:
             resets = self._enforce()
             self._unenforced = False
             LOG.info(
                 "revision %d in force: %s, %s%s", self.revision, counted(len(self.have["endpoints"]), "workload"),
-                counted(len(loaded.snapshot.policies), "policy", "policies"),
+                _policies(self.snapshot),
                 f"; {counted(resets, 'open connection')} reset" if resets else "",
             )  # fmt: skip
-        elif done and before is not None and _has_edits(before, snapshot):
+        elif done and before and self.snapshot and _has_edits(before, self.snapshot):
             LOG.info(
                 "taken in: nothing to change in the kernel, so revision %d stays: %s, %s", self.revision,
                 counted(len(self.have["endpoints"]), "workload"),
-                counted(len(loaded.snapshot.policies), "policy", "policies"),
+                _policies(self.snapshot),
             )  # fmt: skip
 
     def _with_names(self, snapshot: model.Snapshot) -> model.Snapshot:
@@ -185,9 +186,36 @@ class Reconciler:
                 failed, refused = put(self._survey)
                 if not refused:  # a cgroup that takes no hooks: what hangs on that must be told to the packet hook
                     break
+        except MapFull as error:
+            effect = directory.ALL_STAYS if self.have["endpoints"] else directory.NO_ROOM
+            return [model.Problem(str(self._opts.config_dir), "", str(error), effect=effect)], False
         except (MeshError, ValueError, OSError) as error:
             return [model.Problem(str(self._opts.config_dir), "", str(error))], False
         return failed, True
+
+    @property
+    def _has_nothing_in_force(self) -> bool:
+        """Whether the kernel has nothing that could stay: no pod is enrolled, or all are closed for want of room."""
+        return not self.have["endpoints"] or self.is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the configuration does not fit, never did, and every pod is closed in its place."""
+        return closed.is_all(self.snapshot)
+
+    def _apply_or_close(
+        self, snapshot: model.Snapshot, survey: workloads.Survey, force: bool
+    ) -> tuple[list[model.Problem], bool]:
+        """Do as `_apply`; what does not fit where nothing is in force closes every pod, for else all would be open."""
+        can_stay = not self._has_nothing_in_force
+        try:
+            return self._apply(snapshot, survey, force)
+        except MapFull as error:
+            if can_stay:
+                raise
+            failed, refused = self._apply(closed.instead_of(snapshot, self._node), survey, force)
+            full = model.Problem(str(self._opts.config_dir), "", str(error), effect=closed.EFFECT)
+            return [full, *failed], refused
 
     def _can_begin(self, loaded: model.LoadResult) -> bool:
         """Tell whether to go by what was read though nothing is known of what was in force before: where the kernel
@@ -353,6 +381,12 @@ class Reconciler:
         if not self._survey.problems and self._workloads.all_there():
             return False
         return self._look(self._surveyed) != self._survey
+
+
+def _policies(snapshot: model.Snapshot | None) -> str:
+    if snapshot is None or closed.is_all(snapshot):
+        return "all of them closed: the policy does not fit"
+    return counted(len(snapshot.policies), "policy", "policies")
 
 
 def _has_edits(before: model.Snapshot, now: model.Snapshot) -> bool:

@@ -92,6 +92,12 @@ def _problems(agent: "Agent") -> list[str]:
     return [*map(str, agent.reconciler.problems), *(agent.mtls.problems if agent.mtls else ())]
 
 
+def _policies(agent: "Agent") -> int:
+    """Return how many are in force; the deny in place of all that does not fit is none."""
+    there = agent.reconciler.snapshot
+    return len(there.policies) if there and not agent.reconciler.is_closed else 0
+
+
 def _mtls(agent: "Agent") -> metrics.Mtls:
     seen = agent.proxies.handshakes.total() if agent.proxies else handshakes.Handshakes()
     if not agent.mtls:
@@ -118,7 +124,8 @@ def status(agent: "Agent") -> Json:
         "adopted": agent.mesh.loaded.adopted,
         "compiled": agent.mesh.loaded.compiled,
         "policy_revision": agent.reconciler.revision,
-        "policies": len(agent.reconciler.snapshot.policies) if agent.reconciler.snapshot else 0,
+        "policies": _policies(agent),
+        "closed": agent.reconciler.is_closed,
         "problems": _problems(agent),
         "warnings": [*agent.unfulfilled.warnings, *(agent.spans.warnings if agent.spans else ())],
         "acceleration_off": agent.accel_off,

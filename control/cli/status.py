@@ -19,6 +19,7 @@ from loader.errors import AgentUnavailable
 _WIDTH = 14
 _PAUSE_S = 0.2
 _LEFT = "what is in the kernel stays in force; edits of policy and flow records wait for an agent"
+_CLOSED = "no policy is in force yet, every pod is closed"
 _WITHOUT_WORDS = {
     health.State.STARTING: ("starting", "yellow"),
     health.State.SILENT: ("DOES NOT ANSWER", "red"),
@@ -80,7 +81,7 @@ def status(brief: bool, wait: bool, wait_duration: int, pin_dir: Path, run_dir: 
     if output == "json":
         print_json(found)
     elif brief:
-        click.echo(printable(health.brief(found)))
+        click.echo(printable(health.brief(found) + (f"; {_CLOSED}" if _is_closed(found) else "")))
     else:
         _print(found)
     if not found.is_well:
@@ -147,7 +148,13 @@ def _print_agent(found: health.Health) -> None:
           f"{amount(agent.get('resident_memory_bytes', 0))} of memory", "green")  # fmt: skip
 
 
+def _is_closed(found: health.Health) -> bool:
+    return bool((found.agent or {}).get("closed"))
+
+
 def _policies(found: health.Health) -> str:
+    if _is_closed(found):
+        return f"{_CLOSED}, "
     known = (found.agent or {}).get("policies")
     return "" if known is None else counted(known, "policy", "policies") + ", "
 

@@ -45,6 +45,7 @@ NO_FILES = "holds no configuration any more (a file with a List without items ta
 ADOPTED = "what the agent before left in force stays in force, and nothing else is, until this is mended"
 UNREAD_BELOW = "is a directory, which is not read: what is below it counts for nothing (move its files up, or hide it)"
 UNREAD = "nothing is in force until it can be read"
+NO_ROOM = "nothing is in force until it fits, and no pod is under policy"
 PASSED_BY = (UNREAD_BELOW, listing.OTHER_ENDING)  # what is not read, and may be thought to be in force
 KEPT = "its Workloads and Namespaces count, but for those in whose place another is"
 FIRST = "of Workloads in each other's place the first counts"
@@ -257,14 +258,14 @@ def _instead(candidate: _Candidate, previous: model.Snapshot | None, is_first: b
     old = previous.files.get(candidate.file) if previous else None
     if old is not None:
         return dataclasses.replace(old, digest="")
-    return None if not is_first else model.FileState("", _closed(candidate.state.objects), good=False)
+    return None if not is_first else model.FileState("", closed(candidate.state.objects), good=False)
 
 
 def _at_odds(file: str, clashes: list[tuple[int, str]], effect: str) -> Iterator[model.Problem]:
     return (model.Problem(content.printable(file), "", each, line, effect=effect) for line, each in clashes)
 
 
-def _closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:
+def closed(given: tuple[model.Object, ...]) -> tuple[model.Object, ...]:
     """Return what a file gives that cannot be taken though each document of it is right: denies for its policies, and
     whom they are to close.
     """

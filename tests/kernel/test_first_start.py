@@ -2,18 +2,23 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from control.agent import closed
 from control.source import directory
 from tests.hosts import Mesh, Node
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import Json, app, nobody, policy
+from tests.kernel.test_badinput import CIDRS, LIMIT, PORTS, wide
 
 Files = dict[str, str]
+ROOT = Path(__file__).resolve().parents[2]
 CALL = "result = connect(ip, 4750, 0.5)[0]"
 
 
@@ -77,3 +82,60 @@ def test_a_volume_that_is_mounted_late_is_a_first_start_then(tmp_path: Path) -> 
             assert client.do(CALL, ip=pods[1].ip) == "EPERM"
             (problem,) = mesh.call("status")["problems"]
             assert problem.endswith(directory.CLOSES)
+
+
+@pytest.mark.parametrize("survives", [False, True], ids=["", "with-the-run-directory"])
+def test_what_does_not_fit_after_a_reboot_closes_every_pod_until_it_does(survives: bool, tmp_path: Path) -> None:
+    """What was in force before is gone from the kernel; where the kernel has it, it stays."""
+    with Node("full") as node:
+        pods = [node.pod(name) for name in ("client", "server", "late")]
+        client, kubelet = Puppet(pods[0]), Puppet(node)
+        with Mesh(node, pods=pods[:2]) as mesh:
+
+            def sockmesh(*words: str, run_dir: Path = mesh.run_dir) -> subprocess.CompletedProcess[str]:
+                place = ("--pin-dir", str(node.pins), "--run-dir", str(run_dir))
+                return node.run(
+                    [sys.executable, "-m", "control.cli.main", *words, *place], check=False, cwd=ROOT, timeout=60
+                )
+
+            def problem() -> str:
+                (only,) = mesh.call("status")["problems"]
+                assert "map policy takes 65,536 entries" in only
+                return str(only)
+
+            def restart() -> None:
+                mesh.kill()
+                mesh.start()
+
+            assert client.do(CALL, ip=pods[1].ip) == "ECONNREFUSED"
+            mesh.stop()
+            removed = sockmesh("uninstall", "--pins", run_dir=tmp_path if survives else mesh.run_dir)
+            assert removed.returncode == 0 and (mesh.run_dir / "last-good").exists() == survives, removed
+            too_wide = wide(CIDRS, PORTS, LIMIT - CIDRS * PORTS)
+            mesh.apply("wide", too_wide)
+            for start in (mesh.start, restart):
+                start()
+                assert client.do(CALL, ip=pods[1].ip) == "EPERM"
+                assert kubelet.do(CALL, ip=pods[1].ip) == "ECONNREFUSED"
+                assert problem().endswith(closed.EFFECT)
+            mesh.apply("late", pods[2].workload_yaml())
+            mesh.settle(60)
+            assert Puppet(pods[2]).do(CALL, ip=node.gateway) == "EPERM"
+            brief = sockmesh("status", "--brief")
+            assert brief.returncode == 1 and "3 endpoints" in brief.stdout
+            assert brief.stdout.endswith("; no policy is in force yet, every pod is closed\n")
+            assert "no policy is in force yet, every pod is closed, 3 endpoints" in sockmesh("status").stdout
+            shown = sockmesh("bpf", "policy", "get", "server").stdout
+            assert shown.count(closed.DENY.name) == 2 and "allow-localhost" in shown, shown
+            mesh.delete("wide")
+            mesh.settle(60)
+            assert mesh.call("status")["problems"] == []
+            assert client.do(CALL, ip=pods[1].ip) == "ECONNREFUSED"
+            assert "closed" not in sockmesh("status", "--brief").stdout
+            mesh.apply("wide", too_wide)
+            mesh.settle(60)
+            for is_restarted in (False, True):
+                if is_restarted:
+                    restart()
+                assert problem().endswith(directory.ALL_STAYS)
+                assert client.do(CALL, ip=pods[1].ip) == "ECONNREFUSED"

@@ -10,7 +10,7 @@ import pytest
 
 from control import compile as compiler
 from control import model, names
-from control.agent import apply, enforce, hooks, host, lastgood, numbering, options, reconcile, state, workloads
+from control.agent import apply, closed, enforce, hooks, host, lastgood, numbering, options, reconcile, state, workloads
 from control.policy import field
 from control.source import directory, objects
 from loader import abi, queues
@@ -327,6 +327,95 @@ def test_each_edit_that_is_taken_in_is_in_the_log(
     assert started.reconciler.revision == 1
 
 
+def narrow(monkeypatch: pytest.MonkeyPatch, started: Started, policy: int) -> None:
+    """Give the policy map so much room, and have every workload be here."""
+
+    def look(snapshot: model.Snapshot) -> workloads.Survey:
+        here = (w for w in snapshot.workloads if w.is_local("n"))
+        facts = {(w.namespace, w.name): compiler.EndpointFacts(ifindex=9 + len(w.name)) for w in here}
+        return workloads.Survey(facts, {}, [])
+
+    monkeypatch.setitem(abi.MAP_BY_NAME, "policy", dataclasses.replace(abi.MAP_BY_NAME["policy"], max_entries=policy))
+    monkeypatch.setattr(started.reconciler, "_look", look)
+    monkeypatch.setattr(apply, "apply", lambda maps, have, want, *_: have != want.maps)
+
+
+HERE = WORKLOAD.replace("node: far", "node: n")
+WIDE = POLICY.format("wide", "fromCIDR: [192.0.2.1/32, 192.0.2.3/32, 192.0.2.5/32, 192.0.2.7/32]")
+
+
+def test_what_does_not_fit_closes_where_nothing_was_in_force(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also files that are broken, emptied or new meanwhile; what is in force later stays."""
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    started.apply_really(monkeypatch)
+    narrow(monkeypatch, started, policy=6)
+    put: dict[str, Any] = {"a": HERE.format("web", "10.0.0.1"), "b": WIDE, "c": POLICY.format("p", "")}
+    write(started.config, **put)
+    for _ in range(2):
+        assert started.reconcile() == {closed.EFFECT}
+        assert started.reconciler.is_closed and started.reconciler.revision == 1
+    assert len(started.reconciler.have["endpoints"]) == 1 and len(started.reconciler.have["policy"]) == 3
+    assert lastgood.LastGood(tmp_path).recall() == started.reconciler.snapshot
+    write(started.config, d=HERE.format("late", "10.0.0.2"))
+    assert started.reconcile() == {closed.EFFECT}
+    assert len(started.reconciler.have["endpoints"]) == 2, "a pod that comes is closed, too"
+    write(started.config, b="]", c="# nothing\n")
+    broken = f"{directory.CLOSES_ALL}; {directory.UNKNOWN}"
+    assert started.reconcile() == {broken, directory.CLOSES}, "what never was in force does not stay"
+    assert started.reconciler.snapshot and all(policy.invalid for policy in started.reconciler.snapshot.policies)
+    write(started.config, **put)
+    assert started.reconcile() == {directory.ALL_STAYS}, "which closes them all, by what was broken"
+    write(started.config, b=POLICY.format("wide", ""))
+    assert started.reconcile() == set() and not started.reconciler.is_closed
+    write(started.config, b=WIDE)
+    assert started.reconcile() == {directory.ALL_STAYS}
+    assert {policy.invalid for policy in started.reconciler.snapshot.policies} == {False}
+
+
+@pytest.mark.parametrize("are_pinned", [False, True])
+def test_what_is_closed_for_want_of_room_stays_so_over_a_restart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, are_pinned: bool
+) -> None:
+    """Of the agent, or of the machine where the run directory outlives it."""
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    started.apply_really(monkeypatch)
+    narrow(monkeypatch, started, policy=6)
+    write(started.config, a=HERE.format("web", "10.0.0.1"), b=WIDE)
+    started.reconcile()
+    if are_pinned:
+        content = started.reconciler.have
+        monkeypatch.setattr(apply, "current", lambda maps: content)
+    started.start_again(monkeypatch)
+    started.apply_really(monkeypatch)
+    narrow(monkeypatch, started, policy=6)
+    write(started.config, c=POLICY.format("p", "nonsense: 1"), d=HERE.format("late", "10.0.0.2"))
+    assert started.reconcile() == {closed.EFFECT, directory.CLOSES}
+    assert started.reconciler.is_closed and len(started.reconciler.have["endpoints"]) == 2
+
+
+def test_a_record_of_before_a_reboot_does_not_stand_for_what_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    write(started.config, a=HERE.format("web", "10.0.0.1"))
+    lastgood.LastGood(tmp_path).keep(directory.load(started.config, None).snapshot)
+    started.start_again(monkeypatch)
+    started.apply_really(monkeypatch)
+    narrow(monkeypatch, started, policy=6)
+    write(started.config, b=WIDE)
+    assert started.reconcile() == {closed.EFFECT}
+    assert len(started.reconciler.have["endpoints"]) == 1
+
+
+def test_where_not_even_that_fits_the_pods_are_told_of_as_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started = Started(monkeypatch, tmp_path, endpoints=0)
+    started.apply_really(monkeypatch)
+    narrow(monkeypatch, started, policy=1)
+    write(started.config, a=HERE.format("web", "10.0.0.1"), b=WIDE)
+    assert started.reconcile() == {directory.NO_ROOM}
+    assert not started.reconciler.have["endpoints"] and not started.reconciler.is_closed
+
+
 def test_of_a_full_policy_map_the_policy_is_told_that_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
     value = abi.PolicyValue.blank(present=1)
     entries = {abi.PolicyKey(1, peer, 0, 0, 0, 0): dataclasses.replace(value, rule_id=2 + peer % 3 // 2)
@@ -343,7 +432,7 @@ def test_of_a_full_policy_map_the_policy_is_told_that_fills_it(monkeypatch: pyte
         apply.check_room(want, names.Names(rules=rules))
     assert str(full.value) == (
         "map policy takes 30 entries, the configuration needs 31, 64 % of them for CiliumNetworkPolicy shop/big "
-        "(big.json): use fewer or wider rules, or fewer workloads on this node; what was in force stays in force"
+        "(big.json): use fewer or wider rules, or fewer workloads on this node"
     )
     with pytest.raises(MapFull, match="the configuration needs 31: use fewer"):
         apply.check_room(want, names.Names())
