@@ -1,0 +1,104 @@
+"""Where rules for two kinds of bytes meet: a port speaks one protocol, so neither lets anything through there. Pure."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from control import model
+from control.policy import apart
+from loader import abi
+
+MOST = 500_000  # steps of comparing for one snapshot: of what would take more it is not said that it meets
+
+
+class Asking(NamedTuple):
+    """A rule for one kind of bytes, and who has it."""
+
+    kind: str
+    policy: model.Policy
+    section: model.Section
+    rule: model.Rule
+
+
+_Way = tuple[bool, abi.Direction]
+
+
+def kind(asked: model.L7Rules | None) -> str:
+    """Return the field that asks of bytes what a rule asks; nothing where it asks nothing, or lets nothing through."""
+    if asked is None:
+        return ""
+    fields = (("rules.http", asked.http), ("rules.dns", asked.dns), ("serverNames", asked.server_names))
+    return next((name for name, given in fields if given), "")
+
+
+def asking(policy: model.Policy) -> Iterator[Asking]:
+    """Yield the rules of a policy that let some bytes through."""
+    for section in policy.sections:
+        for rule in section.rules:
+            if (asked := kind(rule.l7)) and rule.peers != ():
+                yield Asking(asked, policy, section, rule)
+
+
+class Kinds:
+    """The rules for bytes of a snapshot, by ports. Built once, then only asked."""
+
+    def __init__(self, snapshot: model.Snapshot) -> None:
+        self._at: dict[_Way, dict[model.PortSpec, list[Asking]]] = {}
+        for policy in snapshot.policies:
+            for each in asking(policy):
+                for spec in each.rule.ports or ():
+                    self._at.setdefault(_way(each), {}).setdefault(spec, []).append(each)
+        self._called: dict[str, set[tuple[abi.Proto, int]]] = {}
+        for port in (port for workload in snapshot.workloads for port in workload.ports):
+            self._called.setdefault(port.name, set()).add((port.protocol, port.port))
+        self._around: dict[tuple[_Way, model.PortSpec], list[model.PortSpec]] = {}
+        self._left = MOST
+
+    def meeting(self, one: Asking) -> Iterator[tuple[model.PortSpec, Asking]]:
+        """Yield the rules for other kinds that may be for some of the same pods, peers and ports, with the port of the
+        given one.
+        """
+        way = _way(one)
+        for spec in one.rule.ports or ():
+            for other in (other for at in self._meeting_ports(way, spec) for other in self._at[way][at]):
+                if self._left < 0:
+                    return
+                if other.kind != one.kind and self._meet(one, other):
+                    yield spec, other
+
+    def _meeting_ports(self, way: _Way, spec: model.PortSpec) -> list[model.PortSpec]:
+        if (way, spec) not in self._around:
+            self._around[way, spec] = [at for at in self._at[way] if self._may_be_same(spec, at)]
+        return self._around[way, spec]
+
+    def _may_be_same(self, one: model.PortSpec, other: model.PortSpec) -> bool:
+        """Tell whether two ports meet; a name means what a declared workload calls so, or nothing would be apart."""
+        if apart.ports(one, other):
+            return False
+        if one.name == other.name:
+            return True
+        return any(not apart.ports(each, also) for each in self._numbers(one) for also in self._numbers(other))
+
+    def _numbers(self, spec: model.PortSpec) -> list[model.PortSpec]:
+        if not spec.name:
+            return [spec]
+        return [model.PortSpec(proto, number, number) for proto, number in sorted(self._called.get(spec.name, ()))]
+
+    def _meet(self, one: Asking, other: Asking) -> bool:
+        if not self._may_meet(one.section.subject, other.section.subject):
+            return False
+        own, others = one.rule.peers or (None,), other.rule.peers or (None,)
+        return own == others or any(self._may_meet(peer, also) for peer in own for also in others)
+
+    def _may_meet(self, one: model.Peer | None, other: model.Peer | None) -> bool:
+        self._left -= _size(one) * _size(other)
+        return self._left >= 0 and not apart.peers(one, other)
+
+
+def _way(each: Asking) -> _Way:
+    return each.section.of_nodes, each.rule.direction
+
+
+def _size(peer: model.Peer | None) -> int:
+    if not isinstance(peer, model.Selector):
+        return 1
+    return 1 + sum(1 + len(requirement.values) for requirement in peer.requirements)
