@@ -94,6 +94,30 @@ class Kinds:
         return self._left >= 0 and not apart.peers(one, other)
 
 
+def shut(snapshot: model.Snapshot) -> frozenset[int]:
+    """Return the id() of each rule that lets nothing through, for one for another kind of bytes is for all whom it is
+    for; not where that is not plain to see. The snapshot keeps the rules.
+    """
+    known = Kinds(snapshot)
+    plain = [
+        (section, rule)
+        for policy in snapshot.policies
+        for section in policy.sections
+        for rule in section.rules
+        if rule.verdict != abi.Verdict.DENY and (rule.l7 is None or rule.direction not in section.default_deny)
+    ]
+    found = set[int]()
+    for policy in snapshot.policies:
+        for each in asking(policy):
+            holding: dict[model.PortSpec, bool] = {}
+            for spec, other in known.meeting(each):
+                holding[spec] = holding.get(spec, False) or _holds(other, each, spec)
+            is_held = len(holding) == len(set(each.rule.ports or ())) and all(holding.values())
+            if is_held and not any(_may_free(section, rule, each) for section, rule in plain):
+                found.add(id(each.rule))
+    return frozenset(found)
+
+
 def _way(each: Asking) -> _Way:
     return each.section.of_nodes, each.rule.direction
 
@@ -102,3 +126,40 @@ def _size(peer: model.Peer | None) -> int:
     if not isinstance(peer, model.Selector):
         return 1
     return 1 + sum(1 + len(requirement.values) for requirement in peer.requirements)
+
+
+def _holds(one: Asking, other: Asking, spec: model.PortSpec) -> bool:
+    """Tell whether the first is enforced for all that the second is for at one of its ports."""
+    if one.section.audit or one.rule.direction not in one.section.default_deny:
+        return False
+    peers = one.rule.peers or (None,)
+    return (
+        _covers(one.section.subject, other.section.subject)
+        and any(_is_around(at, spec) for at in one.rule.ports or ())
+        and all(any(_covers(peer, also) for peer in peers) for also in other.rule.peers or (None,))
+    )
+
+
+def _covers(one: model.Peer | None, other: model.Peer | None) -> bool:
+    if isinstance(one, model.Selector) and isinstance(other, model.Selector):
+        return set(one.requirements) <= set(other.requirements)
+    return one is None or one == other
+
+
+def _is_around(one: model.PortSpec, other: model.PortSpec) -> bool:
+    if one.name or other.name:
+        return one == other
+    return one.proto == other.proto and one.first <= other.first and other.last <= one.last
+
+
+def _may_free(section: model.Section, rule: model.Rule, each: Asking) -> bool:
+    """Tell whether a rule may let through whatever the bytes say of some that another one is for."""
+    return (
+        (section.of_nodes, rule.direction) == _way(each)
+        and not apart.selectors(section.subject, each.section.subject)
+        and (
+            rule.ports is None
+            or any(not apart.ports(one, other) for one in rule.ports for other in each.rule.ports or ())
+        )
+        and any(not apart.peers(one, other) for one in rule.peers or (None,) for other in each.rule.peers or (None,))
+    )

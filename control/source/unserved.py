@@ -23,14 +23,15 @@ _NOBODY = (model.Entity.HEALTH, model.Entity.INGRESS, model.Entity.INIT)
 
 def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model.Problem]:
     """Yield a problem for each kind of bytes that a policy lets something through for, at its first such rule that
-    has an effect. `has_none`: it is known that there is no proxy.
+    has an effect: where one for another kind of bytes shuts it, a proxy lets nothing through either. `has_none`: it is
+    known that there is no proxy.
     """
     effect = ": what it allows is refused" if has_none else ""
-    looks = looking.looks(snapshot)
+    looks, shut = looking.looks(snapshot), kinds.shut(snapshot)
     for policy in snapshot.policies:
         first: dict[str, model.Rule] = {}
         for rule in (rule for section in policy.sections for rule in section.rules):
-            if any(not look.by for look in looks.get(id(rule), ())):
+            if id(rule) not in shut and any(not look.by for look in looks.get(id(rule), ())):
                 first.setdefault(kinds.kind(rule.l7), rule)
         first.pop("", None)  # it lets nothing through
         for asked, rule in first.items():

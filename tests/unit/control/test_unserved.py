@@ -272,6 +272,7 @@ def test_two_policies_that_ask_two_protocols_of_a_port(tmp_path: Path, other: st
 
 OF_CL = "ingress: [{fromEndpoints: [{matchLabels: {app: cl}}], toPorts: [{ports: [{port: '80', protocol: TCP}], %s}]}]"
 GET, SNI = "rules: {http: [{method: GET}]}", "serverNames: [a.org]"
+PLAIN = "ingress: [{fromEndpoints: [{}], toPorts: [{ports: [{port: '80', endPort: 90}]}]}]"
 NAMING = WEB.replace("[]", "[{ports: [{name: http, containerPort: 80}]}]")
 
 
@@ -296,6 +297,32 @@ def test_rules_of_two_kinds_that_meet(tmp_path: Path, labels: str, old: str, new
     port = "http/TCP" if new == "http" else "80-90/TCP" if "endPort" in new else "80/TCP"
     where = f"{RULE}ingress[0]: serverNames on port {port}, for which CiliumNetworkPolicy shop/a has rules.http: "
     assert [line.startswith(where) for line in found] == [True] * clash
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "shut"),
+    [
+        ("app: web", "", "ap"),  # neither lets anything through
+        ("", "", "a"),  # what is for more pods lets those through of others
+        ("tier: t", "", ""),
+        ("", ", enableDefaultDeny: {ingress: false}", "p"),  # a spec that refuses nothing shuts nothing
+        (
+            "app: web",
+            "}\n---" + (POLICY % ("plain", "web", PLAIN)).removesuffix("}\n"),
+            "",
+        ),  # for some it may let all through
+    ],
+)
+def test_what_another_kind_of_rules_shuts_needs_no_proxy(tmp_path: Path, labels: str, more: str, shut: str) -> None:
+    other = (POLICY % ("p", "web", OF_CL % SNI)).replace("app: web", labels)
+    other = other.removesuffix("}\n") + more + "}\n"
+    told = advice(tmp_path, WEB, POLICY % ("a", "web", OF_CL % GET), other)
+    assert [name for name in "ap" if not any(f"shop/{name} " in line and MISSING in line for line in told)] == list(
+        shut
+    )
+    pairs = testing.CliRunner().invoke(cli, ["policy", "connectivity", "-f", str(tmp_path)]).stderr
+    said = next((line for line in pairs.splitlines() if "among these" in line), "")
+    assert [name for name in "ap" if f"shop/{name} " not in said] == list(shut)
 
 
 @pytest.mark.parametrize("peers", ["[{}]", "[{matchLabels: {app: db}}]"])
