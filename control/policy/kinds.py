@@ -93,6 +93,19 @@ class Kinds:
         self._left -= _size(one) * _size(other)
         return self._left >= 0 and not apart.peers(one, other)
 
+    def may_free(self, section: model.Section, rule: model.Rule, each: Asking) -> bool:
+        """Tell whether a rule may let through whatever the bytes say of some that another one is for; so it is said,
+        too, where that would take too long.
+        """
+        peers, others = rule.peers or (None,), each.rule.peers or (None,)
+        self._left -= 1 + len(peers) * len(others)
+        return self._left < 0 or (
+            (section.of_nodes, rule.direction) == _way(each)
+            and not apart.selectors(section.subject, each.section.subject)
+            and (rule.ports is None or any(not apart.ports(o, e) for o in rule.ports for e in each.rule.ports or ()))
+            and any(not apart.peers(one, other) for one in peers for other in others)
+        )
+
 
 def shut(snapshot: model.Snapshot) -> frozenset[int]:
     """Return the id() of each rule that lets nothing through, for one for another kind of bytes is for all whom it is
@@ -113,7 +126,7 @@ def shut(snapshot: model.Snapshot) -> frozenset[int]:
             for spec, other in known.meeting(each):
                 holding[spec] = holding.get(spec, False) or _holds(other, each, spec)
             is_held = len(holding) == len(set(each.rule.ports or ())) and all(holding.values())
-            if is_held and not any(_may_free(section, rule, each) for section, rule in plain):
+            if is_held and not any(known.may_free(section, rule, each) for section, rule in plain):
                 found.add(id(each.rule))
     return frozenset(found)
 
@@ -150,16 +163,3 @@ def _is_around(one: model.PortSpec, other: model.PortSpec) -> bool:
     if one.name or other.name:
         return one == other
     return one.proto == other.proto and one.first <= other.first and other.last <= one.last
-
-
-def _may_free(section: model.Section, rule: model.Rule, each: Asking) -> bool:
-    """Tell whether a rule may let through whatever the bytes say of some that another one is for."""
-    return (
-        (section.of_nodes, rule.direction) == _way(each)
-        and not apart.selectors(section.subject, each.section.subject)
-        and (
-            rule.ports is None
-            or any(not apart.ports(one, other) for one in rule.ports for other in each.rule.ports or ())
-        )
-        and any(not apart.peers(one, other) for one in rule.peers or (None,) for other in each.rule.peers or (None,))
-    )
