@@ -1,14 +1,15 @@
 """What only rule sets together can tell of a port: that two of them ask it to speak two protocols.
 
-Within one rule set that is a mistake; here it is told only where both select the same endpoints in the same words.
+Within one rule set that is a mistake where both are for the same peers and port in the same words. Here it is told of
+all that may meet; of what selects the same endpoints in the same words, also for different peers.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from control import model
-from control.policy import words
-from control.source import remarks, unserved
+from control.policy import kinds, words
+from control.source import remarks
 from loader import abi
 
 _HTTP, _SERVER_NAMES = "rules.http", "serverNames"
@@ -17,12 +18,10 @@ _Place = tuple[int, abi.Direction, model.PortSpec]
 
 
 class _Asked(NamedTuple):
-    """The kind of rules, the number of their peers, and who asks."""
+    """A rule, and the number of its peers."""
 
-    kind: str
+    rule: kinds.Asking
     peers: int
-    policy: model.Policy
-    section: model.Section
 
 
 class _Numbers:
@@ -41,37 +40,39 @@ class _Numbers:
 
 
 def protocols(snapshot: model.Snapshot) -> Iterator[model.Problem]:
-    """Yield a problem for each policy that asks another protocol of a port than a rule set before it."""
+    """Yield a problem for each policy that asks another protocol of a port than a rule set, or a rule, before it."""
     first: dict[_Place, dict[str, _Asked]] = {}
-    subjects, peers = _Numbers(), _Numbers()
+    subjects, peers, known = _Numbers(), _Numbers(), kinds.Kinds(snapshot)
+    before = set[int]()  # the rules, by id(): the snapshot keeps them
     for policy in snapshot.policies:
         clash = None
-        for section, rule, kind in _asking(policy):
-            subject, asked = subjects(section.subject), _Asked(kind, peers(rule.peers), policy, section)
-            for spec in rule.ports or ():
-                seen = first.setdefault((subject, rule.direction, spec), {})
-                others = ((rule, spec, kind, other) for other in seen.values() if _differ(asked, other))
+        for rule in kinds.asking(policy):
+            of_subject, asked = subjects(rule.section.subject), _Asked(rule, peers(rule.rule.peers))
+            for spec in rule.rule.ports or ():
+                seen = first.setdefault((of_subject, rule.rule.direction, spec), {})
+                others = ((rule, spec, other.rule) for other in seen.values() if _differ(asked, other))
                 clash = clash or next(others, None)
-                seen.setdefault(kind, asked)
+                seen.setdefault(rule.kind, asked)
+            meeting = ((rule, spec, other) for spec, other in known.meeting(rule) if id(other.rule) in before)
+            clash = clash or next(meeting, None)
+            before.add(id(rule.rule))
         if clash is not None:
-            at, spec, kind, other = clash
-            whose = remarks.shown(other.policy) if other.policy is not policy else other.section.path
-            message = (
-                f"{kind} on port {words.port_word(spec)}, for which {whose} has {other.kind}: "
-                "a port speaks one protocol (one kind of rules for the same endpoints and port)"
-            )
-            yield remarks.of_policy(policy, at.path, at.source, message)
+            yield _problem(*clash)
 
 
-def _asking(policy: model.Policy) -> Iterator[tuple[model.Section, model.Rule, str]]:
-    for section in policy.sections:
-        for rule in section.rules:
-            if kind := unserved.kind(rule.l7):
-                yield section, rule, kind
+def _problem(asked: kinds.Asking, spec: model.PortSpec, other: kinds.Asking) -> model.Problem:
+    whose = remarks.shown(other.policy)
+    if other.policy is asked.policy:
+        whose = other.rule.path if other.section is asked.section else other.section.path
+    message = (
+        f"{asked.kind} on port {words.port_word(spec)}, for which {whose} has {other.kind}: "
+        "a port speaks one protocol (one kind of rules for the same endpoints and port)"
+    )
+    return remarks.of_policy(asked.policy, asked.rule.path, asked.rule.source, message)
 
 
 def _differ(one: _Asked, other: _Asked) -> bool:
     """Tell whether two rule sets clash. Server names and HTTP go together, for different peers."""
-    if one.kind == other.kind or one.section is other.section:
+    if one.rule.kind == other.rule.kind or one.rule.section is other.rule.section:
         return False
-    return {one.kind, other.kind} != {_HTTP, _SERVER_NAMES} or one.peers == other.peers
+    return {one.rule.kind, other.rule.kind} != {_HTTP, _SERVER_NAMES} or one.peers == other.peers

@@ -7,7 +7,7 @@ which it learns, LEARNS_NAMES and `by_name`. Files alone do not tell whether a n
 from collections.abc import Iterator
 
 from control import model, places
-from control.policy import looking, selectors
+from control.policy import kinds, looking, selectors
 from control.source import remarks
 from loader import abi
 
@@ -23,15 +23,16 @@ _NOBODY = (model.Entity.HEALTH, model.Entity.INGRESS, model.Entity.INIT)
 
 def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model.Problem]:
     """Yield a problem for each kind of bytes that a policy lets something through for, at its first such rule that
-    has an effect. `has_none`: it is known that there is no proxy.
+    has an effect: where one for another kind of bytes shuts it, a proxy lets nothing through either. `has_none`: it is
+    known that there is no proxy.
     """
     effect = ": what it allows is refused" if has_none else ""
-    looks = looking.looks(snapshot)
+    looks, shut = looking.looks(snapshot), kinds.shut(snapshot)
     for policy in snapshot.policies:
         first: dict[str, model.Rule] = {}
         for rule in (rule for section in policy.sections for rule in section.rules):
-            if any(not look.by for look in looks.get(id(rule), ())):
-                first.setdefault(kind(rule.l7), rule)
+            if id(rule) not in shut and any(not look.by for look in looks.get(id(rule), ())):
+                first.setdefault(kinds.kind(rule.l7), rule)
         first.pop("", None)  # it lets nothing through
         for asked, rule in first.items():
             message = f"{asked} needs the node proxy{effect} ({REMEDY})"
@@ -46,14 +47,6 @@ def by_name(snapshot: model.Snapshot) -> Iterator[model.Problem]:
                 done = "denies" if rule.verdict == abi.Verdict.DENY else "allows"
                 message = f"toFQDNs {done} nothing without the node proxy, which learns names ({REMEDY})"
                 yield remarks.of_policy(policy, rule.path, rule.source, message)
-
-
-def kind(asked: model.L7Rules | None) -> str:
-    """Return the field that asks of bytes what a rule asks; nothing where it asks nothing, or lets nothing through."""
-    if asked is None:
-        return ""
-    fields = (("rules.http", asked.http), ("rules.dns", asked.dns), ("serverNames", asked.server_names))
-    return next((name for name, given in fields if given), "")
 
 
 def entities(snapshot: model.Snapshot) -> Iterator[model.Problem]:

@@ -6,8 +6,8 @@ The same pods: those that are selected in the same words, by whichever policy.
 from collections.abc import Iterator, Mapping, Sequence
 
 from control import model
-from control.policy import looking, words
-from control.source import remarks, unserved
+from control.policy import kinds, looking, words
+from control.source import remarks
 
 _DENIED = "the same peers and ports"
 _LET_THROUGH = "the same peers and ports through whatever is sent (ask for it there, too, or remove that)"
@@ -49,7 +49,7 @@ def _by_kind(
     out: dict[str, dict[model.PortSpec, looking.Look]] = {}
     for rule in item:
         for look in looks.get(id(rule), ()):
-            at = out.setdefault(unserved.kind(rule.l7) or "rules", {})
+            at = out.setdefault(kinds.kind(rule.l7) or "rules", {})
             if look.spec not in at or not look.by:
                 at[look.spec] = look
     return out

@@ -1,6 +1,7 @@
 """Workloads, nodes and ports that other rules are about than before, though no rule has changed: pure.
 
-Pairs show what that opens by address. What it opens by name, or for which requests, is not worked out, only told of.
+Pairs show what that opens by address. What it opens by name, or for which requests, is not worked out, only told of;
+nor is what pods that no file declares call ports.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -11,12 +12,14 @@ from control.analysis.change.around import Values
 from control.analysis.change.called import Words
 from control.analysis.change.written import Beside, Item, Said, Written
 from control.policy import selectors
+from loader import abi
 
 
 def moved(old: model.Snapshot, new: model.Snapshot, both: tuple[Written, Written], called: Words) -> Iterator[Beside]:
     """Yield what changed about ends for which some of the rules, old and new, are in no pair."""
     items = {**both[0].items, **both[1].items}
     yield from _escaped(old, new, any(each.items or each.defaults for each in both), called)
+    yield from _sharing(old, new, items)
     about = {i: None for i in items if i.request is not None or isinstance(i.place.peer, model.NamePeer)}
     if about:
         deciding = {item: items[item] for item in _deciding(items, about, both)}
@@ -109,6 +112,55 @@ def _ports(old: model.Snapshot, new: model.Snapshot, items: Iterable[Item]) -> I
     used = {item.place.port.name for item in items if item.place.port is not None and item.place.port.name}
     for w, _ in around.renamed(old, new, used):
         yield Beside("requests or names, because it calls other ports so", f"{w.kind} {w}", w.source)
+
+
+def _sharing(old: model.Snapshot, new: model.Snapshot, items: Mapping[Item, Said]) -> Iterator[Beside]:
+    """Yield the workloads that share the names of ports with other pods than before, where a rule asks for such a name.
+
+    At egress a name is what all pods with the same labels call so, and no file may declare these.
+    """
+    by_name = [
+        item
+        for item in items
+        if item.place.direction == abi.Direction.EGRESS and item.place.port is not None and item.place.port.name
+    ]
+    for w, was, now in _others_beside(old, new) if by_name else ():
+        for item in by_name:
+            # What a rule allowed, or denies now, closes. One for requests binds what it means, so it may free as well.
+            allows = not item.is_deny and item.request != written.NOTHING and _means(item.place.peer, now)
+            refused = (item.is_deny or item.request is not None) and _means(item.place.peer, was)
+            if allows or refused:
+                rule = f"{written.item_words(item)} ({items[item][0]})"
+                what = f"ports that undeclared pods with its labels may call so: {rule}"
+                yield Beside(what, f"{w.kind} {w}", w.source)
+                break
+
+
+def _others_beside(
+    old: model.Snapshot, new: model.Snapshot
+) -> Iterator[tuple[model.Workload, Values | None, Values | None]]:
+    """Yield the workloads that have their labels in common with other pods now, with the values of these before and
+    now; None where policy takes it for no pod. Labels of a namespace are those of all its pods.
+    """
+    were = {(w.kind, str(w)): (w, labels) for w, labels in identity.labelled(old) if not w.host_network}
+    freed = {(w.kind, str(w)) for w in around.freed(old, new)}
+    for w, labels in identity.labelled(new):
+        before = were.get((w.kind, str(w)))
+        was = selectors.values_of(before[1]) if before is not None else None
+        if (w.kind, str(w)) in freed:
+            yield w, was, None
+        elif not w.host_network and (before is None or _own(before[0]) != _own(w)):
+            yield w, was, selectors.values_of(labels)
+
+
+def _own(w: model.Workload) -> tuple[str, Mapping[str, str], str]:
+    return w.namespace, w.labels, w.service_account
+
+
+def _means(peer: model.Peer | None, values: Values | None) -> bool:
+    if values is None:
+        return False
+    return selectors.fulfils(peer, values) if isinstance(peer, model.Selector) else not written.is_of_no_pods(peer)
 
 
 def _freed(old: model.Snapshot, new: model.Snapshot, called: Words) -> Iterator[Beside]:

@@ -402,3 +402,39 @@ def test_a_port_name_of_other_pods_with_the_same_labels(tmp_path: Path) -> None:
     for workloads in (A + calling("b", 80), A, ""):
         assert diff(tmp_path, workloads + shut, workloads + free)[0] == 1
         assert diff(tmp_path, workloads + free, workloads + shut)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("rules", "before", "after", "opens"),
+    [
+        (TO_A, "app: a, tier: t", "app: a", True),
+        (TO_A, "app: b", "app: a", True),
+        (TO_A, "app: a", "app: b", False),
+        (NOT_TO_A, "app: a", "app: a, tier: t", True),
+        (NOT_TO_A, "app: a", "app: b", True),
+        (NOT_TO_A, "app: b", "app: a", False),
+        (TO_ANYBODY, "app: a", "app: b", True),
+        (FROM_C, "app: a, tier: t", "app: a", False),  # at ingress a name is what the pod itself calls so
+        (TO_A.replace("port: web", "port: '80'"), "app: a, tier: t", "app: a", False),
+    ],
+)
+def test_other_labels_and_the_port_names_of_undeclared_pods_with_these(
+    tmp_path: Path, rules: str, before: str, after: str, opens: bool
+) -> None:
+    """Who has the same labels may call ports so, and no file need declare it."""
+    status, said = diff(tmp_path, pod("a", labels=before) + rules, pod("a", labels=after) + rules)
+    told = "may open, seen in no pair: ports that undeclared pods with its labels may call so: egress" in said
+    assert (status, told) == (int(opens), opens)
+    same = pod("a", labels=after) + rules
+    assert diff(tmp_path, same, same)[0] == 0
+
+
+def test_a_port_name_and_the_labels_of_a_namespace(tmp_path: Path) -> None:
+    """All its pods have these, so those that had the same labels have them still."""
+    old, new = (namespace("x", f"team: {team}") + A + TO_A for team in "ab")
+    assert diff(tmp_path, old, new)[0] == 0
+
+
+def test_a_pod_without_an_address_that_a_port_name_was_denied_for(tmp_path: Path) -> None:
+    old, new = pod("a", status="podIP: 10.0.0.5") + NOT_TO_A, A + NOT_TO_A
+    assert "undeclared pods with its labels may call so: egress to app=a" in diff(tmp_path, old, new)[1]

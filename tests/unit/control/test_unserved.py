@@ -256,7 +256,8 @@ def test_the_addresses_of_the_api_server_without_its_service(tmp_path: Path, lis
     [
         (asking("rules: {dns: [{matchName: a.b}]}"), "web", True),
         (asking("serverNames: [a.b]"), "web", True),
-        (asking("serverNames: [a.b]").replace("{toPorts", "{toEntities: [world], toPorts"), "web", False),
+        (asking("serverNames: [a.b]").replace("{toPorts", "{toEntities: [world], toPorts"), "web", True),
+        (asking("serverNames: [a.b]").replace("'80'", "'81'"), "web", False),
         (asking("rules: {http: [{path: /}]}"), "web", False),
         (asking("rules: {dns: [{matchName: a.b}]}"), "db", False),
     ],
@@ -267,6 +268,70 @@ def test_two_policies_that_ask_two_protocols_of_a_port(tmp_path: Path, other: st
     assert len(found) == clash
     assert not found or found[0].startswith(f"{RULE}egress[0]: ")
     assert not found or "on port 80/TCP, for which CiliumNetworkPolicy shop/a has rules.http: " in found[0]
+
+
+OF_CL = "ingress: [{fromEndpoints: [{matchLabels: {app: cl}}], toPorts: [{ports: [{port: '80', protocol: TCP}], %s}]}]"
+GET, SNI = "rules: {http: [{method: GET}]}", "serverNames: [a.org]"
+PLAIN = "ingress: [{fromEndpoints: [{}], toPorts: [{ports: [{port: '80', endPort: 90}]}]}]"
+NAMING = WEB.replace("[]", "[{ports: [{name: http, containerPort: 80}]}]")
+
+
+@pytest.mark.parametrize(
+    ("labels", "old", "new", "clash"),
+    [
+        ("app: web", "", "", True),
+        ("tier: t", "", "", True),
+        ("app: db", "", "", False),
+        ("app: web", "'80'", "'80', endPort: 90", True),
+        ("app: web", "'80'", "'81', endPort: 90", False),
+        ("app: web", "{matchLabels: {app: cl}}", "{}", True),
+        ("app: web", "{matchLabels: {app: cl}}", "{matchLabels: {app: db}}", False),
+        ("app: web", "'80'", "http", True),  # a declared pod calls that so
+        ("app: web", "'80'", "dns", False),
+    ],
+)
+def test_rules_of_two_kinds_that_meet(tmp_path: Path, labels: str, old: str, new: str, clash: bool) -> None:
+    other = (POLICY % ("p", "web", (OF_CL % SNI).replace(old, new))).replace("app: web", labels)
+    told = advice(tmp_path, NAMING, POLICY % ("a", "web", OF_CL % GET), other)
+    found = [line for line in told if "speaks one protocol" in line]
+    port = "http/TCP" if new == "http" else "80-90/TCP" if "endPort" in new else "80/TCP"
+    where = f"{RULE}ingress[0]: serverNames on port {port}, for which CiliumNetworkPolicy shop/a has rules.http: "
+    assert [line.startswith(where) for line in found] == [True] * clash
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "shut"),
+    [
+        ("app: web", "", "ap"),  # neither lets anything through
+        ("", "", "a"),  # what is for more pods lets those through of others
+        ("tier: t", "", ""),
+        ("", ", enableDefaultDeny: {ingress: false}", "p"),  # a spec that refuses nothing shuts nothing
+        (
+            "app: web",
+            "}\n---" + (POLICY % ("plain", "web", PLAIN)).removesuffix("}\n"),
+            "",
+        ),  # for some it may let all through
+    ],
+)
+def test_what_another_kind_of_rules_shuts_needs_no_proxy(tmp_path: Path, labels: str, more: str, shut: str) -> None:
+    other = (POLICY % ("p", "web", OF_CL % SNI)).replace("app: web", labels)
+    other = other.removesuffix("}\n") + more + "}\n"
+    told = advice(tmp_path, WEB, POLICY % ("a", "web", OF_CL % GET), other)
+    assert [name for name in "ap" if not any(f"shop/{name} " in line and MISSING in line for line in told)] == list(
+        shut
+    )
+    pairs = testing.CliRunner().invoke(cli, ["policy", "connectivity", "-f", str(tmp_path)]).stderr
+    said = next((line for line in pairs.splitlines() if "among these" in line), "")
+    assert [name for name in "ap" if f"shop/{name} " not in said] == list(shut)
+
+
+@pytest.mark.parametrize("peers", ["[{}]", "[{matchLabels: {app: db}}]"])
+def test_rules_of_two_kinds_that_meet_in_one_spec(tmp_path: Path, peers: str) -> None:
+    second = (OF_CL % SNI).removeprefix("ingress: [").replace("[{matchLabels: {app: cl}}]", peers)
+    told = advice(tmp_path, WEB, POLICY % ("p", "web", f"{(OF_CL % GET)[:-1]}, {second}"))
+    found = [line for line in told if "speaks one protocol" in line]
+    where = f"{RULE}ingress[1]: serverNames on port 80/TCP, for which spec.ingress[0] has rules.http: "
+    assert [line.startswith(where) for line in found] == [True] * (peers == "[{}]")
 
 
 def test_two_specs_of_one_policy_that_ask_two_protocols_of_a_port(tmp_path: Path) -> None:
