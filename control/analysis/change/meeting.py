@@ -21,7 +21,7 @@ _EVERYBODY = model.PortSpec(abi.Proto.ANY)
 MAX_COMPARED = 25_000_000  # parts of places, each with each: 5,000 selectors all of which change, half a minute
 MAX_FOUND = 1_000_000  # of what is said, by all places that are asked about: some 100 MB to print
 _KEPT = 64 << 20  # bytes of answers that one index keeps, but 64 answers at least
-_TOO_MUCH = (
+TOO_MUCH = (
     "what old and new rules say comes to more than can be compared rule by rule "
     "(compare fewer policies at once, or write fewer or wider rules)"
 )
@@ -99,7 +99,7 @@ class Index(Generic[Said]):
             left &= ~_set(self._of_said[said])
             self._found += 1
             if self._found > MAX_FOUND:
-                raise model.TooMuch(_TOO_MUCH)
+                raise model.TooMuch(TOO_MUCH)
             yield said
 
     def _of(self, place: Place) -> int:
@@ -113,7 +113,7 @@ class Index(Generic[Said]):
     def _fitting_of(self, number: int, part: Hashable) -> int:
         self._compared += len(self._parts[number])
         if self._compared > MAX_COMPARED:
-            raise model.TooMuch(_TOO_MUCH)
+            raise model.TooMuch(TOO_MUCH)
         fits = self._fits[number]
         return _set([at for other, those in self._parts[number].items() if fits(other, part) for at in those])
 

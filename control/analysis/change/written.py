@@ -76,14 +76,6 @@ class Written:
     unbound: dict[Place, tuple[Said, ...]]  # where rules for requests let all pass, and the rules that make that so
     defaults: dict[tuple[bool, model.Selector, abi.Direction], Said]  # where what is not allowed is refused
 
-    def refuses(self, of_nodes: bool, subject: model.Selector, direction: abi.Direction) -> bool:
-        """Tell whether what is not allowed is refused for all whom a selector means; False also where it is not plain
-        to see.
-        """
-        return any(
-            (of_nodes, direction) == (nodes, way) and covers(other, subject) for nodes, other, way in self.defaults
-        )
-
 
 def enforced(snapshot: model.Snapshot) -> Iterator[tuple[model.Policy, model.Section, model.Rule]]:
     """Yield every rule that is not only told of and allows or denies anything, in the order in which they count."""
