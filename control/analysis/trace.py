@@ -1,10 +1,11 @@
 """One call held against all policies: what both ends say, who decides, and what would have allowed it."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from control import evaluate, identity, model, places, policy_set
 from control.analysis import said, world
-from control.policy import request, resolve, words
+from control.policy import looking, request, resolve, words
 from loader import abi
 
 ALLOWED, DENIED, UNENFORCED = said.ALLOWED, said.DENIED, "unenforced"
@@ -120,7 +121,17 @@ def sees_queries(known: world.World, call: Call) -> bool:
     """Tell whether the proxy sees what the caller asks DNS for, and so learns addresses of names from it."""
     workload = call.source.workload
     rules = known.policy(workload).rules if workload is not None else ()
-    return any(r.l7 and r.l7.dns and r.direction == abi.Direction.EGRESS and not r.audit for r in rules)
+    enforced = [rule for rule in rules if rule.direction == abi.Direction.EGRESS and not rule.audit]
+    denies = [rule for rule in enforced if rule.verdict == abi.Verdict.DENY]
+    return any(rule.l7 and rule.l7.dns and not _is_denied(rule, denies) for rule in enforced)
+
+
+def _is_denied(rule: resolve.ResolvedRule, denies: Sequence[resolve.ResolvedRule]) -> bool:
+    """Tell whether all that a rule with ports allows is denied, each of its ports by one deny."""
+    around = [deny for deny in denies if deny.peers is None or set(rule.peers or (None,)) <= set(deny.peers)]
+    return all(
+        any(deny.ports is None or looking.are_around(deny.ports, spec) for deny in around) for spec in rule.ports or ()
+    )
 
 
 def _seen_by(one: world.End, peer: world.End) -> world.End:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import enum
+import functools
+from collections.abc import Mapping
 
 from control.model.base import Prefix
 from loader import abi
@@ -29,6 +31,15 @@ class Selector:
     """Conditions that must all hold; none at all selects everything."""
 
     requirements: tuple[Requirement, ...] = ()
+
+    @functools.cached_property
+    def named(self) -> Mapping[tuple[str, str], list[frozenset[str]]]:
+        """The values of which each label, by source and key, must have one, condition by condition."""
+        out: dict[tuple[str, str], list[frozenset[str]]] = {}
+        for asked in self.requirements:
+            if asked.operator is Operator.IN:
+                out.setdefault((asked.source, asked.key), []).append(frozenset(asked.values))
+        return out
 
     def with_requirements(self, *more: Requirement) -> "Selector":
         return Selector(self.requirements + more)

@@ -4,6 +4,8 @@ common. Where that is not plain to see, they may be. Pure.
 
 from control import model
 
+_Label = tuple[str, str]  # source and key
+
 
 def ports(one: model.PortSpec, other: model.PortSpec) -> bool:
     """Tell whether no port is meant by both; a name may stand for any."""
@@ -33,23 +35,29 @@ def _are_pods(selector: model.Selector) -> bool:
 def selectors(one: model.Selector, other: model.Selector) -> bool:
     """Tell whether two selectors name different values of one label, so that nobody has both."""
     # All labels of a pod are of the source k8s: there a key of any source asks for the same label.
-    of_pod = any(_is_of_pod(requirement) for requirement in (*one.requirements, *other.requirements))
-    named: dict[tuple[str, str], list[tuple[str, ...]]] = {}
-    for asked in one.requirements:
-        if asked.operator is model.Operator.IN:
-            named.setdefault(_label(asked, of_pod), []).append(asked.values)
+    pods = is_of_pods(one) or is_of_pods(other)
     return any(
-        set(also.values).isdisjoint(values)
-        for also in other.requirements
-        if also.operator is model.Operator.IN
-        for values in named.get(_label(also, of_pod), ())
+        values.isdisjoint(also)
+        for label, lists in one.named.items()
+        for same in (_same(label) if pods else (label,))
+        for also in other.named.get(same, ())
+        for values in lists
     )
 
 
-def _is_of_pod(requirement: model.Requirement) -> bool:
-    asks = requirement.operator in (model.Operator.IN, model.Operator.EXISTS)
-    return asks and (requirement.source, requirement.key) == ("k8s", model.NAMESPACE_KEY)
+def is_of_pods(selector: model.Selector) -> bool:
+    """Tell whether a selector asks for a namespace, which nobody but pods has."""
+    asks = model.Operator.IN, model.Operator.EXISTS
+    return any(r.key == model.NAMESPACE_KEY and r.source == "k8s" and r.operator in asks for r in selector.requirements)
 
 
-def _label(requirement: model.Requirement, of_pod: bool) -> tuple[str, str]:
-    return "k8s" if of_pod and requirement.source == "any" else requirement.source, requirement.key
+def of_pod(label: _Label) -> _Label:
+    """Return a label as a pod has it."""
+    source, key = label
+    return "k8s" if source == "any" else source, key
+
+
+def _same(label: _Label) -> tuple[_Label, ...]:
+    """Return all that may be the same label of a pod."""
+    source, key = label
+    return (("any", key), ("k8s", key)) if source in ("any", "k8s") else (label,)

@@ -43,6 +43,16 @@ def show(peer: model.NamePeer) -> str:
     return canonical(peer.name or peer.pattern)
 
 
+def covers(wide: model.NamePeer, narrow: model.NamePeer) -> bool:
+    """Tell whether a peer means all names that another one does; False also where that is not plain to see.
+
+    >>> covers(model.NamePeer(pattern="*.cilium.io"), model.NamePeer(name="a.cilium.io"))
+    True
+    """
+    name = show(narrow)
+    return show(wide) == name or ("*" not in name and matches(wide, name))
+
+
 class Wanted:
     """The names that any of some peers means: `name in wanted`, for canonical names. It remembers what it was asked."""
 

@@ -130,22 +130,23 @@ class _Beside:
                     self._free.setdefault(peer, []).append((part, specs, by))
         self._denies = [
             (resolve.key_of(policy, rule), section, rule, frozenset(rule.peers or ()))
-            for policy, section in (selecting if self._free else ())
+            for policy, section in (selecting if parts else ())
             for rule in section.rules
-            if rule.verdict == abi.Verdict.DENY
+            # What stands in for a policy that cannot be read says nothing of those that can.
+            if rule.verdict == abi.Verdict.DENY and not policy.invalid
         ]
 
     def decide(self, part: _Part) -> tuple[tuple[str, ...], Why]:
         """Return who decides about a part whatever the bytes say, and why; nobody where they are looked at."""
         by = dict.fromkeys(part.opened)
         try:
+            if denying := self._denying(part):
+                return (denying,), Why.DENIED
             for peer in part.others:
                 if not (freeing := self._freeing(peer, part)):
                     break
                 by[freeing] = None
             else:
-                if by and (denying := self._denying(part)):
-                    return (denying,), Why.DENIED
                 return tuple(by), Why.REFUSES_NOTHING if by.keys() <= self._idle else Why.LET_THROUGH
         except _Enough:
             pass
@@ -155,7 +156,7 @@ class _Beside:
         for who in (peer, None):
             for free, specs, by in self._free.get(who, ()):
                 self._effort.spend(len(specs))
-                if _counts_for(free.section, free.rule, part) and _are_around(specs, part.spec):
+                if _counts_for(free.section, free.rule, part) and are_around(specs, part.spec):
                     return by
         return ""
 
@@ -164,7 +165,7 @@ class _Beside:
             self._effort.spend(1 + len(rule.ports or ()))
             if not _counts_for(section, rule, part):
                 continue
-            if rule.ports is None or _are_around(rule.ports, part.spec):
+            if rule.ports is None or are_around(rule.ports, part.spec):
                 self._effort.spend(len(part.rule.peers or ()))
                 if rule.peers is None or peers.issuperset(part.rule.peers or (None,)):
                     return key
@@ -201,7 +202,7 @@ def _counts_for(section: model.Section, rule: model.Rule, part: _Part) -> bool:
     return rule.direction == part.rule.direction and section.audit <= part.section.audit
 
 
-def _are_around(specs: Iterable[model.PortSpec], port: model.PortSpec) -> bool:
+def are_around(specs: Iterable[model.PortSpec], port: model.PortSpec) -> bool:
     """Tell whether any of the ports holds all that a port means."""
     return any(
         spec == port

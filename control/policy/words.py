@@ -8,6 +8,11 @@ from control.policy import dnsnames, peers
 _MOST = 4
 
 
+def policy_word(policy: model.Policy) -> str:
+    """Return what a policy is called: its kind, then NAMESPACE/NAME, or the name alone where it is cluster-wide."""
+    return f"{policy.kind} {policy.namespace}/{policy.name}" if policy.namespace else f"{policy.kind} {policy.name}"
+
+
 def whom(of: Iterable[model.Peer] | None) -> str:
     """Return whom the peers of a rule name together, a few of them; None: anybody."""
     return _few([brief(peer) for peer in of], "; ") or "nobody" if of is not None else "anybody"

@@ -5,11 +5,12 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from control import model
+from control.policy import words
 
 
 def shown(policy: model.Policy) -> str:
     """Return what a policy is called in a message."""
-    return f"{policy.kind} {policy.namespace}/{policy.name}" if policy.namespace else f"{policy.kind} {policy.name}"
+    return words.policy_word(policy)
 
 
 def items(section: model.Section) -> Iterator[list[model.Rule]]:

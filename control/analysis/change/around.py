@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from control import identity, model, places
-from control.analysis.change import written
+from control.analysis.change import selecting, written
 from control.analysis.change.undeclared import Around
 from control.analysis.change.written import Written
-from control.policy import apart, selectors
+from control.policy import selectors
 
 Values = Mapping[tuple[str, str], set[str]]
 _ANY_POD = model.Selector((selectors.IS_ENDPOINT,))
@@ -27,12 +27,15 @@ class Rule(NamedTuple):
 
 
 def around(changed: Collection[Rule], both: tuple[Written, Written]) -> Around:
-    """Return whom the rules that a change is about are of and mean, and what else is asked of these."""
+    """Return whom the rules that a change is about are of and mean, and what else is asked of these; raises
+    model.TooMuch.
+    """
     about = {selector for rule in changed for selector in (rule.subject, _pods(rule.peer)) if selector is not None}
     rules = {rule._replace(port=None) for rule in _rules(both)}
     asking = {rule.subject for rule in rules}
+    may_be_about = functools.cache(selecting.Meeting(about).has)
     for rule in rules:
-        if isinstance(rule.peer, model.Selector) and not all(apart.selectors(rule.subject, each) for each in about):
+        if isinstance(rule.peer, model.Selector) and may_be_about(rule.subject):
             asking.add(rule.peer)
     # A name that is denied may stand for a number that nobody asks for: it counts where the rule means others now.
     ports = {

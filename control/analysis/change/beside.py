@@ -6,15 +6,15 @@ that was there is plainly wider: a check should rather refuse too much.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from control import model
-from control.analysis.change import lacking, meeting, mending, moved, narrower, two, written
+from control.analysis.change import lacking, meeting, mending, moved, narrower, selecting, two, written
 from control.analysis.change.called import CLOSED, OPENED, Words
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
 from control.analysis.change.written import Beside, Item, Place, Written
-from control.policy import apart, dnsnames, selectors, words
+from control.policy import dnsnames, selectors, words
 from loader import abi
 
 _OWN_NODE = selectors.values_of(["reserved:host"])
@@ -60,6 +60,24 @@ def _opened(old: model.Snapshot, new: model.Snapshot, called: Words) -> tuple[Be
     return tuple(dict.fromkeys([*lacking.told(old, new, both, tuple(maybe)), *moved.moved(old, new, both, called)]))
 
 
+def _refusing(
+    of: Written, kind: type[selecting.Meeting] | type[selecting.Covering]
+) -> Callable[[bool, model.Selector, abi.Direction], bool]:
+    """Return what tells whether what no rule allows is refused: to somebody whom a selector means (Meeting), as far as
+    that is not plainly nobody, or plainly to all of them (Covering).
+    """
+    given: dict[tuple[bool, abi.Direction], list[model.Selector]] = {}
+    for of_nodes, subject, direction in of.defaults:
+        given.setdefault((of_nodes, direction), []).append(subject)
+    refusing = {where: kind(subjects) for where, subjects in given.items()}
+
+    @functools.cache
+    def refuses(of_nodes: bool, subject: model.Selector, direction: abi.Direction) -> bool:
+        return (of_nodes, direction) in refusing and refusing[of_nodes, direction].has(subject)
+
+    return refuses
+
+
 class _Was:
     """Where old let all requests through. Built once, then only asked."""
 
@@ -68,18 +86,7 @@ class _Was:
         self._open_to_all = meeting.of(plain, meeting.INCLUDES_BY_PEER)
         self._open_by_name = meeting.of(plain, meeting.INCLUDES)
         self._bound = meeting.of((i.place for i in before.items if i.request is not None), meeting.MEETS)
-        self._defaults = before.defaults
-        self._may_refuse = functools.cache(self._refuses)
-
-    def may_refuse(self, place: Place) -> bool:
-        """Tell whether somebody is refused there what no rule allows."""
-        return self._may_refuse(place.of_nodes, place.direction, place.subject)
-
-    def _refuses(self, of_nodes: bool, direction: abi.Direction, subject: model.Selector) -> bool:
-        return any(
-            (of_nodes, direction) == (nodes, way) and not apart.selectors(subject, other)
-            for nodes, other, way in self._defaults
-        )
+        self.may_refuse = _refusing(before, selecting.Meeting)
 
     def is_open(self, item: Item) -> bool:
         """Tell whether it was open for all requests, and nowhere for some only: no request is new there. A port name
@@ -93,7 +100,7 @@ def _mended(before: Written, after: Written, was: _Was, called: Words) -> Iterat
     """Yield the rules for requests that were let through before, and with other headers."""
     headers = mending.Mending(before, after)
     for item, said in after.items.items() if headers.may_differ else ():
-        if headers.differs(item, was.is_open(item) or not was.may_refuse(item.place)):
+        if headers.differs(item, was.is_open(item) or not was.may_refuse(*item.place[:3])):
             yield Told(Beside(f"{called.mended}: {written.item_words(item)}", *said))
 
 
@@ -106,7 +113,7 @@ def _allowed(before: Written, after: Written, was: _Was) -> Iterator[Told]:
         place = item.place
         if item in before.items or item.is_deny or item.request == written.NOTHING:
             continue
-        if not was.may_refuse(place):
+        if not was.may_refuse(*place[:3]):
             continue
         beside = Beside(written.item_words(item), *said)
         if written.is_exact(item):
@@ -134,7 +141,7 @@ def _no_longer_bound(before: Written, after: Written, called: Words) -> Iterator
     still_closed = meeting.of(to_own_node, meeting.INCLUDES)
     unbound = meeting.of(before.unbound, meeting.INCLUDES)
     now_free = Index(freed, meeting.MEETS), Index({**free, **freed}, meeting.MEETS)
-    refuses = functools.cache(after.refuses)
+    refuses = _refusing(after, selecting.Covering)
     for place, (where, source) in {i.place: said for i, said in before.items.items() if i.request is not None}.items():
         if place in before.unbound or unbound.has(place):
             continue  # nobody was bound there
@@ -171,8 +178,9 @@ def _no_longer_denied(before: Written, after: Written, called: Words) -> Iterato
             yield Told(beside, item.place)
         else:
             yield Told(beside, unless=item.place if written.is_of_named_port(item) else None)
+    refuses = _refusing(after, selecting.Covering)
     for (of_nodes, subject, direction), said in before.defaults.items():
-        if not after.refuses(of_nodes, subject, direction):
+        if not refuses(of_nodes, subject, direction):
             whose = " of nodes" if of_nodes else f" of {words.peer_word(subject)}"
             beside = Beside(f"{direction.name.lower()}{whose}, {called.by_default}", *said)
             yield Told(beside, None if of_nodes else Place(False, subject, direction, None, None))

@@ -2,6 +2,7 @@
 far as that is some seconds' work; pure. What is not compared is not proved.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 from control import model
@@ -56,13 +57,15 @@ class Compared:
 
 def _asked(rule: model.HttpRule) -> set[model.HeaderMatch]:
     """Return the headers without which a rule does not match."""
-    return {header for header in rule.headers if header.mismatch is model.Mismatch.FAIL}
+    # Names of headers have no case.
+    asked = (header for header in rule.headers if header.mismatch is model.Mismatch.FAIL)
+    return {dataclasses.replace(header, name=header.name.lower()) for header in asked}
 
 
 def _exclude(one: model.HttpRule, other: model.HttpRule) -> bool:
     """Tell whether two rules ask for different values of one header."""
     values = [
-        {header.name.lower(): header.value for header in _asked(rule) if header.value and not header.secret}
+        {header.name: header.value for header in _asked(rule) if header.value and not header.secret}
         for rule in (one, other)
     ]
     return any(values[1].get(name, value) != value for name, value in values[0].items())

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from control import model
 from control.analysis.change import written
 from control.analysis.change.written import Place
-from control.policy import apart
+from control.policy import apart, dnsnames
 from loader import abi
 
 Said = TypeVar("Said", bound=Hashable)
@@ -21,7 +21,7 @@ _EVERYBODY = model.PortSpec(abi.Proto.ANY)
 MAX_COMPARED = 25_000_000  # parts of places, each with each: 5,000 selectors all of which change, half a minute
 MAX_FOUND = 1_000_000  # of what is said, by all places that are asked about: some 100 MB to print
 _KEPT = 64 << 20  # bytes of answers that one index keeps, but 64 answers at least
-_TOO_MUCH = (
+TOO_MUCH = (
     "what old and new rules say comes to more than can be compared rule by rule "
     "(compare fewer policies at once, or write fewer or wider rules)"
 )
@@ -54,6 +54,8 @@ def _peer_covers(one: model.Peer | None, other: model.Peer | None) -> bool:
         return written.covers(one, other)
     if isinstance(one, model.CidrPeer) and isinstance(other, model.CidrPeer):
         return one.prefix.contains(other.prefix) and set(one.excepts) <= set(other.excepts)
+    if isinstance(one, model.NamePeer) and isinstance(other, model.NamePeer):
+        return dnsnames.covers(one, other)
     return False
 
 
@@ -63,7 +65,7 @@ def _ports_include(one: model.PortSpec | None, other: model.PortSpec | None) -> 
 
 
 def _is_any_or_same(one: model.Peer | None, other: model.Peer | None) -> bool:
-    return one is None or one == other
+    return one is None or one == other or (isinstance(one, model.NamePeer) and _peer_covers(one, other))
 
 
 # For each part of a place, in order: whether that of one of the places fits that of the place that is asked about.
@@ -72,7 +74,7 @@ Fits = Sequence[Callable[[Any, Any], bool]]
 MEETS: Fits = (operator.eq, _subjects_meet, operator.eq, _peers_meet, _ports_meet)
 # That the one is about all that the other is about; False also where that is not plain to see.
 INCLUDES: Fits = (operator.eq, written.covers, operator.eq, _peer_covers, _ports_include)
-# The same, where peers are the same word or any.
+# The same, where peers are the same word or any, or names.
 INCLUDES_BY_PEER: Fits = (operator.eq, written.covers, operator.eq, _is_any_or_same, _ports_include)
 
 
@@ -99,7 +101,7 @@ class Index(Generic[Said]):
             left &= ~_set(self._of_said[said])
             self._found += 1
             if self._found > MAX_FOUND:
-                raise model.TooMuch(_TOO_MUCH)
+                raise model.TooMuch(TOO_MUCH)
             yield said
 
     def _of(self, place: Place) -> int:
@@ -113,7 +115,7 @@ class Index(Generic[Said]):
     def _fitting_of(self, number: int, part: Hashable) -> int:
         self._compared += len(self._parts[number])
         if self._compared > MAX_COMPARED:
-            raise model.TooMuch(_TOO_MUCH)
+            raise model.TooMuch(TOO_MUCH)
         fits = self._fits[number]
         return _set([at for other, those in self._parts[number].items() if fits(other, part) for at in those])
 

@@ -47,6 +47,7 @@ class Before:
         if isinstance(wide, model.HttpRule) and isinstance(narrow, model.HttpRule):
             return self._compared.covers(wide, narrow)
         if isinstance(wide, model.NamePeer) and isinstance(narrow, model.NamePeer):
-            name = dnsnames.show(narrow)
-            return "*" not in name and dnsnames.matches(wide, name)
+            return dnsnames.covers(wide, narrow)
+        if isinstance(wide, str) and isinstance(narrow, str):  # names of TLS servers
+            return dnsnames.covers(model.NamePeer(pattern=wide), model.NamePeer(pattern=narrow))
         return False

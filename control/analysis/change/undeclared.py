@@ -126,9 +126,13 @@ def _choices(
 def _values(asked: Iterable[model.Requirement]) -> list[str | None]:
     """Return the values of one label that the conditions tell apart: of those that are in the same lists, one."""
     lists = sorted({r.values for r in asked if r.operator in _WITH_VALUES})
-    alike: dict[tuple[bool, ...], str] = {}
-    for value in sorted({value for each in lists for value in each}):
-        alike.setdefault(tuple(value in each for each in lists), value)
+    listed: dict[str, list[int]] = {}  # the numbers of the lists that a value is in: most are in few of many
+    for number, each in enumerate(lists):
+        for value in set(each):
+            listed.setdefault(value, []).append(number)
+    alike: dict[tuple[int, ...], str] = {}
+    for value in sorted(listed):
+        alike.setdefault(tuple(listed[value]), value)
     # Whether a label is there at all is another question than which value it has.
     other = [_OTHER] if any(r.operator not in _WITH_VALUES for r in asked) else []
     return [None, *alike.values(), *other]

@@ -76,14 +76,6 @@ class Written:
     unbound: dict[Place, tuple[Said, ...]]  # where rules for requests let all pass, and the rules that make that so
     defaults: dict[tuple[bool, model.Selector, abi.Direction], Said]  # where what is not allowed is refused
 
-    def refuses(self, of_nodes: bool, subject: model.Selector, direction: abi.Direction) -> bool:
-        """Tell whether what is not allowed is refused for all whom a selector means; False also where it is not plain
-        to see.
-        """
-        return any(
-            (of_nodes, direction) == (nodes, way) and covers(other, subject) for nodes, other, way in self.defaults
-        )
-
 
 def enforced(snapshot: model.Snapshot) -> Iterator[tuple[model.Policy, model.Section, model.Rule]]:
     """Yield every rule that is not only told of and allows or denies anything, in the order in which they count."""
@@ -108,16 +100,16 @@ def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
         for section in policy.sections:
             void.update(id(rule) for rule, _ in (resolve.void(policy, section) if only_requests else ()))
             for direction in sorted(section.default_deny) if not section.audit else ():
-                said = policy.key, section.source or policy.source
-                out.defaults.setdefault((section.of_nodes, section.subject, direction), said)
+                said = words.policy_word(policy), section.source or policy.source
+                out.defaults.setdefault((section.of_nodes, one_form(section.subject), direction), said)
     count = 0
     for position, (policy, section, rule) in enumerate(enforced(snapshot)):
         if only_requests and (rule.l7 is None or id(rule) in void):
             continue
-        said = policy.key, rule.source or section.source or policy.source
+        said = words.policy_word(policy), rule.source or section.source or policy.source
         count += _count(rule)
         if count > MAX_ITEMS:
-            raise model.TooMuch(f"{said[1]}: {policy.key}: {_TOO_MUCH}")
+            raise model.TooMuch(f"{said[1]}: {said[0]}: {_TOO_MUCH}")
         for_anybody = rule.peers is None or model.Entity.ALL in rule.peers
         for item, number in _items(section, rule):
             if isinstance(item.request, model.HttpRule):
@@ -157,9 +149,11 @@ def _items(section: model.Section, rule: model.Rule) -> Iterator[tuple[Item, int
     """Yield what a rule says, each with its number among the requests of the rule."""
     # A policy that refuses nothing does not look inside the bytes either.
     l7 = rule.l7 if rule.direction in section.default_deny else None
-    for peer in (None,) if rule.peers is None else rule.peers:
+    subject = one_form(section.subject)
+    for given in (None,) if rule.peers is None else rule.peers:
+        peer = one_form(given) if isinstance(given, model.Selector) else given
         for port in (None,) if rule.ports is None else rule.ports:
-            place = Place(section.of_nodes, section.subject, rule.direction, peer, port)
+            place = Place(section.of_nodes, subject, rule.direction, peer, port)
             for number, request in enumerate((None,) if l7 is None else _requests(l7)):
                 yield Item(place, rule.verdict == abi.Verdict.DENY, request), number
 
@@ -186,6 +180,14 @@ def is_of_no_pods(peer: model.Peer | None) -> bool:
 def covers(one: model.Selector, other: model.Selector) -> bool:
     """Tell whether the first asks for nothing that the second does not: it selects whomever the second selects."""
     return set(one.requirements) <= set(other.requirements)
+
+
+def one_form(selector: model.Selector) -> model.Selector:
+    """Return a selector in the form that all have that ask for the same labels of pods, by any source or by k8s."""
+    if not apart.is_of_pods(selector) or all(r.source != "any" for r in selector.requirements):
+        return selector
+    asked = (dataclasses.replace(r, source="k8s") if r.source == "any" else r for r in selector.requirements)
+    return model.Selector(tuple(dict.fromkeys(asked)))
 
 
 def is_exact(item: Item) -> bool:

@@ -45,7 +45,7 @@ def dns(name: str) -> Doc:
 
 
 def names(name: str) -> Doc:
-    return {"egress": [{"toFQDNs": [{"matchName": name}]}]}
+    return {"egress": [{"toFQDNs": [{"matchPattern" if "*" in name else "matchName": name}]}]}
 
 
 def snapshot(*specs: Doc, name: str = "p", kind: str = "CiliumNetworkPolicy", **subject: Any) -> model.Snapshot:
@@ -89,7 +89,7 @@ def test_what_may_be_opened(old: Doc, new: Doc, what: str) -> None:
     before, after = snapshot(old), snapshot(new)
     assert {each.what for each in beside.opened(before, after)} == {what}
     assert {(each.where, each.source.split(":")[0]) for each in beside.opened(before, after)} == {
-        ("CiliumNetworkPolicy/shop/p", "t.yaml")
+        ("CiliumNetworkPolicy shop/p", "t.yaml")
     }
     # What it is called does not matter.
     for one, renamed in ((before, snapshot(old, name="other")), (after, snapshot(new, name="other"))):
@@ -137,8 +137,8 @@ def test_what_may_be_closed(old: Doc, new: Doc, what: set[str]) -> None:
     assert {each.what for each in beside.closed(snapshot(old), snapshot(new))} == what
 
 
-def server_names(**of: Any) -> Doc:
-    return {**of, "toPorts": [PLAIN | {"serverNames": ["shop.org"]}]}
+def server_names(name: str = "shop.org", **of: Any) -> Doc:
+    return {**of, "toPorts": [PLAIN | {"serverNames": [name]}]}
 
 
 NODES: Doc = {"fromNodes": [{"matchLabels": {"zone": "a"}}]}
@@ -161,7 +161,7 @@ def test_who_is_denied_by_default_now() -> None:
     """Of pods that no file declares, too: there may be some."""
     closed = beside.closed(snapshot(), snapshot({"ingress": [{}]}, endpointSelector={"matchLabels": {"app": "new"}}))
     assert [(each.what, each.where) for each in closed] == [
-        ("ingress of app=new namespace=shop, denied by default now", "CiliumNetworkPolicy/shop/p")
+        ("ingress of app=new namespace=shop, denied by default now", "CiliumNetworkPolicy shop/p")
     ]
 
 
@@ -190,7 +190,7 @@ def test_rules_that_let_any_request_pass_free_what_they_meet(old: list[Doc], new
     before, more = snapshot(ingress(*old)), snapshot(ingress(*new), name="more")
     after = dataclasses.replace(before, policies=(*before.policies, *more.policies))
     assert {each.what for each in beside.opened(before, after)} == what
-    assert {each.where for each in beside.opened(before, after)} == {"CiliumNetworkPolicy/shop/more"}
+    assert {each.where for each in beside.opened(before, after)} == {"CiliumNetworkPolicy shop/more"}
     assert beside.opened(after, after) == ()
 
 
@@ -199,7 +199,7 @@ def test_a_policy_that_refuses_nothing_frees_what_its_rules_for_requests_meet() 
     more = snapshot(ingress(http("/b")) | {"enableDefaultDeny": {"ingress": False}}, name="more")
     after = dataclasses.replace(before, policies=(*before.policies, *more.policies))
     assert [(each.what, each.where) for each in beside.opened(before, after)] == [
-        (f"{ANY_REQUEST}, TCP 80", "CiliumNetworkPolicy/shop/more")
+        (f"{ANY_REQUEST}, TCP 80", "CiliumNetworkPolicy shop/more")
     ]
 
 
@@ -320,7 +320,7 @@ def test_a_workload_that_other_rules_for_requests_are_about(rules: Doc, told: bo
         web = dataclasses.replace(workload("x"), labels=labels)
         return dataclasses.replace(snapshot(ingress(rules)), workloads=(web,))
 
-    rule = "http requests GET /a, ingress from app=web namespace=shop, TCP 80 (CiliumNetworkPolicy/shop/p)"
+    rule = "http requests GET /a, ingress from app=web namespace=shop, TCP 80 (CiliumNetworkPolicy shop/p)"
     what = (f"requests or names, because of its labels: {rule}", "Pod shop/x")
     changed = [labelled(app="job"), labelled(app="web"), labelled(app="api")]
     for old in changed:
@@ -417,6 +417,9 @@ NAMED: Doc = {"ports": [{"port": "http", "protocol": "TCP"}]}
         (ingress({**ANYBODY, "fromEndpoints": [{}]}), ingress(http_of("web", "GET"))),
         (ingress(http_of("web", "GET", "80-90")), ingress(http_of("web", "GET", "85"))),
         (dns("*.a.com"), dns("b.a.com")),
+        (names("*.a.com"), names("b.a.com")),
+        (ingress(server_names("*.a.org")), ingress(server_names("b.a.org"))),
+        (of_path("/a", headers=["X-Team: a"]), of_path("/a", headers=["x-team: a", "X-Other: b"])),
         (ingress({**WEB, "toPorts": [NAMED]}), ingress({**PAIR, "toPorts": [NAMED]})),
         (ingress({"fromEndpoints": [{}], "toPorts": [NAMED]}), ingress({**WEB, "toPorts": [NAMED]})),
         ({"egress": [{"toPorts": [NAMED]}]}, {"egress": [{"toEndpoints": [{}], "toPorts": [NAMED]}]}),
@@ -433,6 +436,9 @@ def test_what_is_narrowed_opens_nothing_and_back_it_does(wide: Doc, narrow: Doc)
     [
         (of_path("/api/.*"), of_path("/ap.*")),
         (of_path("/a", headers=["X-Team"]), of_path("/a", headers=["X-Other"])),
+        (of_path("/a", headers=["X-Team: a"]), of_path("/a", headers=["X-Team: A"])),
+        (names("a.*.com"), names("*.b.com")),
+        (ingress(server_names("*.a.org")), ingress(server_names("b.b.a.org"))),
         (of_path("/a"), of_path("/a", headerMatches=[{"name": "X-Team", "value": "b", "mismatch": "REPLACE"}])),
         (of_path("/a", method="GET"), of_path("/.*", method="GET|PUT")),
         # Bound for web, though open for all: who is meant by both may not make any request.
@@ -446,6 +452,36 @@ def test_what_is_narrowed_opens_nothing_and_back_it_does(wide: Doc, narrow: Doc)
 )
 def test_what_is_not_plainly_narrower_may_open(old: Doc, new: Doc) -> None:
     assert beside.opened(snapshot(old), snapshot(new)) != ()
+
+
+SOURCED: Doc = {"fromEndpoints": [{"matchLabels": {"k8s:app": "web"}}]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (http("/a"), http("/a") | SOURCED),
+        ({**WEB, "toPorts": [NAMED]}, {**SOURCED, "toPorts": [NAMED]}),
+        (http("/a"), of_path("/a", method="GET")["ingress"][0]),
+    ],
+)
+def test_what_means_the_same_in_other_words_is_no_change(one: Doc, other: Doc) -> None:
+    for old, new in ((one, other), (other, one)):
+        both = snapshot(ingress(old)), snapshot(ingress(new))
+        assert (beside.opened(*both), beside.closed(*both)) == ((), ())
+
+
+def test_a_name_and_a_pattern_without_a_star_are_the_same() -> None:
+    pattern: Doc = {"egress": [{"toFQDNs": [{"matchPattern": "a.com"}]}]}
+    for old, new in ((pattern, names("a.com")), (names("a.com"), pattern)):
+        both = snapshot(old), snapshot(new)
+        assert (beside.opened(*both), beside.closed(*both)) == ((), ())
+
+
+def test_a_policy_of_the_cluster_is_called_by_kind_and_name() -> None:
+    kind = "CiliumClusterwideNetworkPolicy"
+    both = snapshot(ingress(http("/a")), kind=kind), snapshot(ingress(http("/b")), kind=kind)
+    assert {each.where for each in beside.opened(*both)} == {f"{kind} p"}
 
 
 def network_policy(port: int | str) -> tuple[model.Policy, ...]:
@@ -469,8 +505,8 @@ def network_policy(port: int | str) -> tuple[model.Policy, ...]:
 def test_rules_of_kubernetes_for_other_pods_free_nothing(port: int | str, peer: Doc) -> None:
     old, new = (snapshot(ingress({**peer, **http_of("", "GET", number)})) for number in ("80", "81"))
     both = [dataclasses.replace(each, policies=each.policies + network_policy(port)) for each in (old, new)]
-    assert {each.where for each in beside.opened(both[0], both[1])} == {"CiliumNetworkPolicy/shop/p"}
-    assert {each.where for each in beside.closed(both[0], both[1])} == {"CiliumNetworkPolicy/shop/p"}
+    assert {each.where for each in beside.opened(both[0], both[1])} == {"CiliumNetworkPolicy shop/p"}
+    assert {each.where for each in beside.closed(both[0], both[1])} == {"CiliumNetworkPolicy shop/p"}
 
 
 @pytest.mark.parametrize(

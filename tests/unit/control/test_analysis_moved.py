@@ -112,7 +112,7 @@ def test_a_label_that_only_a_plain_rule_asks_for() -> None:
     # The same rule as one for requests of the same pod takes its place.
     both = dataclasses.replace(both, policies=snapshot(ingress(http("/a"))).policies + plain.policies)
     api, tiered = workload("api"), dataclasses.replace(workload("api"), labels={"app": "api", "tier": "web"})
-    rule = "ingress from app=web namespace=shop, TCP 80 (CiliumNetworkPolicy/shop/q)"
+    rule = "ingress from app=web namespace=shop, TCP 80 (CiliumNetworkPolicy shop/q)"
     assert told(having(both, api), having(both, tiered)) == [f"requests or names, because of its labels: {rule}"]
 
 
@@ -131,7 +131,7 @@ def test_names_for_a_workload_that_is_new_or_has_other_labels() -> None:
     assert told(having(rules), having(rules, workload("api"))) == ["DNS names that rules allow to this new workload"]
     assert told(having(rules), having(rules, workload("web"))) == []
     renamed = [having(rules, dataclasses.replace(workload("x"), labels={"app": app})) for app in ("web", "api")]
-    rule = "egress, DNS name a.com, all ports (CiliumNetworkPolicy/shop/p)"
+    rule = "egress, DNS name a.com, all ports (CiliumNetworkPolicy shop/p)"
     assert told(*renamed) == [f"requests or names, because of its labels: {rule}"]
 
 

@@ -158,7 +158,7 @@ def test_who_it_is_opened_to_is_told(tmp_path: Path) -> None:
     _, said = diff(tmp_path, pod("a", labels="app: z") + SHUT + TO_NODES, A + SHUT + TO_NODES)
     assert f"may open, seen in no pair: everything to other nodes (Pod x/a, {tmp_path}/new.yaml:" in said
     _, said = diff(tmp_path, BASE + cilium(OUT), BASE + cilium(f"{OUT[:-1]}, {{toEntities: [ingress]}}]"))
-    assert "may open, seen in no pair: egress to entity ingress, all ports (CiliumNetworkPolicy/x/p" in said
+    assert "may open, seen in no pair: egress to entity ingress, all ports (CiliumNetworkPolicy x/p" in said
 
 
 TEAM_Q = network("podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: q}}}]}]")

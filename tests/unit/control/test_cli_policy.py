@@ -464,11 +464,11 @@ def test_requests_that_are_no_longer_let_through_are_told_of(old: Path, tmp_path
     assert fewer.exit_code == 0
     assert fewer.stdout.splitlines() == [
         f"may close, seen in no pair: http requests PUT, ingress from {who}, TCP 81 "
-        f"(CiliumNetworkPolicy/shop/http, {old}/http.yaml:{line})"
+        f"(CiliumNetworkPolicy shop/http, {old}/http.yaml:{line})"
         for who, line in (("app=web namespace=shop", 8), ("192.0.2.0/24", 10))
     ]
     found = json.loads(run("diff", old, new, "-o", "json").stdout)
-    assert [each["where"] for each in found.pop("beside_closed")] == ["CiliumNetworkPolicy/shop/http"] * 2
+    assert [each["where"] for each in found.pop("beside_closed")] == ["CiliumNetworkPolicy shop/http"] * 2
     assert found == {"opened": [], "closed": [], "beside": []}
     more = run("diff", new, old, "--no-new-access")
     assert more.exit_code == 1 and more.stdout == fewer.stdout.replace("may close", "may open")

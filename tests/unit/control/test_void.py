@@ -60,9 +60,6 @@ def test_a_rule_of_which_something_is_left_has_an_effect(tmp_path: Path) -> None
     others = PLAIN % "fromEntities: [world], "
     told = advice(tmp_path, POLICY % ("p", "web", rules(ASKING % ("", ""), others)), WEB)
     assert told == [f"{RULE}ingress[0]: rules.http {MISSING}"]
-    # A deny frees nothing.
-    denied = rules(ASKING % ("", "")) + f", ingressDeny: [{PLAIN % ''}]"
-    assert not [line for line in advice(tmp_path, POLICY % ("p", "web", denied), WEB) if "no effect" in line]
 
 
 def test_a_spec_that_refuses_nothing_looks_at_nothing(tmp_path: Path) -> None:
@@ -143,6 +140,24 @@ def test_a_deny_decides_where_there_is_one(tmp_path: Path) -> None:
     assert advice(tmp_path, POLICY % ("p", "web", spec), WEB) == [
         f"{RULE}ingress[0]: rules.http has no effect: spec.ingressDeny[0] denies the same peers and ports"
     ]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "denied", "is_void"),
+    [
+        (asked(A, 80), let(A, 80), True),
+        (asked(A, 80), let("", 80), True),
+        (asked(A, 80), f"{{{A[:-2]}}}", True),
+        (asked("", 80), let(A, 80), False),
+        (asked(A, 80), let(B, 80), False),
+        (asked(A, 80), let(A, 81), False),
+    ],
+)
+def test_a_deny_alone_decides_too(tmp_path: Path, allowed: str, denied: str, is_void: bool) -> None:
+    pods = (WEB.replace("web", "a"), WEB.replace("web", "b"))
+    found = advice(tmp_path, POLICY % ("p", "web", f"{rules(allowed)}, ingressDeny: [{denied}]"), WEB, *pods)
+    void = f"{RULE}ingress[0]: rules.http has no effect: spec.ingressDeny[0] denies the same peers and ports"
+    assert [line for line in found if "no effect" in line] == ([void] if is_void else [])
 
 
 @pytest.mark.parametrize("app", ["web", "db"])
