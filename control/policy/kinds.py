@@ -43,8 +43,10 @@ class Kinds:
 
     def __init__(self, snapshot: model.Snapshot) -> None:
         self._at: dict[_Way, dict[model.PortSpec, list[Asking]]] = {}
+        self._kinds: dict[_Way, set[str]] = {}
         for policy in snapshot.policies:
             for each in asking(policy):
+                self._kinds.setdefault(_way(each), set()).add(each.kind)
                 for spec in each.rule.ports or ():
                     self._at.setdefault(_way(each), {}).setdefault(spec, []).append(each)
         self._called: dict[str, set[tuple[abi.Proto, int]]] = {}
@@ -58,7 +60,9 @@ class Kinds:
         given one.
         """
         way = _way(one)
-        for spec in one.rule.ports or ():
+        for spec in (one.rule.ports or ()) if len(self._kinds[way]) > 1 else ():
+            if self._left < 0:
+                return
             for other in (other for at in self._meeting_ports(way, spec) for other in self._at[way][at]):
                 if self._left < 0:
                     return
@@ -67,6 +71,7 @@ class Kinds:
 
     def _meeting_ports(self, way: _Way, spec: model.PortSpec) -> list[model.PortSpec]:
         if (way, spec) not in self._around:
+            self._left -= len(self._at[way])
             self._around[way, spec] = [at for at in self._at[way] if self._may_be_same(spec, at)]
         return self._around[way, spec]
 
