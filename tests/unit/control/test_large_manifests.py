@@ -90,14 +90,14 @@ def test_one_rule_of_many_ranges_and_many_ports(tmp_path: Path) -> None:
     old = written(tmp_path, pod("p"), policy("a", egress=[rule]))
     (tmp_path / "new").mkdir()
     new = written(tmp_path / "new", pod("p"), policy("a", egress=[{**rule, "toCIDR": cidrs[1:]}]))
-    more = "CiliumNetworkPolicy/shop/a"
+    more, named = "CiliumNetworkPolicy/shop/a", "CiliumNetworkPolicy shop/a"
     entries = f"{more} and what else selects the same pods: more than 262,144 entries are needed (fewer or wider rules)"
     pairs = "rules come to more than 250,000 pairs of peer and port (fewer or wider rules)"
     call = ["--from", "shop/p", "--to", "10.0.0.1", "--port", "80"]
     assert refused_soon("trace", "-f", str(old), *call) == f"sockmesh: {entries}\n"
     assert refused_soon("explain", "-f", str(old), "shop/p") == f"sockmesh: {entries}\n"
     assert "10.0.0.0/21" in said_soon(0, "connectivity", "-f", str(old)).stdout
-    assert refused_soon("diff", str(old), str(new)) == f"sockmesh: {old}:1: {more}: up to here {pairs}\n"
+    assert refused_soon("diff", str(old), str(new)) == f"sockmesh: {old}:1: {named}: up to here {pairs}\n"
 
 
 def test_rules_for_requests_of_many_peers_beside_plain_ones(tmp_path: Path) -> None:
