@@ -98,9 +98,11 @@ def test_the_end_of_what_conntrack_forgets_is_counted(mesh: Mesh, puppets: dict[
     count, forgotten = 40, 15
     before = lost(mesh)
     order = """
-for _ in range(count):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as q1:
-        q1.sendto(b'x', (ip, port))
+asking = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+for each in asking:
+    each.sendto(b'x', (ip, port))  # all at once: of two, one after the other, the second may get the first one's port
+for each in asking:
+    each.close()
 """
     puppets["client"].do(order, ip=mesh.node.pods["server"].ip, port=LOST, count=count)
     wait_until(lambda: len(records(mesh, "open", "UDP", LOST)) == count, "the openings are on record")
