@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from loader.errors import AttachFailed
+from loader.netlink import attributes
 from loader.programs import Target
 
 PARENT = {Target.INGRESS: 0xFFFFFFF2, Target.EGRESS: 0xFFFFFFF3}
@@ -64,17 +65,6 @@ class Channel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the attributes of a netlink message, or of one that holds others: type and content."""
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[at + 4 : at + length]
-        at += (length + 3) & ~3
 
 
 def put(interface: str, ifindex: int, progs: Mapping[Target, tuple[Path, int]]) -> None:

@@ -14,7 +14,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from loader.filters import PARENT, attributes
+from loader.filters import PARENT
+from loader.netlink import attributes, messages
 
 _RTM_GETQDISC, _RTM_GETTFILTER, _NLM_F_REQUEST, _NLM_F_DUMP = 38, 46, 1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
@@ -108,7 +109,7 @@ def _dump(sock: socket.socket, kind: int, ifindex: int = 0, parent: int = 0) -> 
     request = struct.pack("=BxHiIII", socket.AF_UNSPEC, 0, ifindex, 0, parent, 0)
     sock.send(struct.pack("=IHHII", 16 + len(request), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + request)
     while True:
-        for answer, message in _messages(sock.recv(1 << 18)):
+        for answer, message in messages(sock.recv(1 << 18)):
             if answer == _NLMSG_DONE:
                 return
             if answer == _NLMSG_ERROR:
@@ -116,13 +117,3 @@ def _dump(sock: socket.socket, kind: int, ifindex: int = 0, parent: int = 0) -> 
                 raise OSError(number, f"the queues cannot be listed: {os.strerror(number)}")
             if len(message) >= _HEADERS:
                 yield message
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + 16 <= len(data):
-        length, kind = struct.unpack_from("=IH", data, at)
-        if length < 16:
-            return
-        yield kind, data[at : at + length]
-        at += (length + 3) & ~3

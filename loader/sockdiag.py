@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from loader import multipath, netns
+from loader import multipath, netlink, netns
 from loader.errors import FeatureUnsupported
 from loader.record import unpack_addr
 
@@ -151,21 +151,10 @@ def _dump(sock: socket.socket, protocol: int, extensions: int = 0) -> Iterator[b
         sock.send(struct.pack("=IHHII", 16 + len(body), _SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body)
         is_done = False
         while not is_done:
-            for kind, message in _messages(sock.recv(1 << 18)):
+            for kind, message in netlink.messages(sock.recv(1 << 18)):
                 if is_done := kind in (_NLMSG_DONE, _NLMSG_ERROR):
                     break
-                yield message
-
-
-def _messages(reply: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield what one datagram of a dump holds: the kind of each message, and its content."""
-    at = 0
-    while at + 16 <= len(reply):
-        length, kind = struct.unpack_from("=IH", reply, at)
-        if length < 16:
-            return
-        yield kind, reply[at + 16 : at + length]
-        at += (length + 3) & ~3
+                yield message[netlink.HEADER :]
 
 
 def _name(message: bytes) -> SocketName:
@@ -178,12 +167,4 @@ def _name(message: bytes) -> SocketName:
 
 
 def _attribute(raw: bytes, wanted: int) -> bytes:
-    at = 0
-    while at + 4 <= len(raw):
-        length, kind = struct.unpack_from("=HH", raw, at)
-        if length < 4:
-            break
-        if kind == wanted:
-            return raw[at + 4 : at + length]
-        at += (length + 3) & ~3
-    return b""
+    return next((content for kind, content in netlink.attributes(raw) if kind == wanted), b"")
