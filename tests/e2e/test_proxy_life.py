@@ -493,7 +493,12 @@ def test_one_source_cannot_take_all_open_files(place: Place) -> None:
     place.serving("--workers", "1", files=264)
     code = f"""
 import socket, sys
-links = [socket.create_connection(({place.server.ip!r}, 80), timeout=20) for _ in range(300)]
+links = []
+for _ in range(300):
+    try:  # who is over the share is reset: at times before connect has returned
+        links.append(socket.create_connection(({place.server.ip!r}, 80), timeout=20))
+    except ConnectionResetError:
+        pass
 for link in links:
     try:
         link.sendall(b"GET /public/x HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
