@@ -1,12 +1,14 @@
-"""What two proxies say to each other inside TLS: one byte for the kind, three for the length, a body.
+"""What two proxies say to each other inside TLS: a byte for the kind, three for the length, four for the stream, a body.
 
     client: OPEN ──► DATA* END            server: OPENED (or REFUSED: a word) ──► DATA* END
 
-A stream is over when both have said END; then the next OPEN may come. RESET is the last frame of a connection: what is
-under way then belongs to nobody. It has a word where the proxy itself ends the stream, and none where a pod does.
+Many streams go over one connection, each with a number that the client gives it once. A stream is over when both have
+said END, or one RESET, which has a word where the proxy itself ends the stream, and none where a pod does. Nobody sends
+more of a stream than he has credit for: so much to begin with, then what CREDIT adds. REFUSED without a word: not on
+this connection, ask on another one.
 
-Bytes come in as they come and frames go out; what came of DATA at once is passed on at once, in one piece whatever its
-frames were, so that a reader never holds more than the longest of the other frames.
+Bytes come in as they come and frames go out; what came of a stream's DATA at once is passed on at once, in one piece
+whatever its frames were, so that a reader never holds more than the longest of the other frames.
 """
 
 import enum
@@ -16,9 +18,11 @@ from typing import NamedTuple
 
 MOST_DATA = 1 << 20  # more than anybody reads at once
 MOST_WORD = 128  # why there is no stream, or no more
-_VERSION = 1
-_HEAD = 4
+_VERSION = 2
+_HEAD = struct.Struct("!II")
+_HEAD_SIZE = _HEAD.size
 _OPEN = struct.Struct("!B16sH16sH")
+_CREDIT = struct.Struct("!I")
 _V4 = b"\0" * 10 + b"\xff\xff"
 
 
@@ -29,13 +33,16 @@ class Kind(enum.IntEnum):
     DATA = 4
     END = 5
     RESET = 6
+    CREDIT = 7
 
 
 _MOST = {
     Kind.OPEN: _OPEN.size, Kind.OPENED: 0, Kind.REFUSED: MOST_WORD, Kind.DATA: MOST_DATA, Kind.END: 0,
-    Kind.RESET: MOST_WORD,
+    Kind.RESET: MOST_WORD, Kind.CREDIT: _CREDIT.size,
 }  # fmt: skip
 _KINDS = {int(kind): (kind, most) for kind, most in _MOST.items()}
+_DATA = int(Kind.DATA) << 24
+Frame = tuple[Kind, int, bytes]  # with the stream's number
 
 
 class BadFrame(ValueError):
@@ -54,21 +61,18 @@ class Ends(NamedTuple):
 class Reader:
     """Bytes as they come, cut into frames; raises BadFrame."""
 
-    __slots__ = ("_left", "_waiting")
+    __slots__ = ("_left", "_number", "_waiting")
 
     def __init__(self) -> None:
         self._waiting = b""
-        self._left = 0  # bytes of a DATA frame that have not come
+        self._left = 0  # bytes of a DATA frame that have not come,
+        self._number = 0  # and of which stream it is
 
-    def feed(self, data: bytes | memoryview) -> list[tuple[Kind, bytes]]:
-        if not (self._waiting or self._left) and data[:1] == b"\x04":
-            length = int.from_bytes(data[1:_HEAD], "big")
-            if 0 < length == len(data) - _HEAD <= MOST_DATA:  # as nearly all that is short comes
-                return [(Kind.DATA, bytes(data[_HEAD:]))]
-        out: list[tuple[Kind, bytes]] = []
-        run: list[memoryview] = []  # of DATA
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
+        out: list[Frame] = []
+        run: list[memoryview] = []  # of DATA of one stream
         if self._waiting:
-            data, self._waiting = self._waiting + data, b""
+            data, self._waiting = self._waiting + bytes(data), b""
         view, at, end = memoryview(data), 0, len(data)
         while at < end:
             if self._left:
@@ -77,53 +81,49 @@ class Reader:
                 self._left -= len(piece)
                 run.append(piece)
                 continue
-            if end - at < _HEAD:
+            if end - at < _HEAD_SIZE:
                 if view[at] not in _KINDS:
                     raise BadFrame(f"a frame of the unknown kind {view[at]}")
                 break
-            length = int.from_bytes(view[at + 1 : at + _HEAD], "big")
-            known = _KINDS.get(view[at])
+            word, number = _HEAD.unpack_from(view, at)
+            length = word & 0xFFFFFF
+            known = _KINDS.get(word >> 24)
             if known is None:
-                raise BadFrame(f"a frame of the unknown kind {view[at]}")
+                raise BadFrame(f"a frame of the unknown kind {word >> 24}")
             kind, most = known
             if length > most:
                 raise BadFrame(f"{kind.name} of {length} bytes: at most {most}")
+            if run and (kind is not Kind.DATA or number != self._number):
+                out.append((Kind.DATA, self._number, b"".join(run)))
+                run = []
             if kind is Kind.DATA:
-                at += _HEAD
-                self._left = length
+                at += _HEAD_SIZE
+                self._left, self._number = length, number
                 continue
-            if end - at < _HEAD + length:
+            if end - at < _HEAD_SIZE + length:
                 break
-            if run:
-                out.append((Kind.DATA, b"".join(run)))
-                run.clear()
-            out.append((kind, bytes(view[at + _HEAD : at + _HEAD + length])))
-            at += _HEAD + length
+            at += _HEAD_SIZE
+            out.append((kind, number, bytes(view[at : at + length])))
+            at += length
         if run:
-            out.append((Kind.DATA, b"".join(run)))
+            out.append((Kind.DATA, self._number, b"".join(run)))
         if at < end:
             self._waiting = bytes(view[at:])
         return out
 
 
-def frame(kind: Kind, body: bytes = b"") -> bytes:
-    return bytes((kind,)) + len(body).to_bytes(3, "big") + body
+def frame(kind: Kind, number: int, body: bytes = b"") -> bytes:
+    return _HEAD.pack(kind << 24 | len(body), number) + body
 
 
-def data(body: bytes | memoryview) -> list[bytes | memoryview]:
-    """Return bytes as DATA frames, not copied: heads and bodies, to be sent in this order."""
-    if len(body) <= MOST_DATA:
-        return [b"\x04" + len(body).to_bytes(3, "big"), body]
-    view = memoryview(body)
-    parts: list[bytes | memoryview] = []
-    for at in range(0, len(body), MOST_DATA):
-        parts += data(view[at : at + MOST_DATA])
-    return parts
+def data_head(number: int, length: int) -> bytes:
+    """Return what goes before so many bytes of a stream, MOST_DATA at most."""
+    return _HEAD.pack(_DATA | length, number)
 
 
-def opening(ends: Ends) -> bytes:
+def opening(number: int, ends: Ends) -> bytes:
     packed = _OPEN.pack(_VERSION, _packed(ends.client), ends.client_port, _packed(ends.server), ends.server_port)
-    return frame(Kind.OPEN, packed)
+    return frame(Kind.OPEN, number, packed)
 
 
 def read_open(body: bytes) -> Ends:
@@ -134,12 +134,23 @@ def read_open(body: bytes) -> Ends:
     return Ends(_unpacked(client), client_port, _unpacked(server), server_port)
 
 
-def refusal(word: str) -> bytes:
-    return frame(Kind.REFUSED, _word(word))
+def credit(number: int, count: int) -> bytes:
+    return frame(Kind.CREDIT, number, _CREDIT.pack(count))
 
 
-def reset(word: str) -> bytes:
-    return frame(Kind.RESET, _word(word))
+def read_credit(body: bytes) -> int:
+    """Return how many bytes more; raises BadFrame."""
+    if len(body) != _CREDIT.size:
+        raise BadFrame("CREDIT of another version")
+    return int(_CREDIT.unpack(body)[0])
+
+
+def refusal(number: int, word: str) -> bytes:
+    return frame(Kind.REFUSED, number, _word(word))
+
+
+def reset(number: int, word: str) -> bytes:
+    return frame(Kind.RESET, number, _word(word))
 
 
 def read_word(body: bytes) -> str:

@@ -15,13 +15,12 @@ from typing import NamedTuple
 from control.certificates.verify import Untrusted
 from control.proxy_feed import UNKNOWN_NODE
 from l7proxy.mesh import contexts, frames, limits
+from l7proxy.mesh.carrier import Carrier
 from l7proxy.mesh.contexts import Contexts
 from l7proxy.mesh.frames import Ends, Kind
-from l7proxy.mesh.stream import Carrier
 from l7proxy.mesh.tally import Tally
 
 DENIED = "denied by policy"
-_OPENED = frames.frame(Kind.OPENED)
 
 
 class NotYet(str):
@@ -46,11 +45,11 @@ class _Peer(NamedTuple):
     roots: bytes
 
 
-class _Waits(NamedTuple):
-    """For a stream to be asked for: the first one, or the next."""
+class _Hold(NamedTuple):
+    """A stream that may be let in in a moment, and what refuses it then."""
 
-    since: float
-    was_asked: bool
+    ends: Ends
+    later: asyncio.TimerHandle
 
 
 class Server:
@@ -63,9 +62,8 @@ class Server:
         self._contexts: Contexts | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
         self._peers: dict[Carrier, _Peer] = {}
-        self._waits: dict[Carrier, _Waits] = {}  # those without a stream
-        self._held: dict[Carrier, tuple[Ends, asyncio.TimerHandle]] = {}  # with one that may be let in in a moment
-        self._streams: dict[Carrier, Ends] = {}
+        self._waits: dict[Carrier, float] = {}  # those without a stream, since when
+        self._held: dict[Carrier, dict[int, _Hold]] = {}
         self._of_one = Counter[str]()
         self._drains = False
         self.posts: list[socket.socket] = []
@@ -80,20 +78,20 @@ class Server:
         if before is None:  # before that it was not known whom to trust
             for post in self.posts:
                 self._take_at(post)
-        for carrier in list(self._waits):
-            if not self._is_good(carrier):
+        for carrier in list(self._peers):
+            if carrier in self._waits and not self._is_good(carrier):
                 carrier.close()
-        for carrier, ends in list(self._streams.items()):
-            if why := self._why_not(carrier, ends):
-                self._refuse(why, "", ends)
-                if carrier.stream is not None:
-                    carrier.stream.cut(why)
+            for stream in list(carrier.streams.values()):
+                if why := self._why_not(carrier, stream.ends):
+                    self._refuse(why, "", stream.ends)
+                    stream.cut(why)
         self.look_again()
 
     def look_again(self) -> None:
         """The agent or the kernel may know more: let in what is held for that."""
-        for carrier, (ends, _) in list(self._held.items()):
-            self._judge(carrier, ends)
+        for carrier, holds in list(self._held.items()):
+            for number, hold in list(holds.items()):
+                self._judge(carrier, number, hold.ends)
 
     def _is_good(self, carrier: Carrier) -> bool:
         """Tell whether what a peer has proved is still proof: what it asks for next is for a new connection, if not."""
@@ -114,15 +112,15 @@ class Server:
     def drain(self) -> None:
         """Keep no connection for its next stream; the first of each is served."""
         self._drains = True
-        for carrier, waits in list(self._waits.items()):
-            if waits.was_asked:
+        for carrier in list(self._waits):
+            if carrier.last:
                 carrier.close()
 
     def sweep(self) -> None:
         """End those that have asked for nothing for too long: to be called each second."""
         now = time.monotonic()
-        for carrier, waits in list(self._waits.items()):
-            if now - waits.since > (limits.SERVERS_IDLE_S if waits.was_asked else limits.FIRST_S):
+        for carrier, since in list(self._waits.items()):
+            if now - since > (limits.SERVERS_IDLE_S if carrier.last else limits.FIRST_S):
                 carrier.close()
 
     def _take_at(self, post: socket.socket) -> None:
@@ -152,7 +150,7 @@ class Server:
     async def _shake(self, sock: socket.socket, address: str, now: Contexts) -> None:
         loop, began = asyncio.get_running_loop(), time.monotonic()
         carrier = Carrier(
-            self._came, self._is_idle, self._is_gone, lambda carrier: self._is_made(carrier, address, now, began)
+            self._came, self._look, self._is_gone, lambda carrier: self._is_made(carrier, address, now, began)
         )
         try:
             sock.setblocking(False)
@@ -184,38 +182,51 @@ class Server:
         self._tally.good(time.monotonic() - began)
         self._peers[carrier] = _Peer(id, now.shown(found), until, now.mesh.roots)
         self._of_one[id] += 1
-        self._waits[carrier] = _Waits(time.monotonic(), was_asked=False)
+        self._waits[carrier] = time.monotonic()
 
-    def _came(self, carrier: Carrier, kind: Kind, body: bytes) -> None:
-        if kind is not Kind.OPEN or carrier in self._held:
-            raise frames.BadFrame(f"{kind.name} without a stream")
-        ends = frames.read_open(body)
-        if not self._is_good(carrier):
-            carrier.abort()
+    def _came(self, carrier: Carrier, kind: Kind, number: int, body: bytes) -> None:
+        if kind is not Kind.OPEN:
+            if not 0 < number <= carrier.last:
+                raise frames.BadFrame(f"{kind.name} without a stream")
+            if kind is Kind.RESET:  # nobody waits for it any more
+                self._hold_no_more(carrier, number)
+                self._look(carrier)
+            return
+        if number <= carrier.last:
+            raise frames.BadFrame("OPEN by a number of before")
+        ends, is_first = frames.read_open(body), not carrier.last
+        carrier.last = number
+        under_way = len(carrier.streams) + len(self._held.get(carrier, ()))
+        if under_way >= limits.STREAMS_TAKEN or not self._is_good(carrier) or (self._drains and not is_first):
+            carrier.write(frames.refusal(number, ""))
+            self._look(carrier)
             return
         self._waits.pop(carrier, None)
-        self._judge(carrier, ends)
+        self._judge(carrier, number, ends)
 
-    def _judge(self, carrier: Carrier, ends: Ends, is_last: bool = False) -> None:
+    def _judge(self, carrier: Carrier, number: int, ends: Ends, is_last: bool = False) -> None:
         link = self._why_not(carrier, ends) or self._enter(ends)
         if isinstance(link, NotYet) and not is_last:
-            if carrier not in self._held:
-                later = asyncio.get_running_loop().call_later(limits.OWNER_S, self._judge, carrier, ends, True)
-                self._held[carrier] = (ends, later)
+            holds = self._held.setdefault(carrier, {})
+            if number not in holds:
+                loop = asyncio.get_running_loop()
+                holds[number] = _Hold(ends, loop.call_later(limits.OWNER_S, self._judge, carrier, number, ends, True))
             return
-        self._hold_no_more(carrier)
+        self._hold_no_more(carrier, number)
         if isinstance(link, str):
             self._refuse(link, "", ends)
-            carrier.write(frames.refusal(link))
-            self._is_idle(carrier)
+            carrier.write(frames.refusal(number, link))
+            self._look(carrier)
             return
-        self._streams[carrier] = ends
-        carrier.write(_OPENED)
-        link.connection_made(carrier.begin(link, {}))
+        carrier.write(frames.frame(Kind.OPENED, number))
+        link.connection_made(carrier.begin(number, link, ends))
 
-    def _hold_no_more(self, carrier: Carrier) -> None:
-        if (held := self._held.pop(carrier, None)) is not None:
-            held[1].cancel()
+    def _hold_no_more(self, carrier: Carrier, number: int) -> None:
+        holds = self._held.get(carrier, {})
+        if (hold := holds.pop(number, None)) is not None:
+            hold.later.cancel()
+        if not holds:
+            self._held.pop(carrier, None)
 
     def _why_not(self, carrier: Carrier, ends: Ends) -> str:
         """Return why such a stream must not be, whatever policy says; or ""."""
@@ -229,16 +240,18 @@ class Server:
             return NO_NODE
         return "" if target and target == shown and not own else NO_POD
 
-    def _is_idle(self, carrier: Carrier) -> None:
-        self._streams.pop(carrier, None)
-        self._waits[carrier] = _Waits(time.monotonic(), was_asked=True)
-        if self._drains:
+    def _look(self, carrier: Carrier) -> None:
+        """Keep a connection for its next stream, or not, if it has none now."""
+        if carrier.streams or carrier in self._held or not carrier.is_open:
+            return
+        self._waits[carrier] = time.monotonic()
+        if self._drains or not self._is_good(carrier):
             carrier.close()
 
     def _is_gone(self, carrier: Carrier) -> None:
         self._waits.pop(carrier, None)
-        self._streams.pop(carrier, None)
-        self._hold_no_more(carrier)
+        for hold in self._held.pop(carrier, {}).values():
+            hold.later.cancel()
         peer = self._peers.pop(carrier, None)
         if peer:
             self._of_one[peer.id] -= 1

@@ -1,171 +1,100 @@
-"""One TLS connection between two proxies, and the stream that it carries: to a link, a transport as any other.
+"""A stream of a TLS connection between two proxies: to a link, a transport as any other.
 
-A stream that both have ended leaves its connection for the next one. All else ends both: so no byte of one stream can
-be taken for another's.
+Each way has its own credit: who reads says how much more may come, so that what waits for a reader that has stopped is
+bounded, and no other stream of the connection waits with it. A reader that takes all that comes gets more credit, as
+with TCP's window; one that lets something wait is back at the first figure.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Protocol
 
 from l7proxy.mesh import frames, limits
-from l7proxy.mesh.frames import Kind
+from l7proxy.mesh.frames import BadFrame, Ends, Kind
 
-_END = frames.frame(Kind.END)
-_RECORD = 16 << 10  # of TLS: what fits into one is best sent as one
-# What is read of TLS, whoever's: it is filled, and copied out of, in one go.
-_READ = memoryview(bytearray(256 << 10))
+
+class Bearer(Protocol):
+    """What a stream asks of its connection: see carrier.Carrier."""
+
+    streams: "dict[int, Stream]"
+    is_full: bool
+
+    @property
+    def unsent(self) -> int: ...
+    def write(self, frame: bytes) -> None: ...
+    def write_data(self, number: int, data: bytes) -> None: ...
+    def forget(self, stream: "Stream") -> None: ...
 
 
 class Ended(ConnectionResetError):
     """A stream that neither pod has ended: the message says why it is over, for the record."""
 
 
-class Carrier(asyncio.BufferedProtocol):
-    """`idle`: told when a stream is over and the next may come; `gone`: when the connection is; `made`: when it begins.
-
-    `first`: takes frames while there is no stream: OPEN at the server's side, OPENED and REFUSED at the client's.
-    """
-
-    def __init__(
-        self,
-        first: Callable[["Carrier", Kind, bytes], None],
-        idle: Callable[["Carrier"], None],
-        gone: Callable[["Carrier"], None],
-        made: Callable[["Carrier"], None] = lambda _: None,
-    ) -> None:
-        self._first, self._idle, self._gone, self._made = first, idle, gone, made
-        self._reader = frames.Reader()
-        self.tls: asyncio.Transport | None = None
-        self.stream: Stream | None = None
-        self.is_full = False
-        self.error: Exception | None = None  # of which it was lost
-
-    @property
-    def is_open(self) -> bool:
-        return self.tls is not None and not self.tls.is_closing()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.tls = cast(asyncio.Transport, transport)
-        self._made(self)
-
-    def get_buffer(self, hint: int) -> memoryview:
-        return _READ
-
-    def buffer_updated(self, count: int) -> None:
-        try:
-            for kind, body in self._reader.feed(_READ[:count]):
-                if not self.is_open:
-                    return
-                if self.stream is not None:
-                    self.stream.came(kind, body)
-                else:
-                    self._first(self, kind, body)
-        except frames.BadFrame:
-            self.abort()
-
-    def eof_received(self) -> bool:
-        return False  # TLS knows no half of an end
-
-    def pause_writing(self) -> None:
-        self.is_full = True
-        if self.stream is not None:
-            self.stream.full(True)
-
-    def resume_writing(self) -> None:
-        self.is_full = False
-        if self.stream is not None:
-            self.stream.full(False)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.tls, self.error = None, error
-        stream, self.stream = self.stream, None
-        if stream is not None:
-            stream.lost(Ended("the other node's proxy went away"))
-        self._gone(self)
-
-    def begin(self, protocol: asyncio.Protocol, extra: dict[str, Any]) -> "Stream":
-        """Return a stream on this connection, which has none."""
-        assert self.stream is None
-        self.stream = Stream(self, protocol, extra)
-        return self.stream
-
-    def write(self, data: bytes) -> None:
-        if self.tls is not None:
-            self.tls.write(data)
-
-    def write_data(self, data: bytes) -> None:
-        if self.tls is not None:
-            parts = frames.data(data)
-            if len(data) < _RECORD:
-                self.tls.write(b"".join(parts))
-            else:
-                self.tls.writelines(parts)
-
-    def ended(self) -> None:
-        """Both have ended the stream."""
-        self.stream = None
-        if self.tls is not None:
-            self.tls.resume_reading()
-            self._idle(self)
-
-    def close(self) -> None:
-        if self.tls is not None:
-            self.tls.close()
-
-    def abort(self) -> None:
-        if self.tls is not None:
-            self.tls.abort()
-
-
 class Stream(asyncio.Transport):
-    """What a link writes to and is told by; `extra`: what get_extra_info answers; `why`: said to the peer when it is
-    aborted, where that is no doing of a pod."""
+    """What a link writes to and is told by; `why`: said to the peer when it is aborted, where that is no doing of a
+    pod."""
 
-    def __init__(self, carrier: Carrier, protocol: asyncio.Protocol, extra: dict[str, Any]) -> None:
-        super().__init__(extra)
+    def __init__(self, carrier: Bearer, number: int, protocol: asyncio.Protocol, ends: Ends) -> None:
+        super().__init__()
         self._carrier, self._protocol = carrier, protocol
+        self.number, self.ends = number, ends
         self.why = ""
-        self._said_end = self._heard_end = self._is_closing = self._is_lost = False
+        self._credit = limits.FIRST_WINDOW  # bytes that may be sent
+        self._waiting: list[bytes] = []  # for more credit
+        self._is_full = False  # as the link was told
+        self._window = self._granted = limits.FIRST_WINDOW  # bytes that may come
+        self._held: list[bytes] = []  # have come, and the link does not read
+        self._reads = True
+        self._ends = self._said_end = self._heard_end = self._told_end = False
+        self._is_closing = self._is_lost = False
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def _tls(self) -> asyncio.Transport | None:
-        """Return what carries it, None when that is not its own any more."""
-        return self._carrier.tls if self._carrier.stream is self else None
+    def _is_here(self) -> bool:
+        """Tell whether its connection still carries it."""
+        return self._carrier.streams.get(self.number) is self
 
     # --- what a link does -----------------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if data and not (self._said_end or self._is_lost):
-            self._carrier.write_data(bytes(data))
+        if not data or self._ends or self._is_lost:
+            return
+        if not self._waiting and len(data) <= self._credit:
+            self._credit -= len(data)
+            self._carrier.write_data(self.number, bytes(data))
+        else:
+            self._waiting.append(bytes(data))
+            self._send_waiting()
+        if self._carrier.is_full or self._waiting:
+            self.look_full()
 
     def can_write_eof(self) -> bool:
         return True
 
     def write_eof(self) -> None:
-        if not (self._said_end or self._is_lost):
-            self._said_end = True
-            self._carrier.write(_END)
-            self._look()
+        if not (self._ends or self._is_lost):
+            self._ends = True
+            self._send_waiting()
 
     def pause_reading(self) -> None:
-        if (tls := self._tls) is not None and not self._is_closing:
-            tls.pause_reading()
+        self._reads = False
 
     def resume_reading(self) -> None:
-        if (tls := self._tls) is not None:
-            tls.resume_reading()
+        if self._reads or self._is_closing:
+            return
+        self._reads = True
+        while self._held and self._reads and not self._is_closing:
+            self._protocol.data_received(self._held.pop(0))
+        if self._reads and not self._is_closing:
+            self._tell_end() if self._heard_end else self._grant()
 
     def is_reading(self) -> bool:
-        return (tls := self._tls) is not None and tls.is_reading()
+        return self._reads and not self._is_closing
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if (tls := self._tls) is not None:
-            tls.set_write_buffer_limits(high, low)
+        """The credit is the limit, and the connection's own."""
 
     def get_write_buffer_size(self) -> int:
-        return tls.get_write_buffer_size() if (tls := self._tls) is not None else 0
+        return sum(map(len, self._waiting)) + self._carrier.unsent
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -175,19 +104,19 @@ class Stream(asyncio.Transport):
         if self._is_closing:
             return
         self._is_closing = True
-        self.resume_reading()
         self.write_eof()
+        self._look()
         loop = asyncio.get_running_loop()
-        if self._carrier.stream is self:
-            self._timer = loop.call_later(limits.LINGER_S, self._carrier.abort)
+        if self._is_here:
+            self._timer = loop.call_later(limits.LINGER_S, self.abort)
         loop.call_soon(self._tell_lost, None)
 
     def abort(self) -> None:
         """End it at once; the peer learns that it is not whole."""
         self._is_closing = True
-        if self._carrier.stream is self:
-            self._carrier.write(frames.reset(self.why))
-            self._carrier.close()
+        if self._is_here:
+            self._carrier.write(frames.reset(self.number, self.why))
+            self._leave()
         asyncio.get_running_loop().call_soon(self._tell_lost, None)
 
     def cut(self, why: str) -> None:
@@ -199,26 +128,31 @@ class Stream(asyncio.Transport):
     # --- what the carrier tells -----------------------------------------------------------------------------------
 
     def came(self, kind: Kind, body: bytes) -> None:
+        """Take a frame; raises BadFrame."""
         if kind is Kind.DATA and not self._heard_end:
-            if self._is_closing:
-                self.abort()
-            else:
-                self._protocol.data_received(body)
+            self._take(body)
+        elif kind is Kind.CREDIT:
+            self._credit += frames.read_credit(body)
+            if self._credit > limits.MOST_WINDOW:
+                raise BadFrame("more credit than anybody gives")
+            self._send_waiting()
+            self.look_full()
         elif kind is Kind.END and not self._heard_end:
             self._heard_end = True
-            if not self._is_closing:
-                self._protocol.eof_received()
-            self._look()
+            if not self._held:
+                self._tell_end()
         elif kind is Kind.RESET:
-            self._carrier.stream = None
-            self._carrier.close()
+            self._leave()
             word = frames.read_word(body)
             self.lost(Ended(f"the other node: {word}") if word else ConnectionResetError("reset at the other node"))
         else:
-            raise frames.BadFrame(f"{kind.name} in the middle of a stream")
+            raise BadFrame(f"{kind.name} in the middle of a stream")
 
-    def full(self, is_full: bool) -> None:
-        if not self._is_closing:
+    def look_full(self) -> None:
+        """Have the link write on, or not."""
+        is_full = bool(self._waiting) or self._carrier.is_full
+        if is_full is not self._is_full and not self._is_closing:
+            self._is_full = is_full
             self._protocol.pause_writing() if is_full else self._protocol.resume_writing()
 
     def lost(self, error: Exception | None) -> None:
@@ -226,18 +160,64 @@ class Stream(asyncio.Transport):
         self._stop_timer()
         self._tell_lost(error)
 
-    def _look(self) -> None:
-        """Give the connection back if both have ended."""
-        if self._said_end and self._heard_end and self._carrier.stream is self:
-            if self._carrier.is_full:  # the next stream is not to begin with what this one has left
-                self._carrier.stream = None
-                self._carrier.close()
+    def _take(self, body: bytes) -> None:
+        self._granted -= len(body)
+        if self._granted < 0:
+            raise BadFrame("more bytes than there was credit for")
+        if self._is_closing:
+            self.abort()
+        elif self._held or not self._reads:
+            self._held.append(body)
+            self._window = limits.FIRST_WINDOW
+        else:
+            self._protocol.data_received(body)
+            self._grant()
+
+    def _grant(self) -> None:
+        """Give credit for what the link has taken, once that is much."""
+        if self._reads and not self._heard_end and 2 * self._granted <= self._window:
+            self._window = min(2 * self._window, limits.MOST_WINDOW)
+            self._carrier.write(frames.credit(self.number, self._window - self._granted))
+            self._granted = self._window
+
+    def _send_waiting(self) -> None:
+        """Send what there is credit for; then the end, if that is all."""
+        while self._waiting and self._credit:
+            first = self._waiting[0]
+            part = first[: self._credit]
+            self._credit -= len(part)
+            self._carrier.write_data(self.number, part)
+            if len(part) < len(first):
+                self._waiting[0] = first[len(part) :]
             else:
-                self._carrier.ended()
-            self._stop_timer()
+                del self._waiting[0]
+        if self._ends and not self._said_end and not self._waiting:
+            self._said_end = True
+            self._carrier.write(frames.frame(Kind.END, self.number))
+            self._look()
+
+    def _tell_end(self) -> None:
+        if not self._told_end:
+            self._told_end = True
+            if not self._is_closing:
+                self._protocol.eof_received()
+            self._look()
+
+    def _look(self) -> None:
+        """It is over if both have ended it."""
+        if self._said_end and self._is_closing and self._held:
+            self.abort()  # what has come will not be read
+        elif self._said_end and self._told_end and self._is_here:
+            self._leave()
             if not self._is_closing:  # nobody else will tell the link that all is over
                 self._is_closing = True
                 asyncio.get_running_loop().call_soon(self._tell_lost, None)
+
+    def _leave(self) -> None:
+        self._stop_timer()
+        self._held.clear()
+        self._waiting.clear()
+        self._carrier.forget(self)
 
     def _tell_lost(self, error: Exception | None) -> None:
         if not self._is_lost:

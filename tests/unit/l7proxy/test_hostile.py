@@ -25,7 +25,7 @@ from l7proxy.http import Session
 from l7proxy.http1 import head
 from l7proxy.http2 import frames, hpack, huffman
 from l7proxy.http2.frames import Broken
-from l7proxy.mesh.frames import BadFrame, Ends, Kind, Reader, data, frame, opening, read_open
+from l7proxy.mesh.frames import BadFrame, Ends, Kind, Reader, data_head, frame, opening, read_open
 from l7proxy.policy.book import Policy
 from l7proxy.tls import hello
 from l7proxy.tls import session as tls
@@ -124,8 +124,8 @@ WORK: dict[str, Callable[[int], Any]] = {
     "long names": lambda n: message.answer(answer_of(n, DEEP + b"\0" + RECORD)),
     "names that point far": lambda n: message.answer(answer_of(n, b"\1y" + DEEP[:200] + b"\xc0\x0c" + RECORD)),
     "queries, bytewise": lambda n: feed(stream.Splitter().take, bytewise(stream.framed(NOTHING) * (n // 21))),
-    "empty frames of a mesh": lambda n: Reader().feed(frame(Kind.DATA) * (n // 4)),
-    "frames of a mesh, bytewise": lambda n: feed(Reader().feed, bytewise(b"".join(data(bytes(n))))),
+    "empty frames of a mesh": lambda n: Reader().feed(frame(Kind.DATA, 1) * (n // 8)),
+    "frames of a mesh, bytewise": lambda n: feed(Reader().feed, bytewise(data_head(1, n) + bytes(n))),
 }
 PACKET_S = 15e-6  # of a core, for the event loop to read one
 REFUSALS = (head.Malformed, Broken, hpack.TooLarge, hello.NotAHello, Malformed, BadFrame)
@@ -312,12 +312,14 @@ def test_a_hello_is_the_same_however_it_is_cut(noise: bytes, at: int, sizes: lis
     assert results[0] == results[1]
 
 
-@given(st.lists(st.one_of(st.binary(max_size=60), st.just(opening(Ends("10.0.0.1", 4000, "fd00::1", 80)))), max_size=8))
+@given(
+    st.lists(st.one_of(st.binary(max_size=60), st.just(opening(1, Ends("10.0.0.1", 4000, "fd00::1", 80)))), max_size=8)
+)
 def test_what_opens_a_stream_of_a_mesh_is_read_or_bad(pieces: list[bytes]) -> None:
     reader = Reader()
     try:
         for piece in pieces:
-            for kind, body in reader.feed(piece):
+            for kind, _, body in reader.feed(piece):
                 if kind is Kind.OPEN:
                     read_open(body)
     except BadFrame:
