@@ -1,4 +1,4 @@
-"""What two proxies say to each other inside TLS: a byte for the kind, three for the length, four for the stream, a body.
+"""What two proxies say to each other inside TLS: a byte for the kind, three for the length, four for the stream, body.
 
     client: OPEN ──► DATA* END            server: OPENED (or REFUSED: a word) ──► DATA* END
 

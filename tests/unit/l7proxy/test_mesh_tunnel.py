@@ -15,7 +15,7 @@ import uvloop
 
 from control.certificates import authority, keys, leaf, spiffe
 from control.proxy_feed import UNKNOWN_NODE, Mesh
-from l7proxy.mesh import client, contexts, frames, limits, names, posts, server
+from l7proxy.mesh import connection, contexts, frames, limits, names, posts, server
 from l7proxy.mesh.carrier import Carrier
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
@@ -291,10 +291,10 @@ def test_a_server_that_is_not_the_owner_is_not_talked_to() -> None:
     async def play() -> None:
         thief = certified("spiffe://a.example/ns/shop/sa/thief")
         async with two(far={"leaves": {DB: thief}}) as pair:
-            with pytest.raises(client.Refused, match="not the owner"):
+            with pytest.raises(connection.Refused, match="not the owner"):
                 await pair.call()
         async with two(far={"leaves": {}}) as pair:
-            with pytest.raises(client.Refused, match="mTLS"):
+            with pytest.raises(connection.Refused, match="mTLS"):
                 await pair.call()
             await until(lambda: pair.told)
 
@@ -493,10 +493,10 @@ def test_a_server_that_is_not_known_yet_is_waited_for_and_then_refused(monkeypat
                 await calling
             monkeypatch.setattr(limits, "OWNER_S", 0.1)
             pair.near.renew(mesh(HERE, {WEB: leaf}, pair.port, owners={CLIENT: (WEB, ""), SERVER: (DB, UNKNOWN_NODE)}))
-            with pytest.raises(client.Refused, match="address of the server's node is not known"):
+            with pytest.raises(connection.Refused, match="address of the server's node is not known"):
                 await pair.call()
             pair.near.renew(mesh(HERE, {}, pair.port))
-            with pytest.raises(client.Refused, match="no certificate"):
+            with pytest.raises(connection.Refused, match="no certificate"):
                 await pair.call()
 
     uvloop.run(play())
@@ -573,7 +573,102 @@ def test_a_node_that_drains_serves_who_has_come_and_keeps_nothing() -> None:
             ]  # fmt: skip
             writer.close()
             await until(lambda: pair.far.is_over)
-            with pytest.raises(client.Refused, match="no node proxy listens there"):
+            with pytest.raises(connection.Refused, match="no node proxy listens there"):
                 await pair.call()
+
+    uvloop.run(play())
+
+
+def test_streams_of_a_node_that_drains_go_on_and_new_ones_come_by_another_connection() -> None:
+    async def play() -> None:
+        made, enter = ears()
+        async with two(enter=enter) as pair:
+            first, _ = await pair.call()
+            pair.far.drain()
+            second, _ = await pair.call()
+            assert pair.near.tally.ok == 2
+            for stream in (first, second):
+                stream.write(b"here")  # type: ignore[attr-defined]
+            await until(lambda: [ear.count for ear in made] == [4, 4])
+            for stream in (first, second):
+                stream.close()  # type: ignore[attr-defined]
+            for ear in made:
+                await ear.ended.wait()
+                ear.transport.close()
+            await until(lambda: pair.near.pool.is_over and not pair.far.server._peers)
+
+    uvloop.run(play())
+
+
+def test_who_moves_many_bytes_gets_no_more_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEAVY", 10_000)
+
+    async def play() -> None:
+        async with two() as pair:
+            stream, ear = await pair.call()
+            await pair.call()
+            assert pair.near.tally.ok == 1
+            stream.write(bytes(10_000))  # type: ignore[attr-defined]
+            await until(lambda: ear.count == 10_000)
+            await pair.call()
+            assert pair.near.tally.ok == 2
+
+    uvloop.run(play())
+
+
+def test_a_client_that_goes_while_its_stream_is_asked_for_leaves_nothing() -> None:
+    async def play() -> None:
+        async with two(far=BEFORE_IT_WAS_KNOWN) as pair:
+            calling = asyncio.create_task(pair.call())
+            await until(lambda: pair.far.server._held)
+            calling.cancel()
+            await until(lambda: not pair.far.server._held)
+            await until(lambda: pair.near.pool.idle == 1)
+            Later(pair).tell()
+            await echoed(pair, 10)
+            assert pair.near.tally.ok == 1
+
+    uvloop.run(play())
+
+
+def test_a_number_is_given_once() -> None:
+    async def play() -> None:
+        async with two() as pair:
+            held = contexts.Contexts(mesh(HERE, {WEB: certified(WEB)}, pair.port)).client(WEB)
+            reset = frames.reset(2, "")
+            for said in (frames.opening(2, ENDS) * 2, frames.opening(2, ENDS) + reset + frames.opening(1, ENDS)):
+                reader, writer = await asyncio.open_connection(
+                    THERE, pair.port, ssl=held, server_hostname=names.sni(DB)
+                )
+                writer.write(said)
+                async with asyncio.timeout(5):
+                    with contextlib.suppress(ConnectionError):
+                        while await reader.read(1000):
+                            pass
+                writer.close()
+            await until(lambda: not pair.far.server._peers)
+
+    uvloop.run(play())
+
+
+def test_who_asks_and_asks_and_reads_no_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_UNSENT", 1 << 20)
+
+    async def play() -> None:
+        async with two(enter=lambda _: server.DENIED) as pair:
+            held = contexts.Contexts(mesh(HERE, {WEB: certified(WEB)}, pair.port)).client(WEB)
+            _, writer = await asyncio.open_connection(
+                THERE, pair.port, ssl=held, server_hostname=names.sni(DB), limit=1
+            )
+            number = 0
+            async with asyncio.timeout(60):
+                with contextlib.suppress(ConnectionError):
+                    while number < 10_000_000 and not writer.is_closing():
+                        writer.write(b"".join(frames.opening(number + each, ENDS) for each in range(1, 2001)))
+                        number += 2000
+                        await writer.drain()
+            assert number < 10_000_000
+            writer.transport.abort()
+            await until(lambda: not pair.far.server._peers)
 
     uvloop.run(play())
