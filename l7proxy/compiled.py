@@ -14,8 +14,9 @@ from loader.errors import ConfigInvalid
 ROOT = Path(__file__).resolve().parents[1]
 GROUP = "l7proxy.compiled"  # the library that the modules share
 _HOT = (
-    "exchange.py", "http.py", "refusal.py", "edge/telling.py", "http1/[a-z]*.py", "http2/[a-z]*.py",
-    "policy/requests.py",
+    "exchange.py", "http.py", "refusal.py", "tunnel.py", "edge/door.py", "edge/link.py", "edge/telling.py",
+    "http1/[a-z]*.py", "http2/[a-z]*.py", "mesh/carrier.py", "mesh/frames.py", "mesh/stream.py", "policy/requests.py",
+    "tls/[a-z]*.py",
 )  # fmt: skip
 _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 _RECORD = Path(__file__).with_suffix(".sha256")  # of the sources that were compiled

@@ -30,6 +30,7 @@ from l7proxy.edge.limits import Limits
 from l7proxy.edge.lookups import Lookups
 from l7proxy.edge.teacher import Teacher
 from l7proxy.edge.telling import Notes
+from l7proxy.hears import protocol
 from l7proxy.mesh import posts
 from l7proxy.mesh.node import Node
 from l7proxy.policy.book import Book
@@ -178,7 +179,9 @@ class Worker:
         if not self._servers and not self._drains_since:
             loop = asyncio.get_running_loop()
             self._datagrams = Datagrams(self._datagrams_socket, self._book, self._lookups.tell, self._teacher.learn)
-            self._servers = [await loop.create_server(self.door, sock=door, backlog=4096) for door in self._doors]
+            self._servers = [
+                await loop.create_server(protocol(self.door), sock=door, backlog=4096) for door in self._doors
+            ]
         self._turn = message.turn
         self._writer.write(proxy_feed.up("turn", self._turn))
 

@@ -15,11 +15,13 @@ from l7proxy.edge.limits import Limits
 from l7proxy.edge.link import Link, Session, reset
 from l7proxy.edge.telling import Notes, Witness
 from l7proxy.exchange import Asked, Exchange
+from l7proxy.hears import Hears, protocol
 from l7proxy.http1.session import Session as Http1
+from l7proxy.mesh.errors import Ended
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
 from l7proxy.mesh.server import DENIED, NotYet
-from l7proxy.mesh.stream import Ended, Stream
+from l7proxy.mesh.stream import Stream
 from l7proxy.policy.book import Book, Kind, Policy, Side
 from l7proxy.policy.requests import Decision, Fields
 from l7proxy.refusal import Refusal
@@ -273,7 +275,7 @@ class _Guarded(Link):
         now = time.monotonic_ns()
         self._over(Exchange("TCP", None, 0, self._policy.kind is not Kind.NOTHING, now, now, why))
 
-    async def _call_server(self, factory: Callable[[], asyncio.Protocol]) -> object:
+    async def _call_server(self, factory: Callable[[], Hears]) -> object:
         loop, found, node = asyncio.get_running_loop(), self._facts, self._door.node
         if facts.needs_mesh(found) or (node is not None and node.leads(found.server)):
             try:
@@ -287,7 +289,7 @@ class _Guarded(Link):
         sock = facts.caller(self._facts.client)
         try:
             await loop.sock_connect(sock, (self._facts.server, self._facts.server_port))
-            return await loop.create_connection(factory, sock=sock)
+            return await loop.create_connection(protocol(factory), sock=sock)
         except BaseException:
             sock.close()
             raise

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
+from l7proxy.hears import Hears
+
 _HIGH_WATER = 256 << 10  # bytes that wait for a side before the other is not read; then half of it
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds: what waits is thrown away, the peer gets a reset
 
@@ -49,10 +51,10 @@ class Session(Protocol):
     def lost(self, why: str) -> None: ...
 
 
-Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
+Dial = Callable[[Callable[[], Hears]], Awaitable[object]]
 
 
-class Link(asyncio.Protocol):
+class Link:
     """The client's side, which owns both. `dial`: called once the client has asked for something that may go on.
 
     `ended` is told when both connections are gone. `active`: the loop's time when something last came.
@@ -206,7 +208,7 @@ class Link(asyncio.Protocol):
         self._lost(error)
 
 
-class _Upstream(asyncio.Protocol):
+class _Upstream:
     """The server's side."""
 
     __slots__ = ("_link",)

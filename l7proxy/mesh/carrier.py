@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from l7proxy.hears import Hears
 from l7proxy.mesh import frames, limits
+from l7proxy.mesh.errors import BadFrame, Ended
 from l7proxy.mesh.frames import Ends, Kind
-from l7proxy.mesh.stream import Ended, Stream
+from l7proxy.mesh.stream import Stream
 
 _RECORD = 16 << 10  # of TLS: what fits into one is best sent as one
 _AT_ONCE = 64 << 10  # what is more does not wait for the end of the turn
@@ -20,11 +22,11 @@ _HIGH_WATER = 256 << 10
 _READ = memoryview(bytearray(256 << 10))
 
 
-class Carrier(asyncio.BufferedProtocol):
+class Carrier:
     """`idle`: told when its last stream is over; `gone`: when the connection is; `made`: when it begins.
 
     `first`: takes frames of numbers that no stream has here: OPEN at the server's side, OPENED and REFUSED at the
-    client's, at both what comes late.
+    client's, at both what comes late. It is a BufferedProtocol of asyncio's, though it inherits none.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Carrier(asyncio.BufferedProtocol):
                     stream.came(kind, body)
                 else:
                     self._first(self, kind, number, body)
-        except frames.BadFrame:
+        except BadFrame:
             self.abort()
 
     def eof_received(self) -> bool:
@@ -98,7 +100,7 @@ class Carrier(asyncio.BufferedProtocol):
             stream.lost(Ended("the other node's proxy went away"))
         self._gone(self)
 
-    def begin(self, number: int, protocol: asyncio.Protocol, ends: Ends) -> Stream:
+    def begin(self, number: int, protocol: Hears, ends: Ends) -> Stream:
         """Return a stream on this connection, by a number that none has had."""
         self.last = max(self.last, number)
         stream = self.streams[number] = Stream(self, number, protocol, ends)

@@ -4,17 +4,19 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from l7proxy.hears import Hears
 from l7proxy.mesh import contexts, frames, limits, names
 from l7proxy.mesh.carrier import Carrier
 from l7proxy.mesh.contexts import Contexts
+from l7proxy.mesh.errors import BadFrame
 from l7proxy.mesh.frames import Ends, Kind
 from l7proxy.mesh.stream import Stream
 from l7proxy.mesh.tally import Tally
 
 Sockets = Callable[[int], Awaitable[socket.socket]]  # makes one, of a family, in the host's network
-Factory = Callable[[], asyncio.Protocol]
+Factory = Callable[[], Hears]
 
 
 class Key(NamedTuple):
@@ -118,7 +120,8 @@ class Connection:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await loop.sock_connect(sock, (node, self.made_with.mesh.port))
                 await loop.create_connection(
-                    lambda: carrier, sock=sock, ssl=context, server_hostname=names.sni(target),
+                    lambda: cast(asyncio.BufferedProtocol, carrier), sock=sock, ssl=context,
+                    server_hostname=names.sni(target),
                     ssl_handshake_timeout=limits.CLIENTS_HANDSHAKE_S, ssl_shutdown_timeout=limits.LINGER_S,
                 )  # fmt: skip
             assert carrier.tls
@@ -158,20 +161,20 @@ class Connection:
         asked = self._asked.get(number)
         if asked is None or asked.answer.done():
             if not 0 < number <= carrier.last:
-                raise frames.BadFrame(f"{kind.name} for what nobody has asked")
+                raise BadFrame(f"{kind.name} for what nobody has asked")
         elif kind is Kind.OPENED:
             # At once: the server's first bytes may have come with it.
             protocol = asked.factory()
             stream = carrier.begin(number, protocol, asked.ends)
             asked.answer.set_result(stream)
-            protocol.connection_made(stream)
+            protocol.connection_made(cast(asyncio.Transport, stream))
         elif kind is Kind.REFUSED and body:
             asked.answer.set_exception(Refused(f"mTLS: the server's node: {frames.read_word(body)}"))
         elif kind is Kind.REFUSED:
             self.is_retired = True
             asked.answer.set_exception(Elsewhere("mTLS: the server's node takes no more"))
         else:
-            raise frames.BadFrame(f"{kind.name} is no answer")
+            raise BadFrame(f"{kind.name} is no answer")
 
     def _is_gone(self) -> None:
         self.is_retired = True

@@ -16,6 +16,8 @@ import socket
 import struct
 from typing import NamedTuple
 
+from l7proxy.mesh.errors import BadFrame
+
 MOST_DATA = 1 << 20  # more than anybody reads at once
 MOST_WORD = 128  # why there is no stream, or no more
 _VERSION = 2
@@ -43,10 +45,6 @@ _MOST = {
 _KINDS = {int(kind): (kind, most) for kind, most in _MOST.items()}
 _DATA = int(Kind.DATA) << 24
 Frame = tuple[Kind, int, bytes]  # with the stream's number
-
-
-class BadFrame(ValueError):
-    """What no proxy of this version says: the connection is to be closed."""
 
 
 class Ends(NamedTuple):

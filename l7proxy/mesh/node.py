@@ -1,12 +1,12 @@
 """A worker's part in mTLS between nodes: the pool of its own calls, the server for others', and what both hold."""
 
-import asyncio
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from control.proxy_feed import Mesh
+from l7proxy.hears import Hears
 from l7proxy.mesh.client import Pool, sockets_of
 from l7proxy.mesh.contexts import Contexts, owner_of
 from l7proxy.mesh.frames import Ends
@@ -63,7 +63,7 @@ class Node:
         """Tell whether nothing may go between this node's pods and another's but through a tunnel."""
         return self._contexts is not None and self._contexts.mesh.mode == "strict"
 
-    async def call(self, ends: Ends, factory: Callable[[], asyncio.Protocol]) -> Stream:
+    async def call(self, ends: Ends, factory: Callable[[], Hears]) -> Stream:
         """Return a stream to a pod of another node; raises OSError."""
         return await self.pool.call(ends, factory)
 

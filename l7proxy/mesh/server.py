@@ -10,13 +10,15 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from control.certificates.verify import Untrusted
 from control.proxy_feed import UNKNOWN_NODE
+from l7proxy.hears import Hears
 from l7proxy.mesh import contexts, frames, limits
 from l7proxy.mesh.carrier import Carrier
 from l7proxy.mesh.contexts import Contexts
+from l7proxy.mesh.errors import BadFrame
 from l7proxy.mesh.frames import Ends, Kind
 from l7proxy.mesh.tally import Tally
 
@@ -31,7 +33,7 @@ NOT_OWNER = NotYet("not the owner of the address")
 NO_POD = NotYet("the server is no pod of this node with the identity that was asked for")
 NO_NODE = NotYet("the address of the client's node is not known")
 # Makes a link for a stream, or returns why it is not let in.
-Enter = Callable[[Ends], "asyncio.Protocol | str"]
+Enter = Callable[[Ends], "Hears | str"]
 Tell = Callable[[str, str, Ends | None], None]  # why, the peer's address, and what it asked for
 
 
@@ -157,8 +159,8 @@ class Server:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.timeout(limits.SERVERS_HANDSHAKE_S):
                 await loop.connect_accepted_socket(
-                    lambda: carrier, sock, ssl=now.server, ssl_shutdown_timeout=limits.LINGER_S,
-                    ssl_handshake_timeout=2 * limits.SERVERS_HANDSHAKE_S,
+                    lambda: cast(asyncio.BufferedProtocol, carrier), sock, ssl=now.server,
+                    ssl_shutdown_timeout=limits.LINGER_S, ssl_handshake_timeout=2 * limits.SERVERS_HANDSHAKE_S,
                 )  # fmt: skip
         except OSError as error:
             self._refuse(contexts.word(error), address)
@@ -187,13 +189,13 @@ class Server:
     def _came(self, carrier: Carrier, kind: Kind, number: int, body: bytes) -> None:
         if kind is not Kind.OPEN:
             if not 0 < number <= carrier.last:
-                raise frames.BadFrame(f"{kind.name} without a stream")
+                raise BadFrame(f"{kind.name} without a stream")
             if kind is Kind.RESET:  # nobody waits for it any more
                 self._hold_no_more(carrier, number)
                 self._look(carrier)
             return
         if number <= carrier.last:
-            raise frames.BadFrame("OPEN by a number of before")
+            raise BadFrame("OPEN by a number of before")
         ends, is_first = frames.read_open(body), not carrier.last
         carrier.last = number
         under_way = len(carrier.streams) + len(self._held.get(carrier, ()))
@@ -219,7 +221,7 @@ class Server:
             self._look(carrier)
             return
         carrier.write(frames.frame(Kind.OPENED, number))
-        link.connection_made(carrier.begin(number, link, ends))
+        link.connection_made(cast(asyncio.Transport, carrier.begin(number, link, ends)))
 
     def _hold_no_more(self, carrier: Carrier, number: int) -> None:
         holds = self._held.get(carrier, {})

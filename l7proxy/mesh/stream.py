@@ -8,8 +8,10 @@ with TCP's window; one that lets something wait is back at the first figure.
 import asyncio
 from typing import Protocol
 
+from l7proxy.hears import Hears
 from l7proxy.mesh import frames, limits
-from l7proxy.mesh.frames import BadFrame, Ends, Kind
+from l7proxy.mesh.errors import BadFrame, Ended
+from l7proxy.mesh.frames import Ends, Kind
 
 
 class Bearer(Protocol):
@@ -25,16 +27,13 @@ class Bearer(Protocol):
     def forget(self, stream: "Stream") -> None: ...
 
 
-class Ended(ConnectionResetError):
-    """A stream that neither pod has ended: the message says why it is over, for the record."""
+class Stream:
+    """What a link writes to and is told by: asyncio's Transport by another name, since what is compiled inherits none.
 
+    `why`: said to the peer when it is aborted, where that is no doing of a pod.
+    """
 
-class Stream(asyncio.Transport):
-    """What a link writes to and is told by; `why`: said to the peer when it is aborted, where that is no doing of a
-    pod."""
-
-    def __init__(self, carrier: Bearer, number: int, protocol: asyncio.Protocol, ends: Ends) -> None:
-        super().__init__()
+    def __init__(self, carrier: Bearer, number: int, protocol: Hears, ends: Ends) -> None:
         self._carrier, self._protocol = carrier, protocol
         self.number, self.ends = number, ends
         self.why = ""
@@ -66,6 +65,10 @@ class Stream(asyncio.Transport):
             self._send_waiting()
         if self._carrier.is_full or self._waiting:
             self.look_full()
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """It has no socket of its own."""
+        return default
 
     def can_write_eof(self) -> bool:
         return True

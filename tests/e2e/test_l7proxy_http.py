@@ -16,6 +16,7 @@ import uvloop
 from control.model import HeaderMatch, HttpRule, L7Rules, Mismatch
 from l7proxy.edge.link import Link
 from l7proxy.exchange import Exchange
+from l7proxy.hears import Hears, protocol
 from l7proxy.http import Session
 from l7proxy.policy.book import Policy
 from tests.programs import running
@@ -96,14 +97,14 @@ def through(port: int, *argv: str) -> tuple[str, list[Exchange]]:
         loop = asyncio.get_running_loop()
 
         def make() -> Link:
-            def dial(factory: Callable[[], asyncio.Protocol]) -> Awaitable[object]:
-                return loop.create_connection(factory, "127.0.0.1", port)
+            def dial(factory: Callable[[], Hears]) -> Awaitable[object]:
+                return loop.create_connection(protocol(factory), "127.0.0.1", port)
 
             link = Link(Session(POLICY.decide, told.append), dial, links.discard)
             links.add(link)
             return link
 
-        door = await loop.create_server(make, "127.0.0.1", 0)
+        door = await loop.create_server(protocol(make), "127.0.0.1", 0)
         address = f"127.0.0.1:{door.sockets[0].getsockname()[1]}"
         words = [word.replace("DOOR", address) for word in argv]
         child = await asyncio.create_subprocess_exec(

@@ -10,6 +10,7 @@ import uvloop
 
 from l7proxy.edge.link import Link, reset
 from l7proxy.exchange import Exchange
+from l7proxy.hears import Hears, protocol
 from l7proxy.http1.head import Request
 from l7proxy.http1.session import Session, Verdict
 
@@ -38,14 +39,14 @@ async def between(serve: Serve | None) -> AsyncIterator[tuple[Proxy, asyncio.Str
     server = await asyncio.start_server(serve, "127.0.0.1", port) if serve else None
 
     def make() -> Link:
-        def dial(factory: Callable[[], asyncio.Protocol]) -> Awaitable[object]:
-            return loop.create_connection(factory, "127.0.0.1", port)
+        def dial(factory: Callable[[], Hears]) -> Awaitable[object]:
+            return loop.create_connection(protocol(factory), "127.0.0.1", port)
 
         link = Link(Session(proxy.judge, proxy.told.append), dial, proxy.links.discard)
         proxy.links.add(link)
         return link
 
-    door = await loop.create_server(make, "127.0.0.1", 0)
+    door = await loop.create_server(protocol(make), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*door.sockets[0].getsockname(), limit=1 << 16)
     try:
         yield proxy, reader, writer

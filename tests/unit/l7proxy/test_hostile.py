@@ -25,7 +25,8 @@ from l7proxy.http import Session
 from l7proxy.http1 import head
 from l7proxy.http2 import frames, hpack, huffman
 from l7proxy.http2.frames import Broken
-from l7proxy.mesh.frames import BadFrame, Ends, Kind, Reader, data_head, frame, opening, read_open
+from l7proxy.mesh.errors import BadFrame
+from l7proxy.mesh.frames import Ends, Kind, Reader, data_head, frame, opening, read_open
 from l7proxy.policy.book import Policy
 from l7proxy.tls import hello
 from l7proxy.tls import session as tls

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l7proxy.mesh import frames, names
-from l7proxy.mesh.frames import BadFrame, Ends, Frame, Kind, Reader
+from l7proxy.mesh.errors import BadFrame
+from l7proxy.mesh.frames import Ends, Frame, Kind, Reader
 
 ENDS = Ends("10.0.0.1", 40000, "10.0.1.1", 80)
 V6 = Ends("fd00::1", 1, "fd00::2", 65535)

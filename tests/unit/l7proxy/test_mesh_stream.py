@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l7proxy.mesh import frames, limits
-from l7proxy.mesh.frames import BadFrame, Ends, Kind, Reader
+from l7proxy.mesh.errors import BadFrame
+from l7proxy.mesh.frames import Ends, Kind, Reader
 from l7proxy.mesh.stream import Stream
 
 ENDS = Ends("10.0.0.1", 40000, "10.0.1.1", 80)

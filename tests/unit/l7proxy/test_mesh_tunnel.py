@@ -17,9 +17,10 @@ from control.certificates import authority, keys, leaf, spiffe
 from control.proxy_feed import UNKNOWN_NODE, Mesh
 from l7proxy.mesh import connection, contexts, frames, limits, names, posts, server
 from l7proxy.mesh.carrier import Carrier
+from l7proxy.mesh.errors import Ended
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
-from l7proxy.mesh.stream import Ended, Stream
+from l7proxy.mesh.stream import Stream
 from tests.unit.control import forged
 
 NOW = time.time()
