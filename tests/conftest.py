@@ -6,7 +6,6 @@ import pytest
 from l7proxy import compiled
 from loader.errors import MeshError
 
-
 # A busy machine makes any example slow for once. What a bound in time is for has a test that says so (test_hostile.py).
 hypothesis.settings.register_profile("sockmesh", deadline=None)
 hypothesis.settings.load_profile("sockmesh")

@@ -14,7 +14,7 @@ CLIENTS_HANDSHAKE_S = 10.0
 OWNER_S = 2.0  # for an agent to say whose an address is: another node's may have known first
 OPEN_S = 3 * OWNER_S  # for the other node's answer, which may be held for its agent
 FIRST_S = 5.0  # between the handshake and the first stream, which comes at once if it is to come
-LINGER_S = 10.0  # for a peer to end a stream that has been closed here, or to take the end of TLS
+LINGER_S = 10.0  # for a peer to take the end of TLS
 
 STREAMS = 16  # that a client begins on one connection, and
 STREAMS_TAKEN = 4 * STREAMS  # that a server takes

@@ -45,7 +45,6 @@ class Stream:
         self._reads = True
         self._ends = self._said_end = self._heard_end = self._told_end = False
         self._is_closing = self._is_lost = False
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def _is_here(self) -> bool:
@@ -103,16 +102,16 @@ class Stream:
         return self._is_closing
 
     def close(self) -> None:
-        """End both ways: what comes from now on is thrown away, and is an error to who sends it, as with TCP."""
+        """End both ways: what comes from now on is thrown away, and is an error to who sends it, as with TCP.
+
+        What has been written is sent, for as long as the peer takes over it: its link bounds how long that may be.
+        """
         if self._is_closing:
             return
         self._is_closing = True
         self.write_eof()
         self._look()
-        loop = asyncio.get_running_loop()
-        if self._is_here:
-            self._timer = loop.call_later(limits.LINGER_S, self.abort)
-        loop.call_soon(self._tell_lost, None)
+        asyncio.get_running_loop().call_soon(self._tell_lost, None)
 
     def abort(self) -> None:
         """End it at once; the peer learns that it is not whole."""
@@ -160,7 +159,6 @@ class Stream:
 
     def lost(self, error: Exception | None) -> None:
         self._is_closing = True
-        self._stop_timer()
         self._tell_lost(error)
 
     def _take(self, body: bytes) -> None:
@@ -217,7 +215,6 @@ class Stream:
                 asyncio.get_running_loop().call_soon(self._tell_lost, None)
 
     def _leave(self) -> None:
-        self._stop_timer()
         self._held.clear()
         self._waiting.clear()
         self._carrier.forget(self)
@@ -226,8 +223,3 @@ class Stream:
         if not self._is_lost:
             self._is_lost = True
             self._protocol.connection_lost(error)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -253,3 +253,23 @@ def test_the_end_comes_after_what_was_held() -> None:
         assert (theirs.got, theirs.ended) == (b"all of it", True)
 
     play(run)
+
+
+def test_who_reads_slowly_gets_all_though_the_sender_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LINGER_S", 0.0)
+
+    async def run() -> None:
+        near, far = Wire(), Wire()
+        mine, theirs = Pod(near, 1), Pod(far, 1)
+        theirs.stream.pause_reading()
+        mine.stream.write(bytes(3 * limits.FIRST_WINDOW))
+        mine.stream.close()
+        passed(near, far)
+        await asyncio.sleep(0.01)  # however long it may be
+        theirs.stream.resume_reading()
+        while near.said or far.said:
+            passed(far, near)
+            passed(near, far)
+        assert (len(theirs.got), theirs.ended, theirs.lost) == (3 * limits.FIRST_WINDOW, True, [])
+
+    asyncio.run(run())
