@@ -436,6 +436,8 @@ def test_json_has_plain_lists_and_numbers() -> None:
         (["bpf", "polcy", "get"], "No such command 'polcy'. Did you mean 'policy'?"),
         (["bpf", "x"], "No such command 'x'. There are sock, policy, ipcache, endpoint, ct, lb, metrics, config, "
          "stats, fs."),
+        (["bpf", "ct", "lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["bpf", "config", "x"], "No such command 'x'. There are get, list, set."),
     ],
 )  # fmt: skip
 def test_what_is_misspelt_is_answered_with_what_there_is(words: list[str], message: str) -> None:
