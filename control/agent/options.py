@@ -94,6 +94,9 @@ class Options:
         self._check_mtls()
         for target in self.flow_log:
             parent = Path(target).parent
+            if Path(target).is_dir():  # so is nothing at all, where a variable that is not set was written
+                why = "is a directory" if target else "is empty"
+                raise ConfigInvalid(f"--flow-log {target or repr(target)}: {why} (a file, or - for standard output)")
             if target != "-" and not parent.is_dir():
                 raise ConfigInvalid(f"--flow-log {target}: {parent} is not a directory: make it first")
 

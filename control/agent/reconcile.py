@@ -84,6 +84,7 @@ class Reconciler:
         self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
         self._l7: Mapping[int, Mapping[abi.PolicyKey, L7]] = {}
         self._unenforced = False  # what is in force changed, and open connections have not heard of it
+        self._bare = 0  # workloads whose filters could not be attached at the last look
 
     def _numbers(self, before: identity.Allocation | None) -> identity.Allocation:
         """Return the numbers to go on from. All that a connection remembers is in `before`, if there is one: what
@@ -114,14 +115,14 @@ class Reconciler:
             resets = self._enforce()
             self._unenforced = False
             LOG.info(
-                "revision %d in force: %s, %s%s", self.revision, counted(len(self.have["endpoints"]), "workload"),
+                "revision %d in force: %s, %s%s", self.revision, counted(self.under_policy, "workload"),
                 _policies(self.snapshot),
                 f"; {counted(resets, 'open connection')} reset" if resets else "",
             )  # fmt: skip
         elif done and before and self.snapshot and _has_edits(before, self.snapshot):
             LOG.info(
                 "taken in: nothing to change in the kernel, so revision %d stays: %s, %s", self.revision,
-                counted(len(self.have["endpoints"]), "workload"),
+                counted(self.under_policy, "workload"),
                 _policies(self.snapshot),
             )  # fmt: skip
 
@@ -324,10 +325,16 @@ class Reconciler:
         """What the maps hold."""
         return self._held.content
 
+    @property
+    def under_policy(self) -> int:
+        """How many workloads have hooks of ours: an interface that another agent has, say, takes none."""
+        return len(self.have["endpoints"]) - self._bare
+
     def _attached(self, outcome: hooks.Outcome, known: names.Names) -> tuple[list[model.Problem], bool]:
         """Return a problem for each endpoint whose hooks failed, and whether a cgroup refused, so that its workload
         must be looked at again."""
         self._workloads.refuse(outcome.refused)
+        self._bare = len(outcome.failed)
         failed = [model.Problem("", f"Workload {known.endpoint(id) or id}", str(error)) for id, error in outcome.failed]
         return failed, bool(outcome.refused)
 

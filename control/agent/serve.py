@@ -75,7 +75,7 @@ def serve(opts: options.Options) -> None:
         node.start()
         for server in servers:
             server.start()
-        LOG.info("node %s: %s under policy", node.node, counted(len(node.reconciler.have["endpoints"]), "workload"))
+        LOG.info("node %s: %s under policy", node.node, counted(node.reconciler.under_policy, "workload"))
         node.run()
 
 

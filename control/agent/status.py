@@ -75,7 +75,7 @@ def snapshot(agent: "Agent", fills: Fills) -> metrics.MetricsSnapshot:
         requests=agent.ledger.request_counts,
         open_connections=open_sides(opened),
         maps=fills.read(opened),
-        endpoints=len(agent.reconciler.have["endpoints"]),
+        endpoints=agent.reconciler.under_policy,
         policy_revision=agent.reconciler.revision,
         config_problems=len(_problems(agent)),
         hooks_restored=agent.reconciler.hooks_restored,

@@ -33,7 +33,7 @@ _HELP = {
     "node-name": 'Node, with wildcards ("worker-*").',
     "ip": "Address or range (10.0.0.0/8) of either end.",
     "port": "Port, or range of ports (8000-8999), of either end.",
-    "identity": 'Identity of either end, by number or by name ("world").',
+    "identity": 'Identity of either end, by number, or by name as policies mean it ("world": any address outside).',
     "label": 'Label selector for either end ("app=web", "app in (a,b)", "!canary").',
     "namespace": "Namespace of either end.",
     "pod": "Pod at either end, [namespace/]prefix.",

@@ -27,6 +27,14 @@ COMMANDS: Commands = {
 }
 
 
+# click calls it a range, so that one is told to write a range.
+_NO_NUMBER = re.compile(r"is not a valid (integer|float) range\.$", re.M)
+
+
+def _a_number(found: re.Match[str]) -> str:
+    return "is not a whole number." if found[1] == "integer" else "is not a number."
+
+
 class Program(LazyGroup):
     """The whole command. What goes wrong is `sockmesh: ...` on standard error, in click's words as in ours."""
 
@@ -38,7 +46,8 @@ class Program(LazyGroup):
                 error.ctx = None  # a value is wrong: how the command is used does not help, and stands above it
             shown = io.StringIO()
             error.show(shown)  # the usage too, where that is what was wrong
-            click.echo(re.sub(r"^Error: ", "sockmesh: ", shown.getvalue(), count=1, flags=re.M), nl=False, err=True)
+            words = re.sub(r"^Error: ", "sockmesh: ", shown.getvalue(), count=1, flags=re.M)
+            click.echo(_NO_NUMBER.sub(_a_number, words), nl=False, err=True)
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(1)  # by Ctrl-C: who pressed it knows

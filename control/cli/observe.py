@@ -38,6 +38,8 @@ def _query(options: dict[str, Any]) -> query.Query:
         raise filters.ValueRefused("--first and --last exclude each other")
     if options["follow"] and (first is not None or options["until"] or options["input_file"]):
         raise filters.ValueRefused("--follow has no end: it takes neither --first nor --until nor --input-file")
+    if options["input_file"] == "":  # a variable that is not set: the agent's records are not what was asked for
+        raise filters.ValueRefused('--input-file: it is empty (a file, or "-")')
     if last is None and not any(bounds):
         last = 0 if options["follow"] else DEFAULT_LAST  # whoever follows wants what comes, as with Hubble
     found = query.Query(
@@ -48,6 +50,8 @@ def _query(options: dict[str, Any]) -> query.Query:
         until_ns=_moment("until", options["until"]),
         follow=options["follow"],
     )
+    if found.since_ns is not None and found.until_ns is not None and found.until_ns < found.since_ns:
+        raise filters.ValueRefused("--until is before --since (of two ages the longer one is --since)")
     try:
         query.Matcher(found)
     except flow_filter.FilterInvalid as error:

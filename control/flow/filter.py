@@ -162,10 +162,17 @@ def _port(value: str) -> _SidePredicate:
 def _identity(value: str) -> _SidePredicate:
     if value.isdecimal():
         number = int(value)
-    else:
-        names = {r.name.lower().replace("_", "-"): int(r) for r in abi.ReservedIdentity}
-        number = names[_one_of(value.lower().removeprefix("reserved:"), names)]
-    return lambda flow, side: ((flow.get(side) or {}).get("identity") or 0) == number
+        return lambda flow, side: ((flow.get(side) or {}).get("identity") or 0) == number
+    names = {r.name.lower().replace("_", "-"): r for r in abi.ReservedIdentity}
+    name = _one_of(value.lower().removeprefix("reserved:"), names)
+
+    def holds(flow: Flow, side: str) -> bool:
+        # By name it is whom policies mean by that word: an address outside has the number of its family, or of the
+        # narrowest range that a rule names, and never that of `world`.
+        end = flow.get(side) or {}
+        return (end.get("identity") or 0) == names[name] or f"reserved:{name}" in (end.get("labels") or ())
+
+    return holds
 
 
 def _label(value: str) -> _SidePredicate:

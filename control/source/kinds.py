@@ -24,6 +24,7 @@ _OF_OTHERS = re.compile(r"[-a-z0-9]+(\.[-a-z0-9]+)+/[a-z][-a-z0-9]*")
 _OURS_ALONE = re.compile(r"(Cilium|Mesh|ClusterMesh).*(Policy|Group)")
 _LIKE_OURS_ALONE = re.compile(r"Cilium|Mesh|ClusterMesh")  # how what was mistyped begins, whatever its group is
 TAKEN_ELSEWHERE = ": `sockmesh policy` takes it, the agent does not: move it to another directory"
+OF_OTHERS = ": this mesh puts no policies of that kind in force: move it to another directory"
 
 
 def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
@@ -35,7 +36,7 @@ def wrong(kind: Kind, known: Collection[Kind], skips: bool) -> str:
         return f"apiVersion: unknown {field.quote(api_version)} of kind {name} ({versions[name]})"
     if not skips or group == _OWN_GROUP or any(_is_near(kind, ours, _group(versions[ours])) for ours in versions):
         is_elsewhere = not skips and not wrong(kind, known, skips=True) and not _is_like(name, versions)
-        remedy = TAKEN_ELSEWHERE if is_elsewhere else ""
+        remedy = (OF_OTHERS if is_policy(kind) else TAKEN_ELSEWHERE) if is_elsewhere else ""
         meant = next((f"; did you mean {ours}?" for ours in versions if _is_case(name, ours)), "")
         return f"unknown kind {field.quote(f'{api_version} {name}')}{remedy} {field.one_of(sorted(versions))}{meant}"
     return ""

@@ -253,6 +253,7 @@ def test_a_second_agent_cannot_have_a_pod_of_the_first(street: Street, ghost: Po
     assert second.stderr is not None
     told = next(line for line in second.stderr if ghost.interface in line)
     assert f"under the policy of another agent, whose pins are in {street.node.pins}" in told
+    assert any(line.endswith(": 0 workloads under policy\n") for line in second.stderr)
     second.terminate()
     second.wait(20)
     # It has hung no filter, so nothing tells that its pods are here.

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from control.agent import switches
+from control.cli import lazy
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.inspect import inforce, settings
@@ -25,7 +26,7 @@ def _rows(place: Place) -> tuple[settings.SettingRow, ...]:
         return settings.rows(opened.config.get_at(0), inforce.state(opened))
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def config() -> None:
     """Switches of this node, in force at once. `set acceleration off` is the kill switch of the short cut."""
 

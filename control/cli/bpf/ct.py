@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
@@ -36,7 +37,7 @@ def _rows(place: Place) -> tuple[tracking.CtRow, ...]:
         return tracking.rows(entries, place.names(), generation, time.monotonic_ns())
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def ct() -> None:
     """Connection tracking: what each endpoint's policy has let through. A call inside the node has an entry at both."""
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.inspect import barred, endpoints, health, inforce, pins, words
@@ -60,7 +61,7 @@ def _effective(place: Place) -> tuple[endpoints.EndpointRow, ...]:
     return health.effective(rows(place), health.acceleration(config, place.agent_status()))
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def endpoint() -> None:
     """Endpoints: the pods of this node, with the state of policy and short cut on each."""
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.flow.summary import amount, counted
@@ -48,7 +49,7 @@ def rows(place: Place) -> tuple[pins.PinRow, ...]:
     return tuple(found)
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def fs() -> None:
     """Pinned maps, programs and links: what stays in force when the agent dies."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
 from control.inspect import addresses, inforce, services
@@ -32,7 +33,7 @@ def _service_at(place: Place, ip: str) -> str:
     return next((row.name for row in found if ipaddress.ip_address(row.ip) == wanted), "")
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def ipcache() -> None:
     """Address prefixes and their identities; the longest prefix that covers an address decides."""
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
 from control.inspect import services
@@ -29,7 +30,7 @@ def _rows(place: Place) -> tuple[services.ServiceRow, ...]:
         return services.rows(opened.services.items(), opened.backends.items(), place.names())
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def lb() -> None:
     """Services: the addresses that calls are translated from, and the backends they go to in turn."""
 

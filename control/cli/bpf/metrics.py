@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
 from control.flow.summary import amount, counted
@@ -32,7 +33,7 @@ def _rows(place: Place) -> tuple[counters.TrafficRow, ...]:
         return counters.traffic(opened.traffic.items(), opened.counter)
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def metrics() -> None:
     """Packets that policy judged on pods' interfaces, by outcome and direction; and the calls it refused before."""
 

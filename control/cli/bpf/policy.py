@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show
 from control.inspect import endpoints, inforce, pins, policies, words
@@ -52,7 +53,7 @@ def _by_owner(rows: tuple[policies.PolicyRow, ...]) -> tuple[policies.PolicyRow,
     return tuple(sorted(rows, key=lambda r: (not r.endpoints, r.endpoints, r.set_id)))
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def policy() -> None:
     """Policy entries. Of the entries that match a call, the one of the highest RANK decides.
 

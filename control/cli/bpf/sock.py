@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.bpf import endpoint as endpoint_command
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, print_json, show, show_one
@@ -74,7 +75,7 @@ def _require_end(wanted: str, place: Place) -> None:
         endpoints.require(endpoint_command.rows(place), name)
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def sock() -> None:
     """Open TCP connections with an end on this node."""
 

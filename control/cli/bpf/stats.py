@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from control.cli import lazy
 from control.cli.finite import FiniteRange
 from control.cli.place import Place, output_option, place_options
 from control.cli.show import Column, show, show_one
@@ -46,7 +47,7 @@ def rows(place: Place, seconds: float) -> tuple[counters.CounterRow, ...]:
         return counters.counters(first, _read(opened), time.monotonic() - began)
 
 
-@click.group()
+@click.group(cls=lazy.Group)
 def stats() -> None:
     """Counters of the datapath since its maps were made."""
 

@@ -86,6 +86,9 @@ def test_a_directory_that_is_not_there_is_not_called_a_file(tmp_path: Path) -> N
         options.Options(config_dir=tmp_path / "nowhere").check()
     with pytest.raises(ConfigInvalid, match="file: not a directory"):
         options.Options(config_dir=tmp_path / "file").check()
+    for target in ("", str(tmp_path)):  # else all records are lost, to be found out later
+        with pytest.raises(ConfigInvalid, match="a file, or - for standard output"):
+            options.Options(config_dir=tmp_path, flow_log=("-", target)).check()
 
 
 CA = ("--ca-cert", "x", "--ca-key", "x", "--ca-root", "x")

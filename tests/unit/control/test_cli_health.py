@@ -436,11 +436,29 @@ def test_json_has_plain_lists_and_numbers() -> None:
         (["bpf", "polcy", "get"], "No such command 'polcy'. Did you mean 'policy'?"),
         (["bpf", "x"], "No such command 'x'. There are sock, policy, ipcache, endpoint, ct, lb, metrics, config, "
          "stats, fs."),
+        (["bpf", "ct", "lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["bpf", "config", "x"], "No such command 'x'. There are get, list, set."),
     ],
 )  # fmt: skip
 def test_what_is_misspelt_is_answered_with_what_there_is(words: list[str], message: str) -> None:
     result = testing.CliRunner().invoke(cli, words)
     assert result.exit_code == 2 and result.stderr.splitlines()[-1] == f"sockmesh: {message}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["agent", "--config", ""], "'--config': it is empty (a path; . is the current directory)"),
+        (["uninstall", "--pins", "--pin-dir", ""],
+         "'--pin-dir' (env var: 'SOCKMESH_PIN_DIR'): it is empty (a path; . is the current directory)"),
+        (["observe", "--last", "5x"], "'--last': '5x' is not a whole number."),
+        (["bpf", "stats", "list", "-i", "x"], "'-i' / '--interval': 'x' is not a number."),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_kind_is_told_in_words(words: list[str], message: str) -> None:
+    """A variable that is not set must not make the agent put in force what the current directory holds."""
+    result = testing.CliRunner().invoke(cli, words)
+    assert (result.exit_code, result.stderr) == (2, f"sockmesh: Invalid value for {message}\n")
 
 
 def test_every_command_of_the_table_exists_and_explains_itself() -> None:

@@ -101,6 +101,24 @@ def test_types(event: str, event_type: dict[str, int], wanted: set[str]) -> None
 
 
 @pytest.mark.parametrize(
+    ("number", "labels", "names"),
+    [
+        (10, ["reserved:world", "reserved:world-ipv6"], {"world", "world-ipv6"}),
+        (1 << 24, ["cidr:10.0.0.0/8", "reserved:world", "reserved:world-ipv4"], {"world", "world-ipv4"}),
+        (7, ["reserved:kube-apiserver", "reserved:remote-node"], {"kube-apiserver", "remote-node"}),
+        (256, ["k8s:app=world"], set[str]()),
+    ],
+)
+def test_an_identity_by_name_is_whom_policies_mean_by_it(number: int, labels: list[str], names: set[str]) -> None:
+    """Nothing has the number of `world` where addresses of both families are told apart."""
+    flow = FLOW | {"destination": {"identity": number, "labels": labels}}
+    every = ("world", "world-ipv4", "world-ipv6", "host", "kube-apiserver", "remote-node", "unknown")
+    assert {name for name in every if passes(Term("to-identity", name), flow=flow)} == names
+    assert passes(Term("to-identity", str(number)), flow=flow)
+    assert not passes(Term("to-identity", "2"), flow=flow)
+
+
+@pytest.mark.parametrize(
     ("flag", "value", "facts"),
     [
         ("type", "policy_reset", {"extensions": {"value": {"sockmesh": {"event": "policy_reset"}}}}),

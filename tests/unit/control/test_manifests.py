@@ -334,6 +334,12 @@ def test_the_agent_reads_nodes_and_endpoints_but_no_pods(tmp_path: Path) -> None
     second = directory.load(tmp_path, first.snapshot)
     assert second.problems[0].message.startswith(f'unknown kind "v1 Pod"{kinds.TAKEN_ELSEWHERE} (')
     assert second.snapshot.nodes == first.snapshot.nodes
+    another = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\n"
+    (tmp_path / "b.yaml").write_text(another)
+    third = directory.load(tmp_path, first.snapshot)
+    assert third.problems[0].message.startswith(
+        f'unknown kind "security.istio.io/v1 AuthorizationPolicy"{kinds.OF_OTHERS} ('
+    )
 
 
 ADMIN = "apiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: a}\n"

@@ -232,6 +232,8 @@ def test_filters(file: str, args: list[str], wanted: list[str | None]) -> None:
          '--since: "99999999999999999d" is before 1970-01-01, the earliest time that can be given'),
         (["--until", "0001-01-01T00:00:00Z"],
          '--until: "0001-01-01T00:00:00Z" is before 1970-01-01, the earliest time that can be given'),
+        (["--since", "5m", "--until", "1h"], "--until is before --since (of two ages the longer one is --since)"),
+        (["--input-file", ""], '--input-file: it is empty (a file, or "-")'),
         (["--first", "1", "--last", "1"], "--first and --last exclude each other"),
         (["-f", "--first", "1"], "--follow has no end: it takes neither --first nor --until nor --input-file"),
         (["--time-format", "x"], '--time-format: unknown "x" (StampMilli, RFC3339, RFC3339Milli, RFC3339Micro, '
