@@ -7,7 +7,8 @@ import click
 
 from control.agent import options
 from control.cli.finite import FiniteRange
-from control.cli.place import PATH, pin_dir_option, run_dir_option
+from control.cli.paths import PATH
+from control.cli.place import pin_dir_option, run_dir_option
 
 _LONGEST_S = 1_000_000_000  # 30 years: never
 

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from control.cli.gather import gather
+from control.cli.paths import WORD
 from control.cli.place import Place, place_options
 from control.cli.show import jsonable
 from control.flow.summary import counted
@@ -27,7 +28,7 @@ _DISTRIBUTIONS = ("sockmesh", "click", "rich", "pyroute2", "PyYAML", "watchfiles
 
 
 @click.command()
-@click.option("-f", "--file", metavar="FILE", default="-", help="Write there, readable by you alone.")
+@click.option("-f", "--file", type=WORD, metavar="FILE", default="-", help="Write there, readable by you alone.")
 @click.option("-o", "--output", type=click.Choice(["json"]), default="json", help="It has this form only.")
 @click.option("--max-entries", type=click.IntRange(1), default=_MOST, show_default=True, help="Rows of one map.")
 @place_options

@@ -12,6 +12,7 @@ import click
 
 from control import admin_client
 from control.agent import options, state
+from control.cli.paths import PATH
 from control.inspect import health
 from control.names import Names
 from loader import locking, maps, numbers
@@ -20,21 +21,6 @@ from loader.errors import AgentUnavailable, AttachFailed, MeshError
 Command = Callable[..., None]
 _RUN_DIR_VARIABLE = "SOCKMESH_RUN_DIR"
 _STARTS = "it compiles its programs, or takes over from the one before"
-
-
-class _Path(click.Path):
-    """A path, and not the current directory where a variable that is not set was written."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, readable=False)  # whether it can be read is said in a better sentence later
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":
-            self.fail("it is empty (a path; . is the current directory)", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-PATH = _Path()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ import click
 from control.agent import kept
 from control.certificates import certificate, files
 from control.certificates.certificate import Certificate
-from control.cli.place import PATH, output_option, run_dir_option
+from control.cli.paths import PATH
+from control.cli.place import output_option, run_dir_option
 from control.cli.show import Column, show, show_one
 from control.inspect import certificates
 from control.inspect.certificates import Detail, Row

@@ -2,6 +2,7 @@
 
 import click
 
+from control.cli.paths import WORD
 from control.cli.place import output_option
 from control.cli.policy import BadInput, source
 from control.cli.policy.pour import pour
@@ -17,8 +18,8 @@ def _two_are_asked(context: click.Context, option: click.Parameter, given: tuple
 
 @click.command()
 @click.option("-f", "--file", multiple=True, hidden=True, expose_value=False, is_eager=True, callback=_two_are_asked)
-@click.argument("old", metavar="OLD")
-@click.argument("new", metavar="NEW")
+@click.argument("old", type=WORD, metavar="OLD")
+@click.argument("new", type=WORD, metavar="NEW")
 @source.namespace
 @click.option("--no-new-access", is_flag=True, help="Exit with 1 if anything is opened: for checks of pull requests.")
 @output_option

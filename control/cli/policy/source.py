@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from control import model
+from control.cli.paths import WORD
 from control.policy import objectnames
 from control.source import manifests, remarks, unserved
 from control.terminal import printable
@@ -33,7 +34,9 @@ def _label(context: click.Context, option: click.Parameter, text: str) -> str:
 
 def files(command: Callable[..., None]) -> Callable[..., None]:
     """Add -f FILE|DIR, as often as one likes, and -n; the command takes them as `files` and `namespace`."""
-    option = click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", help=_FILES)
+    option = click.option(
+        "-f", "--file", "files", type=WORD, multiple=True, required=True, metavar="FILE|DIR", help=_FILES
+    )
     return option(namespace(command))
 
 
@@ -46,8 +49,8 @@ def paths(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("no manifests are given: name a file or a directory, as in -f DIR")
         command(files=(*files, *paths), **given)
 
-    option = click.option("-f", "--file", "files", multiple=True, metavar="FILE|DIR", help=_FILES)
-    return click.argument("paths", nargs=-1, metavar="[FILE|DIR]...")(option(namespace(with_both)))
+    option = click.option("-f", "--file", "files", type=WORD, multiple=True, metavar="FILE|DIR", help=_FILES)
+    return click.argument("paths", type=WORD, nargs=-1, metavar="[FILE|DIR]...")(option(namespace(with_both)))
 
 
 def read(paths: Sequence[str], namespace: str, must_hold: bool = False) -> model.LoadResult:

@@ -449,6 +449,9 @@ def test_what_is_misspelt_is_answered_with_what_there_is(words: list[str], messa
     ("words", "message"),
     [
         (["agent", "--config", ""], "'--config': it is empty (a path; . is the current directory)"),
+        (["policy", "validate", "-f", ""], "'-f' / '--file': it is empty (a path; . is the current directory)"),
+        (["policy", "diff", "", "new"], "'OLD': it is empty (a path; . is the current directory)"),
+        (["dump", "--file", ""], "'-f' / '--file': it is empty (a path; . is the current directory)"),
         (["uninstall", "--pins", "--pin-dir", ""],
          "'--pin-dir' (env var: 'SOCKMESH_PIN_DIR'): it is empty (a path; . is the current directory)"),
         (["observe", "--last", "5x"], "'--last': '5x' is not a whole number."),
