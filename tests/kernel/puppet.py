@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hosts import Host
+from tests.hosts.wait import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +51,7 @@ class Puppet:
 
     def answer(self, timeout: float = 20.0) -> Any:
         """Return the `result` of the oldest order; an OSError of its code is raised here, too."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         for _ in range(self._unwanted):
             self._line(deadline)
         self._unwanted = 0

@@ -4,11 +4,13 @@ import socket
 
 import pytest
 
+from loader import btf, compiler
 from tests.hosts import Mesh, Node
 from tests.kernel.pairs import Maker, connect
 
 MESSAGE = 1024  # bytes that one costs beside its own: MESSAGE_COST of bpf/skmsg.c
 FEW = 256
+WALKED = 24  # before 6.14 the queue is walked, and a longer one is full: WALK of bpf/kernel.h
 
 
 @pytest.mark.parametrize("size", [1, 64])
@@ -32,6 +34,7 @@ def test_they_take_no_more_than_half_of_the_buffer(root: None, size: int, buffer
                 for _ in range(2_000_000):
                     pair.a.send(b"m" * size)
             waiting = pair.end(pair.a).redirect_msgs - before
-            assert waiting >= min(FEW, half // (size + 16)) - 8, "a pipeline takes the short cut"
+            few = FEW if compiler.redirect_is_charged(btf.Btf.of_kernel()) else WALKED
+            assert waiting >= min(few, half // (size + 16)) - 8, "a pipeline takes the short cut"
             assert waiting * (size + MESSAGE) <= max(half, FEW * (size + MESSAGE)) * 1.1
             pair.close()
