@@ -50,7 +50,7 @@ class Kinds:
                 for spec in each.rule.ports or ():
                     self._at.setdefault(_way(each), {}).setdefault(spec, []).append(each)
         self._called: dict[str, set[tuple[abi.Proto, int]]] = {}
-        for port in (port for workload in snapshot.workloads for port in workload.ports):
+        for port in (port for w in snapshot.workloads if not w.host_network for port in w.ports):
             self._called.setdefault(port.name, set()).add((port.protocol, port.port))
         self._around: dict[tuple[_Way, model.PortSpec], list[model.PortSpec]] = {}
         self._left = MOST

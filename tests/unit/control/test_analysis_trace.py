@@ -740,6 +740,23 @@ def test_a_pod_on_its_nodes_network_is_called_that(tmp_path: Path) -> None:
     assert "192.0.2.1: it is no pod" in stranger.stdout
 
 
+def test_a_port_name_of_what_has_its_nodes_network_is_nobodys(tmp_path: Path) -> None:
+    """Nodes that are alike are one identity: all would have the port, and the pod's own one would not."""
+    name = "containers: [{name: c, image: c, ports: [{name: metrics, containerPort: 9100}]}]"
+    nodes = [
+        f"apiVersion: v1\nkind: Node\nmetadata: {{name: {node}}}\n"
+        f"status: {{addresses: [{{type: InternalIP, address: {ip}}}]}}\n"
+        for node, ip in (("n", "10.1.0.1"), ("m", "10.1.0.2"))
+    ]
+    (tmp_path / "nodes.yaml").write_text("---\n".join([AGENT.replace("containers: []", name), *nodes]))
+    rule = "[{toEntities: [cluster], toPorts: [{ports: [{port: metrics, protocol: TCP}]}]}]"
+    for rules, status in ((f"egress: {rule}", 1), (f"egressDeny: {rule}\nenableDefaultDeny: {{egress: false}}", 0)):
+        known(tmp_path, policy("p", f"endpointSelector: {{}}\n{rules}"))
+        for node in ("shop/agent", "10.1.0.1", "10.1.0.2"):
+            found = tell(tmp_path, "--from", "shop/web", "--to", node, "--port", "9100")
+            assert (node, found.exit_code) == (node, status)
+
+
 DENIED = ("--from", "other/guest", "--to", "shop/web", "--port", "80")
 ALLOWED = ("--from", "shop/web", "--to", "other/guest", "--port", "80")
 
