@@ -11,8 +11,8 @@ Meant = tuple[frozenset[int] | None, tuple[model.PortSpec, ...] | None]
 
 
 def named_ports(snapshot: model.Snapshot, identities: identity.Identities) -> NamedPorts:
-    """Return what container ports are called, by whom: not by pods on their node's network, for all nodes that are alike
-    would have these ports then, and that one's own node, which is another identity, would not.
+    """Return what container ports are called, by whom: not by pods on their node's network, for all nodes that are
+    alike would have these ports then, and that one's own node, which is another identity, would not.
     """
     out: NamedPorts = {}
     for workload in snapshot.workloads:

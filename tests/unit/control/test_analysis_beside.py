@@ -399,6 +399,15 @@ def test_rules_for_requests_beside_plain_ones_of_others(peers: Doc) -> None:
         assert beside.opened(snapshot(ingress(bound, ALLOWED)), snapshot(ingress(ALLOWED, free))) != ()
 
 
+@pytest.mark.parametrize("peer", ({"matchLabels": {"k8s:app": "web"}}, {"matchLabels": {"any:app": "web"}}))
+def test_a_plain_rule_frees_requests_only_of_the_peer_in_its_own_words(peer: Doc) -> None:
+    """A selector of the source k8s is another one than of any, though pods have no other labels: requests are bound."""
+    plain = {"fromEndpoints": [peer], "toPorts": [PLAIN]}
+    found = beside.opened(snapshot(ingress(http("/a"), plain)), snapshot(ingress(plain)))
+    was_bound = "k8s:app" in str(peer)
+    assert [each.what for each in found] == ["any request, ingress from app=web namespace=shop, TCP 80"] * was_bound
+
+
 def of_path(path: str, **more: object) -> Doc:
     return ingress({**WEB, "toPorts": [PLAIN | {"rules": {"http": [{"path": path, **more}]}}]})
 
