@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from control import model
-from control.analysis import portset, said, world
+from control.analysis import portset, world
 from control.analysis.portset import PortSet
 from control.analysis.sides import Identities
 from control.policy import resolve
@@ -26,7 +26,7 @@ def shut(known: world.World, workload: model.Workload) -> list[tuple[str, PortSe
         if rule.verdict == abi.Verdict.PROXY and not rule.audit:
             if rule.l7 is None:
                 free.setdefault(rule.direction, []).append(rule)
-            elif kind := said.kind((rule.l7,)):
+            elif kind := rule.l7.kind:
                 asking.setdefault((rule.direction, kind), []).append(rule)
 
     @functools.cache

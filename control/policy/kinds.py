@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from control import model
-from control.policy import apart
+from control.policy import apart, covering
 from loader import abi
 
 MOST = 500_000  # steps of comparing for one snapshot: of what would take more it is not said that it meets
@@ -22,12 +22,12 @@ class Asking(NamedTuple):
 _Way = tuple[bool, abi.Direction]
 
 
+_FIELDS = dict(zip(model.KINDS, ("rules.http", "rules.dns", "serverNames"), strict=True))
+
+
 def kind(asked: model.L7Rules | None) -> str:
     """Return the field that asks of bytes what a rule asks; nothing where it asks nothing, or lets nothing through."""
-    if asked is None:
-        return ""
-    fields = (("rules.http", asked.http), ("rules.dns", asked.dns), ("serverNames", asked.server_names))
-    return next((name for name, given in fields if given), "")
+    return _FIELDS.get(asked.kind, "") if asked is not None else ""
 
 
 def asking(policy: model.Policy) -> Iterator[Asking]:
@@ -152,19 +152,7 @@ def _holds(one: Asking, other: Asking, spec: model.PortSpec) -> bool:
         return False
     peers = one.rule.peers or (None,)
     return (
-        _covers(one.section.subject, other.section.subject)
-        and any(_is_around(at, spec) for at in one.rule.ports or ())
-        and all(any(_covers(peer, also) for peer in peers) for also in other.rule.peers or (None,))
+        covering.selectors(one.section.subject, other.section.subject)
+        and covering.any_of_ports(one.rule.ports or (), spec)
+        and all(any(covering.peers(peer, also) for peer in peers) for also in other.rule.peers or (None,))
     )
-
-
-def _covers(one: model.Peer | None, other: model.Peer | None) -> bool:
-    if isinstance(one, model.Selector) and isinstance(other, model.Selector):
-        return set(one.requirements) <= set(other.requirements)
-    return one is None or one == other
-
-
-def _is_around(one: model.PortSpec, other: model.PortSpec) -> bool:
-    if one.name or other.name:
-        return one == other
-    return one.proto == other.proto and one.first <= other.first and other.last <= one.last

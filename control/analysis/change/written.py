@@ -86,26 +86,19 @@ def enforced(snapshot: model.Snapshot) -> Iterator[tuple[model.Policy, model.Sec
                     yield policy, section, rule
 
 
-def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
-    """Return what a snapshot enforces as it is written; raises model.TooMuch.
-
-    `only_requests`: of rules, only what those say that look at bytes, and see some.
-    """
+def read(snapshot: model.Snapshot) -> Written:
+    """Return what a snapshot enforces as it is written; raises model.TooMuch."""
     snapshot = refer.written_out(snapshot)
     out = Written({}, [], {}, {})
     bound: dict[_Where, dict[model.Selector, Said]] = {}
     plain: dict[_Where, dict[model.Selector, Said]] = {}
-    void: set[int] = set()
     for policy in snapshot.policies:
         for section in policy.sections:
-            void.update(id(rule) for rule, _ in (resolve.void(policy, section) if only_requests else ()))
             for direction in sorted(section.default_deny) if not section.audit else ():
                 said = words.policy_word(policy), section.source or policy.source
                 out.defaults.setdefault((section.of_nodes, one_form(section.subject), direction), said)
     count = 0
     for position, (policy, section, rule) in enumerate(enforced(snapshot)):
-        if only_requests and (rule.l7 is None or id(rule) in void):
-            continue
         said = words.policy_word(policy), rule.source or section.source or policy.source
         count += _count(rule)
         if count > MAX_ITEMS:
@@ -173,11 +166,6 @@ def is_of_pods(peer: model.Peer | None) -> bool:
 def is_of_no_pods(peer: model.Peer | None) -> bool:
     """Tell whether a peer never means a pod: ranges, names and all entities but those that have pods among them."""
     return isinstance(peer, _WITHOUT_PODS) or (isinstance(peer, model.Entity) and peer not in _WITH_PODS)
-
-
-def covers(one: model.Selector, other: model.Selector) -> bool:
-    """Tell whether the first asks for nothing that the second does not: it selects whomever the second selects."""
-    return set(one.requirements) <= set(other.requirements)
 
 
 def _in_one_form(peer: model.Peer | None) -> model.Peer | None:
