@@ -338,6 +338,13 @@ def test_what_is_said_of_one_snapshot() -> None:
         "what rules say of GRE, ICMP",
     )
     assert beside.kinds(snapshot(ingress(ALLOWED))) == beside.kinds(snapshot(ingress(http()))) == ()
+    # What is shut anyway is open for no requests: by a deny, or by rules for another kind of bytes.
+    assert beside.kinds(snapshot(ingress(http("/a")) | {"ingressDeny": [ALLOWED]})) == ()
+    by_name = ingress({**WEB, "toPorts": [PLAIN | {"serverNames": ["shop.org"]}]})
+    assert beside.kinds(snapshot(ingress(http("/a")), by_name)) == ()
+    assert beside.kinds(snapshot(ingress(http_of("web", "GET"), http_of("job", "GET")), by_name)) == (
+        "for which requests 1 of the rules' ports are open",
+    )
 
 
 FOR_REQUESTS: Doc = {"toPorts": http("/a")["toPorts"]}
