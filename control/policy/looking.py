@@ -15,6 +15,8 @@ from loader import abi
 
 MOST = 50_000  # comparisons for one snapshot: what would take more counts as if it sees bytes, or frees others
 
+_MOST_PAIRS = 64  # of peers of a rule and of a deny in other words: more are not held against each other
+
 
 class _Enough(Exception):
     """There were MOST comparisons."""
@@ -175,6 +177,8 @@ class _Beside:
         self._effort.spend(len(asked))
         if deny.peers is None or peers.issuperset(asked):
             return True
+        if len(asked) * len(deny.peers) > _MOST_PAIRS:
+            return False
         self._effort.spend(len(asked) * len(deny.peers))
         return all(any(covering.peers(peer, each) for peer in deny.peers) for each in asked)
 
