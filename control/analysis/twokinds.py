@@ -36,9 +36,10 @@ def shut(known: world.World, workload: model.Workload) -> list[tuple[str, PortSe
     by_id = {id(rule): rule for rule in rules}
     out = dict.fromkeys(by_id, _NOWHERE)
     for (direction, kind), of_kind in asking.items():
-        others = [each for at, found in asking.items() if at[0] == direction and at[1] != kind for each in found]
+        beside = (each for at, found in asking.items() if at[0] == direction and at[1] != kind for each in found)
+        others = [each for each in beside if meant(id(each))]  # most of thousands may mean nobody who is there
         freed = [each for rule in free.get(direction, ()) for each in meant(id(rule))] if others else []
-        for rule in of_kind:
+        for rule in of_kind if others else ():
             meeting = ((other.rule, _meet(meant(id(rule)), meant(id(other)), freed)) for other in others)
             out[id(rule)] = next((each for each in meeting if each[1]), _NOWHERE)
     return [out[id(rule)] for rule in rules]

@@ -148,6 +148,17 @@ def test_rules_for_two_kinds_of_bytes_of_many_peers_at_many_ports(tmp_path: Path
     assert ("needs the node proxy" in str(told)) == (others == "one is another")
 
 
+def test_an_explanation_beside_many_rules_for_two_kinds_of_bytes_of_nobody(tmp_path: Path) -> None:
+    asked: tuple[dict[str, Any], ...] = {"rules": {"http": [{}]}}, {"serverNames": ["a.org"]}
+    policies = [
+        policy(f"p{number}", ingress=[{"fromEndpoints": [{"matchLabels": {"app": f"a{number}"}}],
+                                       "toPorts": [{"ports": [port(80)], **asked[number % 2]}]}])
+        for number in range(1600)
+    ]  # fmt: skip
+    file = written(tmp_path, *policies, pod("p", app="a1"))
+    said_soon(0, "explain", "shop/p", "-f", str(file), "-o", "json")
+
+
 def test_many_long_expressions(tmp_path: Path) -> None:
     paths = [f"/{number:04d}" + "a?" * 500 for number in range(4000)]
     again = {"toPorts": [{"ports": [port(80)], "rules": {"http": [{"path": paths[0]}] * 300}}]}
