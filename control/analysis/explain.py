@@ -5,7 +5,8 @@ import heapq
 from collections.abc import Iterable
 
 from control import model
-from control.analysis import trace, twokinds, world
+from control.analysis import twokinds, world
+from control.analysis.call import Author, author
 from control.inspect import policies
 from control.policy import words
 from loader import abi
@@ -19,7 +20,7 @@ MOST_ENTRIES = 10_000  # shown of those that a call is looked up in
 class Selecting:
     """One `spec` that selects the workload. `closes`: the directions in which it switches default deny on."""
 
-    author: trace.Author
+    author: Author
     closes: tuple[str, ...]
     audit: bool
 
@@ -38,10 +39,10 @@ class RuleLine:
     bytes: str
     meant: tuple[str, ...]
     meant_count: int | None  # None: anybody
-    author: trace.Author | None
+    author: Author | None
     audit: bool
-    freed_by: trace.Author | None = None
-    shut_by: trace.Author | None = None
+    freed_by: Author | None = None
+    shut_by: Author | None = None
     shut_at: str = ""
 
 
@@ -77,10 +78,10 @@ def explain(known: world.World, workload: model.Workload) -> Explanation:
                 bytes=words.l7_word(rule.l7),
                 meant=found[0],
                 meant_count=found[1],
-                author=trace.author(known, rule.rule),
+                author=author(known, rule.rule),
                 audit=rule.audit,
-                freed_by=trace.author(known, rule.freed_by),
-                shut_by=trace.author(known, by),
+                freed_by=author(known, rule.freed_by),
+                shut_by=author(known, by),
                 shut_at=str(ports) if ports else "",
             )
             for rule, (by, ports) in zip(policy.rules, shut, strict=True)
@@ -101,9 +102,9 @@ def _selecting(known: world.World, number: int) -> Iterable[Selecting]:
     for policy in known.snapshot.policies:
         for section in policy.sections:
             if not section.of_nodes and number in known.identities.subjects(section.subject):
-                author = trace.Author(policy.kind, policy.namespace, policy.name, section.path, section.source)
+                by = Author(policy.kind, policy.namespace, policy.name, section.path, section.source)
                 closes = tuple(d.name.lower() for d in _DIRECTIONS if d in section.default_deny)
-                yield Selecting(author, closes, section.audit)
+                yield Selecting(by, closes, section.audit)
 
 
 def _meant(known: world.World, found: Iterable[frozenset[int] | None]) -> tuple[tuple[str, ...], int | None]:

@@ -1,15 +1,11 @@
 """What rules for the bytes of a connection say of a request, a TLS server name or a DNS query; pure."""
 
-from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from control import model, policy_set
-from control.analysis.portset import PortSet
 from control.policy import request
 
 ALLOWED, DENIED = "allowed", "denied"
-KINDS = ("http", "dns", "server_name")  # of bytes
-Where = TypeVar("Where", bool, PortSet)
 
 
 class Asked(Protocol):
@@ -47,36 +43,18 @@ def verdict(rules: policy_set.L7, asked: Asked) -> str | None:
 def _may_be_meant(asked: Asked) -> tuple[str, ...]:
     """Return the kinds of bytes that may carry what is asked about."""
     if asked.http is not None:
-        return "http", "server_name"
-    return ("dns",) if asked.query else ("server_name",) if asked.server_name else KINDS
+        return "http", "server_names"
+    return ("dns",) if asked.query else ("server_names",) if asked.server_name else model.KINDS
 
 
 def kind(rules: policy_set.L7) -> str:
-    """Return which kind of bytes some rules let through, empty for none or any."""
-    return next(
-        ("http" if r.http else "dns" if r.dns else "server_name" for r in rules if not (r.is_anything or r.is_nothing)),
-        "",
-    )
+    """Return which of model.KINDS some rules let through, the first of these; empty for none or any."""
+    return next((each.kind for each in rules if each.kind), "")
 
 
 def are_two(*ends: policy_set.L7) -> bool:
     """Tell whether rules, or those of both ends, are of more than one kind of bytes: the proxy speaks none then."""
-    found = {kind((each,)) for rules in ends for each in rules}
-    return of_two((name in found for name in KINDS), False)
-
-
-def of_two(kinds: Iterable[Where], nowhere: Where) -> Where:
-    """Return where rules of more than one kind of bytes meet, so that nothing is let through, given where there are
-    rules of each kind: which ports, or whether at all.
-
-    >>> of_two((True, False, True), False), of_two((False, False, True), False)
-    (True, False)
-    """
-    one, two = nowhere, nowhere
-    for where in kinds:
-        two |= one & where
-        one |= where
-    return two
+    return len({each.kind for rules in ends for each in rules} - {""}) > 1
 
 
 def is_nothing(rules: policy_set.L7) -> bool:

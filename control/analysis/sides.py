@@ -6,11 +6,11 @@ anything through, or rules of two kinds of bytes meet, of which the proxy follow
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from control import model
-from control.analysis import portset, said
+from control.analysis import portset
 from control.analysis.portset import PortSet
 from control.policy import meaning, resolve
 from loader import abi
@@ -26,7 +26,7 @@ Parts = tuple[tuple["Let", int], ...]  # the classes that have exactly these por
 
 
 class Let(NamedTuple):
-    """The ports that one end lets a class use. `bound`: those of each of `said.KINDS` for which its rules let through
+    """The ports that one end lets a class use. `bound`: those of each of `model.KINDS` for which its rules let through
     bytes of this kind alone; empty where there are none.
     """
 
@@ -38,11 +38,11 @@ class Let(NamedTuple):
         ports = self.ports & other.ports
         if self.bound and other.bound:
             kinds = (one | also for one, also in zip(self.bound, other.bound, strict=True))
-            ports -= said.of_two(kinds, portset.NONE)
+            ports -= _of_two(kinds)
         return ports
 
 
-_NOBODY_ASKS: tuple[Rules, ...] = (frozenset(),) * len(said.KINDS)
+_NOBODY_ASKS: tuple[Rules, ...] = (frozenset(),) * len(model.KINDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Content:
     """What one direction says, whoever says it: policies with equal contents are one. Peers None: any.
 
     Rules that look inside the bytes count before those that do not look. `shuts`: those that let nothing through;
-    `asks`: those that let some of one of `said.KINDS` through, for each of these; `opens`: those that let anything
+    `asks`: those that let some of one of `model.KINDS` through, for each of these; `opens`: those that let anything
     through, whatever the others say, empty where there are none of these.
     """
 
@@ -90,7 +90,7 @@ def contents(
     for direction in abi.Direction:
         is_open = policy.defaults[direction].verdict != abi.Verdict.DENY
         allows, denies, shuts, opens, *asks = (
-            found.get((direction, name), {}) for name in ("allows", "denies", "shuts", "opens", *said.KINDS)
+            found.get((direction, name), {}) for name in ("allows", "denies", "shuts", "opens", *model.KINDS)
         )
         # Where the default allows, allowing adds nothing: such rules are left out, and more contents are equal.
         allows = {} if is_open else allows
@@ -111,7 +111,7 @@ def _list_of(rule: resolve.ResolvedRule, without_proxy: bool) -> str:
         case abi.Verdict.PROXY:
             if rule.l7 is None:
                 return "opens"
-            return "shuts" if without_proxy else said.kind((rule.l7,)) or "shuts"
+            return "shuts" if without_proxy else rule.l7.kind or "shuts"
         case _:
             return "allows"
 
@@ -140,6 +140,17 @@ def parts(content: Content, masks: Mapping[Identities, int], whole: PortSet = po
     return tuple(sorted(found.items(), key=lambda part: [each.spans for each in (part[0].ports, *part[0].bound)]))
 
 
+def _of_two(kinds: Iterable[PortSet]) -> PortSet:
+    """Return where rules of more than one kind of bytes meet, so that nothing is let through, given where there are
+    rules of each kind.
+    """
+    one = two = portset.NONE
+    for where in kinds:
+        two |= one & where
+        one |= where
+    return two
+
+
 # The ports of the rules that hold for a class, the last one first; classes share what they have in common.
 _Held = tuple[PortSet, "_Held"] | tuple[()]
 
@@ -152,7 +163,7 @@ def _let(content: Content, held: tuple[_Held, ...], whole: PortSet) -> Let:
     free = portset.union(_listed(opens))
     if shuts or asked:
         ports = ports - portset.union(_listed(shuts)) | portset.union(asked)
-        ports = ports - said.of_two(asked, portset.NONE)
+        ports = ports - _of_two(asked)
     ports = (ports | free) - portset.union(_listed(denies))
     bound = tuple((each & ports) - free for each in asked)
     return Let(ports, bound if any(bound) else ())

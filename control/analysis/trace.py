@@ -1,66 +1,21 @@
-"""One call held against all policies: what both ends say, who decides, and what would have allowed it."""
+"""One call held against all policies: what both ends say, who decides, and what would have allowed it (nearest.py)."""
 
 import dataclasses
-from collections.abc import Sequence
 
-from control import evaluate, identity, model, places, policy_set
+from control import evaluate, model, policy_set
 from control.analysis import said, world
-from control.policy import looking, request, resolve, words
+from control.analysis.call import Author, Call, author
+from control.analysis.nearest import Nearest, nearest
 from loader import abi
 
 ALLOWED, DENIED, UNENFORCED = said.ALLOWED, said.DENIED, "unenforced"
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
-    """What is asked about. `port`: of ICMP the type, 0 for what has no ports. Nothing of `http`, `server_name` (of a
-    TLS client) and `query` (of DNS): only whether a connection may be opened.
-    """
-
-    source: world.End
-    destination: world.End
-    proto: int
-    port: int
-    http: request.Request | None = None
-    server_name: str = ""
-    query: str = ""
-
-    @property
-    def is_within_a_pod(self) -> bool:
-        """Tell whether a pod calls itself; what stands for many pods may call another one of them."""
-        workload = self.source.workload
-        return workload is not None and workload is self.destination.workload and workload.kind == "Pod"
-
-
-@dataclasses.dataclass(frozen=True)
-class Author:
-    """Who says something: a policy, its rule ("" where selecting the pod is all it does), and where that is written."""
-
-    kind: str
-    namespace: str
-    name: str
-    rule: str
-    source: str
-
-    def __str__(self) -> str:
-        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return " ".join(filter(None, (self.kind, name, self.rule)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Nearest:
-    """A rule that allows the most of what was asked; `lacks` is what it does not allow, `wants` what it does."""
-
-    author: Author
-    lacks: tuple[str, ...]
-    wants: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class Side:
     """What one end says. `http`: what rules for requests say of this one; `name`: what those for TLS server names and
     DNS queries do. `audited_by`: it passes only because who would refuse it is in audit mode. `some`: what rules for
-    bytes count here ("http", "dns", "server_name"), where nothing was asked about these; `rules`: all of them.
+    bytes count here (one of model.KINDS), where nothing was asked about these; `rules`: all of them.
     `own_node`: it is refused to a node, and would not be to the pod's own. `nothing`: it is refused because the rules
     for bytes that count here, or these and the other end's, let nothing through. `only_audit`: nothing is enforced
     here, and policies in audit mode select this end.
@@ -112,26 +67,12 @@ def trace(known: world.World, call: Call) -> Trace:
         _side(known, call.destination.workload, abi.Direction.INGRESS, _seen_by(call.destination, call.source), call),
     )
     if found.verdict == ALLOWED and said.are_two(found.egress.rules, found.ingress.rules):
-        refusing = dataclasses.replace(found.ingress, verdict=DENIED, some="", audited_by=None, nothing=True)
+        http, name = (each and DENIED for each in (found.ingress.http, found.ingress.name))
+        refusing = dataclasses.replace(
+            found.ingress, verdict=DENIED, some="", audited_by=None, nothing=True, http=http, name=name
+        )
         return Trace(found.egress, refusing)
     return found
-
-
-def sees_queries(known: world.World, call: Call) -> bool:
-    """Tell whether the proxy sees what the caller asks DNS for, and so learns addresses of names from it."""
-    workload = call.source.workload
-    rules = known.policy(workload).rules if workload is not None else ()
-    enforced = [rule for rule in rules if rule.direction == abi.Direction.EGRESS and not rule.audit]
-    denies = [rule for rule in enforced if rule.verdict == abi.Verdict.DENY]
-    return any(rule.l7 and rule.l7.dns and not _is_denied(rule, denies) for rule in enforced)
-
-
-def _is_denied(rule: resolve.ResolvedRule, denies: Sequence[resolve.ResolvedRule]) -> bool:
-    """Tell whether all that a rule with ports allows is denied, each of its ports by one deny."""
-    around = [deny for deny in denies if deny.peers is None or set(rule.peers or (None,)) <= set(deny.peers)]
-    return all(
-        any(deny.ports is None or looking.are_around(deny.ports, spec) for deny in around) for spec in rule.ports or ()
-    )
 
 
 def _seen_by(one: world.End, peer: world.End) -> world.End:
@@ -155,7 +96,7 @@ def _side(
     http, name = (told, None) if call.http is not None else (None, told)
     nothing = said.is_nothing(rules)
     refused = decision.verdict == abi.Verdict.DENY or told == DENIED or nothing
-    nearest = _nearest(known, workload, direction, peer, call) if refused and not said.are_two(rules) else None
+    would = nearest(known, workload, direction, peer, call) if refused and not said.are_two(rules) else None
     some = "" if told or nothing else said.kind(rules)
     if decision.verdict == abi.Verdict.PROXY and not refused:
         key = _letting(known, workload, direction, peer.identity, call, rules, key)
@@ -164,7 +105,7 @@ def _side(
         host = int(abi.ReservedIdentity.HOST)
         own_node = known.decide(workload, direction, host, call.proto, call.port).verdict == abi.Verdict.ALLOW
     verdict, audited_by = (DENIED, None) if refused else (ALLOWED, audited_by)
-    return Side(verdict, author(known, key), http, audited_by, nearest, some, name, own_node, nothing, rules=rules)
+    return Side(verdict, author(known, key), http, audited_by, would, some, name, own_node, nothing, rules=rules)
 
 
 def _letting(
@@ -222,77 +163,3 @@ def _would_refuse(
         known.policy_set(workload, peer).audit_l7, decision.audit_key.direction, peer, call.proto, call.port
     )
     return said.verdict(rules, call) == DENIED or said.is_nothing(rules)
-
-
-def author(known: world.World, key: str) -> Author | None:
-    """Return who says what is kept under a rule's key."""
-    if not key:
-        return None
-    policy, path, source = known.sources[key]
-    if policy is None:
-        return Author("Reserved", "", key.removeprefix("Reserved//").removesuffix("#"), "", "")
-    return Author(policy.kind, policy.namespace, policy.name, path if path.endswith("]") else "", source)
-
-
-# --- what would have allowed it --------------------------------------------------------------------------------------
-
-
-def _nearest(
-    known: world.World, workload: model.Workload, direction: abi.Direction, peer: world.End, call: Call
-) -> Nearest | None:
-    """Return the enforced rule that lacks least; of several one that speaks of the peer, and then the first. None:
-    there is no rule that allows anything.
-    """
-    found: list[tuple[int, bool, int, Nearest]] = []
-    for rule in known.policy(workload).rules:
-        if rule.direction != direction or rule.verdict == abi.Verdict.DENY or rule.audit:
-            continue
-        if rule.l7 is not None and rule.l7.is_nothing:
-            continue
-        who = author(known, rule.by)
-        if who is None or rule.rule == identity.LOCALHOST_RULE:
-            continue
-        around = _around(rule, peer)
-        lacks = _lacks(known, workload, rule, peer, call)
-        is_other = "peer" in lacks and around is None
-        if "peer" in lacks and around is not None:
-            lacks["peer"] = words.whom([around]) + _why_not(around, peer)
-        found.append((len(lacks), is_other, len(found), Nearest(who, tuple(lacks), tuple(lacks.values()))))
-    return min(found)[-1] if found else None
-
-
-def _around(rule: resolve.ResolvedRule, peer: world.End) -> model.CidrPeer | None:
-    """Return the first range of a rule that has an address of the peer in it, be it cut out again."""
-    addresses = _addresses(peer)
-    ranges = (each for each in rule.peers or () if isinstance(each, model.CidrPeer))
-    return next((each for each in ranges if any(each.prefix.contains(at) for at in addresses)), None)
-
-
-def _addresses(peer: world.End) -> list[model.Prefix]:
-    if peer.workload is not None:
-        return list(map(places.host, peer.workload.ips))
-    try:
-        return [places.host(peer.name)]
-    except ValueError:  # a name
-        return []
-
-
-def _why_not(around: model.CidrPeer, peer: world.End) -> str:
-    """Return why a range that has an address in it is not about it, where the range itself does not tell."""
-    if any(cut.contains(at) for at in _addresses(peer) for cut in around.excepts):
-        return ""
-    return ": ranges do not match nodes" if peer.is_node else ": ranges do not match pods" if peer.workload else ""
-
-
-def _lacks(
-    known: world.World, workload: model.Workload, rule: resolve.ResolvedRule, peer: world.End, call: Call
-) -> dict[str, str]:
-    """Return what the rule does not allow, each judged apart, and what it does; nothing: something comes before it."""
-    lacks = {}
-    if not known.is_peer(rule, peer.identity):
-        lacks["peer"] = words.whom(rule.peers)
-    if not known.is_port(rule, workload, peer.identity, call.proto, call.port):
-        lacks["port"] = words.ports(rule.ports)
-    if rule.l7 is not None and said.verdict((rule.l7,), call) == DENIED:
-        lacks["request"] = words.l7_word(rule.l7)
-    return lacks

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from control import model
-from control.analysis import portset, said, world
+from control.analysis import portset, world
 from control.analysis.portset import PortSet
 from control.analysis.sides import Identities
 from control.policy import resolve
@@ -26,7 +26,7 @@ def shut(known: world.World, workload: model.Workload) -> list[tuple[str, PortSe
         if rule.verdict == abi.Verdict.PROXY and not rule.audit:
             if rule.l7 is None:
                 free.setdefault(rule.direction, []).append(rule)
-            elif kind := said.kind((rule.l7,)):
+            elif kind := rule.l7.kind:
                 asking.setdefault((rule.direction, kind), []).append(rule)
 
     @functools.cache
@@ -36,9 +36,10 @@ def shut(known: world.World, workload: model.Workload) -> list[tuple[str, PortSe
     by_id = {id(rule): rule for rule in rules}
     out = dict.fromkeys(by_id, _NOWHERE)
     for (direction, kind), of_kind in asking.items():
-        others = [each for at, found in asking.items() if at[0] == direction and at[1] != kind for each in found]
+        beside = (each for at, found in asking.items() if at[0] == direction and at[1] != kind for each in found)
+        others = [each for each in beside if meant(id(each))]  # most of thousands may mean nobody who is there
         freed = [each for rule in free.get(direction, ()) for each in meant(id(rule))] if others else []
-        for rule in of_kind:
+        for rule in of_kind if others else ():
             meeting = ((other.rule, _meet(meant(id(rule)), meant(id(other)), freed)) for other in others)
             out[id(rule)] = next((each for each in meeting if each[1]), _NOWHERE)
     return [out[id(rule)] for rule in rules]

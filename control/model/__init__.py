@@ -28,6 +28,7 @@ from control.model.objects import (
     Workload,
 )
 from control.model.rules import (
+    KINDS,
     CidrGroupPeer,
     CidrPeer,
     Entity,
@@ -58,6 +59,7 @@ from control.model.snapshot import (
 __all__ = [
     "CLUSTER_KEY",
     "CLUSTER_NAME",
+    "KINDS",
     "NAMESPACE_KEY",
     "NAMESPACE_LABEL_PREFIX",
     "NAMESPACE_NAME_LABEL",

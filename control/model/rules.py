@@ -151,6 +151,9 @@ class HttpRule:
     headers: tuple[HeaderMatch, ...] = ()
 
 
+KINDS = ("http", "dns", "server_names")  # of bytes: a port speaks one
+
+
 @dataclasses.dataclass(frozen=True)
 class L7Rules:
     """What a connection's bytes must say, of exactly one kind; any one rule that matches is enough.
@@ -162,6 +165,12 @@ class L7Rules:
     http: tuple[HttpRule, ...] | None = None
     dns: tuple[NamePeer, ...] | None = None
     server_names: tuple[str, ...] | None = None  # names or patterns of the TLS client's hello
+
+    @property
+    def kind(self) -> str:
+        """The kind of bytes of which some are let through, one of KINDS; empty where none or any are."""
+        given = zip(KINDS, (self.http, self.dns, self.server_names), strict=True)
+        return next((name for name, rules in given if rules), "")
 
     @property
     def is_anything(self) -> bool:

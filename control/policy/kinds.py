@@ -1,10 +1,11 @@
 """Where rules for two kinds of bytes meet: a port speaks one protocol, so neither lets anything through there. Pure."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from control import model
-from control.policy import apart
+from control.policy import apart, covering, resolve
 from loader import abi
 
 MOST = 500_000  # steps of comparing for one snapshot: of what would take more it is not said that it meets
@@ -22,12 +23,12 @@ class Asking(NamedTuple):
 _Way = tuple[bool, abi.Direction]
 
 
+_FIELDS = dict(zip(model.KINDS, ("rules.http", "rules.dns", "serverNames"), strict=True))
+
+
 def kind(asked: model.L7Rules | None) -> str:
     """Return the field that asks of bytes what a rule asks; nothing where it asks nothing, or lets nothing through."""
-    if asked is None:
-        return ""
-    fields = (("rules.http", asked.http), ("rules.dns", asked.dns), ("serverNames", asked.server_names))
-    return next((name for name, given in fields if given), "")
+    return _FIELDS.get(asked.kind, "") if asked is not None else ""
 
 
 def asking(policy: model.Policy) -> Iterator[Asking]:
@@ -50,9 +51,12 @@ class Kinds:
                 for spec in each.rule.ports or ():
                     self._at.setdefault(_way(each), {}).setdefault(spec, []).append(each)
         self._called: dict[str, set[tuple[abi.Proto, int]]] = {}
-        for port in (port for workload in snapshot.workloads for port in workload.ports):
+        for port in (port for w in snapshot.workloads if not w.host_network for port in w.ports):
             self._called.setdefault(port.name, set()).add((port.protocol, port.port))
         self._around: dict[tuple[_Way, model.PortSpec], list[model.PortSpec]] = {}
+        # By two rules' id()s: the snapshot keeps them.
+        self._met: dict[tuple[int, int], bool] = {}
+        self._means: dict[tuple[int, int], bool] = {}
         self._left = MOST
 
     def meeting(self, one: Asking) -> Iterator[tuple[model.PortSpec, Asking]]:
@@ -89,14 +93,41 @@ class Kinds:
         return [model.PortSpec(proto, number, number) for proto, number in sorted(self._called.get(spec.name, ()))]
 
     def _meet(self, one: Asking, other: Asking) -> bool:
-        if not self._may_meet(one.section.subject, other.section.subject):
-            return False
-        own, others = one.rule.peers or (None,), other.rule.peers or (None,)
-        return own == others or any(self._may_meet(peer, also) for peer in own for also in others)
+        """Tell whether two rules may be for some of the same pods and peers; they are asked for at each port."""
+        both = min(id(one.rule), id(other.rule)), max(id(one.rule), id(other.rule))
+        if both not in self._met:
+            self._met[both] = self._may_meet(one.section.subject, other.section.subject) and self._peers_meet(
+                one.rule.peers or (None,), other.rule.peers or (None,)
+            )
+        return self._met[both]
+
+    def _peers_meet(self, own: resolve.Who, others: resolve.Who) -> bool:
+        among = itertools.takewhile(lambda peer: self._left >= 0, own)
+        return own == others or any(self._may_meet(peer, also) for peer in among for also in others)
 
     def _may_meet(self, one: model.Peer | None, other: model.Peer | None) -> bool:
         self._left -= _size(one) * _size(other)
         return self._left >= 0 and not apart.peers(one, other)
+
+    def holds(self, one: Asking, other: Asking, spec: model.PortSpec) -> bool:
+        """Tell whether the first is enforced for all that the second is for at one of its ports."""
+        if one.section.audit or one.rule.direction not in one.section.default_deny:
+            return False
+        if not covering.any_of_ports(one.rule.ports or (), spec):
+            return False
+        both = id(one.rule), id(other.rule)
+        if both not in self._means:
+            is_around = covering.selectors(one.section.subject, other.section.subject)
+            self._means[both] = is_around and self._means_all(one.rule.peers, other.rule.peers)
+        return self._means[both]
+
+    def _means_all(self, peers: tuple[model.Peer, ...] | None, asked: tuple[model.Peer, ...] | None) -> bool:
+        """Tell whether some peers mean each of others."""
+        if peers is None or peers == asked or (asked and frozenset(peers).issuperset(asked)):
+            return True
+        each = asked or (None,)
+        self._left -= len(peers) * len(each)
+        return self._left >= 0 and all(any(covering.peers(one, other) for one in peers) for other in each)
 
     def may_free(self, section: model.Section, rule: model.Rule, each: Asking) -> bool:
         """Tell whether a rule may let through whatever the bytes say of some that another one is for; so it is said,
@@ -129,7 +160,7 @@ def shut(snapshot: model.Snapshot) -> frozenset[int]:
         for each in asking(policy):
             holding: dict[model.PortSpec, bool] = {}
             for spec, other in known.meeting(each):
-                holding[spec] = holding.get(spec, False) or _holds(other, each, spec)
+                holding[spec] = holding.get(spec, False) or known.holds(other, each, spec)
             is_held = len(holding) == len(set(each.rule.ports or ())) and all(holding.values())
             if is_held and not any(known.may_free(section, rule, each) for section, rule in plain):
                 found.add(id(each.rule))
@@ -144,27 +175,3 @@ def _size(peer: model.Peer | None) -> int:
     if not isinstance(peer, model.Selector):
         return 1
     return 1 + sum(1 + len(requirement.values) for requirement in peer.requirements)
-
-
-def _holds(one: Asking, other: Asking, spec: model.PortSpec) -> bool:
-    """Tell whether the first is enforced for all that the second is for at one of its ports."""
-    if one.section.audit or one.rule.direction not in one.section.default_deny:
-        return False
-    peers = one.rule.peers or (None,)
-    return (
-        _covers(one.section.subject, other.section.subject)
-        and any(_is_around(at, spec) for at in one.rule.ports or ())
-        and all(any(_covers(peer, also) for peer in peers) for also in other.rule.peers or (None,))
-    )
-
-
-def _covers(one: model.Peer | None, other: model.Peer | None) -> bool:
-    if isinstance(one, model.Selector) and isinstance(other, model.Selector):
-        return set(one.requirements) <= set(other.requirements)
-    return one is None or one == other
-
-
-def _is_around(one: model.PortSpec, other: model.PortSpec) -> bool:
-    if one.name or other.name:
-        return one == other
-    return one.proto == other.proto and one.first <= other.first and other.last <= one.last

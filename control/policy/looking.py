@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from control import model
-from control.policy import apart, resolve
+from control.policy import apart, covering, resolve
 from loader import abi
 
 MOST = 50_000  # comparisons for one snapshot: what would take more counts as if it sees bytes, or frees others
+
+_MOST_PAIRS = 64  # of peers of a rule and of a deny in other words: more are not held against each other
 
 
 class _Enough(Exception):
@@ -156,7 +158,7 @@ class _Beside:
         for who in (peer, None):
             for free, specs, by in self._free.get(who, ()):
                 self._effort.spend(len(specs))
-                if _counts_for(free.section, free.rule, part) and are_around(specs, part.spec):
+                if _counts_for(free.section, free.rule, part) and covering.any_of_ports(specs, part.spec):
                     return by
         return ""
 
@@ -165,11 +167,20 @@ class _Beside:
             self._effort.spend(1 + len(rule.ports or ()))
             if not _counts_for(section, rule, part):
                 continue
-            if rule.ports is None or are_around(rule.ports, part.spec):
-                self._effort.spend(len(part.rule.peers or ()))
-                if rule.peers is None or peers.issuperset(part.rule.peers or (None,)):
-                    return key
+            if covering.any_of_ports(rule.ports, part.spec) and self._means_all(rule, peers, part):
+                return key
         return ""
+
+    def _means_all(self, deny: model.Rule, peers: frozenset[model.Peer], part: _Part) -> bool:
+        """Tell whether a deny, whose peers are given as a set, too, is for all that a part is for."""
+        asked = part.rule.peers or (None,)
+        self._effort.spend(len(asked))
+        if deny.peers is None or peers.issuperset(asked):
+            return True
+        if len(asked) * len(deny.peers) > _MOST_PAIRS:
+            return False
+        self._effort.spend(len(asked) * len(deny.peers))
+        return all(any(covering.peers(peer, each) for peer in deny.peers) for each in asked)
 
 
 class _Asks:
@@ -200,16 +211,3 @@ class _Asks:
 def _counts_for(section: model.Section, rule: model.Rule, part: _Part) -> bool:
     """Tell whether a rule says anything where another one counts: what is only audited says nothing of the rest."""
     return rule.direction == part.rule.direction and section.audit <= part.section.audit
-
-
-def are_around(specs: Iterable[model.PortSpec], port: model.PortSpec) -> bool:
-    """Tell whether any of the ports holds all that a port means."""
-    return any(
-        spec == port
-        or (
-            spec.proto == port.proto
-            and not (spec.name or port.name)
-            and spec.first <= port.first <= port.last <= spec.last
-        )
-        for spec in specs
-    )

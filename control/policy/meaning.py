@@ -11,10 +11,12 @@ Meant = tuple[frozenset[int] | None, tuple[model.PortSpec, ...] | None]
 
 
 def named_ports(snapshot: model.Snapshot, identities: identity.Identities) -> NamedPorts:
-    """Return what container ports are called, by whom."""
+    """Return what container ports are called, by whom: not by pods on their node's network, for all nodes that are
+    alike would have these ports then, and that one's own node, which is another identity, would not.
+    """
     out: NamedPorts = {}
     for workload in snapshot.workloads:
-        for port in workload.ports:
+        for port in workload.ports if not workload.host_network else ():
             of_name = out.setdefault(port.name, {})
             of_name.setdefault(identities.of_workload[str(workload)], set()).add((port.protocol, port.port))
     return out

@@ -7,7 +7,7 @@ policies say does not.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from control import identity, model
 from loader import abi
@@ -147,22 +147,6 @@ def _default(selecting: Selecting, direction: abi.Direction) -> Default:
 
 Who = tuple[model.Peer | None, ...]  # None: any
 Opened = Mapping[str, Who]  # by the key of the rule that opens
-
-
-def void(policy: model.Policy, section: model.Section) -> Iterator[tuple[model.Rule, frozenset[str]]]:
-    """Yield the rules that look at bytes and see none, for others of their section let all of it through anyway, with
-    the keys of these; with no key where the section refuses nothing.
-    """
-    plain = Plain([(policy, section)])
-    for rule in section.rules:
-        if rule.l7 is None or not rule.ports or rule.peers == ():
-            continue
-        if rule.direction not in section.default_deny:
-            yield rule, frozenset()
-            continue
-        found = [plain.split(rule, spec) for spec in rule.ports]
-        if not any(others for _, others in found):
-            yield rule, frozenset(key for opened, _ in found for key in opened)
 
 
 class Plain:

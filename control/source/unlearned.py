@@ -13,8 +13,8 @@ from control.policy import apart, dnsnames, looking
 from control.source import pods, remarks, unserved
 from loader import abi
 
-UNSEEN = "no rule for DNS queries (rules.dns at port 53, egress) is for"
-NOT_LEARNED = "so the proxy sees none and learns no address of a name from them"
+UNSEEN = "no rule for DNS queries (rules.dns at port 53, egress) has an effect for"
+NOT_LEARNED = "so the proxy sees none of theirs and learns no address of a name from them"
 REFUSED = "no rule for DNS queries of"
 _PORTS = frozenset((53, 5353))  # where servers listen: behind a service of port 53, those of OpenShift at the other
 _MOST = 50_000  # comparisons of names, and of selectors where no pods are known; beyond that, all are taken for seen
@@ -111,7 +111,7 @@ def _may_be_same(one: model.NamePeer, other: model.NamePeer) -> bool:
 
 def _asking(snapshot: model.Snapshot) -> Iterator[tuple[model.Selector, tuple[model.NamePeer, ...]]]:
     """Yield each rule that has the proxy see DNS queries: of whom, and what it lets through."""
-    looks, ports = looking.looks(snapshot), _Ports(snapshot)
+    looks, ports = looking.looks(snapshot), Ports(snapshot)
     for policy in snapshot.policies:
         for section in (section for section in policy.sections if not section.audit):
             for rule in section.rules:
@@ -127,7 +127,7 @@ def _may_answer(peer: model.Peer) -> bool:
     return not isinstance(peer, model.NamePeer) and not unserved.is_nobody(peer)
 
 
-class _Ports:
+class Ports:
     """Where DNS servers listen: rules are for ports behind services."""
 
     def __init__(self, snapshot: model.Snapshot) -> None:
@@ -140,6 +140,7 @@ class _Ports:
             self._numbers |= self._names.get(name, set())
 
     def has(self, spec: model.PortSpec) -> bool:
+        """Tell whether a server may listen at a port of some."""
         if spec.name:  # of pods that are not declared it may be any
             return spec.name not in self._names or bool(self._names[spec.name] & self._numbers)
         return any(spec.first <= number <= spec.last for number in self._numbers)

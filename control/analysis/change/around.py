@@ -143,7 +143,7 @@ def of_namespaces(old: model.Snapshot, new: model.Snapshot) -> Iterator[tuple[mo
 
 def _outside(snapshot: model.Snapshot) -> object:
     """Return what decides whom rules mean that do not mean pods."""
-    hosts = {(str(w), w.kind, w.node, w.ports) for w in snapshot.workloads if w.host_network}
+    hosts = {(str(w), w.kind, w.node) for w in snapshot.workloads if w.host_network}
     nodes = {(node.name, node.ips, *sorted(node.labels.items())) for node in snapshot.nodes}
     return hosts, nodes, set(places.api_server_of(snapshot.services))
 

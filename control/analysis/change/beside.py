@@ -5,6 +5,7 @@ ports and known peers counts, whether one opens what others had open in other wo
 that was there is plainly wider: a check should rather refuse too much.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
@@ -14,7 +15,8 @@ from control.analysis.change.called import CLOSED, OPENED, Words
 from control.analysis.change.lacking import Told
 from control.analysis.change.meeting import Index
 from control.analysis.change.written import Beside, Item, Place, Written
-from control.policy import dnsnames, selectors, words
+from control.policy import dnsnames, looking, refer, selectors, words
+from control.policy import kinds as policy_kinds
 from loader import abi
 
 _OWN_NODE = selectors.values_of(["reserved:host"])
@@ -29,7 +31,7 @@ def names(snapshot: model.Snapshot) -> tuple[str, ...]:
 
 def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
     """Return in words what the pairs of a snapshot do not show, apart from names."""
-    items = (item for item in written.read(snapshot, only_requests=True).items if not item.place.of_nodes)
+    items = written.read(_with_effect(snapshot)).items
     bound = {item.place for item in items if item.request not in (None, written.NOTHING)}
     protocols = {
         spec.proto.name
@@ -39,6 +41,20 @@ def kinds(snapshot: model.Snapshot) -> tuple[str, ...]:
     }
     out = [f"for which requests {len(bound)} of the rules' ports are open"] if bound else []
     return (*out, *([f"what rules say of {', '.join(sorted(protocols))}"] if protocols else []))
+
+
+def _with_effect(snapshot: model.Snapshot) -> model.Snapshot:
+    """Return the snapshot with the rules for bytes alone that see some, at the ports where they do; none for nodes."""
+    snapshot = refer.written_out(snapshot)
+    looks, shut = looking.looks(snapshot), policy_kinds.shut(snapshot)
+
+    def kept(section: model.Section) -> model.Section:
+        seen = ((rule, tuple(look.spec for look in looks.get(id(rule), ()) if not look.by)) for rule in section.rules)
+        rules = tuple(dataclasses.replace(rule, ports=at) for rule, at in seen if at and id(rule) not in shut)
+        return dataclasses.replace(section, rules=rules)
+
+    policies = (dataclasses.replace(each, sections=tuple(map(kept, each.sections))) for each in snapshot.policies)
+    return dataclasses.replace(snapshot, policies=tuple(policies))
 
 
 def opened(old: model.Snapshot, new: model.Snapshot) -> tuple[Beside, ...]:

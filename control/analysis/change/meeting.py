@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from control import model
 from control.analysis.change import written
 from control.analysis.change.written import Place
-from control.policy import apart, dnsnames
+from control.policy import apart, covering
 from loader import abi
 
 Said = TypeVar("Said", bound=Hashable)
@@ -46,26 +46,12 @@ def _ports_meet(one: model.PortSpec | None, other: model.PortSpec | None) -> boo
     return same and max(a.first, b.first) <= min(a.last, b.last)
 
 
-def _peer_covers(one: model.Peer | None, other: model.Peer | None) -> bool:
-    """Tell whether the first means whomever the second means; False also where that is not plain to see."""
-    if one is None or one == other or one is model.Entity.ALL:
-        return True
-    if isinstance(one, model.Selector) and isinstance(other, model.Selector):
-        return written.covers(one, other)
-    if isinstance(one, model.CidrPeer) and isinstance(other, model.CidrPeer):
-        return one.prefix.contains(other.prefix) and set(one.excepts) <= set(other.excepts)
-    if isinstance(one, model.NamePeer) and isinstance(other, model.NamePeer):
-        return dnsnames.covers(one, other)
-    return False
-
-
 def _ports_include(one: model.PortSpec | None, other: model.PortSpec | None) -> bool:
-    b = other or _EVERYBODY
-    return one is None or (one.name == b.name and one.proto == b.proto and one.first <= b.first and b.last <= one.last)
+    return one is None or (other is not None and covering.ports(one, other))
 
 
 def _is_any_or_same(one: model.Peer | None, other: model.Peer | None) -> bool:
-    return one is None or one == other or (isinstance(one, model.NamePeer) and _peer_covers(one, other))
+    return one is None or one == other or (isinstance(one, model.NamePeer) and covering.peers(one, other))
 
 
 # For each part of a place, in order: whether that of one of the places fits that of the place that is asked about.
@@ -73,9 +59,9 @@ Fits = Sequence[Callable[[Any, Any], bool]]
 # That both may be about one packet.
 MEETS: Fits = (operator.eq, _subjects_meet, operator.eq, _peers_meet, _ports_meet)
 # That the one is about all that the other is about; False also where that is not plain to see.
-INCLUDES: Fits = (operator.eq, written.covers, operator.eq, _peer_covers, _ports_include)
+INCLUDES: Fits = (operator.eq, covering.selectors, operator.eq, covering.peers, _ports_include)
 # The same, where peers are the same word or any, or names.
-INCLUDES_BY_PEER: Fits = (operator.eq, written.covers, operator.eq, _is_any_or_same, _ports_include)
+INCLUDES_BY_PEER: Fits = (operator.eq, covering.selectors, operator.eq, _is_any_or_same, _ports_include)
 
 
 class Index(Generic[Said]):

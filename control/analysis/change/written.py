@@ -86,32 +86,25 @@ def enforced(snapshot: model.Snapshot) -> Iterator[tuple[model.Policy, model.Sec
                     yield policy, section, rule
 
 
-def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
-    """Return what a snapshot enforces as it is written; raises model.TooMuch.
-
-    `only_requests`: of rules, only what those say that look at bytes, and see some.
-    """
+def read(snapshot: model.Snapshot) -> Written:
+    """Return what a snapshot enforces as it is written; raises model.TooMuch."""
     snapshot = refer.written_out(snapshot)
     out = Written({}, [], {}, {})
     bound: dict[_Where, dict[model.Selector, Said]] = {}
     plain: dict[_Where, dict[model.Selector, Said]] = {}
-    void: set[int] = set()
     for policy in snapshot.policies:
         for section in policy.sections:
-            void.update(id(rule) for rule, _ in (resolve.void(policy, section) if only_requests else ()))
             for direction in sorted(section.default_deny) if not section.audit else ():
                 said = words.policy_word(policy), section.source or policy.source
                 out.defaults.setdefault((section.of_nodes, one_form(section.subject), direction), said)
     count = 0
     for position, (policy, section, rule) in enumerate(enforced(snapshot)):
-        if only_requests and (rule.l7 is None or id(rule) in void):
-            continue
         said = words.policy_word(policy), rule.source or section.source or policy.source
         count += _count(rule)
         if count > MAX_ITEMS:
             raise model.TooMuch(f"{said[1]}: {said[0]}: {_TOO_MUCH}")
         for_anybody = rule.peers is None or model.Entity.ALL in rule.peers
-        for item, number in _items(section, rule):
+        for item, number, peer in _items(section, rule):
             if isinstance(item.request, model.HttpRule):
                 out.order.append((item, Order(for_anybody, position, number)))
             if rule.l7 is not None and rule.direction not in section.default_deny:
@@ -119,7 +112,9 @@ def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
             out.items.setdefault(item, said)
             if item.place.port is not None and not item.is_deny:
                 among = plain if item.request is None else bound
-                among.setdefault(_where(item.place), {}).setdefault(item.place.subject, said)
+                # Only a plain rule for the very same peer frees one for requests: in the words of the policy.
+                here = item.place.of_nodes, item.place.direction, peer, item.place.port
+                among.setdefault(here, {}).setdefault(item.place.subject, said)
     for where in bound.keys() & plain.keys():
         count += len(bound[where]) * len(plain[where])
         if count > MAX_ITEMS:
@@ -127,10 +122,6 @@ def read(snapshot: model.Snapshot, only_requests: bool = False) -> Written:
         for place, both in _unbound(where, bound[where], plain[where]):
             out.unbound.setdefault(place, both)
     return out
-
-
-def _where(place: Place) -> _Where:
-    return place.of_nodes, place.direction, place.peer, place.port
 
 
 def _unbound(where: _Where, bound: _Subjects, plain: _Subjects) -> Iterator[tuple[Place, tuple[Said, ...]]]:
@@ -142,20 +133,20 @@ def _unbound(where: _Where, bound: _Subjects, plain: _Subjects) -> Iterator[tupl
         if not apart.selectors(asked, free):
             more = (r for r in asked.requirements if r not in free.requirements)
             subject = model.Selector((*free.requirements, *more))
-            yield Place(of_nodes, subject, direction, peer, port), (plain[free], bound[asked])
+            yield Place(of_nodes, subject, direction, _in_one_form(peer), port), (plain[free], bound[asked])
 
 
-def _items(section: model.Section, rule: model.Rule) -> Iterator[tuple[Item, int]]:
-    """Yield what a rule says, each with its number among the requests of the rule."""
+def _items(section: model.Section, rule: model.Rule) -> Iterator[tuple[Item, int, model.Peer | None]]:
+    """Yield what a rule says, each with its number among the requests of the rule, and its peer in the rule's words."""
     # A policy that refuses nothing does not look inside the bytes either.
     l7 = rule.l7 if rule.direction in section.default_deny else None
     subject = one_form(section.subject)
     for given in (None,) if rule.peers is None else rule.peers:
-        peer = one_form(given) if isinstance(given, model.Selector) else given
+        peer = _in_one_form(given)
         for port in (None,) if rule.ports is None else rule.ports:
             place = Place(section.of_nodes, subject, rule.direction, peer, port)
             for number, request in enumerate((None,) if l7 is None else _requests(l7)):
-                yield Item(place, rule.verdict == abi.Verdict.DENY, request), number
+                yield Item(place, rule.verdict == abi.Verdict.DENY, request), number, given
 
 
 def _count(rule: model.Rule) -> int:
@@ -177,9 +168,8 @@ def is_of_no_pods(peer: model.Peer | None) -> bool:
     return isinstance(peer, _WITHOUT_PODS) or (isinstance(peer, model.Entity) and peer not in _WITH_PODS)
 
 
-def covers(one: model.Selector, other: model.Selector) -> bool:
-    """Tell whether the first asks for nothing that the second does not: it selects whomever the second selects."""
-    return set(one.requirements) <= set(other.requirements)
+def _in_one_form(peer: model.Peer | None) -> model.Peer | None:
+    return one_form(peer) if isinstance(peer, model.Selector) else peer
 
 
 def one_form(selector: model.Selector) -> model.Selector:

@@ -8,6 +8,8 @@ import click
 
 from control.analysis import lookup, world
 from control.analysis import trace as analysis
+from control.analysis.call import Author, Call
+from control.analysis.nearest import Nearest
 from control.cli import place
 from control.cli.policy import answer, ends, source
 from control.source import unlearned, unserved
@@ -20,7 +22,7 @@ LACKS = {"peer": "peers", "port": "ports", "request": "requests"}
 _SOME = {
     "http": ("some requests", "--method, --path ..."),
     "dns": ("some names", "--query NAME"),
-    "server_name": ("some TLS server names", "--server-name NAME"),
+    "server_names": ("some TLS server names", "--server-name NAME"),
 }
 
 
@@ -84,7 +86,7 @@ def trace(
     if not (request or server_name or query) and to.startswith("fqdn:"):
         server_name = to.removeprefix("fqdn:")
     names = [ends.dns_name(name) if name else "" for name in (server_name, query)]
-    call = analysis.Call(source_end, destination, proto, number, request, *names)
+    call = Call(source_end, destination, proto, number, request, *names)
     if not any(end.is_declared for end in (call.source, call.destination)):
         raise ends.wrong(f"neither {origin} nor {to} is a workload of the files, so no policy is asked (one must be)")
     found = analysis.trace(known, call)
@@ -97,19 +99,20 @@ def _canonical(text: str) -> str:
     return f"fqdn:{ends.dns_name(text)}" if text.startswith("fqdn:") else text
 
 
-def _json(known: world.World, found: analysis.Trace, call: analysis.Call) -> dict[str, Any]:
+def _json(known: world.World, found: analysis.Trace, call: Call) -> dict[str, Any]:
     out = {"verdict": found.verdict, "egress": _side(found.egress), "ingress": _side(found.ingress)}
     notes = _notes(known, found, call)
     return out | {"needs_proxy": bool(notes)} | ({"note": "; ".join(notes)} if notes else {})
 
 
-def _notes(known: world.World, found: analysis.Trace, call: analysis.Call) -> list[str]:
+def _notes(known: world.World, found: analysis.Trace, call: Call) -> list[str]:
     """Return what the node needs, so that it does as the rules say."""
     needs = [unserved.NEEDS_PROXY] if found.needs_proxy else []
     is_judged = any(side.verdict != analysis.UNENFORCED for side in (found.egress, found.ingress))
     if is_judged and call.destination.name.startswith("fqdn:"):
         needs.append(unserved.LEARNS_NAMES)
-        if call.source.workload is not None and not analysis.sees_queries(known, call):
+        served = unlearned.Ports(known.snapshot).has
+        if call.source.workload is not None and not lookup.is_seen(known, call.source.workload, served):
             needs.append(f"{unlearned.UNSEEN} {call.source.name}, {unlearned.NOT_LEARNED}")
     return needs
 
@@ -141,7 +144,7 @@ def _side(side: analysis.Side) -> dict[str, Any]:
     return out
 
 
-def _author(author: analysis.Author) -> dict[str, Any]:
+def _author(author: Author) -> dict[str, Any]:
     return {
         "policy": {"kind": author.kind, "namespace": author.namespace, "name": author.name},
         "rule": author.rule or None,
@@ -149,7 +152,7 @@ def _author(author: analysis.Author) -> dict[str, Any]:
     }
 
 
-def _lines(known: world.World, found: analysis.Trace, call: analysis.Call) -> Iterator[str]:
+def _lines(known: world.World, found: analysis.Trace, call: Call) -> Iterator[str]:
     what = ends.shown(call.proto, call.port)
     if call.http:
         what += f" {call.http.method} {call.http.host}{call.http.path}"
@@ -190,12 +193,12 @@ def _words(side: analysis.Side, direction: str, end: world.End, is_itself: bool)
     return f"{side.verdict}{by}{where}{request}"
 
 
-def _would_refuse(author: analysis.Author) -> str:
+def _would_refuse(author: Author) -> str:
     why = "" if author.rule else ": it selects it, and no rule allows this"
     return f"audit: {author} ({author.source}) would refuse it, were it not in audit mode{why}"
 
 
-def _near(nearest: analysis.Nearest, by_request: bool) -> str:
+def _near(nearest: Nearest, by_request: bool) -> str:
     first = "rules for requests come" if by_request else "a deny comes"
     each = [f"{LACKS[lack]} ({wants})" for lack, wants in zip(nearest.lacks, nearest.wants, strict=True)]
     lacks = f"is for other {' and '.join(each)}" if each else f"would allow it, but {first} first"

@@ -338,6 +338,13 @@ def test_what_is_said_of_one_snapshot() -> None:
         "what rules say of GRE, ICMP",
     )
     assert beside.kinds(snapshot(ingress(ALLOWED))) == beside.kinds(snapshot(ingress(http()))) == ()
+    # What is shut anyway is open for no requests: by a deny, or by rules for another kind of bytes.
+    assert beside.kinds(snapshot(ingress(http("/a")) | {"ingressDeny": [ALLOWED]})) == ()
+    by_name = ingress({**WEB, "toPorts": [PLAIN | {"serverNames": ["shop.org"]}]})
+    assert beside.kinds(snapshot(ingress(http("/a")), by_name)) == ()
+    assert beside.kinds(snapshot(ingress(http_of("web", "GET"), http_of("job", "GET")), by_name)) == (
+        "for which requests 1 of the rules' ports are open",
+    )
 
 
 FOR_REQUESTS: Doc = {"toPorts": http("/a")["toPorts"]}
@@ -397,6 +404,15 @@ def test_rules_for_requests_beside_plain_ones_of_others(peers: Doc) -> None:
     if peers is OTHERS:
         free = {"fromEndpoints": [labels], "toPorts": [PLAIN]}
         assert beside.opened(snapshot(ingress(bound, ALLOWED)), snapshot(ingress(ALLOWED, free))) != ()
+
+
+@pytest.mark.parametrize("peer", ({"matchLabels": {"k8s:app": "web"}}, {"matchLabels": {"any:app": "web"}}))
+def test_a_plain_rule_frees_requests_only_of_the_peer_in_its_own_words(peer: Doc) -> None:
+    """A selector of the source k8s is another one than of any, though pods have no other labels: requests are bound."""
+    plain = {"fromEndpoints": [peer], "toPorts": [PLAIN]}
+    found = beside.opened(snapshot(ingress(http("/a"), plain)), snapshot(ingress(plain)))
+    was_bound = "k8s:app" in str(peer)
+    assert [each.what for each in found] == ["any request, ingress from app=web namespace=shop, TCP 80"] * was_bound
 
 
 def of_path(path: str, **more: object) -> Doc:

@@ -12,6 +12,7 @@ import pytest
 
 from control import model
 from control.analysis import trace, world
+from control.analysis.call import Call
 from control.analysis.change import beside
 from control.analysis.change.diff import difference
 from control.policy import field
@@ -136,7 +137,7 @@ def verdicts(snapshot: model.Snapshot) -> dict[tuple[object, ...], str]:
     ends = [*map(str, snapshot.workloads), *OUTSIDE]
     found = {name: known.end(name) for name in ends}
     return {
-        (source, destination, *port): trace.trace(known, trace.Call(found[source], found[destination], *port)).verdict
+        (source, destination, *port): trace.trace(known, Call(found[source], found[destination], *port)).verdict
         for source, destination in itertools.permutations(ends, 2)
         for port in PORTS
     }

@@ -9,6 +9,7 @@ import pytest
 
 from control import model, policy_set
 from control.analysis import trace, world
+from control.analysis.call import Call
 from control.analysis.change import beside
 from control.analysis.change.diff import difference
 from control.analysis.connectivity import analyse
@@ -101,7 +102,7 @@ def passing(there: model.Snapshot) -> set[tuple[object, ...]]:
         for port in (80, 85)
         for asked in (None, *REQUESTS)
         if trace.trace(
-            known, trace.Call(ends[source], ends[destination], TCP, port, asked)
+            known, Call(ends[source], ends[destination], TCP, port, asked)
         ).verdict == trace.ALLOWED
     }  # fmt: skip
 

@@ -14,6 +14,8 @@ from click import testing
 
 from control import policy_set
 from control.analysis import explain, lookup, trace, world
+from control.analysis.call import Author, Call
+from control.analysis.nearest import Nearest
 from control.cli.main import cli
 from control.policy import request
 from control.source import manifests
@@ -53,7 +55,7 @@ def known(tmp_path: Path, *policies: str) -> world.World:
 
 
 def ask(there: world.World, source: str, to: str, port: int, http: request.Request | None = None) -> trace.Trace:
-    return trace.trace(there, trace.Call(there.end(source), there.end(to), TCP, port, http))
+    return trace.trace(there, Call(there.end(source), there.end(to), TCP, port, http))
 
 
 def tell(tmp_path: Path, *args: str) -> testing.Result:
@@ -79,16 +81,16 @@ def test_both_ends_say_who_decides(tmp_path: Path) -> None:
     there, file = known(tmp_path, policy("db", spec)), tmp_path / "p0.yaml"
     assert ask(there, "shop/web", "shop/db", 5432) == trace.Trace(
         trace.Side("unenforced"),
-        trace.Side("allowed", trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", f"{file}:7")),
+        trace.Side("allowed", Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", f"{file}:7")),
     )
-    nearest = trace.Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", f"{file}:7")
-    selecting = trace.Author("CiliumNetworkPolicy", "shop", "db", "", f"{file}:5")
+    nearest = Author("CiliumNetworkPolicy", "shop", "db", "spec.ingress[0]", f"{file}:7")
+    selecting = Author("CiliumNetworkPolicy", "shop", "db", "", f"{file}:5")
     other = ask(there, "other/guest", "shop/db", 5432)
     assert other.verdict == "denied"
     assert other.ingress == trace.Side(
-        "denied", selecting, nearest=trace.Nearest(nearest, ("peer",), ("app=web namespace=shop",))
+        "denied", selecting, nearest=Nearest(nearest, ("peer",), ("app=web namespace=shop",))
     )
-    assert ask(there, "shop/web", "shop/db", 80).ingress.nearest == trace.Nearest(
+    assert ask(there, "shop/web", "shop/db", 80).ingress.nearest == Nearest(
         nearest, ("port",), ("5432/TCP, 5432/UDP, 5432/SCTP",)
     )
     assert ask(there, "10.0.0.3", "10.0.0.2", 5432) == other  # addresses of pods are those pods
@@ -226,6 +228,9 @@ def test_of_rules_for_two_kinds_of_bytes_the_proxy_follows_neither(
     assert found.exit_code == 1
     if where == "one end" or "--server-name" not in asked:  # else the name alone is refused
         assert ("lets nothing through" in found.stdout, "nearest" in found.stdout) == (True, False)
+    call = ("--from", "shop/db", "--to", "shop/web", "--port", "8080", *asked, "-o", "json")
+    end = json.loads(tell(tmp_path, *call).stdout)["ingress"]
+    assert (end["verdict"], end["http"]) == ("denied", "denied" if "--method" in asked else None)
 
 
 def test_rules_that_let_nothing_through_come_before_plain_ones(tmp_path: Path) -> None:
@@ -255,7 +260,7 @@ def test_an_audit_of_rules_that_let_nothing_through_is_told_of(tmp_path: Path) -
     ingress: [{toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: []}}]}]
     """
     there = known(tmp_path, policy("web", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))
-    web = trace.Author("MeshNetworkPolicy", "shop", "web", "spec.ingress[0]", f"{tmp_path}/p0.yaml:7")
+    web = Author("MeshNetworkPolicy", "shop", "web", "spec.ingress[0]", f"{tmp_path}/p0.yaml:7")
     assert ask(there, "shop/db", "shop/web", 8080).ingress == trace.Side("unenforced", audited_by=web, only_audit=True)
 
 
@@ -263,7 +268,7 @@ def test_an_audit_is_told_of_and_does_not_refuse(tmp_path: Path) -> None:
     spec = "endpointSelector: {}\naudit: true\ningress: [{}]"
     there = known(tmp_path, policy("watch", spec, "MeshNetworkPolicy", "sockmesh.io/v1"))
     found = ask(there, "other/guest", "shop/web", 80)
-    watch = trace.Author("MeshNetworkPolicy", "shop", "watch", "", f"{tmp_path}/p0.yaml:5")
+    watch = Author("MeshNetworkPolicy", "shop", "watch", "", f"{tmp_path}/p0.yaml:5")
     assert found.verdict == "allowed"
     assert found.ingress == trace.Side("unenforced", audited_by=watch, only_audit=True)
     said = tell(tmp_path, "--from", "other/guest", "--to", "shop/web", "--port", "80")
@@ -290,7 +295,7 @@ def test_the_policy_that_an_audit_would_refuse_by_is_named_beside_the_one_that_a
     assert (found.verdict, str(found.author)) == ("allowed", "CiliumNetworkPolicy shop/web spec.ingress[0]")
     assert str(found.audited_by) == "MeshNetworkPolicy shop/no-db spec.ingressDeny[0]"
     assert ask(there, "shop/web", "shop/db", 80).ingress == trace.Side(
-        "unenforced", audited_by=trace.Author("MeshNetworkPolicy", "shop", "no-db", "", f"{tmp_path}/p1.yaml:5"),
+        "unenforced", audited_by=Author("MeshNetworkPolicy", "shop", "no-db", "", f"{tmp_path}/p1.yaml:5"),
         only_audit=True,
     )  # fmt: skip
     said = tell(tmp_path, "--from", "shop/db", "--to", "shop/web", "--port", "80").stdout.splitlines()
@@ -738,6 +743,23 @@ def test_a_pod_on_its_nodes_network_is_called_that(tmp_path: Path) -> None:
     assert (explained.exit_code, words in explained.stderr) == (2, True)
     stranger = tell(tmp_path, "--from", "192.0.2.1", "--to", "shop/agent", "--port", "80")
     assert "192.0.2.1: it is no pod" in stranger.stdout
+
+
+def test_a_port_name_of_what_has_its_nodes_network_is_nobodys(tmp_path: Path) -> None:
+    """Nodes that are alike are one identity: all would have the port, and the pod's own one would not."""
+    name = "containers: [{name: c, image: c, ports: [{name: metrics, containerPort: 9100}]}]"
+    nodes = [
+        f"apiVersion: v1\nkind: Node\nmetadata: {{name: {node}}}\n"
+        f"status: {{addresses: [{{type: InternalIP, address: {ip}}}]}}\n"
+        for node, ip in (("n", "10.1.0.1"), ("m", "10.1.0.2"))
+    ]
+    (tmp_path / "nodes.yaml").write_text("---\n".join([AGENT.replace("containers: []", name), *nodes]))
+    rule = "[{toEntities: [cluster], toPorts: [{ports: [{port: metrics, protocol: TCP}]}]}]"
+    for rules, status in ((f"egress: {rule}", 1), (f"egressDeny: {rule}\nenableDefaultDeny: {{egress: false}}", 0)):
+        known(tmp_path, policy("p", f"endpointSelector: {{}}\n{rules}"))
+        for node in ("shop/agent", "10.1.0.1", "10.1.0.2"):
+            found = tell(tmp_path, "--from", "shop/web", "--to", node, "--port", "9100")
+            assert (node, found.exit_code) == (node, status)
 
 
 DENIED = ("--from", "other/guest", "--to", "shop/web", "--port", "80")

@@ -93,7 +93,6 @@ TO_NODES = cilium("egress: [{toEntities: [remote-node]}]")
 SHUT = cilium("egress: [{}]", name="d", subject="")
 EVERYONE = cilium("egress: [{toEntities: [remote-node]}], ingress: [{}]", "CiliumClusterwideNetworkPolicy", subject="")
 NODES += [
-    (A + named(9100) + cilium(PORT_M), A + named(22) + cilium(PORT_M)),
     (pod("a", labels="app: z") + ON_HOST + SHUT + TO_NODES, A + ON_HOST + SHUT + TO_NODES),
     (A + ON_HOST + EVERYONE, A + B + ON_HOST + EVERYONE),
 ]
@@ -145,6 +144,12 @@ NODES += [
 )
 def test_fewer_pods_of_a_controller_open_nothing(tmp_path: Path, old: str, new: str) -> None:
     assert diff(tmp_path, old, new)[0] == 0
+
+
+def test_what_has_its_nodes_network_has_no_port_by_name(tmp_path: Path) -> None:
+    old, new = (A + named(port) + cilium(PORT_M) for port in (9100, 22))
+    assert diff(tmp_path, old, new) == (0, "nothing is opened, nothing is closed\n")
+    assert diff(tmp_path, old, A + named(9100) + cilium(PORT_M.replace("port: m", "port: '22'")))[0] == 1
 
 
 @pytest.mark.parametrize(("old", "new"), NODES)

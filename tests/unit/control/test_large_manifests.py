@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click import testing
 
 from control import model
@@ -128,6 +129,34 @@ def test_thousands_of_rules_for_requests_that_see_none(tmp_path: Path) -> None:
     many = {"fromCIDR": [cidr for each in cidrs for cidr in each], "toPorts": asked}
     plain = {"toPorts": [{"ports": some} for some in ports]}
     load_soon(written(tmp_path, policy("p", ingress=[{"toPorts": asked}, plain, many], ingressDeny=[many])))
+
+
+@pytest.mark.parametrize("others", ["the same", "in another order", "one is another"])
+def test_rules_for_two_kinds_of_bytes_of_many_peers_at_many_ports(tmp_path: Path, others: str) -> None:
+    peers = [{"matchLabels": {"app": f"a{number}"}} for number in range(1500)]
+    also = peers if others == "the same" else peers[::-1]
+    if others == "one is another":
+        also[0] = {"matchLabels": {"app": "z"}}
+    ports = [port(number) for number in range(1, 21)]
+    policies = [
+        policy(name, ingress=[{"fromEndpoints": those, "toPorts": [{"ports": [at], **asked} for at in ports]}])
+        for name, those, asked in (("a", peers, {"rules": {"http": [{}]}}), ("b", also, {"serverNames": ["a.org"]}))
+    ]
+    told = [each.message for each in load_soon(written(tmp_path, *policies)).advice]
+    assert [message for message in told if "a port speaks one protocol" in message] != []
+    # Where each shuts the other, neither needs a proxy.
+    assert ("needs the node proxy" in str(told)) == (others == "one is another")
+
+
+def test_an_explanation_beside_many_rules_for_two_kinds_of_bytes_of_nobody(tmp_path: Path) -> None:
+    asked: tuple[dict[str, Any], ...] = {"rules": {"http": [{}]}}, {"serverNames": ["a.org"]}
+    policies = [
+        policy(f"p{number}", ingress=[{"fromEndpoints": [{"matchLabels": {"app": f"a{number}"}}],
+                                       "toPorts": [{"ports": [port(80)], **asked[number % 2]}]}])
+        for number in range(1600)
+    ]  # fmt: skip
+    file = written(tmp_path, *policies, pod("p", app="a1"))
+    said_soon(0, "explain", "shop/p", "-f", str(file), "-o", "json")
 
 
 def test_many_long_expressions(tmp_path: Path) -> None:

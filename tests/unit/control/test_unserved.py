@@ -132,6 +132,8 @@ def test_names_of_pods_whose_queries_the_proxy_does_not_see(tmp_path: Path, pods
         (f"{DNS}, enableDefaultDeny: {{egress: false}}", False),
         (f"{DNS}, egressDeny: [{PLAIN_53}]", False),
         (f"{DNS}, egressDeny: [{PLAIN_53.replace('53', '54')}]", True),
+        (f"{DNS}, egressDeny: [{PLAIN_53.replace('toPorts', 'toEntities: [all], toPorts')}]", False),
+        (DNS.replace("'53'", "'1053'"), False),
     ):
         told = advice(tmp_path, NAMES, POLICY % ("dns", "web", beside), *pods)
         found = [line for line in told if unlearned.UNSEEN in line]

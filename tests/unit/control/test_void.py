@@ -12,6 +12,7 @@ from click import testing
 
 from control import model
 from control.analysis import trace, world
+from control.analysis.call import Call
 from control.cli.main import cli
 from control.policy import looking, request
 from control.source import manifests
@@ -151,8 +152,15 @@ def test_a_deny_decides_where_there_is_one(tmp_path: Path) -> None:
         (asked("", 80), let(A, 80), False),
         (asked(A, 80), let(B, 80), False),
         (asked(A, 80), let(A, 81), False),
+        # Peers in wider words; in ranges, too, and in none that cuts out what is asked about.
+        (asked(A, 80), let("fromEndpoints: [{}], ", 80), True),
+        (asked("fromEndpoints: [{}], ", 80), let(A, 80), False),
+        (asked(A, 80), let("fromEntities: [all], ", 80), True),
+        (asked("fromCIDR: [10.1.0.0/16], ", 80), let("fromCIDR: [192.0.2.0/24, 10.0.0.0/8], ", 80), True),
+        (asked("fromCIDR: [10.1.0.0/16], ", 80), let("fromCIDRSet: [{cidr: 10.0.0.0/8, except: [10.1.1.0/24]}], ", 80),
+         False),
     ],
-)
+)  # fmt: skip
 def test_a_deny_alone_decides_too(tmp_path: Path, allowed: str, denied: str, is_void: bool) -> None:
     pods = (WEB.replace("web", "a"), WEB.replace("web", "b"))
     found = advice(tmp_path, POLICY % ("p", "web", f"{rules(allowed)}, ingressDeny: [{denied}]"), WEB, *pods)
@@ -223,7 +231,7 @@ def answers(snapshot: model.Snapshot) -> list[str]:
     web = known.end("shop/web")
     calls = itertools.product(("shop/a", "shop/b", "192.0.2.1"), (80, 81), REQUESTS)
     return [
-        trace.trace(known, trace.Call(known.end(caller), web, abi.Proto.TCP, number, asking)).verdict
+        trace.trace(known, Call(known.end(caller), web, abi.Proto.TCP, number, asking)).verdict
         for caller, number, asking in calls
     ]
 
