@@ -126,12 +126,18 @@ static __always_inline int decide(void *ctx, u8 *addr, u16 *port, u8 proto, u8 h
 }
 
 /* Whether a socket that calls has redirected bytes of a connection before, or a sender of that one is about to put some into
- * it: they would be the first that the next connection reads. It is out of the sockhash already (bpf/sockops.c), so that is
- * over when that sender runs; whoever calls in the meantime, and only he, is refused. */
+ * it: they would be the first that the next connection reads. One that its program has disconnected is out of the sockhash
+ * (bpf/sockops.c), so that is over when that sender runs; whoever calls in the meantime, and only he, is refused. One whose
+ * connection had come to its end by itself, by both sides' last words or a reset, is in it until it calls: what nobody read
+ * of that connection can be read until then, and nobody holds its queue but the sockhash. */
 static __always_inline int has_remains(struct bpf_sock_addr *ctx) {
   struct bpf_sock *sk = ctx->protocol == IPPROTO_TCP ? ctx->sk : 0;
   u64 tp = sk ? (u64)bpf_skc_to_tcp_sock(sk) : 0;
-  return tp && was_disconnected(tp) && peek64(tp, OFF_SK_USER_DATA);
+  u64 psock = tp && was_disconnected(tp) ? psock_of(tp) : 0;
+  if (!psock)
+    return 0;
+  u64 maps = psock + OFF_PSOCK_LINK;
+  return peek32(psock, OFF_PSOCK_REFS) > (peek64(maps, 0) != maps);
 }
 
 /* Where the socket sends from, as far as it has said: its port, and the address it is bound to or names in the call. */

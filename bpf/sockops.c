@@ -213,6 +213,8 @@ static __always_inline void abandoned(struct conn *c, const struct conn_key *k, 
   u8 state = peek8(peer->sock, OFF_SKC_STATE);
   if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_FIN_WAIT1 && state != BPF_TCP_FIN_WAIT2)
     return; /* it has heard the end */
+  if (peek64(peer->sock, OFF_SK_FLAGS) >> SOCK_DONE_BIT & 1)
+    return; /* it is hearing it: TCP answers a FIN before it moves on */
   struct flow_event *e = event_new(EVENT_TYPE_STUCK, HOOK_SOCKOPS);
   if (!e)
     return;

@@ -100,7 +100,13 @@ def put(interface: str, ifindex: int, progs: Mapping[Target, tuple[Path, int]]) 
                     direct_action=True, prio=_PRIORITY, protocol=_ETH_P_ALL,
                 )  # fmt: skip
     except NetlinkError as error:
-        raise AttachFailed(f"interface {interface}: cannot attach filters: {os.strerror(error.code)}") from error
+        why = f"cannot attach filters: {os.strerror(error.code)}"
+        if error.code == errno.EOPNOTSUPP:
+            why = (
+                "its `clsact` shares its filters with other interfaces, so it can have none of its own: have who put "
+                f"it there leave out `ingress_block` and `egress_block`, or `tc qdisc del dev {interface} clsact`"
+            )
+        raise AttachFailed(f"interface {interface}: {why}") from error
 
 
 def are_in_place(channel: Channel, ifindex: int, wanted: Mapping[Target, int]) -> bool:

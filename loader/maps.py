@@ -222,6 +222,25 @@ def open_all(pin_dir: Path) -> Maps:
     return Maps(opened)
 
 
+def empty(path: Path) -> None:
+    """Delete all that a pinned map holds, whatever version made it. No map, no error."""
+    try:
+        fd = bpf.get(path)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return
+        raise
+    try:
+        _, _, key_size, _, entries, _ = bpf.map_info(fd)
+        for _ in range(entries):
+            key = bpf.next_key(fd, None, key_size)
+            if key is None:
+                return
+            bpf.delete(fd, key)
+    finally:
+        os.close(fd)
+
+
 def create_all(pin_dir: Path) -> Maps:
     """Open or create and pin every map; raises LayoutMismatch before anything is changed."""
     directory = pin_dir / "maps"

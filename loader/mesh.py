@@ -221,13 +221,21 @@ def uninstall(pin_dir: Path, run_dir: Path, hung: Iterable[int] = ()) -> None:
 
 
 def _remove_pins(pin_dir: Path, hung: Iterable[int] = ()) -> None:
-    """Remove programs, links and maps: first the filters, so that no packet meets half a mesh."""
+    """Remove programs, links and maps: first the filters, so that no packet meets half a mesh.
+
+    A socket on the short cut stays there, with the program that redirects, until it is closed: to take it out would
+    lose what nobody has read. Without its connection's record nothing more is redirected to it, for nobody sees its
+    program splice any more. Records come by the hooks alone, so they are deleted when those are gone.
+    """
     filters.remove(hung, pin_dir)
     with contextlib.suppress(MeshError, OSError):
         opened = maps.open_all(pin_dir)
         filters.remove((endpoint.ifindex for _, endpoint in opened.endpoints.items()), pin_dir)
         opened.close()
     for name in ("links", "staging", "progs", "maps"):
+        if name == "maps":
+            with contextlib.suppress(OSError):
+                maps.empty(pin_dir / name / "conns")
         if (pin_dir / name).exists():
             shutil.rmtree(pin_dir / name)
     with contextlib.suppress(OSError):

@@ -20,12 +20,14 @@ _WAIT_S, _LOOK_S = 0.3, 0.002  # a worker of the kernel does it, in some millise
 
 
 @contextlib.contextmanager
-def hurried(named: AbstractSet[T], opened: Callable[[], AbstractSet[T]]) -> Iterator[None]:
+def hurried(over: Callable[[], AbstractSet[T]], opened: Callable[[], AbstractSet[T]]) -> Iterator[None]:
     """Have those MPTCP sockets end that lose their last subflow in the `with` block, in the calling thread's network
-    namespace. `named`: the subflows that are reset; `opened` returns the MPTCP sockets that are open, by the name of
-    their first subflow. Waits, for a moment at most, until none of `named` is among them.
+    namespace. `over` returns those that stand on the subflows that are reset there; `opened` those that are open.
+    Waits, for a moment at most, until none of the former is among the latter.
     """
-    if named.isdisjoint(opened()):
+    found = opened()
+    named = over() & found if found else found  # to look at all of TCP is dear, and few have any of MPTCP
+    if not named:
         yield
         return
     before = _exchange("0")

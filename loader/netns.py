@@ -74,8 +74,9 @@ def addresses() -> tuple[str, ...]:
         length = struct.unpack_from("i", reply)[0]
         found.update(socket.inet_ntoa(buffer.raw[at + 20 : at + 24]) for at in range(0, length, _IFREQ))
     with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-        for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
-            found.add(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))))
+        # As bytes: each line ends with an interface's name, which may be no text, or break one in two.
+        for line in Path("/proc/thread-self/net/if_inet6").read_bytes().splitlines():
+            found.add(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0].decode()))))
     kept = (ip for ip in map(ipaddress.ip_address, found) if not (ip.is_loopback or ip.is_link_local))
     return tuple(map(str, sorted(kept, key=lambda ip: (ip.version, ip.packed))))
 

@@ -143,6 +143,7 @@ OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "OFF_TP_IS_MPTCP": (("tcp_sock", "is_mptcp"),),
     "OFF_PSOCK_INGRESS": (("sk_psock", "ingress_msg"),),
     "OFF_PSOCK_REFS": (("sk_psock", "refcnt.refs.counter"),),
+    "OFF_PSOCK_LINK": (("sk_psock", "link"),),
     "OFF_MSG_LIST": (("sk_msg", "list"),),
     "OFF_MSG_SIZE": (("sk_msg", "sg.size"),),
     "OFF_SOCKET_FILE": (("socket", "file"),),

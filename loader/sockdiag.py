@@ -1,7 +1,7 @@
 """Looks at and resets a pod's TCP sockets over NETLINK_SOCK_DIAG, as `ss -ti` and `ss -K` do.
 
 Resetting needs kernel 4.9 and CONFIG_INET_DIAG_DESTROY. A socket is named by its tuple and, where known, its cookie, so
-that a later connection on the same tuple is never hit. Layouts: include/uapi/linux/inet_diag.h, tcp.h.
+that a later connection on the same tuple is never hit. Layouts: include/uapi/linux/inet_diag.h, tcp.h, mptcp.h.
 """
 
 import contextlib
@@ -21,6 +21,9 @@ _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _INET_DIAG_INFO, _INET_DIAG_REQ_PROTOCOL = 2, 3
+_WITH_INFO = 1 << (_INET_DIAG_INFO - 1)  # and with what belongs to it
+_INET_DIAG_ULP_INFO, _INET_ULP_INFO_MPTCP, _SUBFLOW_TOKEN_LOC = 19, 3, 2
+_TOKEN = 12  # in struct mptcp_info
 _MSG_SIZE = 72  # struct inet_diag_msg
 _BYTES_RECEIVED, _BYTES_SENT, _BYTES_RETRANS = 128, 200, 208  # in struct tcp_info, kernel 4.19
 _CONNECTED = (
@@ -88,7 +91,7 @@ def destroy(pod_netns: str, names: Sequence[SocketName]) -> Destroyed:
     def run() -> Destroyed:
         out = Destroyed([], {})
         with contextlib.ExitStack() as stack:
-            stack.enter_context(multipath.hurried({name[:4] for name in names}, _open_multipath))
+            stack.enter_context(multipath.hurried(lambda: _tokens_under(names), _open_multipath))
             sock = stack.enter_context(channel())
             for name in names:
                 try:
@@ -122,7 +125,7 @@ def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
     def run() -> dict[SocketName, tuple[int, int]]:
         found: dict[SocketName, tuple[int, int]] = {}
         with channel() as sock:
-            for message in _dump(sock, socket.IPPROTO_TCP, 1 << (_INET_DIAG_INFO - 1)):
+            for message in _dump(sock, socket.IPPROTO_TCP, _WITH_INFO):
                 info = _attribute(message[_MSG_SIZE:], _INET_DIAG_INFO)
                 if len(info) >= _BYTES_RETRANS + 8:
                     sent, again = struct.unpack_from("=QQ", info, _BYTES_SENT)
@@ -136,10 +139,24 @@ def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
     return {}
 
 
-def _open_multipath() -> set[tuple[bytes, int, bytes, int]]:
-    """Return the names of the open MPTCP sockets of the calling thread's namespace, each without a cookie."""
+def _open_multipath() -> set[int]:
+    """Return the tokens of the open MPTCP sockets of the calling thread's namespace."""
     with channel() as sock:
-        return {_name(message)[:4] for message in _dump(sock, multipath.PROTOCOL)}
+        told = [_attribute(each[_MSG_SIZE:], _INET_DIAG_INFO) for each in _dump(sock, multipath.PROTOCOL, _WITH_INFO)]
+    return {struct.unpack_from("=I", info, _TOKEN)[0] for info in told if len(info) >= _TOKEN + 4}
+
+
+def _tokens_under(names: Sequence[SocketName]) -> set[int]:
+    """Return the tokens of the MPTCP sockets that stand on these TCP sockets of the calling thread's namespace: not all
+    on their first, which is all that the kernel calls them by."""
+    wanted, found = {name[:4] for name in names}, set()
+    with channel() as sock:
+        for message in _dump(sock, socket.IPPROTO_TCP, _WITH_INFO):
+            subflow = _attribute(_attribute(message[_MSG_SIZE:], _INET_DIAG_ULP_INFO), _INET_ULP_INFO_MPTCP)
+            token = _attribute(subflow, _SUBFLOW_TOKEN_LOC)
+            if len(token) >= 4 and _name(message)[:4] in wanted:
+                found.add(struct.unpack_from("=I", token)[0])
+    return found
 
 
 def _dump(sock: socket.socket, protocol: int, extensions: int = 0) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What is on this host under a name, asked as cheaply as can be: it is done each second. 0: nothing is."""
+"""What is on this host under a name, asked as cheaply as can be: it is done each second. 0, or no name: nothing is."""
 
 import contextlib
 import os
@@ -27,3 +27,10 @@ def index(interface: str) -> int:
     with contextlib.suppress(OSError, ValueError):
         return socket.if_nametoindex(interface)
     return 0
+
+
+def name(ifindex: int) -> str:
+    """Return the name that an interface has there."""
+    with contextlib.suppress(OSError):
+        return socket.if_indextoname(ifindex)
+    return ""

@@ -100,8 +100,9 @@ class Workloads:
     def survey(self, workloads: Iterable[model.Workload]) -> Survey:
         """Look at each workload.
 
-        One that is edited to what does not exist, or whose namespace can no longer be entered, stays as it was for as
-        long as its interface is there, under a new name, too: neither takes the hooks off a running pod.
+        One that is edited to what does not exist, whose namespace can no longer be entered, or whose interface is
+        renamed, stays as it was for as long as that interface is there, under a new name, too: none of this takes the
+        hooks off a running pod.
         """
         out = Survey({}, {}, [])
         here: list[_Here] = []
@@ -247,7 +248,15 @@ class Workloads:
             with contextlib.suppress(AttachFailed, OSError, ValueError):
                 old = self._look(key, name.netns, name.interface)
             old = old or self._adopted(name)
-        return old if old and old.has_interface() else None
+        if old and not old.has_interface():
+            old = self._renamed(old)
+        return old
+
+    def _renamed(self, old: Found) -> Found | None:
+        """Return a workload under the name that its interface has by now. That it is the same one our filters tell: one
+        that is made anew has none, and may have got the number of one that is gone."""
+        name = host.name(old.facts.ifindex)
+        return dataclasses.replace(old, interface=name) if name and self._mesh.is_ours(old.facts.ifindex) else None
 
     def _adopted(self, name: names.EndpointName) -> Found | None:
         """Return a workload as the predecessor put it in force, which needs no way into its namespace."""

@@ -1,7 +1,11 @@
 """An end whose peer goes away after the last word of both: it is told, though TCP would say nothing more."""
 
+import contextlib
+import os
+import queue
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -62,3 +66,61 @@ def test_an_ordinary_end_is_nobodys_fault(root: None) -> None:
             mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "close")
             assert not [flow for flow in mesh.flows() if mesh_part(flow)["event"] == "stuck"]
             assert maps.counter(abi.Metric.STUCK_READERS) == 0
+
+
+class Busy:
+    """Reads a socket to its end without a pause, on a core of its own: what comes finds it at work."""
+
+    def __init__(self) -> None:
+        self._todo: queue.SimpleQueue[socket.socket | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        while sock := self._todo.get():
+            out = b""
+            while True:
+                try:
+                    piece = sock.recv(1 << 16)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    self._done.put(None)
+                    break
+                out += piece
+                if not piece:
+                    self._done.put(out)
+                    break
+
+    def begin(self, sock: socket.socket) -> None:
+        self._todo.put(sock)
+
+    def heard(self) -> bytes | None:
+        """Return all that came until the end; None where there was none, but an error."""
+        return self._done.get(timeout=20)
+
+    def close(self) -> None:
+        self._todo.put(None)
+        self._thread.join()
+
+
+def test_who_is_hearing_the_end_is_told_of_no_other(root: None) -> None:
+    """TCP answers a FIN before it moves on, so a peer may be gone while this end is still where it waited."""
+    with Node("abandoned") as node, contextlib.closing(Busy()) as busy:
+        makers = Maker(node.pod("client")), Maker(node.pod("server"))
+        with Mesh(node) as mesh, mesh.open_maps() as maps:
+            for number in range(200):
+                pair = connect(*makers, maps)
+                assert pair.warm_up(12)
+                first, last = (pair.a, pair.b) if number % 2 else (pair.b, pair.a)
+                first.shutdown(socket.SHUT_WR)
+                wait_until(lambda end=last: end.recv(1) == b"", "it hears the end")  # type: ignore[misc]
+                busy.begin(first)
+                last.send(b"answer")
+                last.close()
+                assert busy.heard() == b"answer"
+                first.close()
+            mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "close")
+            assert not [flow for flow in mesh.flows() if mesh_part(flow)["event"] == "stuck"]

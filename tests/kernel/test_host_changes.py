@@ -219,6 +219,43 @@ def test_two_with_each_others_interface_are_told(town: Town) -> None:
             town.node.remove(pod)
 
 
+@pytest.mark.parametrize("is_watched", [True, False], ids=["watched", "while-no-agent-runs"])
+def test_an_interface_that_is_renamed_keeps_its_pod_under_policy(town: Town, is_watched: bool) -> None:
+    """Whoever renames it takes nothing off it, and the agent does not either; what is taken off is put back."""
+    interface = town["server"].interface
+    if not is_watched:
+        town.mesh.kill()
+    town.node.run(["ip", "link", "set", interface, "name", "renamed"])
+    if not is_watched:
+        town.mesh.start()
+    (problem,) = town.mesh.call("reconcile")["problems"]
+    assert f"interface {interface}: not in" in problem and problem.endswith("the last good values stay")
+    assert town.is_closed() and town.has_filters("renamed", all)
+    town.node.run(["tc", "filter", "del", "dev", "renamed", "egress"])
+    wait_until(lambda: town.has_filters("renamed", all), "they are back")
+    town.mesh.kill()
+    town.mesh.start()
+    assert town.is_closed()
+    town.node.run(["ip", "link", "set", "renamed", "name", interface])
+    assert town.mesh.call("reconcile")["problems"] == [] and town.is_closed()
+
+
+def test_a_name_that_is_no_text_keeps_no_edit_from_its_effect(town: Town) -> None:
+    """Any interface of the host may have one, and the addresses of all are asked for."""
+    interface, name = town["server"].interface, os.fsdecode(b"\xff\x1c\xc2\x85")
+    town.node.run(["ip", "link", "set", interface, "name", name])
+    try:
+        (problem,) = town.mesh.call("reconcile")["problems"]
+        assert problem.endswith("the last good values stay") and town.is_closed()
+        town.mesh.delete("policy-0")
+        assert town.mesh.call("reconcile")["problems"] == [problem] and not town.is_closed()
+        assert "bug" not in town.mesh.log.read_text()
+    finally:
+        town.node.run(["ip", "link", "set", name, "name", interface])
+        town.mesh.apply("policy-0", CLOSED)
+    assert town.mesh.call("reconcile")["problems"] == [] and town.is_closed()
+
+
 def test_an_interface_that_is_no_veth_is_taken_as_it_is(town: Town) -> None:
     """Of another kind nobody can tell whose it is."""
     with IPRoute(netns=town.node.netns) as ipr:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from loader import abi
-from tests.hosts.wait import PATIENCE
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.street import Street, mesh_part, nobody
 
 CLOSE_TIMEOUT = Path("/proc/sys/net/mptcp/close_timeout")  # older kernels have no such setting
@@ -69,3 +69,36 @@ def test_both_programs_hear_of_it(street: Street, family: int) -> None:
         return
     assert {how for how, _ in heard} == {"ENOTCONN"} and max(when for _, when in heard) - edited < WITHIN_S
     assert timeouts(street) == before and "0" not in before
+
+
+def test_also_where_the_first_of_their_ways_is_gone(street: Street) -> None:
+    """The kernel calls an MPTCP socket by its first subflow, for as long as it has any."""
+    client, server = street.node.pods["client"], street.node.pods["server"]
+    port, mapped = PORT + 1, f"::ffff:{server.ip}"
+    for pod in (client, server):
+        pod.run(["ip", "mptcp", "limits", "set", "subflow", "2", "add_addr_accepted", "2"])
+    server.run(["ip", "mptcp", "endpoint", "add", server.ip6, "dev", "eth0", "signal"])
+    try:
+        street["server"].do(LISTEN, ip="::", port=port)
+        first = street["client"].do(CALL, ip=mapped, port=port)
+        street["server"].do(ANSWER)
+        street["client"].do("assert end.recv(1) == b'x'")
+
+        def ways() -> str:
+            return client.run(["ss", "-tnH", "state", "established", "dport", "=", f":{port}"]).stdout
+
+        wait_until(lambda: server.ip6 in ways() and mapped in ways(), "there are two ways")
+        client.run(["ss", "-K", "-tn", "sport", "=", f":{first}"])
+        wait_until(lambda: mapped not in ways(), "the first one is gone")
+        street["client"].do("end.send(b'y')")
+        street["server"].do("assert end.recv(1) == b'y'")
+        can = CLOSE_TIMEOUT.exists()
+        for name in ("client", "server"):
+            street[name].start("import errno, time\n" + HEAR, wait=10.0 if can else 2.0)
+        edited = time.time()
+        street.mesh.apply("policy", nobody("closed", "server", "ingress"))
+        heard = [street[name].answer() for name in ("client", "server")]
+        if can:
+            assert {how for how, _ in heard} == {"ENOTCONN"} and max(when for _, when in heard) - edited < WITHIN_S
+    finally:
+        server.run(["ip", "mptcp", "endpoint", "flush"])

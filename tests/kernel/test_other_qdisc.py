@@ -7,6 +7,21 @@ from tests.hosts import Mesh, Node
 from tests.hosts.wait import wait_until
 
 
+def test_a_clsact_that_shares_its_filters_is_told_of() -> None:
+    """No interface can have filters of its own on a shared block."""
+    with Node("qdisc") as node:
+        pod, other = node.pod("pod"), node.pod("other")
+        shared = ["ingress_block", "7", "egress_block", "8", "clsact"]
+        node.run(["tc", "qdisc", "add", "dev", pod.interface, *shared])
+        with Mesh(node, pods=[other]) as mesh:
+            mesh.apply("pod", pod.workload_yaml())
+            (problem,) = mesh.call("reconcile")["problems"]
+            assert f"interface {pod.interface}: its `clsact` shares its filters" in problem
+            node.run(["tc", "qdisc", "del", "dev", pod.interface, "clsact"])
+            mesh.call("reconcile")
+            wait_until(lambda: mesh.call("status")["problems"] == [], "it is under policy", 40)
+
+
 def test_beside_an_ingress_discipline_no_hook_has_a_place() -> None:
     with Node("qdisc") as node:
         pod, other = node.pod("pod"), node.pod("other")

@@ -4,7 +4,7 @@ import ctypes
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,6 +15,7 @@ from tests.hosts.wait import wait_until
 from tests.kernel.pairs import Maker, Pair, connect, receive
 
 UNREAD = b"for the first connection alone"
+CLOSED = 7  # TCP_CLOSE
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -22,6 +23,11 @@ def disconnect(sock: socket.socket) -> None:
     """End its connection as connect(2) says: by an address of the family AF_UNSPEC."""
     if _LIBC.connect(sock.fileno(), bytes(16), 16):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def state(sock: socket.socket) -> int:
+    """Return the state of its connection, as TCP_INFO begins."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,47 @@ def test_the_next_connection_reads_its_own_bytes(
         assert again.end(again.a).reason == abi.AccelReason.USED_AGAIN
     again.close()
     pair.b.close()
+
+
+def _reset(pair: Pair) -> None:
+    pair.b.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    pair.b.close()
+
+
+def _end_first(pair: Pair) -> None:
+    pair.a.shutdown(socket.SHUT_WR)
+    wait_until(lambda: pair.b.recv(1) == b"", "the server hears the end")
+    pair.b.close()
+
+
+def _end_last(pair: Pair) -> None:
+    pair.b.close()
+    poll = select.poll()
+    poll.register(pair.a, select.POLLRDHUP)
+    assert poll.poll(20_000), "the client hears the end"
+    pair.a.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("is_read", [False, True], ids=["unread", "read"])
+@pytest.mark.parametrize("end", [_reset, _end_first, _end_last], ids=["reset", "first", "last"])
+def test_a_connection_that_came_to_its_own_end_bars_no_call(
+    ground: tuple[Maker, Maker, Maker, Maps], family: int, is_read: bool, end: Callable[[Pair], None]
+) -> None:
+    """Nothing takes the socket out of the sockhash when that is over: what nobody has read could be read still."""
+    client, first, second, maps = ground
+    pair = left_unread(client, first, maps, family)
+    if is_read:
+        assert receive(pair.a, len(UNREAD)) == UNREAD
+    end(pair)
+    wait_until(lambda: state(pair.a) == CLOSED, "the connection has come to its end")
+    disconnect(pair.a)
+    again = call(pair.a, second, maps, family)
+    again.b.send(b"second")
+    assert receive(again.a, 6) == b"second"
+    with pytest.raises(BlockingIOError):
+        again.a.recv(1)
+    again.close()
 
 
 def test_nothing_is_left_to_be_read_between_the_two(ground: tuple[Maker, Maker, Maker, Maps]) -> None:
