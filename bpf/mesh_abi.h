@@ -188,6 +188,7 @@ enum ct_flag {
 enum closed {
   CLOSED_SOCKET = 1,
   CLOSED_POD = 2,
+  CLOSED_CUT = 3,
 };
 
 enum metric {

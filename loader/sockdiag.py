@@ -30,6 +30,7 @@ _CONNECTED = (
     1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11
 )  # ESTABLISHED, FIN_WAIT*, CLOSE_WAIT, LAST_ACK, CLOSING
 _FIN_RECEIVED = (8, 9, 11)  # CLOSE_WAIT, LAST_ACK, CLOSING
+_NO_FIN_RECEIVED = (1, 4, 5)  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2
 _ANY_COOKIE = 0xFFFFFFFFFFFFFFFF
 _TIME_WAIT, _LISTEN = 6, 10
 _COOKIE = 44  # in struct inet_diag_msg
@@ -137,6 +138,18 @@ def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
     with contextlib.suppress(OSError):  # the pod is gone
         return netns.inside(pod_netns, run)
     return {}
+
+
+def unended(pod_netns: str) -> set[SocketName]:
+    """Return the TCP connections of one pod whose peer has not said its end, by their names with cookie 0."""
+
+    def run() -> set[SocketName]:
+        with channel() as sock:
+            return {_name(each) for each in _dump(sock, socket.IPPROTO_TCP) if each[1] in _NO_FIN_RECEIVED}
+
+    with contextlib.suppress(OSError):  # the pod is gone
+        return netns.inside(pod_netns, run)
+    return set()
 
 
 def _open_multipath() -> set[int]:

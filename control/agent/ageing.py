@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 from control import names
 from control.agent import enforce
@@ -78,8 +78,9 @@ class LongLived:
             yield conn_event(abi.EventType.PERIODIC, key, conn, now, counts)
 
 
-def close_ends(opened: Maps, endpoints: Container[int]) -> None:
-    """Mark every open end of these endpoints closed: their pods are gone, whoever has their ids now.
+def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -> None:
+    """Mark every open end of these endpoints closed: their pods are gone, whoever has their ids now; those of `cut` with
+    their interfaces.
 
     The record ends with the other end's close, or with the next look of `abandoned`.
     """
@@ -95,11 +96,45 @@ def close_ends(opened: Maps, endpoints: Container[int]) -> None:
         if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
             continue
         left, right = (
-            dataclasses.replace(e, closed=int(abi.Closed.POD)) if e.cookie and gone and not e.closed else e
-            for e, gone in zip(conn.end, theirs, strict=True)
+            dataclasses.replace(e, closed=int(abi.Closed.CUT if {e.endpoint, owner} & cut else abi.Closed.POD))
+            if e.cookie and gone and not e.closed
+            else e
+            for e, gone, owner in zip(conn.end, theirs, owners.of(key, conn), strict=True)
         )
         with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
             opened.conns.put(key, dataclasses.replace(conn, end=(left, right)), bpf.BPF_EXIST)
+
+
+def cut_off(opened: Maps, known: names.Names) -> Iterator[abi.FlowEvent]:
+    """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset.
+
+    What such an end's peer said last, its FIN at least, was held back for bytes that were unread, and would have been
+    said again, but the peer's pod has lost its interface. What the end has in its queue can be read all the same.
+    """
+    unheard: dict[str, set[sockdiag.SocketName]] = {}
+    for key, conn in list(opened.conns.items()):
+        for side in (0, 1):
+            end, peer = conn.end[side], conn.end[1 - side]
+            if peer.closed != abi.Closed.CUT or end.closed or not (end.enrolled and end.held) or end.stuck:
+                continue
+            name = known.endpoint(end.endpoint)
+            if not name or not name.netns:
+                continue
+            if name.netns not in unheard:
+                unheard[name.netns] = sockdiag.unended(name.netns)
+            ends = ((key.addr0, key.port0), (key.addr1, key.port1))
+            if (*ends[side], *ends[1 - side], 0) not in unheard[name.netns]:
+                continue
+            marked = dataclasses.replace(end, stuck=1)
+            both = (peer, marked) if side else (marked, peer)
+            with contextlib.suppress(FileNotFoundError):  # it closed just now
+                opened.conns.put(key, dataclasses.replace(conn, end=both), bpf.BPF_EXIST)
+            event = conn_event(abi.EventType.STUCK, key, conn, time.monotonic_ns())
+            is_source = enforce.initiator(key, conn)[0] == side
+            yield dataclasses.replace(
+                event, reason=int(abi.AccelReason.ABANDONED), cookie=end.cookie,
+                direction=int(abi.Direction.EGRESS if is_source else abi.Direction.INGRESS),
+            )  # fmt: skip
 
 
 def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:

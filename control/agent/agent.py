@@ -219,6 +219,7 @@ class Agent:
                 self._patience.call()
             if self._guard(self._is_due):
                 self._guard(self.reconciler.reconcile)
+                self._guard(self.ledger.reset_cut_off)
                 self._guard(self._look_for_slips)
                 with self._reconciled:
                     self._rounds += 1

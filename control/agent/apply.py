@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from control import compile as compiler
 from control import editions, names
-from control.agent import ageing, plan
+from control.agent import ageing, host, plan
 from control.source import remarks
 from loader import abi, bpf, maps, selftest
 from loader.errors import MapFull
@@ -102,7 +102,7 @@ def forgive(opened: maps.Maps, before: Mapping[Record, Record], want: compiler.D
     every end on record is the old pod's.
     """
     spaces = {value.netns_cookie for value in want["endpoints"].values() if isinstance(value, abi.Endpoint)}
-    gone = set()
+    gone, cut = set(), set()
     for key, value in before.items():
         assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
         new = want["endpoints"].get(key)
@@ -110,8 +110,10 @@ def forgive(opened: maps.Maps, before: Mapping[Record, Record], want: compiler.D
             opened.caught.delete(key)
         if value.netns_cookie not in spaces:  # a pod that only has another interface keeps its sockets
             gone.add(key.id)
+            if not host.name(value.ifindex):
+                cut.add(key.id)
     if gone:
-        ageing.close_ends(opened, gone)
+        ageing.close_ends(opened, gone, cut)
 
 
 def bump(opened: maps.Maps) -> int:

@@ -147,6 +147,12 @@ class Ledger:
         """Reset connections whose reader waits for bytes that it cannot see."""
         self._resets.reset(enforce.stuck(self._maps), self._names)
 
+    def reset_cut_off(self) -> None:
+        """Reset connections whose reader waits for an end that cannot come: its peer's pod is gone with it."""
+        if self._write(ageing.cut_off(self._maps, self._names)):
+            self.reset_stuck()
+            self.flows.flush()
+
     def reset(self, condemned: list[enforce.Doomed]) -> None:
         """Reset connections that policy has turned against, each with a record."""
         try:
@@ -169,6 +175,7 @@ class Ledger:
             self._balance.heard(0, ended)
             self._balance.walked(found.reported - ended)
             self._write(tracked.periodic(self._maps, found.ripe, now))
+        self.reset_cut_off()
         self._write(ageing.abandoned(self._maps))
         self._write(self._long_lived.records(self._maps, self._names, now))
         self._recorder.set_clock(record.ClockOffset.measure())

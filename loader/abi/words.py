@@ -206,6 +206,7 @@ class Closed(enum.IntEnum):
 
     SOCKET = 1  # its socket has closed
     POD = 2  # its pod is gone, or is none of ours any more: its socket may live
+    CUT = 3  # as POD, and its pod's interface is gone: nothing comes from its socket
 
 
 class CtFlag(enum.IntFlag):

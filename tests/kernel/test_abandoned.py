@@ -124,3 +124,49 @@ def test_who_is_hearing_the_end_is_told_of_no_other(root: None) -> None:
                 first.close()
             mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "close")
             assert not [flow for flow in mesh.flows() if mesh_part(flow)["event"] == "stuck"]
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("who", ["client", "server"])
+@pytest.mark.parametrize("is_withdrawn", [False, True], ids=["its file is there", "its file is gone"])
+def test_a_pod_that_goes_takes_its_last_word_with_it(root: None, family: int, who: str, is_withdrawn: bool) -> None:
+    """Its FIN is held back, for what it sent is unread, and its interface goes before it comes again. The reader gets
+    all its bytes, and then an end."""
+    with Node("abandoned") as node:
+        makers = Maker(node.pod("client")), Maker(node.pod("server"))
+        with Mesh(node) as mesh, mesh.open_maps() as maps:
+            pair = connect(*makers, maps, family)
+            assert pair.warm_up()
+            reader, peer, gone = (pair.a, pair.b, 1) if who == "client" else (pair.b, pair.a, 0)
+            before = pair.redirected(peer)
+            peer.send(b"x" * COUNT)
+            assert pair.redirected(peer) == before + COUNT
+            peer.close()
+            makers[gone].close()
+            node.remove(node.pods["server" if gone else "client"])
+            if is_withdrawn:
+                mesh.settle()
+            flow = mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "stuck", "it is on record")
+            assert "abandoned" in flow["Summary"]
+            assert receive(reader, COUNT) == b"x" * COUNT
+            with pytest.raises(ConnectionError):
+                assert receive(reader, 1, timeout=5) == b""
+                raise ConnectionResetError  # an end is an end, too
+
+
+def test_a_pod_that_goes_after_all_was_heard_leaves_an_ordinary_end(root: None) -> None:
+    with Node("abandoned") as node:
+        makers = Maker(node.pod("client")), Maker(node.pod("server"))
+        with Mesh(node) as mesh, mesh.open_maps() as maps:
+            pair = connect(*makers, maps)
+            assert pair.warm_up()
+            pair.a.send(b"x" * COUNT)
+            pair.a.close()
+            assert receive(pair.b, COUNT) == b"x" * COUNT
+            assert receive(pair.b, 1, timeout=10) == b""
+            makers[0].close()
+            node.remove(node.pods["client"])
+            mesh.settle()
+            assert maps.counter(abi.Metric.STUCK_READERS) == 0
+            assert not [flow for flow in mesh.flows() if mesh_part(flow)["event"] == "stuck"]
+            pair.b.close()
