@@ -79,8 +79,8 @@ class LongLived:
 
 
 def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -> None:
-    """Mark every open end of these endpoints closed: their pods are gone, whoever has their ids now; those of `cut` with
-    their interfaces.
+    """Mark every open end of these endpoints closed: their pods are gone, whoever has their ids now. Those of `cut` are
+    gone with their interfaces.
 
     The record ends with the other end's close, or with the next look of `abandoned`.
     """

@@ -433,7 +433,7 @@ def test_connections_to_a_pod_made_again_are_over(town: Town, how: str) -> None:
     assert town.mesh.call("reconcile")["problems"] == []
     assert town.endpoint(name)[0] == id
     wait_until(lambda: len(left()) == 10, "those that the client had closed are over", 5)
-    assert {sum(end.closed == abi.Closed.POD for end in conn.end) for conn in left()} == {1}
+    assert {sum(end.closed == abi.Closed.CUT for end in conn.end) for conn in left()} == {1}
     client.do("for c in k[10:]: c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7)); c.close()")
     wait_until(lambda: not left(), "the others are over when the client closes them", 5)
     wait_until(lambda: closes() == 20, "each close is on record, once", 5)
