@@ -18,12 +18,12 @@ OUT = Path(__file__).resolve().parent / "out"
 @click.command()
 @click.option("--quick", is_flag=True, help="One round of short samples: does it still work?")
 @click.option("--only", multiple=True, type=click.Choice(run.KEYS), help="Only this row; may be given again.")
-@click.option("--rounds", type=click.IntRange(1, 100), help="Rounds (5; quick: 1).")
+@click.option("--rounds", type=click.IntRange(1, 100), help="Rounds (9; quick: 1).")
 @click.option("--seconds", type=FiniteRange(0.1, 30), help="Length of a sample (1; quick: 0.3).")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, help="Where the files go.")
 def main(quick: bool, only: tuple[str, ...], rounds: int | None, seconds: float | None, out: Path) -> None:
     """Measure plain veth, the mesh and a Unix socket in turns. What is not reached does not change the exit status."""
-    plan = run.Plan(rounds or (1 if quick else 5), seconds or (0.3 if quick else 1.0), only)
+    plan = run.Plan(rounds or (1 if quick else 9), seconds or (0.3 if quick else 1.0), only)
     console = Console(width=160)
     progress = Console(stderr=True, highlight=False)
     try:

@@ -22,7 +22,7 @@ KEYS = (*(row.key for row in rates.ROWS), *OTHERS)
 
 @dataclass(frozen=True)
 class Plan:
-    rounds: int = 5
+    rounds: int = 9
     seconds: float = 1.0
     only: Collection[str] = ()
 
