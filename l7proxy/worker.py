@@ -243,7 +243,10 @@ class Worker:
             self._servers.clear()
             self._node.stop()
         if since_s > self.door.limits.drain_s:
-            self.door.cut(f"the node proxy ends, and waited {self.door.limits.drain_s:g} s")
+            why = f"the node proxy ends, and waited {self.door.limits.drain_s:g} s"
+            self.door.cut(why)
+            if since_s > self.door.limits.drain_s + _LAST_CALL_S:
+                self._node.cut(why)  # what no link has any more, and the other node does not end
         else:
             self.door.drain()
 

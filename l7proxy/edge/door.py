@@ -12,7 +12,7 @@ from l7proxy.dns import exchange
 from l7proxy.dns import session as dns
 from l7proxy.edge import facts
 from l7proxy.edge.limits import Limits
-from l7proxy.edge.link import Link, Session, reset
+from l7proxy.edge.link import Link, Session, ends_by_reset, reset
 from l7proxy.edge.telling import Notes, Witness
 from l7proxy.exchange import Asked, Exchange
 from l7proxy.hears import Hears, protocol
@@ -201,8 +201,8 @@ class _Guarded(Link):
 
     def refresh(self) -> None:
         """Look again who asks for what. A request is denied from the next one on; what has none gets a reset."""
-        if self.client is None or self.client.is_closing():
-            return
+        if self.client is None or (self.client.is_closing() and not isinstance(self.client, Stream)):
+            return  # what another node has not been sent yet is ours to stop
         sock = self.client.get_extra_info("socket")
         try:
             self._facts = self._ask(sock)
@@ -290,7 +290,8 @@ class _Guarded(Link):
         try:
             await loop.sock_connect(sock, (self._facts.server, self._facts.server_port))
             return await loop.create_connection(protocol(factory), sock=sock)
-        except BaseException:
+        except BaseException:  # the client is gone, say, and the server may be there: it must not hear a good end
+            ends_by_reset(sock)
             sock.close()
             raise
 

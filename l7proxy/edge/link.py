@@ -190,8 +190,8 @@ class Link:
     # --- the server, told by _Upstream ----------------------------------------------------------------------------
 
     def server_made(self, transport: asyncio.Transport) -> None:
-        if self.client is None:
-            transport.abort()
+        if self.client is None:  # whatever it sent, the server must not take nothing for all of it
+            reset(transport)
             return
         self.server = transport
         transport.set_write_buffer_limits(_HIGH_WATER)
@@ -259,5 +259,10 @@ def reset(transport: asyncio.WriteTransport) -> None:
     """Close a connection so that its peer gets a reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        ends_by_reset(sock)
     transport.abort()
+
+
+def ends_by_reset(sock: socket.socket) -> None:
+    """Have a socket's peer get a reset when it is closed."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -44,6 +44,7 @@ class Carrier:
         self.streams: dict[int, Stream] = {}
         self.last = 0  # the highest number that a stream has had
         self.moved = 0  # bytes of its streams, since there was none
+        self.asked = 0  # streams that were asked for in what has been read at once
         self.is_full = False
         self.error: Exception | None = None  # of which it was lost
 
@@ -66,6 +67,7 @@ class Carrier:
 
     def buffer_updated(self, count: int) -> None:
         self.moved += count
+        self.asked = 0
         try:
             for kind, number, body in self._reader.feed(_READ[:count]):
                 if not self.is_open:
@@ -113,12 +115,17 @@ class Carrier:
             self._idle(self)
 
     def write(self, frame: bytes) -> None:
+        self._queue(frame, b"")
+
+    def _queue(self, frame: bytes, more: bytes) -> None:
         if self.tls is None:
             return
         if not self._out:
             asyncio.get_running_loop().call_soon(self.flush)
         self._out.append(frame)
-        self._size += len(frame)
+        if more:
+            self._out.append(more)
+        self._size += len(frame) + len(more)
         if self._size > _AT_ONCE:
             self.flush()
 
@@ -130,8 +137,8 @@ class Carrier:
             return
         for at in range(0, len(data), frames.MOST_DATA):
             part = data[at : at + frames.MOST_DATA]
-            self.write(frames.data_head(number, len(part)))
-            self.write(part)
+            # As one: what is full says so in the middle of a write, and links may then say more.
+            self._queue(frames.data_head(number, len(part)), part)
 
     def flush(self) -> None:
         """Send what waits."""
@@ -146,6 +153,11 @@ class Carrier:
             self.tls.writelines(out)
         if self.is_full and self.tls.get_write_buffer_size() > limits.MOST_UNSENT:
             self.abort()  # who asks and asks and reads no answer
+
+    def cut(self, why: str) -> None:
+        """End all of its streams at once, at both ends."""
+        for stream in list(self.streams.values()):
+            stream.cut(why)
 
     def close(self) -> None:
         if self.tls is not None:

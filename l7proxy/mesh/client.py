@@ -18,6 +18,8 @@ from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.stream import Stream
 from l7proxy.mesh.tally import Tally
 
+_MOST_REFUSED = 5  # new connections on which the other node takes no stream of a call
+
 
 class Pool:
     """All connections that this worker has made to other nodes. `sockets`: where they come from."""
@@ -69,12 +71,18 @@ class Pool:
             if each.is_idle:
                 each.retire()
 
+    def cut(self, why: str) -> None:
+        """End all streams."""
+        for each in self._all:
+            each.carrier.cut(why)
+
     def close(self) -> None:
         for each in self._all:
             each.close()
 
     async def call(self, ends: Ends, factory: Factory) -> Stream:
         """Return a stream to a pod of another node, in the name of the client's workload; raises OSError."""
+        refused = 0
         while True:
             key, now = await self._known(ends)
             found = next((each for each in self._of.get(key, ()) if each.has_room), None)
@@ -85,8 +93,12 @@ class Pool:
                 return await connection.ask(ends, factory)
             except Elsewhere as error:
                 connection.is_retired = True
-                if found is None:  # so much for a new one
-                    raise ConnectionResetError(str(error)) from None
+                # So much for a new one. But another call may have been the first on it, and a node that ends takes that
+                # one alone; or roots have changed over there since the handshake.
+                if found is None:
+                    refused += 1
+                    if refused == _MOST_REFUSED or not connection.is_proved:
+                        raise ConnectionResetError(str(error)) from None
             finally:
                 connection.users -= 1
                 self._look(connection)

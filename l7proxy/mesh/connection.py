@@ -60,6 +60,7 @@ class Connection:
         self.carrier = Carrier(self._answered, lambda _: idle(self), lambda _: self._is_gone())
         self.users = 0  # who wait for it to be made, or for an answer
         self.is_retired = False  # begins no more streams
+        self.is_proved = False  # the other node has answered on it: whom it does not trust it only hangs up on
         self.since = time.monotonic()
         self._asked: dict[int, _Asked] = {}
         self._making: asyncio.Task[None] | None = None
@@ -158,6 +159,7 @@ class Connection:
             self._asked.pop(number, None)
 
     def _answered(self, carrier: Carrier, kind: Kind, number: int, body: bytes) -> None:
+        self.is_proved = True
         asked = self._asked.get(number)
         if asked is None or asked.answer.done():
             if not 0 < number <= carrier.last:

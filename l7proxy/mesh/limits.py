@@ -17,7 +17,7 @@ FIRST_S = 5.0  # between the handshake and the first stream, which comes at once
 LINGER_S = 10.0  # for a peer to take the end of TLS
 
 STREAMS = 16  # that a client begins on one connection, and
-STREAMS_TAKEN = 4 * STREAMS  # that a server takes
+STREAMS_TAKEN = 4 * STREAMS  # that a server takes, and that it judges before anything else has its turn
 HEAVY = 4 << 20  # bytes of a connection's streams until it gets no more of them: each would wait for the others' bytes
 FIRST_WINDOW = 64 << 10  # bytes of a stream each way for which there is credit to begin with,
 MOST_WINDOW = 1 << 20  # and for a reader that takes all that comes

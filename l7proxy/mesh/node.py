@@ -76,6 +76,11 @@ class Node:
         self.pool.drain()
         self.server.drain()
 
+    def cut(self, why: str) -> None:
+        """End all streams: also those that have been closed here, and that the other node has not ended."""
+        self.pool.cut(why)
+        self.server.cut(why)
+
     def stop(self) -> None:
         """Take no more calls of other nodes."""
         self.server.listen([])

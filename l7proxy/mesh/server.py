@@ -118,6 +118,11 @@ class Server:
             if carrier.last:
                 carrier.close()
 
+    def cut(self, why: str) -> None:
+        """End all streams."""
+        for carrier in list(self._peers):
+            carrier.cut(why)
+
     def sweep(self) -> None:
         """End those that have asked for nothing for too long: to be called each second."""
         now = time.monotonic()
@@ -198,7 +203,8 @@ class Server:
             raise BadFrame("OPEN by a number of before")
         ends, is_first = frames.read_open(body), not carrier.last
         carrier.last = number
-        under_way = len(carrier.streams) + len(self._held.get(carrier, ()))
+        carrier.asked += 1  # each is judged, and its server called, also if a RESET comes right behind it
+        under_way = max(len(carrier.streams) + len(self._held.get(carrier, ())), carrier.asked - 1)
         if under_way >= limits.STREAMS_TAKEN or not self._is_good(carrier) or (self._drains and not is_first):
             carrier.write(frames.refusal(number, ""))
             self._look(carrier)

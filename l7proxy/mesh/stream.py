@@ -13,6 +13,8 @@ from l7proxy.mesh import frames, limits
 from l7proxy.mesh.errors import BadFrame, Ended
 from l7proxy.mesh.frames import Ends, Kind
 
+_AT_ONCE = 64 << 10  # bytes that a link gets of what has waited for it: it may have enough then
+
 
 class Bearer(Protocol):
     """What a stream asks of its connection: see carrier.Carrier."""
@@ -38,10 +40,10 @@ class Stream:
         self.number, self.ends = number, ends
         self.why = ""
         self._credit = limits.FIRST_WINDOW  # bytes that may be sent
-        self._waiting: list[bytes] = []  # for more credit
+        self._waiting: list[memoryview] = []  # for more credit
         self._is_full = False  # as the link was told
         self._window = self._granted = limits.FIRST_WINDOW  # bytes that may come
-        self._held: list[bytes] = []  # have come, and the link does not read
+        self._held = bytearray()  # has come, and the link does not read
         self._reads = True
         self._ends = self._said_end = self._heard_end = self._told_end = False
         self._is_closing = self._is_lost = False
@@ -60,7 +62,7 @@ class Stream:
             self._credit -= len(data)
             self._carrier.write_data(self.number, bytes(data))
         else:
-            self._waiting.append(bytes(data))
+            self._waiting.append(memoryview(bytes(data)))
             self._send_waiting()
         if self._carrier.is_full or self._waiting:
             self.look_full()
@@ -85,7 +87,9 @@ class Stream:
             return
         self._reads = True
         while self._held and self._reads and not self._is_closing:
-            self._protocol.data_received(self._held.pop(0))
+            part = bytes(self._held[:_AT_ONCE])
+            del self._held[:_AT_ONCE]
+            self._protocol.data_received(part)
         if self._reads and not self._is_closing:
             self._tell_end() if self._heard_end else self._grant()
 
@@ -104,14 +108,16 @@ class Stream:
     def close(self) -> None:
         """End both ways: what comes from now on is thrown away, and is an error to who sends it, as with TCP.
 
-        What has been written is sent, for as long as the peer takes over it: its link bounds how long that may be.
+        What has been written is sent, for as long as the peer takes over it. The link is told that all is over when it
+        has been, not before: until then it counts, and is bounded by its idle time-out, the end of a drain, and policy.
         """
         if self._is_closing:
             return
         self._is_closing = True
         self.write_eof()
         self._look()
-        asyncio.get_running_loop().call_soon(self._tell_lost, None)
+        if self._said_end or not self._is_here:
+            asyncio.get_running_loop().call_soon(self._tell_lost, None)
 
     def abort(self) -> None:
         """End it at once; the peer learns that it is not whole."""
@@ -168,7 +174,7 @@ class Stream:
         if self._is_closing:
             self.abort()
         elif self._held or not self._reads:
-            self._held.append(body)
+            self._held += body  # as one, however small its parts: a list of bytes takes fifty times their memory
             self._window = limits.FIRST_WINDOW
         else:
             self._protocol.data_received(body)
@@ -185,17 +191,20 @@ class Stream:
         """Send what there is credit for; then the end, if that is all."""
         while self._waiting and self._credit:
             first = self._waiting[0]
-            part = first[: self._credit]
-            self._credit -= len(part)
-            self._carrier.write_data(self.number, part)
-            if len(part) < len(first):
-                self._waiting[0] = first[len(part) :]
+            part, rest = first[: self._credit], first[self._credit :]
+            # First, as a connection that is full says so at once: the link may write, end or reset in the middle of it.
+            if rest:
+                self._waiting[0] = rest
             else:
                 del self._waiting[0]
-        if self._ends and not self._said_end and not self._waiting:
+            self._credit -= len(part)
+            self._carrier.write_data(self.number, bytes(part))
+        if self._ends and not self._said_end and not self._waiting and self._is_here:
             self._said_end = True
             self._carrier.write(frames.frame(Kind.END, self.number))
             self._look()
+            if self._is_closing:
+                asyncio.get_running_loop().call_soon(self._tell_lost, None)
 
     def _tell_end(self) -> None:
         if not self._told_end:

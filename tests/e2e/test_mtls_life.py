@@ -236,6 +236,29 @@ def test_streams_of_the_one_before_go_on_until_it_has_waited_long_enough(place: 
     again.end()
 
 
+# Asks, hears all of the answer and its end, and then neither ends nor closes.
+_STAYS = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], 80), 20)
+s.sendall(b"GET /public/x HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+said = b""
+while data := s.recv(1000):
+    said += data
+assert b" 200 OK" in said
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_client_that_has_all_and_does_not_close_does_not_keep_the_one_before(place: Place) -> None:
+    site = place.site
+    first = place.upgrade(site.far, site.far_mesh, "--workers", "2", "--drain-timeout", "2")
+    stays = Told(site.client, _STAYS, site.server.ip)
+    place.stack.enter_context(proxy(site.far, site.far_mesh, "--workers", "2"))
+    assert first.wait(timeout=15) == 0
+    stays.end()
+
+
 def test_a_stop_without_a_successor_is_told_at_the_clients_node_and_the_next_proxy_serves_at_once(place: Place) -> None:
     site = place.site
     log, mesh = site.far.directory / "proxy.log", site.near_mesh
