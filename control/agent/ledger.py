@@ -2,6 +2,7 @@
 
 import logging
 import mmap
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -82,6 +83,7 @@ class Ledger:
         for batch in batches:
             self.flows.write(self._recorder.requests(batch))
             self.flows.flush()
+            os.sched_yield()  # records can wait, and what wants this core may be the next request
             if batch.spans and self.spans:
                 self.spans.put(self._recorder.spans(batch))
         if lost > self.requests_lost:

@@ -17,7 +17,9 @@ from control.flow import record
 from loader import abi
 from loader.record import pack_addr
 
-BATCH = 256  # requests: with all lengths at their most, its frame is still within proxy_feed.MOST_UP
+# Requests. Who reads or writes a batch holds a core meanwhile, and some client's request waits for it: of few, not long.
+# With all lengths at their most, its frame is well within proxy_feed.MOST_UP.
+BATCH = 32
 MOST_URL, MOST_TEXT, MOST_METHOD, MOST_VALUE = 2048, 512, 64, 256  # characters
 MOST_HEADERS = 16  # names that may go on record
 NO_GRPC_STATUS = -1
