@@ -17,7 +17,7 @@ from control.flow import record
 from loader import abi
 from loader.record import pack_addr
 
-# Requests. Who reads or writes a batch holds a core meanwhile, and some client's request waits for it: of few, not long.
+# Requests. Who reads or writes a batch holds a core meanwhile, and some request waits for it: of few, not for long.
 # With all lengths at their most, its frame is well within proxy_feed.MOST_UP.
 BATCH = 32
 MOST_URL, MOST_TEXT, MOST_METHOD, MOST_VALUE = 2048, 512, 64, 256  # characters
