@@ -20,7 +20,7 @@ STREAMS = 16  # that a client begins on one connection, and
 STREAMS_TAKEN = 4 * STREAMS  # that a server takes, and that it judges before anything else has its turn
 HEAVY = 4 << 20  # bytes of a connection's streams until it gets no more of them: each would wait for the others' bytes
 FIRST_WINDOW = 64 << 10  # bytes of a stream each way for which there is credit to begin with,
-MOST_WINDOW = 1 << 20  # and for a reader that takes all that comes
+MOST_WINDOW = 4 << 20  # and for a reader that takes all that comes
 MOST_UNSENT = 16 << 20  # bytes for a connection that does not take them: more than its streams may have for it
 
 IDLE_S = 60.0  # for the next stream on a connection that was made here
