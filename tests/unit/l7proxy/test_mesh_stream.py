@@ -34,7 +34,9 @@ class Wire:
         self.said += frame
 
     def write_data(self, number: int, data: bytes) -> None:
-        self.said += frames.data_head(number, len(data)) + data
+        for at in range(0, len(data), frames.MOST_DATA):
+            part = data[at : at + frames.MOST_DATA]
+            self.said += frames.data_head(number, len(part)) + part
 
     def forget(self, stream: Stream) -> None:
         self.forgotten.append(stream.number)
