@@ -55,7 +55,7 @@ def test_a_link_is_followed(tmp_path: Path, there: bool) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("odd", ["", ".", "no/x", "file/x", "loop"])
+@pytest.mark.parametrize("odd", [".", "no/x", "file/x", "loop"])
 def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("old")
