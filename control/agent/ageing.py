@@ -13,14 +13,19 @@ from loader.maps import Maps
 Counts = Mapping[sockdiag.SocketName, tuple[int, int]]
 
 
+def _name(key: abi.ConnKey, side: int) -> sockdiag.SocketName:
+    """Return the name of an end's socket, with cookie 0."""
+    ends = ((key.addr0, key.port0), (key.addr1, key.port1))
+    return (*ends[side], *ends[1 - side], 0)
+
+
 def over_tcp(key: abi.ConnKey, conn: abi.Conn, counts: Counts) -> tuple[int, int]:
     """Return the bytes that side 0 and side 1 received over TCP so far, as far as `counts` or the record know."""
-    ends = ((key.addr0, key.port0), (key.addr1, key.port1))
     received = [end.tcp_received for end in conn.end]
     for side in (0, 1):
         if conn.end[side].closed:
             continue
-        here = counts.get((*ends[side], *ends[1 - side], 0))
+        here = counts.get(_name(key, side))
         if here:
             received[side] = here[1]
             if not conn.end[1 - side].cookie:
@@ -86,20 +91,17 @@ def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -
     """
     owners = _Owners(opened)
     for key, seen in list(opened.conns.items()):
-        theirs = [
-            end.endpoint in endpoints or owner in endpoints
-            for end, owner in zip(seen.end, owners.of(key, seen), strict=True)
-        ]
-        if not any(gone and not end.closed for end, gone in zip(seen.end, theirs, strict=True) if end.cookie):
+        whose = [{end.endpoint, owner} for end, owner in zip(seen.end, owners.of(key, seen), strict=True)]
+        if not any(ids & endpoints and not end.closed for end, ids in zip(seen.end, whose, strict=True) if end.cookie):
             continue
         conn = opened.conns.get(key)  # as late as can be: what the other end's hooks write meanwhile is lost
         if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
             continue
         left, right = (
-            dataclasses.replace(e, closed=int(abi.Closed.CUT if {e.endpoint, owner} & cut else abi.Closed.POD))
-            if e.cookie and gone and not e.closed
+            dataclasses.replace(e, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
+            if e.cookie and ids & endpoints and not e.closed
             else e
-            for e, gone, owner in zip(conn.end, theirs, owners.of(key, conn), strict=True)
+            for e, ids in zip(conn.end, whose, strict=True)
         )
         with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
             opened.conns.put(key, dataclasses.replace(conn, end=(left, right)), bpf.BPF_EXIST)
@@ -122,8 +124,7 @@ def cut_off(opened: Maps, known: names.Names) -> Iterator[abi.FlowEvent]:
                 continue
             if name.netns not in unheard:
                 unheard[name.netns] = sockdiag.unended(name.netns)
-            ends = ((key.addr0, key.port0), (key.addr1, key.port1))
-            if (*ends[side], *ends[1 - side], 0) not in unheard[name.netns]:
+            if _name(key, side) not in unheard[name.netns]:
                 continue
             marked = dataclasses.replace(end, stuck=1)
             both = (peer, marked) if side else (marked, peer)

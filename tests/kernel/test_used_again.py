@@ -70,6 +70,14 @@ def call(sock: socket.socket, server: Maker, maps: Maps, family: int) -> Pair:
     return Pair(sock, b, maps)
 
 
+def reads_its_own(again: Pair) -> None:
+    """The next connection's bytes come, and no others."""
+    again.b.send(b"second")
+    assert receive(again.a, 6) == b"second"
+    with pytest.raises(BlockingIOError):
+        again.a.recv(1)
+
+
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("ended", [False, True], ids=["open", "half-closed"])
 def test_the_next_connection_reads_its_own_bytes(
@@ -83,10 +91,7 @@ def test_the_next_connection_reads_its_own_bytes(
         wait_until(lambda: pair.b.recv(1) == b"", "the server hears the end")
     disconnect(pair.a)
     again = call(pair.a, second, maps, family)
-    again.b.send(b"second")
-    assert receive(again.a, 6) == b"second"
-    with pytest.raises(BlockingIOError):
-        again.a.recv(1)
+    reads_its_own(again)
     takes_it = again.warm_up()
     if _are_counted():
         assert not takes_it, "a sender of the first may be about to put bytes into it still"
@@ -129,10 +134,7 @@ def test_a_connection_that_came_to_its_own_end_bars_no_call(
     wait_until(lambda: state(pair.a) == CLOSED, "the connection has come to its end")
     disconnect(pair.a)
     again = call(pair.a, second, maps, family)
-    again.b.send(b"second")
-    assert receive(again.a, 6) == b"second"
-    with pytest.raises(BlockingIOError):
-        again.a.recv(1)
+    reads_its_own(again)
     again.close()
 
 
