@@ -35,8 +35,9 @@ def stream(
     socket_path: str, method: str, params: Mapping[str, Any] | None = None, timeout: float | None = None
 ) -> Generator[Json, None, None]:
     """Yield answers until the agent ends them; raises as `call` does. `timeout` is the longest silence allowed."""
-    for line in stream_lines(socket_path, method, params, timeout):
-        yield _answer(line, socket_path)
+    with contextlib.closing(stream_lines(socket_path, method, params, timeout)) as lines:  # here, not when it is freed
+        for line in lines:
+            yield _answer(line, socket_path)
 
 
 def _answer(line: bytes, socket_path: str) -> Json:

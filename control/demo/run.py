@@ -31,7 +31,7 @@ class DemoFailed(MeshError):
 
 
 class _Interrupted(BaseException):
-    """By the signal that is its argument."""
+    """By the signal that is in the figures."""
 
 
 @dataclasses.dataclass
@@ -75,7 +75,7 @@ def run(output: str, seconds: float) -> None:
     figures, began = Figures(), time.monotonic()
     shown: stage.Stage = stage.Silent() if output == "json" else stage.Terminal()
     made = Made()
-    with _interruptible() as calm:
+    with _interruptible(figures) as calm:
         failure = _guarded(figures, lambda: _play(figures, made, shown, seconds, calm))
         calm()
         made.restore_mounts()
@@ -103,8 +103,8 @@ def _epilogue(figures: Figures, shown: stage.Stage) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    """Turn the first signal into _Interrupted and ignore the others; call the given function to ignore all."""
+def _interruptible(figures: Figures) -> Iterator[Callable[[], None]]:
+    """Note the first signal, raise _Interrupted and ignore the others; call the given function to ignore all."""
 
     def calm() -> None:
         for number in _SIGNALS:
@@ -114,7 +114,8 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         if os.getpid() != owner:
             os._exit(128 + number)  # a child that pyroute2 forked: it must not walk up and clean up what is ours
         calm()
-        raise _Interrupted(number)
+        figures.interrupted, figures.by_signal = True, number
+        raise _Interrupted  # lost if Python was in a finalizer just then; whoever goes on asks the figures
 
     owner = os.getpid()
     before = {number: signal.signal(number, stop) for number in _SIGNALS}
@@ -134,6 +135,8 @@ def _guarded(figures: Figures, step: Callable[[], None], log: Path | None = None
         except DemoFailed as error:
             return str(error)
         except _FAILURES as error:
+            if figures.interrupted:
+                return ""
             if isinstance(error, BrokenPipeError) and _reader_is_gone():
                 figures.unheard = True
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still holds
@@ -143,8 +146,7 @@ def _guarded(figures: Figures, step: Callable[[], None], log: Path | None = None
             words = log.read_text().splitlines()[-1:] if log and log.exists() else []
             text = f"the demo failed: {' '.join(str(error).split())[:400] or type(error).__name__}"
             return text + (f" (the agent's last words: {words[0]})" if words else "")
-    except _Interrupted as by:
-        figures.interrupted, figures.by_signal = True, by.args[0]
+    except _Interrupted:
         return ""
 
 
@@ -189,6 +191,11 @@ def _show(figures: Figures, site: Site, mesh: "Mesh", shown: stage.Stage, second
     from control.cli.gather import gather
     from control.cli.place import Place
 
+    def step(title: str) -> None:
+        if figures.interrupted:
+            raise _Interrupted
+        shown.title(title)
+
     health = gather(Place(site.node.pins, mesh.run_dir))
     figures.acceleration = jsonable(health.acceleration)
     memory = (health.agent or {}).get("resident_memory_bytes", 0)
@@ -197,28 +204,28 @@ def _show(figures: Figures, site: Site, mesh: "Mesh", shown: stage.Stage, second
               + ("on" if health.acceleration.on else f"OFF: {health.acceleration.why}"))  # fmt: skip
     names = state.load_names(mesh.run_dir)
 
-    shown.title("Allowed and refused calls")
+    step("Allowed and refused calls")
     figures.calls = steps.calls(site)
     shown.calls(figures.calls)
 
-    shown.title("The same calls over TCP and over the short cut")
+    step("The same calls over TCP and over the short cut")
     shown.say(f"medians of {_ROUNDS} interleaved runs each; `sockmesh bpf config set acceleration on|off` in between")
     for work in steps.works(site, seconds):
         figures.comparisons += (steps.compare(mesh, work, _ROUNDS),)
     shown.comparisons(figures.comparisons)
 
-    shown.title("A policy change cuts open connections")
+    step("A policy change cuts open connections")
     shown.say("web's policy is edited so that client may not call it any more:")
     figures.cuts = steps.cut(site, mesh, health.acceleration.on)
     shown.cuts(figures.cuts)
     shown.say("then the policy is put back as it was: client may call web again, as it does below")
 
-    shown.title("Every connection and every refusal is on record")
+    step("Every connection and every refusal is on record")
     shown.say(f"{len(mesh.flows()):,} flow records so far; one of each kind (`sockmesh observe --print-policy-names`):")
     figures.records = steps.records(mesh)
     shown.records(figures.records)
 
-    shown.title("What the kernel holds, with names beside numbers")
+    step("What the kernel holds, with names beside numbers")
     figures.sock = steps.busy_socks(site, mesh, names)
     figures.policy = steps.policy_rows(mesh, state.load_names(mesh.run_dir), "web")
     shown.maps(figures.sock, figures.policy)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 from control.demo import hosts, measure, stage
-from control.demo.run import Figures
+from control.demo.run import Figures, _guarded, _interruptible
 from control.demo.steps import Call, Cut
 from loader.errors import PackageMissing
 
@@ -106,3 +107,22 @@ def test_a_longer_tail_is_not_left_without_a_word(capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().out.splitlines()
     name, page = re.findall(r'"(.*)" in (\S+)$', lines[2])[0]
     assert f"- **{name} " in (ROOT / page).read_text() and lines[3] == ""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_a_finalizer_swallows_is_not_lost() -> None:
+    """Seen once: Ctrl-C came while Python freed a generator, and what the agent's end broke was told as a failure."""
+
+    class Freed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def step() -> None:
+        thing = Freed()
+        del thing
+        raise OSError("the agent is gone")
+
+    figures = Figures()
+    with _interruptible(figures):
+        assert _guarded(figures, step) == ""
+    assert (figures.interrupted, figures.by_signal) == (True, signal.SIGINT)
