@@ -11,6 +11,27 @@ static __always_inline struct policy_value *policy_find(struct policy_key *k) {
 
 #include "verdict.h"
 
+/* The same number, but the verifier forgets what it knew of it: where it can tell a branch's outcome from that, it keeps
+ * apart all ways that lead there and walks what follows once for each, so that kernel 6.1 came near to its limit of a
+ * million instructions. `noise`: any number that the verifier does not know. */
+static __always_inline u32 veiled(u32 value, u32 noise) {
+  value ^= noise;
+  asm volatile("" : "+r"(value)); /* or the compiler would see through it, too */
+  return value ^ noise;
+}
+
+/* One of two numbers. The compiler would rather choose between two places to read from, which are two ways for the
+ * verifier, whatever is read. */
+static __always_inline u32 chosen(int first, u32 one, u32 other) {
+  asm volatile("" : "+r"(one), "+r"(other));
+  return first ? one : other;
+}
+
+/* Without a branch: `value`, or `other` where it is zero. */
+static __always_inline u32 or_else(u32 value, u32 other) {
+  return value | (other & -(u32)(((u64)value - 1) >> 63));
+}
+
 static __always_inline struct config *get_config(void) {
   u32 zero = 0;
   return config.lookup(&zero);
@@ -25,7 +46,7 @@ static __always_inline u32 endpoint_id_by_addr(const u8 *addr) {
   struct addr_key k;
   __builtin_memcpy(k.addr, addr, 16);
   struct endpoint_ref *ref = endpoint_ips.lookup(&k);
-  return ref ? ref->id : 0;
+  return veiled(ref ? ref->id : 0, *(u32 *)(addr + 12));
 }
 
 /* Which edition of identities and sets counts: the agent writes the next one beside the one in force, and switches over by
@@ -33,7 +54,7 @@ static __always_inline u32 endpoint_id_by_addr(const u8 *addr) {
 static __always_inline u32 edition_state(void) {
   u32 zero = 0;
   struct edition *e = edition.lookup(&zero);
-  return e ? e->state : EDITION_STATE_NOW;
+  return veiled(e ? e->state : EDITION_STATE_NOW, bpf_get_prandom_u32());
 }
 
 /* Who somebody is, in the edition in force and in the one to come. */
@@ -55,9 +76,13 @@ static __always_inline struct identities identities_at(const u8 *addr) {
   struct identities out = {RESERVED_IDENTITY_WORLD, RESERVED_IDENTITY_WORLD, 0};
   if (v) {
     out.now = v->identity;
-    out.next = v->next_identity ? v->next_identity : v->identity;
+    out.next = or_else(v->next_identity, v->identity);
     out.flags = v->flags;
   }
+  u32 noise = *(u32 *)(addr + 12);
+  out.now = veiled(out.now, noise);
+  out.next = veiled(out.next, noise);
+  out.flags = veiled(out.flags, noise);
   return out;
 }
 
@@ -73,9 +98,10 @@ static __always_inline int is_still_of(const struct endpoint *ep, u32 id) {
 
 /* Zero, and so nobody, if the record is another pod's by now. */
 static __always_inline struct identities identities_in(const struct endpoint *ep, u32 id) {
-  struct identities out = {.now = ep->identity, .next = ep->next_identity ? ep->next_identity : ep->identity};
-  if (!is_still_of(ep, id))
-    out.now = out.next = 0;
+  struct identities out = {.now = ep->identity, .next = or_else(ep->next_identity, ep->identity)};
+  u32 still = is_still_of(ep, id);
+  out.now = veiled(out.now & -still, id);
+  out.next = veiled(out.next & -still, id);
   return out;
 }
 
@@ -95,14 +121,12 @@ struct answer {
 /* The answer of one edition. */
 static __always_inline void ask_edition(struct decision *d, struct answer *a, struct endpoint *ep, u32 id, int next,
                                         u8 direction, u32 peer, u8 proto, u16 port) {
-  u32 set = ep->set_id, plens = direction == DIRECTION_INGRESS ? ep->ingress_plens : ep->egress_plens;
-  u32 has_audit = ENDPOINT_FLAG_HAS_AUDIT;
-  if (next && ep->next_set_id) {
-    set = ep->next_set_id;
-    plens = direction == DIRECTION_INGRESS ? ep->next_ingress_plens : ep->next_egress_plens;
-    has_audit = ENDPOINT_FLAG_NEXT_HAS_AUDIT;
-  }
-  has_audit &= ep->flags;
+  u32 next_set = ep->next_set_id, later = next && next_set;
+  u32 set = veiled(chosen(later, next_set, ep->set_id), peer);
+  u32 in = chosen(later, ep->next_ingress_plens, ep->ingress_plens);
+  u32 out = chosen(later, ep->next_egress_plens, ep->egress_plens);
+  u32 plens = veiled(chosen(direction == DIRECTION_INGRESS, in, out), peer);
+  u32 has_audit = veiled(ep->flags & chosen(later, ENDPOINT_FLAG_NEXT_HAS_AUDIT, ENDPOINT_FLAG_HAS_AUDIT), peer);
   if (!(ep->flags & ENDPOINT_FLAG_ENROLLED) || !set || !peer || !is_still_of(ep, id)) {
     a->rule_id = 0;
     a->verdict = VERDICT_DENY;

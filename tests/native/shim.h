@@ -34,6 +34,10 @@ static inline u64 bpf_ktime_get_ns(void) {
   return 0;
 }
 
+static inline u32 bpf_get_prandom_u32(void) {
+  return 0;
+}
+
 /* The packet that is looked at. */
 static const u8 *packet_data;
 static u32 packet_size;
