@@ -219,6 +219,31 @@ def test_a_pod_that_is_nobodys_stays(tmp_path: Path, mine: dict[str, Any]) -> No
     assert [w.kind for w in snapshot.workloads if w.name == "web-1"] == ["Pod"]
 
 
+NAMED = "statefulset.kubernetes.io/pod-name"
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_told"),
+    [
+        ({"podSelector": {}}, False),
+        ({"podSelector": {"matchLabels": OWN_LABEL}}, False),
+        ({"podSelector": {"matchLabels": {NAMED: "web-0"}}}, True),
+        ({"podSelector": {"matchExpressions": [{"key": NAMED, "operator": "DoesNotExist"}]}}, True),
+        ({"podSelector": {}, "ingress": [{"from": [{"podSelector": {"matchLabels": {NAMED: "web-0"}}}]}]}, True),
+        ({"podSelector": {}, "ingress": [{"ports": [{"port": "side"}]}]}, True),
+        ({"podSelector": {}, "ingress": [{"ports": [{"port": "other"}]}]}, False),
+    ],
+)
+def test_a_pod_that_policies_tell_from_its_template_stays(tmp_path: Path, spec: dict[str, Any], is_told: bool) -> None:
+    mine = pod("web-0", labels=OWN_LABEL | {NAMED: "web-0"}, **owned("StatefulSet", "web"))
+    mine["spec"]["containers"][0]["ports"] = [{"name": "side", "containerPort": 80}]
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+              "metadata": {"name": "p", "namespace": "shop"}, "spec": spec}  # fmt: skip
+    snapshot = good(tmp_path, mine, controller("StatefulSet", "web", OWN_LABEL), policy)
+    assert who(snapshot) == ["StatefulSet shop/web", *(["Pod shop/web-0"] if is_told else [])]
+    assert world.World(snapshot).end("shop/web-0").name == ("shop/web-0" if is_told else "shop/web")
+
+
 def test_owners_in_a_circle(tmp_path: Path) -> None:
     first = controller("ReplicaSet", "a", OWN_LABEL, **owned("ReplicaSet", "b"))
     second = controller("ReplicaSet", "b", OWN_LABEL, **owned("ReplicaSet", "a"))
