@@ -62,14 +62,17 @@ class _Asked:
         return {port for port in workload.ports if port.name in self._ports}
 
 
-def settle(given: Iterable[model.Object]) -> tuple[list[model.Object], dict[str, str], dict[str, str]]:
+def settle(
+    given: Iterable[model.Object], asking: Iterable[model.Object]
+) -> tuple[list[model.Object], dict[str, str], dict[str, str]]:
     """Return the objects without the workloads that another one stands for, who does for each "namespace/name", and
     the node of each by that name and by its addresses: whom it stands for may be on several.
 
-    Where that one shares its name with another kind, it is "namespace/KIND/name".
+    Where that one shares its name with another kind, it is "namespace/KIND/name". `asking`: whose policies may
+    tell pods from their templates.
     """
     everything = _told_apart(given)
-    asked = _Asked(everything)
+    asked = _Asked(asking)
     there = {_key(obj): obj for obj in everything if isinstance(obj, Owned)}
     ips: dict[_Key, dict[str, None]] = {}
     folded: dict[str, Owned] = {}
