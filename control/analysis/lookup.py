@@ -1,15 +1,13 @@
-"""A DNS name that somebody is about to look up: where policy meets it, and whether the proxy sees that. Pure."""
+"""A DNS name that somebody is about to look up: where policy meets it. Pure."""
 
 import dataclasses
 import ipaddress
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from control import model, places
-from control.analysis import world
-from control.policy import covering, refer
-from loader import abi
+from control.policy import refer
 
 # Where names are looked up at: what nobody uses is the highest.
 _LOWEST, _HIGHEST = int(ipaddress.IPv4Address("1.0.0.0")), int(ipaddress.IPv4Address("240.0.0.1"))
@@ -44,23 +42,3 @@ def _free(ranges: Iterable[model.Prefix], used: Iterable[model.Prefix]) -> int:
         if _LOWEST <= first <= _HIGHEST:
             best = min(best, (around, -(following - 1)))
     return -best[1]
-
-
-def is_seen(known: world.World, workload: model.Workload, is_served: Callable[[model.PortSpec], bool]) -> bool:
-    """Tell whether the proxy sees what a workload asks DNS for, and so learns addresses of names from it: at some port
-    where servers of names listen, as far as no deny is plainly around what the rule says there.
-    """
-    rules = [rule for rule in known.policy(workload).rules if rule.direction == abi.Direction.EGRESS and not rule.audit]
-    denies = [rule for rule in rules if rule.verdict == abi.Verdict.DENY]
-    for rule in rules:
-        if rule.l7 is None or not rule.l7.dns:
-            continue
-        around = [
-            deny
-            for deny in denies
-            if all(any(covering.peers(o, e) for o in deny.peers or (None,)) for e in rule.peers or (None,))
-        ]
-        for spec in rule.ports or ():
-            if is_served(spec) and not any(covering.any_of_ports(deny.ports, spec) for deny in around):
-                return True
-    return False

@@ -113,6 +113,11 @@ class World:
             self._policies.update(resolve.resolve(self.snapshot, self.identities, [number]))
         return self._policies[number]
 
+    def selecting(self, workload: model.Workload) -> resolve.Selecting:
+        """Return what selects a workload, in order."""
+        number = self.identities.of_workload[str(workload)]
+        return resolve.selecting(self.snapshot, self.identities, [number])[number]
+
     def policy_set(self, workload: model.Workload, peer: int | None = None) -> PolicySet:
         """Return the entries of a workload's policy; workloads of one identity and the same ports share them.
 

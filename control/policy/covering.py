@@ -5,7 +5,7 @@ Where that is not plain to see, it does not. Pure. Those that have nothing in co
 from collections.abc import Iterable
 
 from control import model
-from control.policy import dnsnames
+from control.policy import apart, dnsnames
 
 
 def selectors(one: model.Selector, other: model.Selector) -> bool:
@@ -40,3 +40,27 @@ def ports(one: model.PortSpec, other: model.PortSpec) -> bool:
 def any_of_ports(several: Iterable[model.PortSpec] | None, port: model.PortSpec) -> bool:
     """Tell whether one of several has all that a port means; None: any port."""
     return several is None or any(ports(each, port) for each in several)
+
+
+def is_none_of_ports(several: Iterable[model.PortSpec] | None, port: model.PortSpec) -> bool:
+    """Tell whether none of several can be what a port means."""
+    return several is not None and all(apart.ports(each, port) for each in several)
+
+
+def are_ports_together(several: Iterable[model.PortSpec], port: model.PortSpec) -> bool:
+    """Tell whether several have together all ports that a range means."""
+    if port.name:
+        return any(ports(each, port) for each in several)
+    following = port.first
+    here = [(each.first, each.last) for each in several if each.proto == port.proto and not each.name]
+    for first, last in sorted(here):
+        if first <= following:
+            following = max(following, last + 1)
+    return following > port.last
+
+
+def size(peer: model.Peer | None) -> int:
+    """Return of how many parts a peer is that are compared one by one."""
+    if isinstance(peer, model.Selector):
+        return sum(1 + len(requirement.values) for requirement in peer.requirements)
+    return len(peer.excepts) if isinstance(peer, model.CidrPeer) else 0

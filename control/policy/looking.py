@@ -10,27 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from control import model
-from control.policy import apart, covering, resolve
+from control.policy import apart, covering, denying, resolve
+from control.policy.effort import Effort, Enough
 from loader import abi
 
 MOST = 50_000  # comparisons for one snapshot: what would take more counts as if it sees bytes, or frees others
-
-_MOST_PAIRS = 64  # of peers of a rule and of a deny in other words: more are not held against each other
-
-
-class _Enough(Exception):
-    """There were MOST comparisons."""
-
-
-class _Effort:
-    def __init__(self) -> None:
-        self._left = MOST
-
-    def spend(self, comparisons: int) -> None:
-        """Count comparisons that are about to be made; raises _Enough."""
-        self._left -= comparisons
-        if self._left < 0:
-            raise _Enough
 
 
 class Why(enum.Enum):
@@ -74,8 +58,17 @@ def looks(snapshot: model.Snapshot, frees: bool = False) -> Mapping[int, Sequenc
         for section in policy.sections:
             if not section.of_nodes:
                 together.setdefault(section.subject, []).append((policy, section))
-    groups = [(selecting, list(_parts(selecting))) for selecting in together.values()]
-    effort = _Effort()
+    return _looks(together.values(), frees)
+
+
+def of(selecting: resolve.Selecting) -> Mapping[int, Sequence[Look]]:
+    """Return the same of sections, in order, that select the same pods in whatever words."""
+    return _looks([selecting])
+
+
+def _looks(several: Iterable[resolve.Selecting], frees: bool = False) -> Mapping[int, Sequence[Look]]:
+    groups = [(selecting, list(_parts(selecting))) for selecting in several]
+    effort = Effort(MOST)
     asks = _Asks((part for _, parts in groups for part in parts if part.others), effort)
     out: dict[int, list[Look]] = {}
     for selecting, parts in groups:
@@ -120,7 +113,7 @@ def _shared(parts: Iterable[_Part], whom: Callable[[_Part], object]) -> list[Sha
 class _Beside:
     """All that is for the same pods: what it lets through, and what it denies."""
 
-    def __init__(self, selecting: resolve.Selecting, parts: Sequence[_Part], effort: _Effort) -> None:
+    def __init__(self, selecting: resolve.Selecting, parts: Sequence[_Part], effort: Effort) -> None:
         self._effort = effort
         self._free: dict[model.Peer | None, list[tuple[_Part, list[model.PortSpec], str]]] = {}
         self._idle = set[str]()
@@ -130,27 +123,21 @@ class _Beside:
             for by, peers in part.opened.items():
                 for peer in peers:
                     self._free.setdefault(peer, []).append((part, specs, by))
-        self._denies = [
-            (resolve.key_of(policy, rule), section, rule, frozenset(rule.peers or ()))
-            for policy, section in (selecting if parts else ())
-            for rule in section.rules
-            # What stands in for a policy that cannot be read says nothing of those that can.
-            if rule.verdict == abi.Verdict.DENY and not policy.invalid
-        ]
+        self._denies = denying.Denies(selecting if parts else (), effort)
 
     def decide(self, part: _Part) -> tuple[tuple[str, ...], Why]:
         """Return who decides about a part whatever the bytes say, and why; nobody where they are looked at."""
         by = dict.fromkeys(part.opened)
         try:
-            if denying := self._denying(part):
-                return (denying,), Why.DENIED
+            if by_denies := self._denies.of(part.section, part.rule, part.spec):
+                return by_denies, Why.DENIED
             for peer in part.others:
                 if not (freeing := self._freeing(peer, part)):
                     break
                 by[freeing] = None
             else:
                 return tuple(by), Why.REFUSES_NOTHING if by.keys() <= self._idle else Why.LET_THROUGH
-        except _Enough:
+        except Enough:
             pass
         return (), Why.LET_THROUGH
 
@@ -158,47 +145,29 @@ class _Beside:
         for who in (peer, None):
             for free, specs, by in self._free.get(who, ()):
                 self._effort.spend(len(specs))
-                if _counts_for(free.section, free.rule, part) and covering.any_of_ports(specs, part.spec):
+                counts = denying.counts_for(free.section, free.rule, part.section, part.rule)
+                if counts and covering.any_of_ports(specs, part.spec):
                     return by
         return ""
-
-    def _denying(self, part: _Part) -> str:
-        for key, section, rule, peers in self._denies:
-            self._effort.spend(1 + len(rule.ports or ()))
-            if not _counts_for(section, rule, part):
-                continue
-            if covering.any_of_ports(rule.ports, part.spec) and self._means_all(rule, peers, part):
-                return key
-        return ""
-
-    def _means_all(self, deny: model.Rule, peers: frozenset[model.Peer], part: _Part) -> bool:
-        """Tell whether a deny, whose peers are given as a set, too, is for all that a part is for."""
-        asked = part.rule.peers or (None,)
-        self._effort.spend(len(asked))
-        if deny.peers is None or peers.issuperset(asked):
-            return True
-        if len(asked) * len(deny.peers) > _MOST_PAIRS:
-            return False
-        self._effort.spend(len(asked) * len(deny.peers))
-        return all(any(covering.peers(peer, each) for peer in deny.peers) for each in asked)
 
 
 class _Asks:
     """What bytes are looked at, for any pods."""
 
-    def __init__(self, parts: Iterable[_Part], effort: _Effort) -> None:
+    def __init__(self, parts: Iterable[_Part], effort: Effort) -> None:
         self._asks, self._effort = _shared(parts, lambda part: part.others), effort
 
     def are_met_by(self, part: _Part) -> bool:
         """Tell whether any may be of what a part lets through, so that nobody looks at it any more."""
         try:
             return any(self._is_met(ask, specs, part) for ask, specs in self._asks)
-        except _Enough:
+        except Enough:
             return True
 
     def _is_met(self, ask: _Part, specs: Sequence[model.PortSpec], part: _Part) -> bool:
         self._effort.spend(len(specs))
-        if not _counts_for(part.section, part.rule, ask) or all(apart.ports(part.spec, spec) for spec in specs):
+        counts = denying.counts_for(part.section, part.rule, ask.section, ask.rule)
+        if not counts or covering.is_none_of_ports(specs, part.spec):
             return False
         one, other = part.section.subject, ask.section.subject
         if one is not other and apart.selectors(one, other):
@@ -206,8 +175,3 @@ class _Asks:
         opened = [peer for peers in part.opened.values() for peer in peers]
         self._effort.spend(len(opened) * len(ask.others))
         return any(not apart.peers(peer, asked) for peer in opened for asked in ask.others)
-
-
-def _counts_for(section: model.Section, rule: model.Rule, part: _Part) -> bool:
-    """Tell whether a rule says anything where another one counts: what is only audited says nothing of the rest."""
-    return rule.direction == part.rule.direction and section.audit <= part.section.audit

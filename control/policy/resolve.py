@@ -70,18 +70,25 @@ def resolve(
 
     The snapshot's policies are without references (refer.written_out).
     """
-    selecting: dict[int, list[tuple[model.Policy, model.Section]]] = {number: [] for number in numbers}
-    for policy in sorted(snapshot.policies, key=order):
-        for section in policy.sections:
-            for number in identities.subjects(section.subject) & selecting.keys() if not section.of_nodes else ():
-                selecting[number].append((policy, section))
     shared: dict[tuple[int, ...], ResolvedPolicy] = {}
     out = {}
-    for number, found in selecting.items():
+    for number, found in selecting(snapshot, identities, numbers).items():
         same = tuple(id(section) for _, section in found)
         if same not in shared:
             shared[same] = together(found)
         out[number] = shared[same]
+    return out
+
+
+def selecting(
+    snapshot: model.Snapshot, identities: identity.Identities, numbers: Iterable[int]
+) -> Mapping[int, Selecting]:
+    """Return the sections that select each pod identity, in order."""
+    out: dict[int, list[tuple[model.Policy, model.Section]]] = {number: [] for number in numbers}
+    for policy in sorted(snapshot.policies, key=order):
+        for section in policy.sections:
+            for number in identities.subjects(section.subject) & out.keys() if not section.of_nodes else ():
+                out[number].append((policy, section))
     return out
 
 

@@ -72,19 +72,34 @@ def load(
     "-" is standard input. Of two objects with one name the first counts. What names no namespace is in `namespace`.
     `must_hold`: a file that is named and holds no document is a problem; else it is a warning.
     """
+    return load_each([paths], namespace, must_hold)[0]
+
+
+def load_each(
+    several: Iterable[Iterable[str | os.PathLike[str]]], namespace: str = "default", must_hold: bool = False
+) -> list[model.LoadResult]:
+    """Return what each of several sets of files declares, to be compared: a pod that the policies of one of them tell
+    from its controller's template counts by itself in all.
+    """
+    with document.uncollected():
+        read = [_read(paths, namespace, must_hold) for paths in several]
+        objects = [obj for found in read for obj in found.objects]
+        return [found.result(objects) for found in read]
+
+
+def _read(paths: Iterable[str | os.PathLike[str]], namespace: str, must_hold: bool) -> "_Found":
     given = [os.fspath(path) for path in paths]
     found = _Found(
         namespace if namespace != "default" else "",  # what readers take it for
         frozenset(given if must_hold else ()),
     )
-    with document.uncollected():
-        for file, said in walk.files(given):
-            if not said:
-                found.read(file)
-            else:
-                told = found.advice if said in walk.HARMLESS else found.problems
-                told.append(model.Problem(content.printable(file), "", said))
-        return found.result()
+    for file, said in walk.files(given):
+        if not said:
+            found.read(file)
+        else:
+            told = found.advice if said in walk.HARMLESS else found.problems
+            told.append(model.Problem(content.printable(file), "", said))
+    return found
 
 
 class _Found:
@@ -127,10 +142,11 @@ class _Found:
         self.objects += (p.obj for p in parsed if p.obj is not None)
         self.skipped += (p.skipped for p in parsed if p.skipped)
 
-    def result(self) -> model.LoadResult:
+    def result(self, asked: Iterable[model.Object]) -> model.LoadResult:
+        """Return all of it; `asked`: whose policies may tell pods from their templates."""
         taken: claims.Taken = {}
         kept: list[model.Object] = []
-        settled, folded, nodes = owners.settle(self.objects)
+        settled, folded, nodes = owners.settle(self.objects, asked)
         for obj in settled:
             clashes = claims.clashes((obj,), taken)
             self.problems += (remarks.problem_at(obj.source, "", each) for _, each in clashes)

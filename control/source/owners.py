@@ -3,7 +3,8 @@
 Who made a pod is what its ownerReferences say. Between a Deployment and its pods is a ReplicaSet, and between a CronJob
 and its pods a Job; where that one is not in the manifests, it is known by its name: the Deployment's with the hash that
 the pod has as a label behind it, the CronJob's with a number. A pod that has not all labels of the template stays as
-it is: somebody took it out of the set, or it is of an earlier template.
+it is: somebody took it out of the set, or it is of an earlier template. So does one that policies tell from the
+template: by a label that it has besides, as those of a StatefulSet have their name, or by what it calls its ports.
 """
 
 import dataclasses
@@ -29,13 +30,49 @@ class Owned(model.Workload):
     is_generated: bool = False  # `name` is only how its names begin: several may be called so
 
 
-def settle(given: Iterable[model.Object]) -> tuple[list[model.Object], dict[str, str], dict[str, str]]:
+class _Asked:
+    """What policies ask of pods: the keys of labels, and the names of ports."""
+
+    def __init__(self, given: Iterable[model.Object]) -> None:
+        self._keys, self._ports = set[str](), set[str]()
+        for obj in given:
+            if isinstance(obj, model.Service):
+                self._keys.update(obj.selector)
+            for section in obj.sections if isinstance(obj, model.Policy) else ():
+                self._take(section.subject)
+                for rule in section.rules:
+                    for peer in rule.peers or ():
+                        self._take(peer)
+                    self._ports.update(spec.name for spec in rule.ports or () if spec.name)
+
+    def _take(self, peer: model.Peer) -> None:
+        if isinstance(peer, model.Selector):
+            self._keys.update(requirement.key for requirement in peer.requirements)
+
+    def are_alike(self, pod: Owned, template: Owned) -> bool:
+        """Tell whether policies tell nothing of a pod from what is told of its template."""
+        more = pod.labels.keys() - template.labels.keys()
+        if not template.labels.items() <= pod.labels.items() or not more.isdisjoint(self._keys):
+            return False
+        if model.SERVICE_ACCOUNT_KEY in self._keys and pod.service_account != template.service_account:
+            return False
+        return self._called(pod) == self._called(template)
+
+    def _called(self, workload: Owned) -> set[model.ContainerPort]:
+        return {port for port in workload.ports if port.name in self._ports}
+
+
+def settle(
+    given: Iterable[model.Object], asking: Iterable[model.Object]
+) -> tuple[list[model.Object], dict[str, str], dict[str, str]]:
     """Return the objects without the workloads that another one stands for, who does for each "namespace/name", and
     the node of each by that name and by its addresses: whom it stands for may be on several.
 
-    Where that one shares its name with another kind, it is "namespace/KIND/name".
+    Where that one shares its name with another kind, it is "namespace/KIND/name". `asking`: whose policies may
+    tell pods from their templates.
     """
     everything = _told_apart(given)
+    asked = _Asked(asking)
     there = {_key(obj): obj for obj in everything if isinstance(obj, Owned)}
     ips: dict[_Key, dict[str, None]] = {}
     folded: dict[str, Owned] = {}
@@ -43,11 +80,7 @@ def settle(given: Iterable[model.Object]) -> tuple[list[model.Object], dict[str,
     out: list[model.Object] = []
     for obj in everything:
         top = _top(obj, there) if isinstance(obj, Owned) else None
-        if (
-            isinstance(obj, Owned)
-            and top is not None
-            and (obj.kind != "Pod" or top.labels.items() <= obj.labels.items())
-        ):
+        if isinstance(obj, Owned) and top is not None and (obj.kind != "Pod" or asked.are_alike(obj, top)):
             ips.setdefault(_key(top), {}).update(dict.fromkeys(obj.ips))
             folded[str(obj)] = top
             nodes |= dict.fromkeys((str(obj), *obj.ips) if obj.node else (), obj.node)

@@ -5,11 +5,11 @@ answers only to what such a rule lets through.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from control import model
-from control.policy import apart, dnsnames, looking
+from control.policy import apart, dnsnames, looking, resolve
 from control.source import pods, remarks, unserved
 from loader import abi
 
@@ -113,13 +113,27 @@ def _asking(snapshot: model.Snapshot) -> Iterator[tuple[model.Selector, tuple[mo
     """Yield each rule that has the proxy see DNS queries: of whom, and what it lets through."""
     looks, ports = looking.looks(snapshot), Ports(snapshot)
     for policy in snapshot.policies:
-        for section in (section for section in policy.sections if not section.audit):
+        for section in policy.sections:
             for rule in section.rules:
-                if not (rule.l7 and rule.l7.dns) or rule.direction != abi.Direction.EGRESS:
-                    continue
-                is_seen = any(not look.by and ports.has(look.spec) for look in looks.get(id(rule), ()))
-                if is_seen and (rule.peers is None or any(map(_may_answer, rule.peers))):
-                    yield section.subject, rule.l7.dns
+                if let := _let(section, rule, looks, ports):
+                    yield section.subject, let
+
+
+def is_seen(selecting: resolve.Selecting, snapshot: model.Snapshot) -> bool:
+    """Tell whether the proxy sees any DNS query of a pod, given what selects it."""
+    looks, ports = looking.of(selecting), Ports(snapshot)
+    return any(_let(section, rule, looks, ports) for _, section in selecting for rule in section.rules)
+
+
+def _let(
+    section: model.Section, rule: model.Rule, looks: Mapping[int, Sequence[looking.Look]], ports: "Ports"
+) -> tuple[model.NamePeer, ...]:
+    """Return the names for which a rule has the proxy see DNS queries, as far as that is not plainly none."""
+    if section.audit or rule.direction != abi.Direction.EGRESS or not (rule.l7 and rule.l7.dns):
+        return ()
+    if not any(not look.by and ports.has(look.spec) for look in looks.get(id(rule), ())):
+        return ()
+    return rule.l7.dns if rule.peers is None or any(map(_may_answer, rule.peers)) else ()
 
 
 def _may_answer(peer: model.Peer) -> bool:
@@ -133,11 +147,13 @@ class Ports:
     def __init__(self, snapshot: model.Snapshot) -> None:
         targets = {port.target_port for service in snapshot.services for port in service.ports if port.port == 53}
         self._names: dict[str, set[int]] = {}
-        for port in (port for workload in snapshot.workloads for port in workload.ports):
-            self._names.setdefault(port.name, set()).add(port.port)
         self._numbers = set(_PORTS) | {target for target in targets if isinstance(target, int)}
-        for name in (target for target in targets if isinstance(target, str)):
-            self._numbers |= self._names.get(name, set())
+        for workload in snapshot.workloads:
+            for port in workload.ports:
+                if port.name in targets:
+                    self._numbers.add(port.port)
+                if not workload.host_network:  # in rules a name is none of its
+                    self._names.setdefault(port.name, set()).add(port.port)
 
     def has(self, spec: model.PortSpec) -> bool:
         """Tell whether a server may listen at a port of some."""

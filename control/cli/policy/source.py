@@ -65,7 +65,7 @@ def load(paths: Sequence[str], namespace: str) -> model.Snapshot:
 
 def load_each(several: Sequence[Sequence[str]], namespace: str) -> list[model.Snapshot]:
     """Return what each of several sets of manifests declares, as `load` does; what is told of two is told once."""
-    found = [read(paths, namespace) for paths in several]
+    found = manifests.load_each(several, namespace)
     problems = list(dict.fromkeys(str(problem) for each in found for problem in each.problems))
     _tell(problems)
     if problems:

@@ -111,8 +111,8 @@ def _notes(known: world.World, found: analysis.Trace, call: Call) -> list[str]:
     is_judged = any(side.verdict != analysis.UNENFORCED for side in (found.egress, found.ingress))
     if is_judged and call.destination.name.startswith("fqdn:"):
         needs.append(unserved.LEARNS_NAMES)
-        served = unlearned.Ports(known.snapshot).has
-        if call.source.workload is not None and not lookup.is_seen(known, call.source.workload, served):
+        caller = call.source.workload
+        if caller is not None and not unlearned.is_seen(known.selecting(caller), known.snapshot):
             needs.append(f"{unlearned.UNSEEN} {call.source.name}, {unlearned.NOT_LEARNED}")
     return needs
 

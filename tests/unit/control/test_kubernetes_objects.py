@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import testing
 
 from control import model
 from control.analysis import world
+from control.cli.main import cli
 from control.source import manifests
 from loader import abi
 
@@ -217,6 +219,46 @@ def test_a_pod_is_left_out_for_what_made_it(tmp_path: Path, owner: str, name: st
 def test_a_pod_that_is_nobodys_stays(tmp_path: Path, mine: dict[str, Any]) -> None:
     snapshot = good(tmp_path, mine, controller("Deployment", "web", OWN_LABEL))
     assert [w.kind for w in snapshot.workloads if w.name == "web-1"] == ["Pod"]
+
+
+NAMED = "statefulset.kubernetes.io/pod-name"
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_told"),
+    [
+        ({"podSelector": {}}, False),
+        ({"podSelector": {"matchLabels": OWN_LABEL}}, False),
+        ({"podSelector": {"matchLabels": {NAMED: "web-0"}}}, True),
+        ({"podSelector": {"matchExpressions": [{"key": NAMED, "operator": "DoesNotExist"}]}}, True),
+        ({"podSelector": {}, "ingress": [{"from": [{"podSelector": {"matchLabels": {NAMED: "web-0"}}}]}]}, True),
+        ({"podSelector": {}, "ingress": [{"ports": [{"port": "side"}]}]}, True),
+        ({"podSelector": {}, "ingress": [{"ports": [{"port": "other"}]}]}, False),
+    ],
+)
+def test_a_pod_that_policies_tell_from_its_template_stays(tmp_path: Path, spec: dict[str, Any], is_told: bool) -> None:
+    mine = pod("web-0", labels=OWN_LABEL | {NAMED: "web-0"}, **owned("StatefulSet", "web"))
+    mine["spec"]["containers"][0]["ports"] = [{"name": "side", "containerPort": 80}]
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+              "metadata": {"name": "p", "namespace": "shop"}, "spec": spec}  # fmt: skip
+    snapshot = good(tmp_path, mine, controller("StatefulSet", "web", OWN_LABEL), policy)
+    assert who(snapshot) == ["StatefulSet shop/web", *(["Pod shop/web-0"] if is_told else [])]
+    assert world.World(snapshot).end("shop/web-0").name == ("shop/web-0" if is_told else "shop/web")
+
+
+def test_a_policy_that_tells_pods_apart_opens_nothing(tmp_path: Path) -> None:
+    old = [pod(name, labels=OWN_LABEL | {NAMED: name}, **owned("StatefulSet", "web")) for name in ("web-0", "web-1")]
+    old.append(controller("StatefulSet", "web", OWN_LABEL))
+    spec = {"podSelector": {"matchLabels": {NAMED: "web-0"}}, "policyTypes": ["Ingress", "Egress"]}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+              "metadata": {"name": "p", "namespace": "shop"}, "spec": spec}  # fmt: skip
+    files = [tmp_path / "old.json", tmp_path / "new.json"]
+    for file, items in zip(files, (old, [*old, policy]), strict=True):
+        file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    words = ["policy", "diff", "--no-new-access", *map(str, files)]
+    found = testing.CliRunner().invoke(cli, words)
+    assert (found.exit_code, "shop/web-0" in found.stdout, "+" in found.stdout) == (0, True, False)
+    assert testing.CliRunner().invoke(cli, [*words[:3], *words[:2:-1]]).exit_code == 1
 
 
 def test_owners_in_a_circle(tmp_path: Path) -> None:

@@ -159,6 +159,39 @@ def test_an_explanation_beside_many_rules_for_two_kinds_of_bytes_of_nobody(tmp_p
     said_soon(0, "explain", "shop/p", "-f", str(file), "-o", "json")
 
 
+def test_rules_for_requests_beside_denies_of_many_conditions(tmp_path: Path) -> None:
+    def conditions(value: int) -> dict[str, Any]:
+        asked = ({"key": f"k{key}", "operator": "NotIn", "values": [str(value)]} for key in range(400))
+        return {"matchExpressions": list(asked)}
+
+    def some(first: int) -> dict[str, Any]:
+        peers = [*({"matchLabels": {"app": "a", "tier": f"t{tier}"}} for tier in range(7)), {"matchLabels": {"z": "z"}}]
+        ports = [port(number) for number in range(first, first + 40)]
+        return {"fromEndpoints": peers, "toPorts": [{"ports": ports, "rules": {"http": [{"path": "/a"}]}}]}
+
+    denied = {"fromEndpoints": [*map(conditions, range(7)), {"matchLabels": {"app": "a"}}]}
+    rules = policy("p", ingress=[some(1 + 40 * number) for number in range(17)], ingressDeny=[denied])
+    file = written(tmp_path, rules, pod("p", app="b"))
+    load_soon(file)
+    said_soon(0, "connectivity", str(file))
+
+
+def test_who_sees_names_beside_many_denies_of_many_ranges(tmp_path: Path) -> None:
+    ranges = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(1000)]
+    group = {"apiVersion": "cilium.io/v2", "kind": "CiliumCIDRGroup", "metadata": {"name": "g"}}
+
+    def at_dns(**asked: Any) -> dict[str, Any]:
+        ports = [{"port": "53", "protocol": "UDP"}]
+        return {"toCIDRSet": [{"cidrGroupRef": "g"}], "toPorts": [{"ports": ports, **asked}]}
+
+    asked = [at_dns(rules={"dns": [{"matchName": f"a{number}.org"}]}) for number in range(40)]
+    names = {"toFQDNs": [{"matchName": "a0.org"}]}
+    rules = policy("p", egress=[names, *asked], egressDeny=[at_dns()] * 40)
+    file = written(tmp_path, {**group, "spec": {"externalCIDRs": ranges}}, rules, pod("p", app="a"))
+    words = ("trace", "--from", "shop/p", "--to", "fqdn:a0.org", "--port", "443", "-f", str(file))
+    assert "sees none of theirs" in said_soon(0, *words).stdout
+
+
 def test_many_long_expressions(tmp_path: Path) -> None:
     paths = [f"/{number:04d}" + "a?" * 500 for number in range(4000)]
     again = {"toPorts": [{"ports": [port(80)], "rules": {"http": [{"path": paths[0]}] * 300}}]}

@@ -168,6 +168,17 @@ PLAIN_53 = "{toPorts: [{ports: [{port: '53', protocol: TCP}]}]}"
         (DNS.replace("'53'", "'8053'"), (KUBE_DNS % 8053,), True),
         (DNS.replace("'53'", "dns"), (), True),  # of pods that are not declared
         (DNS.replace("'53'", "http"), (WEB.replace("[]", "[{ports: [{name: http, containerPort: 80}]}]"),), False),
+        # In rules a port name is none of pods on their node's network.
+        (
+            DNS.replace("'53'", "dns"),
+            (
+                WEB.replace("[]", "[{ports: [{name: dns, containerPort: 80}]}]"),
+                WEB.replace("name: web", "name: at-node").replace(
+                    "[]", "[{ports: [{name: dns, containerPort: 53}]}], hostNetwork: true"
+                ),
+            ),
+            False,
+        ),
         (DNS.replace("{toPorts", "{toEndpoints: [], toPorts"), (), False),
         (DNS.replace("{toPorts", "{toEntities: [none], toPorts"), (), False),
         (DNS.replace("{toPorts", "{toEntities: [health, init], toPorts"), (), False),
@@ -181,6 +192,12 @@ def test_where_the_proxy_sees_queries(tmp_path: Path, beside: str, services: tup
     told = advice(tmp_path, NAMES, POLICY % ("dns", "web", beside), *services)
     mine = [line for line in told if unlearned.UNSEEN in line and "shop/n " in line]
     assert mine == ([] if is_seen else [UNSEEN % (rule, "these pods") for rule in RULES])
+    # A trace says the same of one of the pods.
+    if not any("name: web\n" in each or "name: web," in each for each in services):
+        advice(tmp_path, NAMES, POLICY % ("dns", "web", beside), WEB, *services)
+    call = ["policy", "trace", "-f", str(tmp_path), "--from", "shop/web", "--port", "443", "--to", "fqdn:b.example"]
+    note = testing.CliRunner().invoke(cli, call).stdout.splitlines()[-1]
+    assert (f"{unlearned.UNSEEN} shop/web, {unlearned.NOT_LEARNED}" in note) != is_seen
 
 
 @pytest.mark.parametrize(

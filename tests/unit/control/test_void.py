@@ -168,6 +168,46 @@ def test_a_deny_alone_decides_too(tmp_path: Path, allowed: str, denied: str, is_
     assert [line for line in found if "no effect" in line] == ([void] if is_void else [])
 
 
+AB = "fromEndpoints: [{matchLabels: {app: a}}, {matchLabels: {app: b}}], "
+RANGE = "ports: [{port: '80', endPort: 90, protocol: TCP}]"
+FIRST, LAST, GAP = (RANGE.replace("80", first).replace("90", last) for first, last in
+                    (("1", "84"), ("85", "90"), ("86", "90")))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("allowed", "denied", "named"),
+    [
+        (asked(AB, 80), (let(A, 80), let(B, 80)), (0, 1)),
+        (asked(AB, 80), (let(A, 80), let(TIER, 80), let(B, 81, 80)), (0, 2)),
+        (asked(AB, 80), (let(A, 80), let(AB, 80)), (1,)),
+        (asked(AB, 80), (let(A, 80), let(B, 81)), ()),
+        (asked(AB, 80), (let(A, 80), let(A, 80)), ()),
+        (asked("", 80), (let(A, 80), let(B, 80)), ()),
+        # A range of ports, by all of its peers or by each.
+        *(
+            (f"{{{AB}toPorts: [{{{RANGE}, rules: {{http: [{{method: GET}}]}}}}]}}",
+             tuple(f"{{{peer}toPorts: [{{{at}}}]}}" for peer, at in denied), named)
+            for denied, named in (
+                (((AB, FIRST), (AB, LAST)), (0, 1)),
+                ((("", LAST), (AB, FIRST)), (0, 1)),
+                (((A, FIRST), (B, FIRST), ("", LAST)), (0, 1, 2)),
+                (((A, FIRST), ("", LAST), (B, RANGE)), (0, 1, 2)),
+                (((AB, FIRST), (AB, GAP)), ()),
+                (((A, FIRST), (B, LAST)), ()),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_denies_decide_together(tmp_path: Path, allowed: str, denied: tuple[str, ...], named: tuple[int, ...]) -> None:
+    pods = (WEB.replace("web", "a"), WEB.replace("web", "b"))
+    found = advice(tmp_path, POLICY % ("p", "web", f"{rules(allowed)}, ingressDeny: [{', '.join(denied)}]"), WEB, *pods)
+    by = " and ".join(f"spec.ingressDeny[{number}]" for number in named)
+    void = (
+        f"{RULE}ingress[0]: rules.http has no effect: {by} {'deny' if named[1:] else 'denies'} the same peers and ports"
+    )
+    assert [line for line in found if "no effect" in line] == ([void] if named else [])
+
+
 @pytest.mark.parametrize("app", ["web", "db"])
 def test_a_rule_of_another_policy_for_the_same_pods(tmp_path: Path, app: str) -> None:
     pods = (WEB, DB, WEB.replace("web", "a"))
