@@ -18,8 +18,6 @@ from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.stream import Stream
 from l7proxy.mesh.tally import Tally
 
-_MOST_REFUSED = 5  # new connections on which the other node takes no stream of a call
-
 
 class Pool:
     """All connections that this worker has made to other nodes. `sockets`: where they come from."""
@@ -97,7 +95,7 @@ class Pool:
                 # one alone; or roots have changed over there since the handshake.
                 if found is None:
                     refused += 1
-                    if refused == _MOST_REFUSED or not connection.is_proved:
+                    if refused == limits.MOST_REFUSED or not connection.is_proved:
                         raise ConnectionResetError(str(error)) from None
             finally:
                 connection.users -= 1

@@ -27,6 +27,7 @@ IDLE_S = 60.0  # for the next stream on a connection that was made here
 SERVERS_IDLE_S = 2 * IDLE_S  # on one that was made there: who made it ends it, so that no stream meets a closed one
 MOST_IDLE = 64  # of one pair of workloads and a node, for one worker
 MOST_SPARE = 256  # of one workload at the server's side, beside its streams
+MOST_REFUSED = 5  # new connections on which the other node takes no stream of a call
 MOST_HANDSHAKES = 256  # under way at once: each is about a millisecond of one core
 AT_ONCE = 64  # handshakes that begin before anything else has its turn
 AGAIN_S = 0.05  # until calls are taken in again when there was no room for them
