@@ -107,37 +107,6 @@ def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -
             opened.conns.put(key, dataclasses.replace(conn, end=(left, right)), bpf.BPF_EXIST)
 
 
-def cut_off(opened: Maps, known: names.Names) -> Iterator[abi.FlowEvent]:
-    """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset.
-
-    What such an end's peer said last, its FIN at least, was held back for bytes that were unread, and would have been
-    said again, but the peer's pod has lost its interface. What the end has in its queue can be read all the same.
-    """
-    unheard: dict[str, set[sockdiag.SocketName]] = {}
-    for key, conn in list(opened.conns.items()):
-        for side in (0, 1):
-            end, peer = conn.end[side], conn.end[1 - side]
-            if peer.closed != abi.Closed.CUT or end.closed or not (end.enrolled and end.held) or end.stuck:
-                continue
-            name = known.endpoint(end.endpoint)
-            if not name or not name.netns:
-                continue
-            if name.netns not in unheard:
-                unheard[name.netns] = sockdiag.unended(name.netns)
-            if _name(key, side) not in unheard[name.netns]:
-                continue
-            marked = dataclasses.replace(end, stuck=1)
-            both = (peer, marked) if side else (marked, peer)
-            with contextlib.suppress(FileNotFoundError):  # it closed just now
-                opened.conns.put(key, dataclasses.replace(conn, end=both), bpf.BPF_EXIST)
-            event = conn_event(abi.EventType.STUCK, key, conn, time.monotonic_ns())
-            is_source = enforce.initiator(key, conn)[0] == side
-            yield dataclasses.replace(
-                event, reason=int(abi.AccelReason.ABANDONED), cookie=end.cookie,
-                direction=int(abi.Direction.EGRESS if is_source else abi.Direction.INGRESS),
-            )  # fmt: skip
-
-
 def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:
     """Delete the records of connections whose close nobody reported; yield a CLOSE for each.
 

@@ -310,6 +310,8 @@ class Reconciler:
             self._held.forget()
         outcome = hung.result()
         now = dataclasses.replace(known, node=self._node, revision=self.revision)
+        self._ledger.went(self._held.gone)
+        self._held.gone = {}
         self._ledger.rename(now)
         failed, refused = self._attached(outcome, known)
         unkept = self._write_down(lambda: state.save(self._opts.run_dir, self._allocation, now)) or unkept

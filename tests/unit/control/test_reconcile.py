@@ -81,11 +81,11 @@ class Started:
 
         monkeypatch.setattr(self.reconciler, "_apply", self.really_apply)
         monkeypatch.setattr(apply, "apply", put)
-        monkeypatch.setattr(apply, "forgive", step("forgive"))
+        monkeypatch.setattr(apply, "forgive", step("forgive", {}))
         monkeypatch.setattr(apply, "bump", step("bump"))
         monkeypatch.setattr(self.reconciler._hooks, "attach", step("attach", hooks.Outcome()))
         monkeypatch.setattr(enforce, "doomed", step("enforce", []))
-        book: Any = SimpleNamespace(rename=lambda known: None, resets=0)
+        book: Any = SimpleNamespace(rename=lambda known: None, went=lambda gone: None, resets=0)
         monkeypatch.setattr(self.reconciler, "_ledger", book)
         return steps
 

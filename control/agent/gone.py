@@ -1,0 +1,130 @@
+"""Connections of pods that are gone, or none of ours any more: who waits for their last word for ever is told, and one
+that is back goes on where it was.
+
+What such a pod's end said last, its FIN at least, can have been held back for bytes that were unread; it would have
+been said again, but the pod has lost its interface. While its socket is there it may get another, and TCP goes on.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from control import names
+from control.agent import ageing, enforce, host
+from loader import abi, bpf, sockdiag
+from loader.maps import Maps
+
+_PAUSE_S, _PATIENCE_S = 1.0, 10.0
+
+
+class _Pod(NamedTuple):
+    """As it was last in force. `is_cut`: its interface is gone."""
+
+    netns: str
+    ifindex: int
+    is_cut: bool = False
+
+
+class Gone:
+    """Remembers pods for as long as a connection of theirs is on record."""
+
+    def __init__(self, opened: Maps) -> None:
+        self._maps = opened
+        self._pods: dict[int, _Pod] = {}
+        self._next = self._until = 0.0
+
+    def went(self, these: Mapping[int, abi.Endpoint], known: names.Names) -> None:
+        """Take note of endpoints that are not in force any more, which had these names."""
+        for id, held in these.items():
+            name = known.endpoint(id)
+            self._pods[id] = _Pod(name.netns if name else "", held.ifindex)
+            self._next = 0.0
+
+    def is_due(self) -> bool:
+        """Tell whether to look before all that ages is looked at: some times after an interface has gone, for the
+        namespace may go some moments later. To be called often."""
+        now = time.monotonic()
+        if not self._pods or now < self._next:
+            return False
+        self._next = now + _PAUSE_S
+        for id, pod in self._pods.items():
+            if not pod.is_cut and not host.name(pod.ifindex):
+                self._pods[id] = pod._replace(is_cut=True)
+                self._until = now + _PATIENCE_S
+        return now < self._until
+
+    def look(self, known: names.Names) -> Iterator[abi.FlowEvent]:
+        """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset; what such an end has
+        in its queue can be read all the same. Open the records of ends that are back."""
+        sockets = _Sockets()
+        here = {key.id for key, _ in self._maps.endpoints.items()}
+        left: set[int] = set()
+        for key, conn in list(self._maps.conns.items()):
+            for side in (0, 1):
+                end = conn.end[side]
+                if end.closed not in enforce.NOT_OURS:
+                    continue
+                left.add(end.endpoint)
+                name, pod = known.endpoint(end.endpoint), self._pods.get(end.endpoint)
+                if name and end.endpoint in here and sockets.has(name.netns, end.cookie):
+                    # What its hooks write just now is lost, so it is taken for busy (bpf/skmsg.c).
+                    conn = self._change(key, conn, side, closed=0, busy=1) or conn
+                elif end.closed == abi.Closed.CUT or (pod and pod.is_cut):
+                    is_there = sockets.has(pod.netns if pod else "", end.cookie)
+                    if is_there is False and self._waits(conn.end[1 - side], known, sockets):
+                        yield from self._tell(key, conn, 1 - side)
+        self._pods = {id: pod for id, pod in self._pods.items() if id in left}
+
+    def _waits(self, end: abi.End, known: names.Names, sockets: "_Sockets") -> bool:
+        """Tell whether an end waits for what was held back."""
+        if end.closed or end.stuck or not (end.enrolled and end.held):
+            return False
+        name = known.endpoint(end.endpoint)
+        return bool(name and sockets.is_unended(name.netns, end.cookie))
+
+    def _tell(self, key: abi.ConnKey, conn: abi.Conn, side: int) -> Iterator[abi.FlowEvent]:
+        if not self._change(key, conn, side, stuck=1):
+            return
+        event = ageing.conn_event(abi.EventType.STUCK, key, conn, time.monotonic_ns())
+        is_source = enforce.initiator(key, conn)[0] == side
+        yield dataclasses.replace(
+            event, reason=int(abi.AccelReason.ABANDONED), cookie=conn.end[side].cookie,
+            direction=int(abi.Direction.EGRESS if is_source else abi.Direction.INGRESS),
+        )  # fmt: skip
+
+    def _change(self, key: abi.ConnKey, seen: abi.Conn, side: int, **fields: int) -> abi.Conn | None:
+        """Change one end on record, and return that; None where an end has closed."""
+        conn = self._maps.conns.get(key)  # as late as can be: what the other end's hooks write meanwhile is lost
+        if conn is None or [(e.cookie, e.closed) for e in conn.end] != [(e.cookie, e.closed) for e in seen.end]:
+            return None
+        ends = [dataclasses.replace(end, **(fields if at == side else {})) for at, end in enumerate(conn.end)]
+        with contextlib.suppress(FileNotFoundError):  # it closed just now
+            changed = dataclasses.replace(conn, end=(ends[0], ends[1]))
+            self._maps.conns.put(key, changed, bpf.BPF_EXIST)
+            return changed
+        return None
+
+
+class _Sockets:
+    """The open TCP sockets of pods, by their network namespaces."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Mapping[int, int] | None] = {}
+
+    def _of(self, netns: str) -> Mapping[int, int] | None:
+        if netns not in self._seen:
+            self._seen[netns] = None
+            with contextlib.suppress(OSError):
+                self._seen[netns] = sockdiag.states(netns) if netns else {}
+        return self._seen[netns]
+
+    def has(self, netns: str, cookie: int) -> bool | None:
+        """Tell whether a socket is there; None where nobody can tell."""
+        there = self._of(netns)
+        return None if there is None else cookie in there
+
+    def is_unended(self, netns: str, cookie: int) -> bool:
+        """Tell whether a socket is there whose peer has not said its end."""
+        return (self._of(netns) or {}).get(cookie) in sockdiag.NO_FIN_RECEIVED
