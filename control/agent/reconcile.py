@@ -40,6 +40,7 @@ from loader.record import Record
 
 LOG = logging.getLogger("sockmesh.agent")
 _ENFORCE_S = 0.5
+_NOT_OURS = "; the workload is NOT under the policy of this agent"
 
 
 class Reconciler:
@@ -84,7 +85,7 @@ class Reconciler:
         self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
         self._l7: Mapping[int, Mapping[abi.PolicyKey, L7]] = {}
         self._unenforced = False  # what is in force changed, and open connections have not heard of it
-        self._bare = 0  # workloads whose filters could not be attached at the last look
+        self._bare = 0  # workloads whose filters could not be attached at the last look, or had no place
 
     def _numbers(self, before: identity.Allocation | None) -> identity.Allocation:
         """Return the numbers to go on from. All that a connection remembers is in `before`, if there is one: what
@@ -251,7 +252,7 @@ class Reconciler:
         assert self._adopted
         self._held.make_sure()
         want = self._adopted.moved(self.have, survey)
-        places = self._adopted.places(want.maps)
+        places = self._adopted.places(want.maps, survey)
         if want.maps != self.have:
             _, hung = self._held.put(want, lambda: self._hooks.put_back(places))
             LOG.info("what was adopted is brought to where its pods are now")
@@ -336,8 +337,11 @@ class Reconciler:
         """Return a problem for each endpoint whose hooks failed, and whether a cgroup refused, so that its workload
         must be looked at again."""
         self._workloads.refuse(outcome.refused)
-        self._bare = len(outcome.failed)
-        failed = [model.Problem("", f"Workload {known.endpoint(id) or id}", str(error)) for id, error in outcome.failed]
+        self._bare = len(self.have["endpoints"]) - outcome.hung
+        failed = [
+            model.Problem("", f"Workload {known.endpoint(id) or id}", f"{error}{_NOT_OURS}")
+            for id, error in outcome.failed
+        ]
         return failed, bool(outcome.refused)
 
     def _write_down(self, write: Callable[[], None]) -> model.Problem | None:
@@ -385,7 +389,9 @@ class Reconciler:
             return True
         if self._unenforced or self._own_addresses() != self._addresses:
             return True
-        if self._adopted and any(problem not in self.problems for problem in self._adopted.problems()):
+        if self._adopted and (
+            self._adopted.has_renamed() or any(problem not in self.problems for problem in self._adopted.problems())
+        ):
             return True
         if not self._survey.problems and self._workloads.all_there():
             return False

@@ -476,7 +476,7 @@ def test_hooks_that_were_taken_off_are_put_back_while_the_kernel_keeps_what_it_h
     assert [words.partition(": ")[0] for words in told] == ["Workload shop/web", "Workload shop/other", "endpoint 3"]
     assert "the last good values stay" in told[0] and "is the pod still there?" in told[1]
     assert "NOT under policy" in told[2]
-    assert attached == [(1, "v-web", 5, "")]
+    assert attached == [(1, "v-web", 5, "")] and started.reconciler.under_policy == 1
     started.reconcile()
     assert len(attached) == 1
     assert started.reconciler.has_changed()
