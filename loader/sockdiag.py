@@ -140,13 +140,13 @@ def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
     return {}
 
 
-def states(pod_netns: str) -> dict[int, int]:
-    """Return the states of one pod's connected TCP sockets, by their cookies. Raises OSError where nobody can tell."""
+def states(pod_netns: str) -> dict[SocketName, int]:
+    """Return the state of each of one pod's connected TCP sockets. Raises OSError where nobody can tell."""
 
-    def run() -> dict[int, int]:
+    def run() -> dict[SocketName, int]:
         with channel() as sock:
             found = list(_dump(sock, socket.IPPROTO_TCP))
-        return {struct.unpack_from("=Q", each, _COOKIE)[0]: each[1] for each in found}
+        return {(*_name(each)[:4], struct.unpack_from("=Q", each, _COOKIE)[0]): each[1] for each in found}
 
     try:
         return netns.inside(pod_netns, run)

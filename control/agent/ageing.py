@@ -13,10 +13,10 @@ from loader.maps import Maps
 Counts = Mapping[sockdiag.SocketName, tuple[int, int]]
 
 
-def _name(key: abi.ConnKey, side: int) -> sockdiag.SocketName:
-    """Return the name of an end's socket, with cookie 0."""
+def socket_name(key: abi.ConnKey, side: int, cookie: int = 0) -> sockdiag.SocketName:
+    """Return the name of an end's socket."""
     ends = ((key.addr0, key.port0), (key.addr1, key.port1))
-    return (*ends[side], *ends[1 - side], 0)
+    return (*ends[side], *ends[1 - side], cookie)
 
 
 def over_tcp(key: abi.ConnKey, conn: abi.Conn, counts: Counts) -> tuple[int, int]:
@@ -25,7 +25,7 @@ def over_tcp(key: abi.ConnKey, conn: abi.Conn, counts: Counts) -> tuple[int, int
     for side in (0, 1):
         if conn.end[side].closed:
             continue
-        here = counts.get(_name(key, side))
+        here = counts.get(socket_name(key, side))
         if here:
             received[side] = here[1]
             if not conn.end[1 - side].cookie:

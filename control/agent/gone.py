@@ -64,25 +64,19 @@ class Gone:
         for key, conn in list(self._maps.conns.items()):
             for side in (0, 1):
                 end = conn.end[side]
-                if end.closed not in enforce.NOT_OURS:
+                if end.closed not in enforce.NOT_OURS or _is_proxys(conn, side):
                     continue
                 left.add(end.endpoint)
                 name, pod = known.endpoint(end.endpoint), self._pods.get(end.endpoint)
-                if name and end.endpoint in here and sockets.has(name.netns, end.cookie):
+                socket = ageing.socket_name(key, side, end.cookie)
+                if name and end.endpoint in here and sockets.has(name.netns, socket):
                     # What its hooks write just now is lost, so it is taken for busy (bpf/skmsg.c).
                     conn = self._change(key, conn, side, closed=0, busy=1) or conn
                 elif end.closed == abi.Closed.CUT or (pod and pod.is_cut):
-                    is_there = sockets.has(pod.netns if pod else "", end.cookie)
-                    if is_there is False and self._waits(conn.end[1 - side], known, sockets):
+                    is_there = sockets.has(pod.netns if pod else name.netns if name else "", socket)
+                    if is_there is False and _waits(key, conn, 1 - side, known, sockets):
                         yield from self._tell(key, conn, 1 - side)
         self._pods = {id: pod for id, pod in self._pods.items() if id in left}
-
-    def _waits(self, end: abi.End, known: names.Names, sockets: "_Sockets") -> bool:
-        """Tell whether an end waits for what was held back."""
-        if end.closed or end.stuck or not (end.enrolled and end.held):
-            return False
-        name = known.endpoint(end.endpoint)
-        return bool(name and sockets.is_unended(name.netns, end.cookie))
 
     def _tell(self, key: abi.ConnKey, conn: abi.Conn, side: int) -> Iterator[abi.FlowEvent]:
         if not self._change(key, conn, side, stuck=1):
@@ -107,24 +101,39 @@ class Gone:
         return None
 
 
+def _is_proxys(conn: abi.Conn, side: int) -> bool:
+    """Tell whether an end's socket is the node proxy's, which stands for the pod, and stays when that goes."""
+    began = 1 if conn.flags & abi.ConnFlag.INITIATOR_1 else 0
+    return bool(conn.flags & (abi.ConnFlag.FROM_PROXY if side == began else abi.ConnFlag.TO_PROXY))
+
+
+def _waits(key: abi.ConnKey, conn: abi.Conn, side: int, known: names.Names, sockets: "_Sockets") -> bool:
+    """Tell whether an end waits for what was held back."""
+    end = conn.end[side]
+    if end.closed or end.stuck or not (end.enrolled and end.held):
+        return False
+    name = known.endpoint(end.endpoint)
+    return bool(name and sockets.is_unended(name.netns, ageing.socket_name(key, side, end.cookie)))
+
+
 class _Sockets:
     """The open TCP sockets of pods, by their network namespaces."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, Mapping[int, int] | None] = {}
+        self._seen: dict[str, Mapping[sockdiag.SocketName, int] | None] = {}
 
-    def _of(self, netns: str) -> Mapping[int, int] | None:
+    def _of(self, netns: str) -> Mapping[sockdiag.SocketName, int] | None:
         if netns not in self._seen:
             self._seen[netns] = None
             with contextlib.suppress(OSError):
                 self._seen[netns] = sockdiag.states(netns) if netns else {}
         return self._seen[netns]
 
-    def has(self, netns: str, cookie: int) -> bool | None:
-        """Tell whether a socket is there; None where nobody can tell."""
+    def has(self, netns: str, socket: sockdiag.SocketName) -> bool | None:
+        """Tell whether a socket is there, in that connection; None where nobody can tell."""
         there = self._of(netns)
-        return None if there is None else cookie in there
+        return None if there is None else socket in there
 
-    def is_unended(self, netns: str, cookie: int) -> bool:
+    def is_unended(self, netns: str, socket: sockdiag.SocketName) -> bool:
         """Tell whether a socket is there whose peer has not said its end."""
-        return (self._of(netns) or {}).get(cookie) in sockdiag.NO_FIN_RECEIVED
+        return (self._of(netns) or {}).get(socket) in sockdiag.NO_FIN_RECEIVED
