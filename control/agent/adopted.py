@@ -5,7 +5,7 @@ found where they are now, so that one whose interface is made again is not witho
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from control import compile as compiler
 from control import model, names
@@ -24,6 +24,7 @@ class Adopted:
         self._known = known
         held = {id: value for id, value in _endpoints(have).items() if not known.endpoint(id)}
         self._mesh = loaded
+        self._lost: Set[int] = frozenset()
         # That an interface is a pod's, without any name, only our own filters on it can tell.
         self._nameless = {
             id: hooks.Where(host.name(value.ifindex), value.ifindex, None)
@@ -84,6 +85,13 @@ class Adopted:
         }
         self._nameless |= renamed
         return bool(renamed)
+
+    def lost(self, have: plan.Content) -> dict[int, abi.Endpoint]:
+        """Return the endpoints that have lost their interfaces since this was asked before."""
+        gone = {id: value for id, value in _endpoints(have).items() if not host.name(value.ifindex)}
+        new = {id: value for id, value in gone.items() if id not in self._lost}
+        self._lost = gone.keys()
+        return new
 
     def problems(self) -> list[model.Problem]:
         """Return a problem for each endpoint of which nobody can tell where its pod is now."""

@@ -36,7 +36,7 @@ class Gone:
         self._next = self._until = 0.0
 
     def went(self, these: Mapping[int, abi.Endpoint], known: names.Names) -> None:
-        """Take note of endpoints that are not in force any more, which had these names."""
+        """Take note of endpoints that are not in force any more, or have lost their interfaces, by these names."""
         for id, held in these.items():
             name = known.endpoint(id)
             self._pods[id] = _Pod(name.netns if name else "", held.ifindex)
@@ -59,7 +59,7 @@ class Gone:
         """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset; what such an end has
         in its queue can be read all the same. Open the records of ends that are back."""
         sockets = _Sockets()
-        here = {key.id for key, _ in self._maps.endpoints.items()}
+        here = {key.id for key, held in self._maps.endpoints.items() if host.name(held.ifindex)}
         left: set[int] = set()
         for key, conn in list(self._maps.conns.items()):
             for side in (0, 1):

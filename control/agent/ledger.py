@@ -64,7 +64,8 @@ class Ledger:
         return self._resets.count
 
     def went(self, these: Mapping[int, abi.Endpoint]) -> None:
-        """Take note of pods that are not in force any more. To be called while they have their names."""
+        """Take note of pods that are not in force any more, or have lost their interfaces. To be called while they have
+        their names."""
         self._gone.went(these, self._names)
 
     def rename(self, known: names.Names) -> None:

@@ -14,6 +14,7 @@ from control import compile as compiler
 from control import evaluate, identity, model, names, places
 from control.agent import (
     adopted,
+    ageing,
     apply,
     closed,
     enforce,
@@ -259,6 +260,9 @@ class Reconciler:
             outcome = hung.result()
         else:
             outcome = self._hooks.put_back(places)
+        if lost := self._adopted.lost(want.maps):  # they stay in force, but what they had open is over
+            ageing.close_ends(self._mesh.maps, lost.keys(), lost.keys())
+            self._ledger.went(lost)
         failed, refused = self._attached(outcome, self._known)
         return [*self._adopted.problems(), *failed], refused
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from pyroute2 import IPRoute
 
+from control.agent import lastgood
 from loader import abi
 from tests.hosts import Mesh, Node, Pod
 from tests.hosts.wait import wait_until
@@ -118,3 +119,21 @@ def test_who_waits_for_a_pod_that_was_withdrawn_before_it_went_is_told(place: Pl
     with pytest.raises(ConnectionError):
         assert receive(place.pair.a, 1, timeout=5) == b""
         raise ConnectionResetError  # an end is an end, too
+
+
+def test_who_waits_for_a_pod_is_told_while_an_agent_waits_for_its_configuration(place: Place) -> None:
+    """Nothing that was adopted goes out of force then, but a pod can go all the same."""
+    place.mesh.kill()
+    (place.mesh.run_dir / lastgood.NAME).unlink()
+    (place.mesh.config / "broken.yaml").write_text("[")
+    place.mesh.start()
+    place.pair.b.send(b"x" * COUNT)
+    place.pair.b.close()
+    place.makers[1].close()
+    place.node.remove(place.node.pods["server"])
+    place.mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "stuck", "it is on record")
+    assert receive(place.pair.a, COUNT) == b"x" * COUNT
+    with pytest.raises(ConnectionError):
+        assert receive(place.pair.a, 1, timeout=5) == b""
+        raise ConnectionResetError  # an end is an end, too
+    place.mesh.wait_flow(lambda flow: mesh_part(flow)["event"] == "close", "so is its end")

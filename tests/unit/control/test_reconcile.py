@@ -31,6 +31,7 @@ class Started:
         }
         monkeypatch.setattr(apply, "current", lambda maps: held)
         monkeypatch.setattr(numbering, "remembered", lambda maps: ())
+        monkeypatch.setattr(host, "name", lambda ifindex: f"v-{ifindex}")
         self.opts = options.Options(config_dir=self.config, run_dir=scratch, node_ips=("10.0.0.254",))
         self.applied: list[model.Snapshot] = []
         self.read: list[str] = []
