@@ -94,13 +94,14 @@ def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -
         whose = [{end.endpoint, owner} for end, owner in zip(seen.end, owners.of(key, seen), strict=True)]
         if not any(ids & endpoints and not end.closed for end, ids in zip(seen.end, whose, strict=True) if end.cookie):
             continue
-        conn = opened.conns.get(key)  # as late as can be: what the other end's hooks write meanwhile is lost
+        conn = opened.conns.get(key)  # as late as can be: what hooks write meanwhile is lost
         if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
             continue
+        # Sockets may live, and of one its asking for a way may be lost: all are taken for busy, as in gone.py.
         left, right = (
-            dataclasses.replace(e, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
+            dataclasses.replace(e, busy=1, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
             if e.cookie and ids & endpoints and not e.closed
-            else e
+            else dataclasses.replace(e, busy=1)
             for e, ids in zip(conn.end, whose, strict=True)
         )
         with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it

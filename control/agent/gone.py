@@ -58,10 +58,18 @@ class Gone:
     def look(self, known: names.Names) -> Iterator[abi.FlowEvent]:
         """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset; what such an end has
         in its queue can be read all the same. Open the records of ends that are back."""
+        theirs = [
+            (key, conn)
+            for key, conn in self._maps.conns.items()
+            if any(end.closed in enforce.NOT_OURS for end in conn.end)
+        ]
+        if not theirs:
+            self._pods = {}
+            return
         sockets = _Sockets()
         here = {key.id for key, held in self._maps.endpoints.items() if host.name(held.ifindex)}
         left: set[int] = set()
-        for key, conn in list(self._maps.conns.items()):
+        for key, conn in theirs:
             for side in (0, 1):
                 end = conn.end[side]
                 if end.closed not in enforce.NOT_OURS or _is_proxys(conn, side):
@@ -70,8 +78,7 @@ class Gone:
                 name, pod = known.endpoint(end.endpoint), self._pods.get(end.endpoint)
                 socket = ageing.socket_name(key, side, end.cookie)
                 if name and end.endpoint in here and sockets.has(name.netns, socket):
-                    # What its hooks write just now is lost, so it is taken for busy (bpf/skmsg.c).
-                    conn = self._change(key, conn, side, closed=0, busy=1) or conn
+                    conn = self._change(key, conn, side, closed=0) or conn
                 elif end.closed == abi.Closed.CUT or (pod and pod.is_cut):
                     is_there = sockets.has(pod.netns if pod else name.netns if name else "", socket)
                     if is_there is False and _waits(key, conn, 1 - side, known, sockets):
@@ -90,10 +97,11 @@ class Gone:
 
     def _change(self, key: abi.ConnKey, seen: abi.Conn, side: int, **fields: int) -> abi.Conn | None:
         """Change one end on record, and return that; None where an end has closed."""
-        conn = self._maps.conns.get(key)  # as late as can be: what the other end's hooks write meanwhile is lost
+        conn = self._maps.conns.get(key)  # as late as can be: what hooks write meanwhile is lost
         if conn is None or [(e.cookie, e.closed) for e in conn.end] != [(e.cookie, e.closed) for e in seen.end]:
             return None
-        ends = [dataclasses.replace(end, **(fields if at == side else {})) for at, end in enumerate(conn.end)]
+        # That one has asked for a message's way may be among it, so both are taken for busy (at_rest of bpf/enrol.h).
+        ends = [dataclasses.replace(end, busy=1, **(fields if at == side else {})) for at, end in enumerate(conn.end)]
         with contextlib.suppress(FileNotFoundError):  # it closed just now
             changed = dataclasses.replace(conn, end=(ends[0], ends[1]))
             self._maps.conns.put(key, changed, bpf.BPF_EXIST)
