@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Container, Iterator, Mapping, Set
 
 from control import names
 from control.agent import enforce
@@ -108,16 +108,18 @@ def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -
             opened.conns.put(key, dataclasses.replace(conn, end=(left, right)), bpf.BPF_EXIST)
 
 
-def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:
+def abandoned(opened: Maps, living: Container[abi.ConnKey] = ()) -> Iterator[abi.FlowEvent]:
     """Delete the records of connections whose close nobody reported; yield a CLOSE for each.
 
-    That is: both ends closed in the same instant, or their pods went, or were withdrawn, while they were open.
+    That is: both ends closed in the same instant, or their pods went, or were withdrawn, while they were open. Those of
+    `living` may go on yet.
     """
     now = time.monotonic_ns()
     owners = _Owners(opened)
     for key, conn in list(opened.conns.items()):
         ends = zip(conn.end, owners.of(key, conn), strict=True)
-        if not any(owner and not end.closed for end, owner in ends) and opened.conns.delete(key):
+        is_over = key not in living and not any(owner and not end.closed for end, owner in ends)
+        if is_over and opened.conns.delete(key):
             yield conn_event(abi.EventType.CLOSE, key, conn, now)
 
 

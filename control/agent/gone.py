@@ -34,6 +34,7 @@ class Gone:
         self._maps = opened
         self._pods: dict[int, _Pod] = {}
         self._next = self._until = 0.0
+        self.living: set[abi.ConnKey] = set()  # whose end has lost its interface, and lives, at the last look
 
     def went(self, these: Mapping[int, abi.Endpoint], known: names.Names) -> None:
         """Take note of endpoints that are not in force any more, or have lost their interfaces, by these names."""
@@ -63,6 +64,7 @@ class Gone:
             for key, conn in self._maps.conns.items()
             if any(end.closed in enforce.NOT_OURS for end in conn.end)
         ]
+        self.living = set()
         if not theirs:
             self._pods = {}
             return
@@ -81,6 +83,8 @@ class Gone:
                     conn = self._change(key, conn, side, closed=0) or conn
                 elif end.closed == abi.Closed.CUT or (pod and pod.is_cut):
                     is_there = sockets.has(pod.netns if pod else name.netns if name else "", socket)
+                    if is_there:
+                        self.living.add(key)
                     if is_there is False and _waits(key, conn, 1 - side, known, sockets):
                         yield from self._tell(key, conn, 1 - side)
         self._pods = {id: pod for id, pod in self._pods.items() if id in left}

@@ -188,7 +188,7 @@ class Ledger:
             self._balance.walked(found.reported - ended)
             self._write(tracked.periodic(self._maps, found.ripe, now))
         self._look_after_gone()
-        self._write(ageing.abandoned(self._maps))
+        self._write(ageing.abandoned(self._maps, self._gone.living))
         self._write(self._long_lived.records(self._maps, self._names, now))
         self._recorder.set_clock(record.ClockOffset.measure())
         self.flows.flush()

@@ -72,8 +72,9 @@ def test_where_nobody_can_tell_nobody_is(place: Place, netns: str) -> None:
 def test_while_the_other_socket_is_there_tcp_may_go_on(place: Place) -> None:
     place.sockets["db"] = {PEER: ESTABLISHED}
     assert place.look() == 0 and place.conns[KEY].end[1].closed == abi.Closed.CUT
+    assert place.gone.living == {KEY}
     place.sockets["db"] = {(*PEER[:3], 1, 8): ESTABLISHED}  # in another connection
-    assert place.look() == 1
+    assert place.look() == 1 and not place.gone.living
 
 
 def test_who_has_heard_the_end_does_not_wait(place: Place) -> None:
