@@ -30,7 +30,7 @@ _CONNECTED = (
     1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11
 )  # ESTABLISHED, FIN_WAIT*, CLOSE_WAIT, LAST_ACK, CLOSING
 _FIN_RECEIVED = (8, 9, 11)  # CLOSE_WAIT, LAST_ACK, CLOSING
-_NO_FIN_RECEIVED = (1, 4, 5)  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2
+NO_FIN_RECEIVED = (1, 4, 5)  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2
 _ANY_COOKIE = 0xFFFFFFFFFFFFFFFF
 _TIME_WAIT, _LISTEN = 6, 10
 _COOKIE = 44  # in struct inet_diag_msg
@@ -140,16 +140,20 @@ def byte_counts(pod_netns: str) -> dict[SocketName, tuple[int, int]]:
     return {}
 
 
-def unended(pod_netns: str) -> set[SocketName]:
-    """Return the TCP connections of one pod whose peer has not said its end, by their names with cookie 0."""
+def states(pod_netns: str) -> dict[SocketName, int]:
+    """Return the state of each of one pod's connected TCP sockets. Raises OSError where nobody can tell."""
 
-    def run() -> set[SocketName]:
+    def run() -> dict[SocketName, int]:
         with channel() as sock:
-            return {_name(each) for each in _dump(sock, socket.IPPROTO_TCP) if each[1] in _NO_FIN_RECEIVED}
+            found = list(_dump(sock, socket.IPPROTO_TCP))
+        return {(*_name(each)[:4], struct.unpack_from("=Q", each, _COOKIE)[0]): each[1] for each in found}
 
-    with contextlib.suppress(OSError):  # the pod is gone
+    try:
         return netns.inside(pod_netns, run)
-    return set()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.EINVAL):  # else the pod is gone
+            raise
+    return {}
 
 
 def _open_multipath() -> set[int]:

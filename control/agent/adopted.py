@@ -5,8 +5,7 @@ found where they are now, so that one whose interface is made again is not witho
 """
 
 import dataclasses
-import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from control import compile as compiler
 from control import model, names
@@ -24,9 +23,11 @@ class Adopted:
     def __init__(self, loaded: mesh.Mesh, have: plan.Content, known: names.Names) -> None:
         self._known = known
         held = {id: value for id, value in _endpoints(have).items() if not known.endpoint(id)}
+        self._mesh = loaded
+        self._lost: Set[int] = frozenset()
         # That an interface is a pod's, without any name, only our own filters on it can tell.
         self._nameless = {
-            id: hooks.Where(socket.if_indextoname(value.ifindex), value.ifindex, None)
+            id: hooks.Where(host.name(value.ifindex), value.ifindex, None)
             for id, value in held.items()
             if loaded.is_ours(value.ifindex)
         }
@@ -65,9 +66,32 @@ class Adopted:
                 _refer(want["endpoint_netns"], ref, abi.NetnsKey(old.netns_cookie), abi.NetnsKey(facts.netns_cookie))
         return compiler.Desired(want)
 
-    def places(self, have: plan.Content) -> dict[int, hooks.Where]:
+    def places(self, have: plan.Content, survey: workloads.Survey) -> dict[int, hooks.Where]:
         """Return where the hooks of each endpoint hang, as far as anybody can tell."""
-        return self._nameless | places(have, self._known)
+        self.has_renamed()
+        found = places(have, self._known)
+        for id, where in found.items():
+            name = self._known.endpoint(id)
+            if name and (workload := survey.workloads.get((name.namespace, name.name))):
+                found[id] = where._replace(interface=workload.interface)
+        return self._nameless | found
+
+    def has_renamed(self) -> bool:
+        """Follow the interfaces of those without a name to what they are called now; tell whether any has another."""
+        renamed = {
+            id: where._replace(interface=host.name(where.ifindex))
+            for id, where in self._nameless.items()
+            if host.index(where.interface) != where.ifindex and self._mesh.is_ours(where.ifindex)
+        }
+        self._nameless |= renamed
+        return bool(renamed)
+
+    def lost(self, have: plan.Content) -> dict[int, abi.Endpoint]:
+        """Return the endpoints that have lost their interfaces since this was asked before."""
+        gone = {id: value for id, value in _endpoints(have).items() if not host.name(value.ifindex)}
+        new = {id: value for id, value in gone.items() if id not in self._lost}
+        self._lost = gone.keys()
+        return new
 
     def problems(self) -> list[model.Problem]:
         """Return a problem for each endpoint of which nobody can tell where its pod is now."""

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Container, Iterator, Mapping, Set
 
 from control import names
 from control.agent import enforce
@@ -13,10 +13,10 @@ from loader.maps import Maps
 Counts = Mapping[sockdiag.SocketName, tuple[int, int]]
 
 
-def _name(key: abi.ConnKey, side: int) -> sockdiag.SocketName:
-    """Return the name of an end's socket, with cookie 0."""
+def socket_name(key: abi.ConnKey, side: int, cookie: int = 0) -> sockdiag.SocketName:
+    """Return the name of an end's socket."""
     ends = ((key.addr0, key.port0), (key.addr1, key.port1))
-    return (*ends[side], *ends[1 - side], 0)
+    return (*ends[side], *ends[1 - side], cookie)
 
 
 def over_tcp(key: abi.ConnKey, conn: abi.Conn, counts: Counts) -> tuple[int, int]:
@@ -25,7 +25,7 @@ def over_tcp(key: abi.ConnKey, conn: abi.Conn, counts: Counts) -> tuple[int, int
     for side in (0, 1):
         if conn.end[side].closed:
             continue
-        here = counts.get(_name(key, side))
+        here = counts.get(socket_name(key, side))
         if here:
             received[side] = here[1]
             if not conn.end[1 - side].cookie:
@@ -94,60 +94,32 @@ def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -
         whose = [{end.endpoint, owner} for end, owner in zip(seen.end, owners.of(key, seen), strict=True)]
         if not any(ids & endpoints and not end.closed for end, ids in zip(seen.end, whose, strict=True) if end.cookie):
             continue
-        conn = opened.conns.get(key)  # as late as can be: what the other end's hooks write meanwhile is lost
+        conn = opened.conns.get(key)  # as late as can be: what hooks write meanwhile is lost
         if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
             continue
+        # Sockets may live, and of one its asking for a way may be lost: all are taken for busy, as in gone.py.
         left, right = (
-            dataclasses.replace(e, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
+            dataclasses.replace(e, busy=1, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
             if e.cookie and ids & endpoints and not e.closed
-            else e
+            else dataclasses.replace(e, busy=1)
             for e, ids in zip(conn.end, whose, strict=True)
         )
         with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
             opened.conns.put(key, dataclasses.replace(conn, end=(left, right)), bpf.BPF_EXIST)
 
 
-def cut_off(opened: Maps, known: names.Names) -> Iterator[abi.FlowEvent]:
-    """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset.
-
-    What such an end's peer said last, its FIN at least, was held back for bytes that were unread, and would have been
-    said again, but the peer's pod has lost its interface. What the end has in its queue can be read all the same.
-    """
-    unheard: dict[str, set[sockdiag.SocketName]] = {}
-    for key, conn in list(opened.conns.items()):
-        for side in (0, 1):
-            end, peer = conn.end[side], conn.end[1 - side]
-            if peer.closed != abi.Closed.CUT or end.closed or not (end.enrolled and end.held) or end.stuck:
-                continue
-            name = known.endpoint(end.endpoint)
-            if not name or not name.netns:
-                continue
-            if name.netns not in unheard:
-                unheard[name.netns] = sockdiag.unended(name.netns)
-            if _name(key, side) not in unheard[name.netns]:
-                continue
-            marked = dataclasses.replace(end, stuck=1)
-            both = (peer, marked) if side else (marked, peer)
-            with contextlib.suppress(FileNotFoundError):  # it closed just now
-                opened.conns.put(key, dataclasses.replace(conn, end=both), bpf.BPF_EXIST)
-            event = conn_event(abi.EventType.STUCK, key, conn, time.monotonic_ns())
-            is_source = enforce.initiator(key, conn)[0] == side
-            yield dataclasses.replace(
-                event, reason=int(abi.AccelReason.ABANDONED), cookie=end.cookie,
-                direction=int(abi.Direction.EGRESS if is_source else abi.Direction.INGRESS),
-            )  # fmt: skip
-
-
-def abandoned(opened: Maps) -> Iterator[abi.FlowEvent]:
+def abandoned(opened: Maps, living: Container[abi.ConnKey] = ()) -> Iterator[abi.FlowEvent]:
     """Delete the records of connections whose close nobody reported; yield a CLOSE for each.
 
-    That is: both ends closed in the same instant, or their pods went, or were withdrawn, while they were open.
+    That is: both ends closed in the same instant, or their pods went, or were withdrawn, while they were open. Those of
+    `living` may go on yet.
     """
     now = time.monotonic_ns()
     owners = _Owners(opened)
     for key, conn in list(opened.conns.items()):
         ends = zip(conn.end, owners.of(key, conn), strict=True)
-        if not any(owner and not end.closed for end, owner in ends) and opened.conns.delete(key):
+        is_over = key not in living and not any(owner and not end.closed for end, owner in ends)
+        if is_over and opened.conns.delete(key):
             yield conn_event(abi.EventType.CLOSE, key, conn, now)
 
 

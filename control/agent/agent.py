@@ -213,13 +213,13 @@ class Agent:
             self._guard(self._take_learned)
             self._guard(self._take_requests)
             self._guard(self.ledger.reset_again)
+            self._guard(self.ledger.reset_cut_off)
             self._guard(self._take_trial)
             if self._asked:
                 self._asked = False
                 self._patience.call()
             if self._guard(self._is_due):
                 self._guard(self.reconciler.reconcile)
-                self._guard(self.ledger.reset_cut_off)
                 self._guard(self._look_for_slips)
                 with self._reconciled:
                     self._rounds += 1

@@ -94,26 +94,27 @@ def apply(
     return changed
 
 
-def forgive(opened: maps.Maps, before: Mapping[Record, Record], want: compiler.Desired) -> None:
+def forgive(opened: maps.Maps, before: Mapping[Record, Record], want: compiler.Desired) -> dict[int, abi.Endpoint]:
     """Forget what was learnt of a pod that is another now, or none: reads that bar the short cut, and open sockets.
+    Return the latter's, as they were.
 
     Sockets of a pod that lost its interface can end without a word, and a pod made again under its name has its id, so
     nobody else would ever take them for closed. To be called before the new pod's programs are attached: until then
     every end on record is the old pod's.
     """
     spaces = {value.netns_cookie for value in want["endpoints"].values() if isinstance(value, abi.Endpoint)}
-    gone, cut = set(), set()
+    gone: dict[int, abi.Endpoint] = {}
     for key, value in before.items():
         assert isinstance(key, abi.EndpointKey) and isinstance(value, abi.Endpoint)
         new = want["endpoints"].get(key)
         if not isinstance(new, abi.Endpoint) or (new.netns_cookie, new.ifindex) != (value.netns_cookie, value.ifindex):
             opened.caught.delete(key)
         if value.netns_cookie not in spaces:  # a pod that only has another interface keeps its sockets
-            gone.add(key.id)
-            if not host.name(value.ifindex):
-                cut.add(key.id)
+            gone[key.id] = value
     if gone:
-        ageing.close_ends(opened, gone, cut)
+        cut = {id for id, value in gone.items() if not host.name(value.ifindex)}
+        ageing.close_ends(opened, gone.keys(), cut)
+    return gone
 
 
 def bump(opened: maps.Maps) -> int:

@@ -16,7 +16,7 @@ from loader.record import unpack_addr
 
 _TCP = int(abi.Proto.TCP)
 _FROM, _TO = abi.Direction.EGRESS, abi.Direction.INGRESS
-_NOT_OURS = (abi.Closed.POD, abi.Closed.CUT)
+NOT_OURS = (abi.Closed.POD, abi.Closed.CUT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> 
         seen.add((saddr, sport, daddr, dport))
         source, target = conn.end[side], conn.end[1 - side]
         src, dst = (0 if end.closed == abi.Closed.SOCKET else end.endpoint for end in (source, target))
-        gone = {end.endpoint for end in conn.end if end.closed in _NOT_OURS}
+        gone = {end.endpoint for end in conn.end if end.closed in NOT_OURS}
         against = judge.against(saddr, daddr, dport, src, dst, gone)
         if against is None and (unseen := _unseen(opened, judge, saddr, sport, daddr, dport)):
             against = unseen, None
@@ -115,9 +115,9 @@ def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> 
             pair, lost = against
             cookie = source.cookie or target.cookie
             src, dst = whose(saddr, source.endpoint), whose(daddr, target.endpoint)
-            if lost is not None and source.closed in _NOT_OURS:
+            if lost is not None and source.closed in NOT_OURS:
                 src, pair = source.endpoint, dataclasses.replace(pair, source_identity=source.identity)
-            if lost is not None and target.closed in _NOT_OURS:
+            if lost is not None and target.closed in NOT_OURS:
                 dst, pair = target.endpoint, dataclasses.replace(pair, destination_identity=target.identity)
             sockets = 0 if source.closed else source.cookie, 0 if target.closed else target.cookie
             out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, cookie, lost, sockets=sockets))

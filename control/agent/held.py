@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from control import compile as compiler
 from control.agent import apply, hooks, once
+from loader import abi
 from loader.errors import MapFull
 from loader.maps import Maps
 from loader.record import Record
@@ -21,6 +22,7 @@ class Held:
     def __init__(self, opened: Maps, config_lock: threading.Lock) -> None:
         self._maps, self._config_lock = opened, config_lock
         self.content: dict[str, dict[Record, Record]] = apply.current(opened)
+        self.gone: dict[int, abi.Endpoint] = {}  # pods that went, until somebody takes note of them
         self._is_sure = True
 
     def make_sure(self) -> None:
@@ -58,7 +60,7 @@ class Held:
         before = self.content["endpoints"]
 
         def hang() -> hooks.Outcome:
-            apply.forgive(self._maps, before, want)
+            self.gone |= apply.forgive(self._maps, before, want)
             return attach()
 
         hung = once.Once(hang)

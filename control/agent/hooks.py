@@ -30,8 +30,10 @@ class _Hung(NamedTuple):
 
 @dataclasses.dataclass
 class Outcome:
-    """What could not be attached. `refused`: cgroup and inode -> why it takes no hooks; the filters hang."""
+    """What could not be attached. `refused`: cgroup and inode -> why it takes no hooks; the filters hang. `hung`: how
+    many endpoints' filters do."""
 
+    hung: int = 0
     failed: list[tuple[int, AttachFailed]] = dataclasses.field(default_factory=list)
     refused: dict[tuple[str, int], str] = dataclasses.field(default_factory=dict)
 
@@ -67,12 +69,15 @@ class Hooks:
         # Asked before: should the cgroup be made again meanwhile, the next look finds another than this.
         hung = _Hung(where, host.inode(where.cgroup) if where.cgroup else 0)
         if not force and self._hung.get(id) == hung:
+            out.hung += 1
             return
         try:
             self._mesh.attach(id, *where)
             self._hung[id] = hung
+            out.hung += 1
         except CgroupFailed as error:
             self._hung.pop(id, None)
+            out.hung += 1
             out.refused[where.cgroup or "", hung.inode] = str(error)
         except AttachFailed as error:
             out.failed.append((id, error))

@@ -5,11 +5,11 @@ import mmap
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from control import names
-from control.agent import ageing, enforce, resets, tracked, trial
+from control.agent import ageing, enforce, gone, resets, tracked, trial
 from control.flow import log as flow_log
 from control.flow import lookups, record, recorder, request_counts, summary, told
 from control.tracing import sender
@@ -54,6 +54,7 @@ class Ledger:
         self._long_lived = ageing.LongLived(interval_s)
         self._walker = tracked.Walker(interval_s)
         self._resets = resets.Resets()
+        self._gone = gone.Gone(opened)
         self._next_expiry = 0
         self._kept = _Kept(opened.events_fd, opened.counter(abi.Metric.EVENTS_LOST))
         self._balance = tracked.Balance(self._kept.open)
@@ -61,6 +62,11 @@ class Ledger:
     @property
     def resets(self) -> int:
         return self._resets.count
+
+    def went(self, these: Mapping[int, abi.Endpoint]) -> None:
+        """Take note of pods that are not in force any more, or have lost their interfaces. To be called while they have
+        their names."""
+        self._gone.went(these, self._names)
 
     def rename(self, known: names.Names) -> None:
         """Use other names from now on."""
@@ -150,8 +156,12 @@ class Ledger:
         self._resets.reset(enforce.stuck(self._maps), self._names)
 
     def reset_cut_off(self) -> None:
-        """Reset connections whose reader waits for an end that cannot come: its peer's pod is gone with it."""
-        if self._write(ageing.cut_off(self._maps, self._names)):
+        """Reset connections whose reader waits for an end that cannot come, if pods went lately. To be called often."""
+        if self._gone.is_due():
+            self._look_after_gone()
+
+    def _look_after_gone(self) -> None:
+        if self._write(self._gone.look(self._names)):
             self.reset_stuck()
             self.flows.flush()
 
@@ -177,8 +187,8 @@ class Ledger:
             self._balance.heard(0, ended)
             self._balance.walked(found.reported - ended)
             self._write(tracked.periodic(self._maps, found.ripe, now))
-        self.reset_cut_off()
-        self._write(ageing.abandoned(self._maps))
+        self._look_after_gone()
+        self._write(ageing.abandoned(self._maps, self._gone.living))
         self._write(self._long_lived.records(self._maps, self._names, now))
         self._recorder.set_clock(record.ClockOffset.measure())
         self.flows.flush()

@@ -14,6 +14,7 @@ from control import compile as compiler
 from control import evaluate, identity, model, names, places
 from control.agent import (
     adopted,
+    ageing,
     apply,
     closed,
     enforce,
@@ -40,6 +41,7 @@ from loader.record import Record
 
 LOG = logging.getLogger("sockmesh.agent")
 _ENFORCE_S = 0.5
+_NOT_OURS = "; the workload is NOT under the policy of this agent"
 
 
 class Reconciler:
@@ -84,7 +86,7 @@ class Reconciler:
         self._addresses: tuple[str, ...] = ()  # the node's, as they are in force
         self._l7: Mapping[int, Mapping[abi.PolicyKey, L7]] = {}
         self._unenforced = False  # what is in force changed, and open connections have not heard of it
-        self._bare = 0  # workloads whose filters could not be attached at the last look
+        self._bare = 0  # workloads whose filters could not be attached at the last look, or had no place
 
     def _numbers(self, before: identity.Allocation | None) -> identity.Allocation:
         """Return the numbers to go on from. All that a connection remembers is in `before`, if there is one: what
@@ -251,13 +253,16 @@ class Reconciler:
         assert self._adopted
         self._held.make_sure()
         want = self._adopted.moved(self.have, survey)
-        places = self._adopted.places(want.maps)
+        places = self._adopted.places(want.maps, survey)
         if want.maps != self.have:
             _, hung = self._held.put(want, lambda: self._hooks.put_back(places))
             LOG.info("what was adopted is brought to where its pods are now")
             outcome = hung.result()
         else:
             outcome = self._hooks.put_back(places)
+        if lost := self._adopted.lost(want.maps):  # they stay in force, but what they had open is over
+            ageing.close_ends(self._mesh.maps, lost.keys(), lost.keys())
+            self._ledger.went(lost)
         failed, refused = self._attached(outcome, self._known)
         return [*self._adopted.problems(), *failed], refused
 
@@ -310,6 +315,8 @@ class Reconciler:
             self._held.forget()
         outcome = hung.result()
         now = dataclasses.replace(known, node=self._node, revision=self.revision)
+        self._ledger.went(self._held.gone)
+        self._held.gone = {}
         self._ledger.rename(now)
         failed, refused = self._attached(outcome, known)
         unkept = self._write_down(lambda: state.save(self._opts.run_dir, self._allocation, now)) or unkept
@@ -334,8 +341,11 @@ class Reconciler:
         """Return a problem for each endpoint whose hooks failed, and whether a cgroup refused, so that its workload
         must be looked at again."""
         self._workloads.refuse(outcome.refused)
-        self._bare = len(outcome.failed)
-        failed = [model.Problem("", f"Workload {known.endpoint(id) or id}", str(error)) for id, error in outcome.failed]
+        self._bare = len(self.have["endpoints"]) - outcome.hung
+        failed = [
+            model.Problem("", f"Workload {known.endpoint(id) or id}", f"{error}{_NOT_OURS}")
+            for id, error in outcome.failed
+        ]
         return failed, bool(outcome.refused)
 
     def _write_down(self, write: Callable[[], None]) -> model.Problem | None:
@@ -383,7 +393,9 @@ class Reconciler:
             return True
         if self._unenforced or self._own_addresses() != self._addresses:
             return True
-        if self._adopted and any(problem not in self.problems for problem in self._adopted.problems()):
+        if self._adopted and (
+            self._adopted.has_renamed() or any(problem not in self.problems for problem in self._adopted.problems())
+        ):
             return True
         if not self._survey.problems and self._workloads.all_there():
             return False

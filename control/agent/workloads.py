@@ -253,10 +253,12 @@ class Workloads:
         return old
 
     def _renamed(self, old: Found) -> Found | None:
-        """Return a workload under the name that its interface has by now. That it is the same one our filters tell: one
-        that is made anew has none, and may have got the number of one that is gone."""
+        """Return a workload under the name that its interface has by now. That it is the same one our filters tell, or,
+        where somebody took them off, that it leads to the pod: one that is made anew does neither, and may have got the
+        number of one that is gone."""
         name = host.name(old.facts.ifindex)
-        return dataclasses.replace(old, interface=name) if name and self._mesh.is_ours(old.facts.ifindex) else None
+        is_same = name and (self._mesh.is_ours(old.facts.ifindex) or _leads_to(old, name))
+        return dataclasses.replace(old, interface=name) if is_same else None
 
     def _adopted(self, name: names.EndpointName) -> Found | None:
         """Return a workload as the predecessor put it in force, which needs no way into its namespace."""
@@ -294,6 +296,15 @@ def _require_its_own(where: str, interface: str, pod: netns.PodFacts) -> None:
             f"spec.interface: {interface} is the end of a veth whose other end is not in network namespace {where} "
             "(allowed: the one whose other end is)"
         )
+
+
+def _leads_to(old: Found, interface: str) -> bool:
+    """Tell whether an interface is the end of a veth whose other end is in the namespace that a workload had."""
+    with contextlib.suppress(AttachFailed, OSError, ValueError):
+        pod = netns.facts(old.netns, interface)
+        found = (pod.netns_cookie, pod.ifindex) == (old.facts.netns_cookie, old.facts.ifindex)
+        return found and bool(pod.leads_there)
+    return False
 
 
 def _until_then(words: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from control import terminal
 from control.agent import kept, lastgood, namebook
 from control.cli.place import Place, place_options
 from control.flow.summary import counted
@@ -80,7 +81,7 @@ def _filters(ifindexes: Collection[int]) -> str:
 
 def _few(shown: Collection[str]) -> str:
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-    return ", ".join(sorted(shown)[:_SHOWN]) + more
+    return terminal.printable(", ".join(sorted(shown)[:_SHOWN])) + more
 
 
 @contextlib.contextmanager

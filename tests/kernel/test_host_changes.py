@@ -240,6 +240,24 @@ def test_an_interface_that_is_renamed_keeps_its_pod_under_policy(town: Town, is_
     assert town.mesh.call("reconcile")["problems"] == [] and town.is_closed()
 
 
+@pytest.mark.parametrize("is_watched", [True, False], ids=["watched", "while-no-agent-runs"])
+def test_a_renamed_interface_without_filters_is_the_pods_while_it_leads_there(town: Town, is_watched: bool) -> None:
+    """Who takes them off and renames it at once gets nobody past policy either."""
+    interface = town["server"].interface
+    if not is_watched:
+        town.mesh.kill()
+    town.node.run(["sh", "-c", f"tc qdisc del dev {interface} clsact && ip link set {interface} name renamed"])
+    try:
+        if not is_watched:
+            town.mesh.start()
+        (problem,) = town.mesh.call("reconcile")["problems"]
+        assert problem.endswith("the last good values stay")
+        wait_until(lambda: town.has_filters("renamed", all), "they are back")
+        assert town.is_closed()
+    finally:
+        town.node.run(["ip", "link", "set", "renamed", "name", interface])
+
+
 def test_a_name_that_is_no_text_keeps_no_edit_from_its_effect(town: Town) -> None:
     """Any interface of the host may have one, and the addresses of all are asked for."""
     interface, name = town["server"].interface, os.fsdecode(b"\xff\x1c\xc2\x85")
@@ -348,6 +366,19 @@ def test_a_waiting_agent_puts_filters_back(town: Town, waiting: str) -> None:
         wait_until(lambda: town.has_filters(interface, all), f"they are back, {times}", 5)
         assert town.is_closed()
     assert sorted(path.name for path in (town.node.pins / "links").iterdir()) == links
+
+
+def test_a_waiting_agent_follows_an_interface_to_its_new_name(town: Town, waiting: str) -> None:
+    """By its pod's name or, where that is lost, by our filters, which it has: that pod is under policy."""
+    interface = town["server"].interface
+    town.node.run(["ip", "link", "set", interface, "name", "renamed"])
+    try:
+        assert not any("NOT under policy" in each for each in town.mesh.call("reconcile")["problems"])
+        town.node.run(["tc", "filter", "del", "dev", "renamed", "egress"])
+        wait_until(lambda: town.has_filters("renamed", all), "they are back", 5)
+        assert town.is_closed() and not any("NOT under policy" in each for each in town.problems())
+    finally:
+        town.node.run(["ip", "link", "set", "renamed", "name", interface])
 
 
 @pytest.mark.parametrize("waiting", ["record"], indirect=True)

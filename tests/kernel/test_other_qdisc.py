@@ -17,6 +17,7 @@ def test_a_clsact_that_shares_its_filters_is_told_of() -> None:
             mesh.apply("pod", pod.workload_yaml())
             (problem,) = mesh.call("reconcile")["problems"]
             assert f"interface {pod.interface}: its `clsact` shares its filters" in problem
+            assert problem.endswith("; the workload is NOT under the policy of this agent")
             node.run(["tc", "qdisc", "del", "dev", pod.interface, "clsact"])
             mesh.call("reconcile")
             wait_until(lambda: mesh.call("status")["problems"] == [], "it is under policy", 40)

@@ -43,7 +43,7 @@ def test_no_step_of_the_loop_ends_it() -> None:
         whole._ending = len(turns) > 20
         raise ValueError("embedded null byte")
 
-    book = SimpleNamespace(drain=fails, reset_stuck=fails, reset_again=fails, age=fails)
+    book = SimpleNamespace(drain=fails, reset_stuck=fails, reset_again=fails, reset_cut_off=fails, age=fails)
     whole.ledger, whole._asked, whole._ending = book, False, False
     whole.opts = SimpleNamespace(flow_interval=0.0)
     whole._bell = SimpleNamespace(wait=lambda seconds: False)

@@ -7,6 +7,7 @@ import pytest
 
 from control import compile as compiler
 from control.agent import apply, held, hooks, once
+from loader import abi
 
 EMPTY: dict[str, Any] = {name: {} for name in compiler.MAP_NAMES}
 
@@ -19,7 +20,7 @@ class Kernel:
         self.done: list[str] = []
         monkeypatch.setattr(apply, "current", self.current)
         monkeypatch.setattr(apply, "apply", self.apply)
-        monkeypatch.setattr(apply, "forgive", lambda *_: self.done.append("forgive"))
+        monkeypatch.setattr(apply, "forgive", self.forgive)
         monkeypatch.setattr(apply, "bump", lambda *_: self.done.append("bump"))
         maps: Any = None
         self.held = held.Held(maps, threading.Lock())
@@ -37,6 +38,10 @@ class Kernel:
         self.done.append("next edition")
         return True
 
+    def forgive(self, *_: object) -> dict[int, abi.Endpoint]:
+        self.done.append("forgive")
+        return {7: abi.Endpoint.blank()}
+
     def attach(self) -> hooks.Outcome:
         self.done.append("attach")
         return hooks.Outcome()
@@ -46,6 +51,7 @@ def test_hooks_hang_before_the_next_edition_counts_and_once(monkeypatch: pytest.
     kernel = Kernel(monkeypatch)
     changed, hung = kernel.held.put(compiler.Desired(EMPTY), kernel.attach)
     hung.result()
+    assert kernel.held.gone == {7: abi.Endpoint.blank()}
     assert changed and kernel.done == ["read", "forgive", "attach", "next edition", "bump"]
 
 

@@ -370,6 +370,14 @@ def test_a_connection_of_a_pod_with_another_name_ends_with_the_pod(stage: Stage,
         assert len(stage.sink.lines) == 1 and not stage.maps.conns.held
 
 
+def test_one_whose_pods_have_lost_their_interfaces_is_open_while_a_socket_of_it_is(stage: Stage) -> None:
+    keys = [abi.ConnKey(pack_addr("10.0.0.1"), pack_addr("10.0.0.2"), port, 6379) for port in (40001, 40002)]
+    for key in keys:
+        stage.maps.conns.held[key] = conn(opened=time.monotonic_ns(), cookie=(7, 8), endpoint=(1, 2))
+    assert len(list(ageing.abandoned(stage.maps, {keys[0]}))) == 1
+    assert list(stage.maps.conns.held) == keys[:1]
+
+
 def test_many_that_end_at_once_do_not_put_off_the_next_look(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its time is the walk's share, not that of what the walk found."""
     clock = [1000 * NS]

@@ -31,6 +31,7 @@ class Started:
         }
         monkeypatch.setattr(apply, "current", lambda maps: held)
         monkeypatch.setattr(numbering, "remembered", lambda maps: ())
+        monkeypatch.setattr(host, "name", lambda ifindex: f"v-{ifindex}")
         self.opts = options.Options(config_dir=self.config, run_dir=scratch, node_ips=("10.0.0.254",))
         self.applied: list[model.Snapshot] = []
         self.read: list[str] = []
@@ -81,11 +82,11 @@ class Started:
 
         monkeypatch.setattr(self.reconciler, "_apply", self.really_apply)
         monkeypatch.setattr(apply, "apply", put)
-        monkeypatch.setattr(apply, "forgive", step("forgive"))
+        monkeypatch.setattr(apply, "forgive", step("forgive", {}))
         monkeypatch.setattr(apply, "bump", step("bump"))
         monkeypatch.setattr(self.reconciler._hooks, "attach", step("attach", hooks.Outcome()))
         monkeypatch.setattr(enforce, "doomed", step("enforce", []))
-        book: Any = SimpleNamespace(rename=lambda known: None, resets=0)
+        book: Any = SimpleNamespace(rename=lambda known: None, went=lambda gone: None, resets=0)
         monkeypatch.setattr(self.reconciler, "_ledger", book)
         return steps
 
@@ -476,7 +477,7 @@ def test_hooks_that_were_taken_off_are_put_back_while_the_kernel_keeps_what_it_h
     assert [words.partition(": ")[0] for words in told] == ["Workload shop/web", "Workload shop/other", "endpoint 3"]
     assert "the last good values stay" in told[0] and "is the pod still there?" in told[1]
     assert "NOT under policy" in told[2]
-    assert attached == [(1, "v-web", 5, "")]
+    assert attached == [(1, "v-web", 5, "")] and started.reconciler.under_policy == 1
     started.reconcile()
     assert len(attached) == 1
     assert started.reconciler.has_changed()

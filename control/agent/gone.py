@@ -1,0 +1,151 @@
+"""Connections of pods that are gone, or none of ours any more: who waits for their last word for ever is told, and one
+that is back goes on where it was.
+
+What such a pod's end said last, its FIN at least, can have been held back for bytes that were unread; it would have
+been said again, but the pod has lost its interface. While its socket is there it may get another, and TCP goes on.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from control import names
+from control.agent import ageing, enforce, host
+from loader import abi, bpf, sockdiag
+from loader.maps import Maps
+
+_PAUSE_S, _PATIENCE_S = 1.0, 10.0
+
+
+class _Pod(NamedTuple):
+    """As it was last in force. `is_cut`: its interface is gone."""
+
+    netns: str
+    ifindex: int
+    is_cut: bool = False
+
+
+class Gone:
+    """Remembers pods for as long as a connection of theirs is on record."""
+
+    def __init__(self, opened: Maps) -> None:
+        self._maps = opened
+        self._pods: dict[int, _Pod] = {}
+        self._next = self._until = 0.0
+        self.living: set[abi.ConnKey] = set()  # whose end has lost its interface, and lives, at the last look
+
+    def went(self, these: Mapping[int, abi.Endpoint], known: names.Names) -> None:
+        """Take note of endpoints that are not in force any more, or have lost their interfaces, by these names."""
+        for id, held in these.items():
+            name = known.endpoint(id)
+            self._pods[id] = _Pod(name.netns if name else "", held.ifindex)
+            self._next = 0.0
+
+    def is_due(self) -> bool:
+        """Tell whether to look before all that ages is looked at: some times after an interface has gone, for the
+        namespace may go some moments later. To be called often."""
+        now = time.monotonic()
+        if not self._pods or now < self._next:
+            return False
+        self._next = now + _PAUSE_S
+        for id, pod in self._pods.items():
+            if not pod.is_cut and not host.name(pod.ifindex):
+                self._pods[id] = pod._replace(is_cut=True)
+                self._until = now + _PATIENCE_S
+        return now < self._until
+
+    def look(self, known: names.Names) -> Iterator[abi.FlowEvent]:
+        """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset; what such an end has
+        in its queue can be read all the same. Open the records of ends that are back."""
+        theirs = [
+            (key, conn)
+            for key, conn in self._maps.conns.items()
+            if any(end.closed in enforce.NOT_OURS for end in conn.end)
+        ]
+        self.living = set()
+        if not theirs:
+            self._pods = {}
+            return
+        sockets = _Sockets()
+        here = {key.id for key, held in self._maps.endpoints.items() if host.name(held.ifindex)}
+        left: set[int] = set()
+        for key, conn in theirs:
+            for side in (0, 1):
+                end = conn.end[side]
+                if end.closed not in enforce.NOT_OURS or _is_proxys(conn, side):
+                    continue
+                left.add(end.endpoint)
+                name, pod = known.endpoint(end.endpoint), self._pods.get(end.endpoint)
+                socket = ageing.socket_name(key, side, end.cookie)
+                if name and end.endpoint in here and sockets.has(name.netns, socket):
+                    conn = self._change(key, conn, side, closed=0) or conn
+                elif end.closed == abi.Closed.CUT or (pod and pod.is_cut):
+                    is_there = sockets.has(pod.netns if pod else name.netns if name else "", socket)
+                    if is_there:
+                        self.living.add(key)
+                    if is_there is False and _waits(key, conn, 1 - side, known, sockets):
+                        yield from self._tell(key, conn, 1 - side)
+        self._pods = {id: pod for id, pod in self._pods.items() if id in left}
+
+    def _tell(self, key: abi.ConnKey, conn: abi.Conn, side: int) -> Iterator[abi.FlowEvent]:
+        if not self._change(key, conn, side, stuck=1):
+            return
+        event = ageing.conn_event(abi.EventType.STUCK, key, conn, time.monotonic_ns())
+        is_source = enforce.initiator(key, conn)[0] == side
+        yield dataclasses.replace(
+            event, reason=int(abi.AccelReason.ABANDONED), cookie=conn.end[side].cookie,
+            direction=int(abi.Direction.EGRESS if is_source else abi.Direction.INGRESS),
+        )  # fmt: skip
+
+    def _change(self, key: abi.ConnKey, seen: abi.Conn, side: int, **fields: int) -> abi.Conn | None:
+        """Change one end on record, and return that; None where an end has closed."""
+        conn = self._maps.conns.get(key)  # as late as can be: what hooks write meanwhile is lost
+        if conn is None or [(e.cookie, e.closed) for e in conn.end] != [(e.cookie, e.closed) for e in seen.end]:
+            return None
+        # That one has asked for a message's way may be among it, so both are taken for busy (at_rest of bpf/enrol.h).
+        ends = [dataclasses.replace(end, busy=1, **(fields if at == side else {})) for at, end in enumerate(conn.end)]
+        with contextlib.suppress(FileNotFoundError):  # it closed just now
+            changed = dataclasses.replace(conn, end=(ends[0], ends[1]))
+            self._maps.conns.put(key, changed, bpf.BPF_EXIST)
+            return changed
+        return None
+
+
+def _is_proxys(conn: abi.Conn, side: int) -> bool:
+    """Tell whether an end's socket is the node proxy's, which stands for the pod, and stays when that goes."""
+    began = 1 if conn.flags & abi.ConnFlag.INITIATOR_1 else 0
+    return bool(conn.flags & (abi.ConnFlag.FROM_PROXY if side == began else abi.ConnFlag.TO_PROXY))
+
+
+def _waits(key: abi.ConnKey, conn: abi.Conn, side: int, known: names.Names, sockets: "_Sockets") -> bool:
+    """Tell whether an end waits for what was held back."""
+    end = conn.end[side]
+    if end.closed or end.stuck or not (end.enrolled and end.held):
+        return False
+    name = known.endpoint(end.endpoint)
+    return bool(name and sockets.is_unended(name.netns, ageing.socket_name(key, side, end.cookie)))
+
+
+class _Sockets:
+    """The open TCP sockets of pods, by their network namespaces."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Mapping[sockdiag.SocketName, int] | None] = {}
+
+    def _of(self, netns: str) -> Mapping[sockdiag.SocketName, int] | None:
+        if netns not in self._seen:
+            self._seen[netns] = None
+            with contextlib.suppress(OSError):
+                self._seen[netns] = sockdiag.states(netns) if netns else {}
+        return self._seen[netns]
+
+    def has(self, netns: str, socket: sockdiag.SocketName) -> bool | None:
+        """Tell whether a socket is there, in that connection; None where nobody can tell."""
+        there = self._of(netns)
+        return None if there is None else socket in there
+
+    def is_unended(self, netns: str, socket: sockdiag.SocketName) -> bool:
+        """Tell whether a socket is there whose peer has not said its end."""
+        return (self._of(netns) or {}).get(socket) in sockdiag.NO_FIN_RECEIVED
