@@ -68,14 +68,13 @@ class _Asked:
         asks_account = model.SERVICE_ACCOUNT_KEY in {*self._keys, *self._values}
         if asks_account and pod.service_account != template.service_account:
             return False
-        return self._called(pod) == self._called(template)
+        # A call to a pod may be asked about by what the pod calls the port.
+        names = self._ports | {port.name for port in template.ports}
+        return not {port for port in {*pod.ports} ^ {*template.ports} if port.name in names}
 
     def _tells(self, key: str, value: str) -> bool:
         # To who asks for other values, a label is as good as none.
         return key in self._keys or value in self._values.get(key, ())
-
-    def _called(self, workload: Owned) -> set[model.ContainerPort]:
-        return {port for port in workload.ports if port.name in self._ports}
 
 
 def alone(several: Iterable[Collection[model.Object]]) -> frozenset[Key]:

@@ -125,3 +125,14 @@ def test_who_stands_for_a_pod_is_the_same_in_both(tmp_path: Path) -> None:
     files = [written(tmp_path / "old.json", *given), written(tmp_path / "new.json", SET, member(0), member(1))]
     found: list[model.LoadResult] = manifests.load_each([[file] for file in files])
     assert [[w.name for w in each.snapshot.workloads] for each in found] == [["db", "db-1"]] * 2
+
+
+def test_a_pod_is_asked_about_by_its_own_port_names(tmp_path: Path) -> None:
+    mine = member(0)
+    mine["spec"]["containers"][0]["ports"] = [{"name": "sql", "containerPort": 5432}]
+    container = {"name": "c", "ports": [{"name": "sql", "containerPort": 5433}]}
+    at = {**SET, "spec": {"template": {**TEMPLATE, "spec": {"containers": [container]}}}}
+    rules = {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"ports": [{"port": 5432}]}]}
+    file = written(tmp_path / "x.json", at, mine, policy("NetworkPolicy", NET, spec=rules))
+    words = ["policy", "trace", "-f", str(file), "--from", "192.0.2.1", "--to", "shop/db-0", "--port", "sql"]
+    assert testing.CliRunner().invoke(cli, words).stdout.startswith("192.0.2.1 -> shop/db-0 5432/TCP: allowed")
