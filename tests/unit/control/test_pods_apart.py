@@ -136,3 +136,13 @@ def test_a_pod_is_asked_about_by_its_own_port_names(tmp_path: Path) -> None:
     file = written(tmp_path / "x.json", at, mine, policy("NetworkPolicy", NET, spec=rules))
     words = ["policy", "trace", "-f", str(file), "--from", "192.0.2.1", "--to", "shop/db-0", "--port", "sql"]
     assert testing.CliRunner().invoke(cli, words).stdout.startswith("192.0.2.1 -> shop/db-0 5432/TCP: allowed")
+
+
+def test_a_service_of_one_pod_of_a_set(tmp_path: Path) -> None:
+    file = written(tmp_path / "x.json", SET, member(0), service("first"))
+    words = ["policy", "trace", "-f", str(file), "--from", "192.0.2.1", "--to", "shop/first", "--port", "80"]
+    said = "shop/first is service shop/first: ask for the pods behind it ("
+    told = testing.CliRunner().invoke(cli, words).stderr
+    assert f"{said}one that counts as its controller, if any: give its own name)" in told
+    written(file, SET, service("first"))
+    assert f"{said}none is declared)" in testing.CliRunner().invoke(cli, words).stderr
