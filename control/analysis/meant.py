@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from control import model
 from control.policy import dnsnames, objectnames
@@ -20,14 +20,18 @@ def service_name(text: str, namespace: str) -> str:
     return f"{found[2]}.{found[1] or namespace}" if found else ""
 
 
-def is_service(text: str, service: model.Service, workloads: Iterable[model.Workload]) -> str:
+def is_service(text: str, service: model.Service, snapshot: model.Snapshot) -> str:
     """Say that a service is nobody's peer, for a call to it has arrived at a pod when policy is asked, and at which."""
     what, behind = "addresses", list(service.endpoints)
     if service.selector:
-        chosen = (w for w in workloads if w.namespace == service.namespace)
+        chosen = (w for w in snapshot.workloads if w.namespace == service.namespace)
         what, behind = "pods", [str(w) for w in chosen if service.selector.items() <= w.labels.items()]
     names = ", ".join(behind[:_MOST_BEHIND]) + (", ..." if behind[_MOST_BEHIND:] else "")
-    those = names or "none is declared"
+    is_folded = service.selector and any(pod.startswith(f"{service.namespace}/") for pod in snapshot.folded)
+    # A label that only a pod itself has, its name in a StatefulSet say, is not among its controller's.
+    those = names or (
+        "one that counts as its controller, if any: give its own name" if is_folded else "none is declared"
+    )
     return f"{text} is service {service.namespace}/{service.name}: ask for the {what} behind it ({those})"
 
 

@@ -1,6 +1,7 @@
 """Which rules of a workload meet one for another kind of bytes, so that neither lets anything through; pure."""
 
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 
 from control import model
@@ -39,10 +40,33 @@ def shut(known: world.World, workload: model.Workload) -> list[tuple[str, PortSe
         beside = (each for at, found in asking.items() if at[0] == direction and at[1] != kind for each in found)
         others = [each for each in beside if meant(id(each))]  # most of thousands may mean nobody who is there
         freed = [each for rule in free.get(direction, ()) for each in meant(id(rule))] if others else []
-        for rule in of_kind if others else ():
+        around = _Around(meant(id(other)) for other in others)
+        for rule in (each for each in (of_kind if others else ()) if around.may_meet(meant(id(each)))):
             meeting = ((other.rule, _meet(meant(id(rule)), meant(id(other)), freed)) for other in others)
             out[id(rule)] = next((each for each in meeting if each[1]), _NOWHERE)
     return [out[id(rule)] for rule in rules]
+
+
+class _Around:
+    """Where rules are for anybody at all: most of thousands meet none of them, and need not be held against each."""
+
+    def __init__(self, several: Iterable[_Meant]) -> None:
+        found: dict[int | None, dict[PortSet, None]] = {}  # by peer, None: any
+        for peers, ports in itertools.chain.from_iterable(several):
+            for peer in peers if peers is not None else (None,):
+                found.setdefault(peer, {})[ports] = None
+        self._at = {peer: portset.union(each) for peer, each in found.items()}
+        self._anywhere = portset.union(dict.fromkeys(self._at.values()))
+
+    def may_meet(self, one: _Meant) -> bool:
+        """Tell whether a rule is for some peer at a port where another one is for it, too."""
+        return any(
+            peers is None
+            or bool(ports & self._at.get(None, portset.NONE))
+            or any(ports & self._at[peer] for peer in peers if peer in self._at)
+            for peers, ports in one
+            if ports & self._anywhere
+        )
 
 
 def _meet(one: _Meant, other: _Meant, freed: _Meant) -> PortSet:

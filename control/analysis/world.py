@@ -183,7 +183,7 @@ class World:
         raise Unknown(f"no workload is called {text} ({', '.join(there[:10]) or 'none is declared'}{more}){hint}")
 
     def _is_service(self, text: str, service: model.Service) -> Unknown:
-        return Unknown(meant.is_service(text, service, self.snapshot.workloads))
+        return Unknown(meant.is_service(text, service, self.snapshot))
 
     def _there(self, workload: model.Workload, pod: str) -> model.Workload:
         """Return who stands for a pod, as it is on that pod's node, where one of its pods was named."""

@@ -48,6 +48,20 @@ def written_out(snapshot: model.Snapshot) -> model.Snapshot:
     return snapshot if same else dataclasses.replace(snapshot, policies=tuple(policies))
 
 
+def with_audits(snapshot: model.Snapshot) -> model.Snapshot:
+    """Return the snapshot with the policies of namespaces in audit mode in it, too, and all references as they are."""
+    audited = Referents.of(snapshot).audited
+    if not audited:
+        return snapshot
+    policies = (
+        dataclasses.replace(policy, sections=tuple(dataclasses.replace(s, audit=True) for s in policy.sections))
+        if policy.namespace in audited
+        else policy
+        for policy in snapshot.policies
+    )
+    return dataclasses.replace(snapshot, policies=tuple(policies))
+
+
 def policy_written_out(policy: model.Policy, known: Referents) -> model.Policy:
     """Return policy without references; the same object where it has none."""
     sections = tuple(_section(section, known, policy.namespace in known.audited) for section in policy.sections)

@@ -78,13 +78,13 @@ def load(
 def load_each(
     several: Iterable[Iterable[str | os.PathLike[str]]], namespace: str = "default", must_hold: bool = False
 ) -> list[model.LoadResult]:
-    """Return what each of several sets of files declares, to be compared: a pod that the policies of one of them tell
-    from its controller's template counts by itself in all.
+    """Return what each of several sets of files declares, to be compared: a pod that counts by itself in one of them,
+    beside its controller's template, does in all.
     """
     with document.uncollected():
         read = [_read(paths, namespace, must_hold) for paths in several]
-        objects = [obj for found in read for obj in found.objects]
-        return [found.result(objects) for found in read]
+        apart = owners.alone([found.objects for found in read])
+        return [found.result(apart) for found in read]
 
 
 def _read(paths: Iterable[str | os.PathLike[str]], namespace: str, must_hold: bool) -> "_Found":
@@ -142,11 +142,11 @@ class _Found:
         self.objects += (p.obj for p in parsed if p.obj is not None)
         self.skipped += (p.skipped for p in parsed if p.skipped)
 
-    def result(self, asked: Iterable[model.Object]) -> model.LoadResult:
-        """Return all of it; `asked`: whose policies may tell pods from their templates."""
+    def result(self, apart: Container[owners.Key]) -> model.LoadResult:
+        """Return all of it; `apart`: the pods that count by themselves."""
         taken: claims.Taken = {}
         kept: list[model.Object] = []
-        settled, folded, nodes = owners.settle(self.objects, asked)
+        settled, folded, nodes = owners.settle(self.objects, apart)
         for obj in settled:
             clashes = claims.clashes((obj,), taken)
             self.problems += (remarks.problem_at(obj.source, "", each) for _, each in clashes)

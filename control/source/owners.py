@@ -4,13 +4,14 @@ Who made a pod is what its ownerReferences say. Between a Deployment and its pod
 and its pods a Job; where that one is not in the manifests, it is known by its name: the Deployment's with the hash that
 the pod has as a label behind it, the CronJob's with a number. A pod that has not all labels of the template stays as
 it is: somebody took it out of the set, or it is of an earlier template. So does one that policies tell from the
-template: by a label that it has besides, as those of a StatefulSet have their name, or by what it calls its ports.
+template: by a label that it has besides, as those of a StatefulSet have their name, by what it calls its ports, or
+because one of the two is on its node's network.
 """
 
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable
 
 from control import model
 
@@ -19,7 +20,7 @@ MOST_OWNERS = 3  # one above the other
 _OF_CRON_JOB = re.compile(r"(.+)-[0-9]+")
 _FIELDS = tuple(f.name for f in dataclasses.fields(model.Workload))
 
-_Key = tuple[str, str, str]  # kind, namespace, name
+Key = tuple[str, str, str]  # kind, namespace, name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,56 +32,85 @@ class Owned(model.Workload):
 
 
 class _Asked:
-    """What policies ask of pods: the keys of labels, and the names of ports."""
+    """What policies ask of pods: of labels, whether they are there or have a value, and the names of ports."""
 
-    def __init__(self, given: Iterable[model.Object]) -> None:
+    def __init__(self, given: Collection[model.Object]) -> None:
         self._keys, self._ports = set[str](), set[str]()
+        self._values: dict[str, set[str]] = {}
+        services = set[str]()  # by name; "": of any
         for obj in given:
-            if isinstance(obj, model.Service):
-                self._keys.update(obj.selector)
             for section in obj.sections if isinstance(obj, model.Policy) else ():
                 self._take(section.subject)
                 for rule in section.rules:
                     for peer in rule.peers or ():
                         self._take(peer)
+                        if isinstance(peer, model.ServicePeer):
+                            services.add(peer.name)
                     self._ports.update(spec.name for spec in rule.ports or () if spec.name)
+        for obj in given if services else ():
+            if isinstance(obj, model.Service) and not services.isdisjoint((obj.name, "")):
+                for key, value in obj.selector.items():
+                    self._values.setdefault(key, set()).add(value)
 
     def _take(self, peer: model.Peer) -> None:
-        if isinstance(peer, model.Selector):
-            self._keys.update(requirement.key for requirement in peer.requirements)
+        for asked in peer.requirements if isinstance(peer, model.Selector) else ():
+            if asked.operator in (model.Operator.IN, model.Operator.NOT_IN):
+                self._values.setdefault(asked.key, set()).update(asked.values)
+            else:
+                self._keys.add(asked.key)
 
     def are_alike(self, pod: Owned, template: Owned) -> bool:
         """Tell whether policies tell nothing of a pod from what is told of its template."""
-        more = pod.labels.keys() - template.labels.keys()
-        if not template.labels.items() <= pod.labels.items() or not more.isdisjoint(self._keys):
+        if pod.host_network != template.host_network or not template.labels.items() <= pod.labels.items():
             return False
-        if model.SERVICE_ACCOUNT_KEY in self._keys and pod.service_account != template.service_account:
+        if any(self._tells(key, pod.labels[key]) for key in pod.labels.keys() - template.labels.keys()):
             return False
-        return self._called(pod) == self._called(template)
+        asks_account = model.SERVICE_ACCOUNT_KEY in {*self._keys, *self._values}
+        if asks_account and pod.service_account != template.service_account:
+            return False
+        # A call to a pod may be asked about by what the pod calls the port.
+        names = self._ports | {port.name for port in template.ports}
+        return not {port for port in {*pod.ports} ^ {*template.ports} if port.name in names}
 
-    def _called(self, workload: Owned) -> set[model.ContainerPort]:
-        return {port for port in workload.ports if port.name in self._ports}
+    def _tells(self, key: str, value: str) -> bool:
+        # To who asks for other values, a label is as good as none.
+        return key in self._keys or value in self._values.get(key, ())
+
+
+def alone(several: Iterable[Collection[model.Object]]) -> frozenset[Key]:
+    """Return the pods that nobody else stands for in one of several sets of objects, given the policies of all: in the
+    others they count by themselves, too, or what changes for them would be nobody's.
+    """
+    sets = [_told_apart(given) for given in several]
+    asked = _Asked([obj for given in sets for obj in given])
+    out = set[Key]()
+    for given in sets:
+        there = _there(given)
+        for pod in (each for each in there.values() if each.kind == "Pod"):
+            top = _top(pod, there)
+            if top is None or not asked.are_alike(pod, top):
+                out.add(_key(pod))
+    return frozenset(out)
 
 
 def settle(
-    given: Iterable[model.Object], asking: Iterable[model.Object]
+    given: Iterable[model.Object], apart: Container[Key]
 ) -> tuple[list[model.Object], dict[str, str], dict[str, str]]:
     """Return the objects without the workloads that another one stands for, who does for each "namespace/name", and
     the node of each by that name and by its addresses: whom it stands for may be on several.
 
-    Where that one shares its name with another kind, it is "namespace/KIND/name". `asking`: whose policies may
-    tell pods from their templates.
+    Where that one shares its name with another kind, it is "namespace/KIND/name". `apart`: pods that count by
+    themselves.
     """
     everything = _told_apart(given)
-    asked = _Asked(asking)
-    there = {_key(obj): obj for obj in everything if isinstance(obj, Owned)}
-    ips: dict[_Key, dict[str, None]] = {}
+    there = _there(everything)
+    ips: dict[Key, dict[str, None]] = {}
     folded: dict[str, Owned] = {}
     nodes: dict[str, str] = {}
     out: list[model.Object] = []
     for obj in everything:
-        top = _top(obj, there) if isinstance(obj, Owned) else None
-        if isinstance(obj, Owned) and top is not None and (obj.kind != "Pod" or asked.are_alike(obj, top)):
+        top = _top(obj, there) if isinstance(obj, Owned) and _key(obj) not in apart else None
+        if isinstance(obj, Owned) and top is not None:
             ips.setdefault(_key(top), {}).update(dict.fromkeys(obj.ips))
             folded[str(obj)] = top
             nodes |= dict.fromkeys((str(obj), *obj.ips) if obj.node else (), obj.node)
@@ -95,11 +125,15 @@ def settle(
     return settled, names, nodes
 
 
+def _there(given: Iterable[model.Object]) -> dict[Key, Owned]:
+    return {_key(obj): obj for obj in given if isinstance(obj, Owned)}
+
+
 def _told_apart(given: Iterable[model.Object]) -> list[model.Object]:
     """Return the objects, where those with only the beginning of a name have numbers behind it if it is taken."""
     everything = list(given)
     taken = {_key(obj) for obj in everything if isinstance(obj, Owned) and not obj.is_generated}
-    numbers: Counter[_Key] = Counter()
+    numbers: Counter[Key] = Counter()
     out = []
     for obj in everything:
         if isinstance(obj, Owned) and obj.is_generated:
@@ -113,11 +147,11 @@ def _told_apart(given: Iterable[model.Object]) -> list[model.Object]:
     return out
 
 
-def _key(workload: Owned) -> _Key:
+def _key(workload: Owned) -> Key:
     return workload.kind, workload.namespace, workload.name
 
 
-def _top(workload: Owned, there: dict[_Key, Owned]) -> Owned | None:
+def _top(workload: Owned, there: dict[Key, Owned]) -> Owned | None:
     """Return who made it, or who made that one; None if nobody in the manifests did."""
     found = None
     at = workload
@@ -132,7 +166,7 @@ def _top(workload: Owned, there: dict[_Key, Owned]) -> Owned | None:
     return found
 
 
-def _above(owner: tuple[str, str], pod: Owned) -> _Key:
+def _above(owner: tuple[str, str], pod: Owned) -> Key:
     """Return who must have made an owner that is not there."""
     kind, name = owner
     mark = "-" + pod.labels.get(HASH_LABEL, "")

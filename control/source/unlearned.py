@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from control import model
-from control.policy import apart, dnsnames, looking, resolve
+from control.policy import apart, dnsnames, looking, refer, resolve
 from control.source import pods, remarks, unserved
 from loader import abi
 
@@ -25,6 +25,7 @@ def names(snapshot: model.Snapshot) -> Iterator[model.Problem]:
     """Yield a problem for each rule that means DNS names and selects pods whose queries for them the proxy does not
     see, as far as that is plain to see: pods and other rules may be in other files.
     """
+    snapshot = refer.with_audits(snapshot)
     naming = list(_naming(snapshot))
     if not naming:
         return

@@ -7,7 +7,7 @@ which it learns, LEARNS_NAMES and `by_name`. Files alone do not tell whether a n
 from collections.abc import Iterator
 
 from control import model, places
-from control.policy import kinds, looking, selectors
+from control.policy import kinds, looking, refer, selectors
 from control.source import remarks
 from loader import abi
 
@@ -27,6 +27,7 @@ def by_proxy(snapshot: model.Snapshot, has_none: bool = False) -> Iterator[model
     known that there is no proxy.
     """
     effect = ": what it allows is refused" if has_none else ""
+    snapshot = refer.with_audits(snapshot)
     looks, shut = looking.looks(snapshot), kinds.shut(snapshot)
     for policy in snapshot.policies:
         first: dict[str, model.Rule] = {}

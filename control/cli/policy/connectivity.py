@@ -7,7 +7,7 @@ import click
 from control import model
 from control.cli.policy import ends, source
 from control.cli.policy.pour import pour, progress
-from control.source import unserved
+from control.source import document, unserved
 from control.terminal import printable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def connectivity(files: tuple[str, ...], namespace: str, output: str, origin: st
     source.tell_of_kinds(beside.kinds(told))
     source.tell_of_audits(shown.audits())
 
-    with progress("connections") as moved:
+    with document.uncollected(), progress("connections") as moved:
         found = connectivity.analyse(snapshot)
         among = _called(found, origin), _called(found, to)
         needs = proxied.Proxied(snapshot, found) if any(unserved.by_proxy(snapshot)) else None

@@ -6,6 +6,7 @@ from control.cli.paths import WORD
 from control.cli.place import output_option
 from control.cli.policy import BadInput, source
 from control.cli.policy.pour import pour
+from control.source import document
 from control.terminal import printable
 
 OPENS = 1
@@ -39,12 +40,13 @@ def diff(old: str, new: str, namespace: str, no_new_access: bool, output: str) -
     from control.analysis.change import diff as changes
 
     source.tell_of_names(sorted({name for snapshot in snapshots for name in beside.names(snapshot)}))
-    found = changes.difference(*snapshots)
-    may_open, may_close = beside.opened(*snapshots), beside.closed(*snapshots)
-    if output == "json":
-        pour(write.difference_json(found, may_open, may_close), is_file=True)
-    elif not pour(write.difference_table(found, printable, may_open, may_close)):
-        click.echo("nothing is opened, nothing is closed")
+    with document.uncollected():
+        found = changes.difference(*snapshots)
+        may_open, may_close = beside.opened(*snapshots), beside.closed(*snapshots)
+        if output == "json":
+            pour(write.difference_json(found, may_open, may_close), is_file=True)
+        elif not pour(write.difference_table(found, printable, may_open, may_close)):
+            click.echo("nothing is opened, nothing is closed")
     if not all(snapshot.workloads for snapshot in snapshots):
         source.tell(f"warning: {source.NO_WORKLOADS}: policies are compared for pods of any labels")
     if not no_new_access:

@@ -172,12 +172,13 @@ def test_what_is_no_dns_name_is_not_offered_as_one(tmp_path: Path, to: str) -> N
 
 def test_of_the_pods_behind_a_service_some_are_named() -> None:
     pods = [model.Workload("shop", f"web-{i}", {"app": "web"}, ips=(f"10.0.0.{i}",)) for i in range(5)]
+    known, none = model.Snapshot(workloads=tuple(pods)), model.Snapshot()
     service = model.Service("shop", "web", selector={"app": "web"})
     words = "svc/web is service shop/web: ask for the pods behind it"
-    assert meant.is_service("svc/web", service, pods) == f"{words} (shop/web-0, shop/web-1, shop/web-2, ...)"
-    assert meant.is_service("svc/web", service, []) == f"{words} (none is declared)"
+    assert meant.is_service("svc/web", service, known) == f"{words} (shop/web-0, shop/web-1, shop/web-2, ...)"
+    assert meant.is_service("svc/web", service, none) == f"{words} (none is declared)"
     outside = model.Service("shop", "web", endpoints=("192.0.2.1",))
-    assert meant.is_service("web", outside, pods).endswith("ask for the addresses behind it (192.0.2.1)")
+    assert meant.is_service("web", outside, known).endswith("ask for the addresses behind it (192.0.2.1)")
 
 
 PORTS = """

@@ -159,6 +159,17 @@ def test_an_explanation_beside_many_rules_for_two_kinds_of_bytes_of_nobody(tmp_p
     said_soon(0, "explain", "shop/p", "-f", str(file), "-o", "json")
 
 
+def test_an_explanation_beside_many_rules_for_two_kinds_of_bytes_at_other_ports(tmp_path: Path) -> None:
+    asked: tuple[dict[str, Any], ...] = {"rules": {"http": [{}]}}, {"serverNames": ["a.org"]}
+    policies = [
+        policy(f"p{number}", ingress=[{"fromEndpoints": [{"matchLabels": {"app": "a"}}],
+                                       "toPorts": [{"ports": [port(1000 + number)], **asked[number % 2]}]}])
+        for number in range(1200)
+    ]  # fmt: skip
+    file = written(tmp_path, *policies, pod("p", app="a"))
+    said_soon(0, "explain", "shop/p", "-f", str(file), "-o", "json")
+
+
 def test_rules_for_requests_beside_denies_of_many_conditions(tmp_path: Path) -> None:
     def conditions(value: int) -> dict[str, Any]:
         asked = ({"key": f"k{key}", "operator": "NotIn", "values": [str(value)]} for key in range(400))

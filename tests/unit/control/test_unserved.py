@@ -374,3 +374,33 @@ def test_a_trace_says_what_needs_the_proxy(tmp_path: Path) -> None:
     assert json.loads(testing.CliRunner().invoke(cli, [*call, "-o", "json"]).stdout)["note"] == unserved.NEEDS_PROXY
     refused = testing.CliRunner().invoke(cli, [*call, "--path", "/x"])
     assert refused.exit_code == 1 and unserved.NEEDS_PROXY not in refused.stdout
+
+
+AUDITED = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, annotations: {sockmesh.io/audit: "true"}}
+"""
+EVERYWHERE = """
+apiVersion: cilium.io/v2
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: all}
+spec: {endpointSelector: {matchLabels: {"k8s:io.kubernetes.pod.namespace": shop, app: web}}, %s}
+"""
+
+
+def test_an_audited_rule_for_queries_leads_nobody_to_the_proxy(tmp_path: Path) -> None:
+    everywhere = EVERYWHERE % "egress: [{toFQDNs: [{matchName: b.example}]}]"
+    dns = POLICY % ("dns", "web", DNS)
+    rule = "CiliumClusterwideNetworkPolicy all spec.egress[0]"
+    unseen = f"{rule}: {unlearned.UNSEEN} these pods, {unlearned.NOT_LEARNED}"
+    assert unseen not in advice(tmp_path, everywhere, dns, WEB)
+    assert unseen in advice(tmp_path, everywhere, dns, WEB, AUDITED)
+
+
+def test_an_audited_rule_for_other_bytes_shuts_nothing(tmp_path: Path) -> None:
+    everywhere = EVERYWHERE % asking("rules: {http: [{}]}")
+    names = POLICY % ("p", "web", asking("serverNames: [a.example]"))
+    missing = f"CiliumClusterwideNetworkPolicy all spec.egress[0]: rules.http {MISSING}"
+    assert missing not in advice(tmp_path, everywhere, names, WEB)
+    assert missing in advice(tmp_path, everywhere, names, WEB, AUDITED)
