@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from control import names
-from control.agent import ageing, enforce, host
-from loader import abi, bpf, sockdiag
+from control.agent import ageing, enforce, host, spares
+from loader import abi, sockdiag
 from loader.maps import Maps
 
 _PAUSE_S, _PATIENCE_S = 1.0, 10.0
@@ -34,6 +34,7 @@ class Gone:
         self._maps = opened
         self._pods: dict[int, _Pod] = {}
         self._next = self._until = 0.0
+        self._replacing = spares.Replacing(opened)
         self.living: set[abi.ConnKey] = set()  # whose end has lost its interface, and lives, at the last look
 
     def went(self, these: Mapping[int, abi.Endpoint], known: names.Names) -> None:
@@ -59,11 +60,9 @@ class Gone:
     def look(self, known: names.Names) -> Iterator[abi.FlowEvent]:
         """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset; what such an end has
         in its queue can be read all the same. Open the records of ends that are back."""
-        theirs = [
-            (key, conn)
-            for key, conn in self._maps.conns.items()
-            if any(end.closed in enforce.NOT_OURS for end in conn.end)
-        ]
+        theirs = ageing.those_with(
+            self._maps, lambda left, right: left.closed in enforce.NOT_OURS or right.closed in enforce.NOT_OURS
+        )
         self.living = set()
         if not theirs:
             self._pods = {}
@@ -71,22 +70,23 @@ class Gone:
         sockets = _Sockets()
         here = {key.id for key, held in self._maps.endpoints.items() if host.name(held.ifindex)}
         left: set[int] = set()
-        for key, conn in theirs:
-            for side in (0, 1):
-                end = conn.end[side]
-                if end.closed not in enforce.NOT_OURS or _is_proxys(conn, side):
-                    continue
-                left.add(end.endpoint)
-                name, pod = known.endpoint(end.endpoint), self._pods.get(end.endpoint)
-                socket = ageing.socket_name(key, side, end.cookie)
-                if name and end.endpoint in here and sockets.has(name.netns, socket):
-                    conn = self._change(key, conn, side, closed=0) or conn
-                elif end.closed == abi.Closed.CUT or (pod and pod.is_cut):
-                    is_there = sockets.has(pod.netns if pod else name.netns if name else "", socket)
-                    if is_there:
-                        self.living.add(key)
-                    if is_there is False and _waits(key, conn, 1 - side, known, sockets):
-                        yield from self._tell(key, conn, 1 - side)
+        with spares.Replacing(self._maps) as self._replacing:
+            for key, conn in theirs:
+                for side in (0, 1):
+                    end = conn.end[side]
+                    if end.closed not in enforce.NOT_OURS or _is_proxys(conn, side):
+                        continue
+                    left.add(end.endpoint)
+                    name, pod = known.endpoint(end.endpoint), self._pods.get(end.endpoint)
+                    socket = ageing.socket_name(key, side, end.cookie)
+                    if name and end.endpoint in here and sockets.has(name.netns, socket):
+                        conn = self._change(key, conn, side, closed=0) or conn
+                    elif end.closed == abi.Closed.CUT or (pod and pod.is_cut):
+                        is_there = sockets.has(pod.netns if pod else name.netns if name else "", socket)
+                        if is_there:
+                            self.living.add(key)
+                        if is_there is False and _waits(key, conn, 1 - side, known, sockets):
+                            yield from self._tell(key, conn, 1 - side)
         self._pods = {id: pod for id, pod in self._pods.items() if id in left}
 
     def _tell(self, key: abi.ConnKey, conn: abi.Conn, side: int) -> Iterator[abi.FlowEvent]:
@@ -108,7 +108,7 @@ class Gone:
         ends = [dataclasses.replace(end, busy=1, **(fields if at == side else {})) for at, end in enumerate(conn.end)]
         with contextlib.suppress(FileNotFoundError):  # it closed just now
             changed = dataclasses.replace(conn, end=(ends[0], ends[1]))
-            self._maps.conns.put(key, changed, bpf.BPF_EXIST)
+            self._replacing.put(key, changed)
             return changed
         return None
 

@@ -20,8 +20,14 @@ KNOWN = names.Names(
 
 
 class Conns(dict[abi.ConnKey, abi.Conn]):
-    def put(self, key: abi.ConnKey, value: abi.Conn, flags: int) -> None:
+    def put(self, key: abi.ConnKey, value: abi.Conn, flags: int = 0) -> None:
         self[key] = value
+
+    def delete(self, key: abi.ConnKey) -> bool:
+        return self.pop(key, None) is not None
+
+    def raw_items(self) -> list[tuple[bytes, bytes]]:
+        return [(key.pack(), value.pack()) for key, value in self.items()]
 
 
 class Place:
