@@ -145,7 +145,7 @@ def states(pod_netns: str) -> dict[SocketName, int]:
 
     def run() -> dict[SocketName, int]:
         with channel() as sock:
-            found = list(_dump(sock, socket.IPPROTO_TCP))
+            found = list(_dump(sock, socket.IPPROTO_TCP, is_whole=True))
         return {(*_name(each)[:4], struct.unpack_from("=Q", each, _COOKIE)[0]): each[1] for each in found}
 
     try:
@@ -176,8 +176,9 @@ def _tokens_under(names: Sequence[SocketName]) -> set[int]:
     return found
 
 
-def _dump(sock: socket.socket, protocol: int, extensions: int = 0) -> Iterator[bytes]:
-    """Yield the struct inet_diag_msg, and what follows it, of every connected socket. To be read to its end."""
+def _dump(sock: socket.socket, protocol: int, extensions: int = 0, is_whole: bool = False) -> Iterator[bytes]:
+    """Yield the struct inet_diag_msg, and what follows it, of every connected socket. To be read to its end. With
+    `is_whole` it raises OSError where the kernel does not tell of all."""
     for family in (socket.AF_INET, socket.AF_INET6):
         body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, extensions, 0, _CONNECTED) + bytes(48)
         body += struct.pack("=HHI", 8, _INET_DIAG_REQ_PROTOCOL, protocol)  # it may not fit the byte before
@@ -187,6 +188,9 @@ def _dump(sock: socket.socket, protocol: int, extensions: int = 0) -> Iterator[b
         while not is_done:
             for kind, message in netlink.messages(sock.recv(1 << 18)):
                 if is_done := kind in (_NLMSG_DONE, _NLMSG_ERROR):
+                    status = -struct.unpack_from("=i", message, netlink.HEADER)[0] if len(message) >= 20 else 0
+                    if is_whole and status > 0 and status != errno.ENOENT:  # which says: no such family here
+                        raise OSError(status, f"SOCK_DIAG: {os.strerror(status)}")
                     break
                 yield message[netlink.HEADER :]
 

@@ -2,15 +2,39 @@
 
 import contextlib
 import dataclasses
+import struct
 import time
-from collections.abc import Container, Iterator, Mapping, Set
+from collections.abc import Callable, Container, Iterator, Mapping, Set
+from typing import NamedTuple
 
 from control import names
-from control.agent import enforce
-from loader import abi, bpf, sockdiag
+from control.agent import enforce, spares
+from loader import abi, sockdiag
 from loader.maps import Maps
 
 Counts = Mapping[sockdiag.SocketName, tuple[int, int]]
+_AT = {name: at for name, _, at in abi.End.FIELDS}
+_END = f"Q{_AT['endpoint'] - 8}xI{_AT['closed'] - _AT['endpoint'] - 4}xB{abi.End.SIZE - _AT['closed'] - 1}x"
+_ENDS = struct.Struct(f"={_END}{_END}").unpack_from
+
+
+class Side(NamedTuple):
+    """What a look through all records takes of an end."""
+
+    cookie: int
+    endpoint: int
+    closed: int
+
+
+def those_with(opened: Maps, wanted: Callable[[Side, Side], bool]) -> list[tuple[abi.ConnKey, abi.Conn]]:
+    """Return the connections that `wanted` wants by their ends: of very many it is mostly few, and to read each record
+    as a whole takes ten times as long."""
+    found = []
+    for key, raw in opened.conns.raw_items():
+        ends = _ENDS(raw)
+        if wanted(Side(*ends[:3]), Side(*ends[3:])):
+            found.append((abi.ConnKey.unpack(key), abi.Conn.unpack(raw)))
+    return found
 
 
 def socket_name(key: abi.ConnKey, side: int, cookie: int = 0) -> sockdiag.SocketName:
@@ -90,22 +114,28 @@ def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -
     The record ends with the other end's close, or with the next look of `abandoned`.
     """
     owners = _Owners(opened)
-    for key, seen in list(opened.conns.items()):
-        whose = [{end.endpoint, owner} for end, owner in zip(seen.end, owners.of(key, seen), strict=True)]
-        if not any(ids & endpoints and not end.closed for end, ids in zip(seen.end, whose, strict=True) if end.cookie):
-            continue
-        conn = opened.conns.get(key)  # as late as can be: what hooks write meanwhile is lost
-        if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
-            continue
-        # Sockets may live, and of one its asking for a way may be lost: all are taken for busy, as in gone.py.
-        left, right = (
-            dataclasses.replace(e, busy=1, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
-            if e.cookie and ids & endpoints and not e.closed
-            else dataclasses.replace(e, busy=1)
-            for e, ids in zip(conn.end, whose, strict=True)
-        )
-        with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
-            opened.conns.put(key, dataclasses.replace(conn, end=(left, right)), bpf.BPF_EXIST)
+
+    def is_theirs(end: Side) -> bool:  # or may be
+        return bool(end.cookie and not end.closed and (end.endpoint in endpoints or not owners.has(end.endpoint)))
+
+    with spares.Replacing(opened) as replacing:
+        for key, seen in those_with(opened, lambda left, right: is_theirs(left) or is_theirs(right)):
+            whose = [{end.endpoint, owner} for end, owner in zip(seen.end, owners.of(key, seen), strict=True)]
+            ends = zip(seen.end, whose, strict=True)
+            if not any(ids & endpoints and not end.closed for end, ids in ends if end.cookie):
+                continue
+            conn = opened.conns.get(key)  # as late as can be: what hooks write meanwhile is lost
+            if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
+                continue
+            # Sockets may live, and of one its asking for a way may be lost: all are taken for busy, as in gone.py.
+            left, right = (
+                dataclasses.replace(e, busy=1, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
+                if e.cookie and ids & endpoints and not e.closed
+                else dataclasses.replace(e, busy=1)
+                for e, ids in zip(conn.end, whose, strict=True)
+            )
+            with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
+                replacing.put(key, dataclasses.replace(conn, end=(left, right)))
 
 
 def abandoned(opened: Maps, living: Container[abi.ConnKey] = ()) -> Iterator[abi.FlowEvent]:
@@ -116,7 +146,11 @@ def abandoned(opened: Maps, living: Container[abi.ConnKey] = ()) -> Iterator[abi
     """
     now = time.monotonic_ns()
     owners = _Owners(opened)
-    for key, conn in list(opened.conns.items()):
+
+    def is_open(end: Side) -> bool:
+        return bool(end.cookie and not end.closed and owners.has(end.endpoint))
+
+    for key, conn in those_with(opened, lambda left, right: not (is_open(left) or is_open(right))):
         ends = zip(conn.end, owners.of(key, conn), strict=True)
         is_over = key not in living and not any(owner and not end.closed for end, owner in ends)
         if is_over and opened.conns.delete(key):
@@ -129,6 +163,10 @@ class _Owners:
     def __init__(self, opened: Maps) -> None:
         self._maps = opened
         self._here = {key.id for key, _ in opened.endpoints.items()}
+
+    def has(self, endpoint: int) -> bool:
+        """Tell whether the endpoint on record is the owner."""
+        return endpoint in self._here
 
     def of(self, key: abi.ConnKey, conn: abi.Conn) -> tuple[int, int]:
         return self._owner(key.addr0, conn.end[0]), self._owner(key.addr1, conn.end[1])

@@ -8,12 +8,12 @@ been said again, but the pod has lost its interface. While its socket is there i
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from control import names
-from control.agent import ageing, enforce, host
-from loader import abi, bpf, sockdiag
+from control.agent import ageing, enforce, host, spares
+from loader import abi, sockdiag
 from loader.maps import Maps
 
 _PAUSE_S, _PATIENCE_S = 1.0, 10.0
@@ -32,15 +32,17 @@ class Gone:
 
     def __init__(self, opened: Maps) -> None:
         self._maps = opened
-        self._pods: dict[int, _Pod] = {}
+        self._pods: dict[int, tuple[_Pod, ...]] = {}  # of one name there can have been several, in turn
         self._next = self._until = 0.0
+        self._replacing = spares.Replacing(opened)
         self.living: set[abi.ConnKey] = set()  # whose end has lost its interface, and lives, at the last look
 
     def went(self, these: Mapping[int, abi.Endpoint], known: names.Names) -> None:
         """Take note of endpoints that are not in force any more, or have lost their interfaces, by these names."""
         for id, held in these.items():
             name = known.endpoint(id)
-            self._pods[id] = _Pod(name.netns if name else "", held.ifindex)
+            pod = _Pod(name.netns if name else "", held.ifindex)
+            self._pods[id] = (*(old for old in self._pods.get(id, ()) if old[:2] != pod[:2]), pod)
             self._next = 0.0
 
     def is_due(self) -> bool:
@@ -50,20 +52,19 @@ class Gone:
         if not self._pods or now < self._next:
             return False
         self._next = now + _PAUSE_S
-        for id, pod in self._pods.items():
-            if not pod.is_cut and not host.name(pod.ifindex):
-                self._pods[id] = pod._replace(is_cut=True)
+        for id, pods in self._pods.items():
+            cut = tuple(pod._replace(is_cut=pod.is_cut or not host.name(pod.ifindex)) for pod in pods)
+            if cut != pods:
+                self._pods[id] = cut
                 self._until = now + _PATIENCE_S
         return now < self._until
 
     def look(self, known: names.Names) -> Iterator[abi.FlowEvent]:
         """Mark the ends that wait for ever; yield a STUCK for each. enforce.stuck has them reset; what such an end has
         in its queue can be read all the same. Open the records of ends that are back."""
-        theirs = [
-            (key, conn)
-            for key, conn in self._maps.conns.items()
-            if any(end.closed in enforce.NOT_OURS for end in conn.end)
-        ]
+        theirs = ageing.those_with(
+            self._maps, lambda left, right: left.closed in enforce.NOT_OURS or right.closed in enforce.NOT_OURS
+        )
         self.living = set()
         if not theirs:
             self._pods = {}
@@ -71,23 +72,25 @@ class Gone:
         sockets = _Sockets()
         here = {key.id for key, held in self._maps.endpoints.items() if host.name(held.ifindex)}
         left: set[int] = set()
-        for key, conn in theirs:
-            for side in (0, 1):
-                end = conn.end[side]
-                if end.closed not in enforce.NOT_OURS or _is_proxys(conn, side):
-                    continue
-                left.add(end.endpoint)
-                name, pod = known.endpoint(end.endpoint), self._pods.get(end.endpoint)
-                socket = ageing.socket_name(key, side, end.cookie)
-                if name and end.endpoint in here and sockets.has(name.netns, socket):
-                    conn = self._change(key, conn, side, closed=0) or conn
-                elif end.closed == abi.Closed.CUT or (pod and pod.is_cut):
-                    is_there = sockets.has(pod.netns if pod else name.netns if name else "", socket)
-                    if is_there:
-                        self.living.add(key)
-                    if is_there is False and _waits(key, conn, 1 - side, known, sockets):
-                        yield from self._tell(key, conn, 1 - side)
-        self._pods = {id: pod for id, pod in self._pods.items() if id in left}
+        with spares.Replacing(self._maps) as self._replacing:
+            for key, conn in theirs:
+                for side in (0, 1):
+                    end = conn.end[side]
+                    if end.closed not in enforce.NOT_OURS or _is_proxys(conn, side):
+                        continue
+                    left.add(end.endpoint)
+                    name, pods = known.endpoint(end.endpoint), self._pods.get(end.endpoint, ())
+                    socket = ageing.socket_name(key, side, end.cookie)
+                    if name and end.endpoint in here and sockets.has(name.netns, socket):
+                        conn = self._change(key, conn, side, closed=0) or conn
+                    elif end.closed == abi.Closed.CUT or (pods and all(pod.is_cut for pod in pods)):
+                        spaces = [pod.netns for pod in pods] or [name.netns if name else ""]
+                        is_there = sockets.are_in(spaces, socket)
+                        if is_there:
+                            self.living.add(key)
+                        if is_there is False and _waits(key, conn, 1 - side, known, sockets):
+                            yield from self._tell(key, conn, 1 - side)
+        self._pods = {id: sockets.without_empty(pods) for id, pods in self._pods.items() if id in left}
 
     def _tell(self, key: abi.ConnKey, conn: abi.Conn, side: int) -> Iterator[abi.FlowEvent]:
         if not self._change(key, conn, side, stuck=1):
@@ -108,7 +111,7 @@ class Gone:
         ends = [dataclasses.replace(end, busy=1, **(fields if at == side else {})) for at, end in enumerate(conn.end)]
         with contextlib.suppress(FileNotFoundError):  # it closed just now
             changed = dataclasses.replace(conn, end=(ends[0], ends[1]))
-            self._maps.conns.put(key, changed, bpf.BPF_EXIST)
+            self._replacing.put(key, changed)
             return changed
         return None
 
@@ -145,6 +148,15 @@ class _Sockets:
         """Tell whether a socket is there, in that connection; None where nobody can tell."""
         there = self._of(netns)
         return None if there is None else socket in there
+
+    def are_in(self, spaces: Iterable[str], socket: sockdiag.SocketName) -> bool | None:
+        """As `has`, of several namespaces."""
+        found = [self.has(netns, socket) for netns in spaces]
+        return True if True in found else None if None in found else False
+
+    def without_empty(self, pods: tuple[_Pod, ...]) -> tuple[_Pod, ...]:
+        """Return pods without those that have nothing any more; the last one stays, which tells that it is gone."""
+        return tuple(pod for pod in pods if not pod.is_cut or self._of(pod.netns) != {}) or pods[-1:]
 
     def is_unended(self, netns: str, socket: sockdiag.SocketName) -> bool:
         """Tell whether a socket is there whose peer has not said its end."""

@@ -20,8 +20,14 @@ KNOWN = names.Names(
 
 
 class Conns(dict[abi.ConnKey, abi.Conn]):
-    def put(self, key: abi.ConnKey, value: abi.Conn, flags: int) -> None:
+    def put(self, key: abi.ConnKey, value: abi.Conn, flags: int = 0) -> None:
         self[key] = value
+
+    def delete(self, key: abi.ConnKey) -> bool:
+        return self.pop(key, None) is not None
+
+    def raw_items(self) -> list[tuple[bytes, bytes]]:
+        return [(key.pack(), value.pack()) for key, value in self.items()]
 
 
 class Place:
@@ -116,3 +122,26 @@ def test_one_that_was_withdrawn_is_gone_when_its_interface_is(place: Place, monk
     assert not place.gone.is_due()
     place.conns.clear()
     assert not list(place.gone.look(KNOWN)) and not place.gone._pods
+
+
+def test_one_whose_id_another_had_after_it_is_not_gone_with_that(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Workload was edited to lead to another pod, which goes; the first one is none of ours, and talks on."""
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    place.sockets = {"web": {READER: ESTABLISHED}, "db": {PEER: ESTABLISHED}, "another": {}}
+    place.peer = abi.End.blank(cookie=8, endpoint=2, enrolled=1, closed=int(abi.Closed.POD))
+    place.interfaces[6] = "v-db"
+    place.gone.went({2: abi.Endpoint.blank(ifindex=6)}, KNOWN)
+    assert not place.gone.is_due() and place.look() == 0
+    another = names.Names(endpoints={2: names.EndpointName(2, "shop", "db", 256, netns="another")})
+    for ifindex in (7, 8, 9):  # made again and again, and gone
+        clock[0] += 1
+        place.gone.went({2: abi.Endpoint.blank(ifindex=ifindex)}, another)
+        assert place.gone.is_due() and place.look() == 0
+    assert len(place.gone._pods[2]) == 1
+    del place.interfaces[6]
+    clock[0] += 1
+    assert place.gone.is_due() and place.look() == 0 and place.gone.living == {KEY}
+    place.sockets["db"] = {}
+    clock[0] += 1
+    assert place.gone.is_due() and place.look() == 1

@@ -364,7 +364,7 @@ def test_a_connection_of_a_pod_with_another_name_ends_with_the_pod(stage: Stage,
     assert len(stage.sink.lines) == (not here)
     assert (key in stage.maps.conns.held) == here
     if here:  # and made again, with the same address
-        stage.maps.conns.put = lambda key, value, flags: stage.maps.conns.held.update({key: value})
+        stage.maps.conns.put = lambda key, value, flags=0: stage.maps.conns.held.update({key: value})
         ageing.close_ends(stage.maps, {2})
         stage.ledger.age()
         assert len(stage.sink.lines) == 1 and not stage.maps.conns.held
