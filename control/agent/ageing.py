@@ -150,11 +150,28 @@ def abandoned(opened: Maps, living: Container[abi.ConnKey] = ()) -> Iterator[abi
     def is_open(end: Side) -> bool:
         return bool(end.cookie and not end.closed and owners.has(end.endpoint))
 
+    over = []
     for key, conn in those_with(opened, lambda left, right: not (is_open(left) or is_open(right))):
         ends = zip(conn.end, owners.of(key, conn), strict=True)
-        is_over = key not in living and not any(owner and not end.closed for end, owner in ends)
-        if is_over and opened.conns.delete(key):
+        if key not in living and not any(owner and not end.closed for end, owner in ends):
+            over.append((key, conn))
+    with spares.Replacing(opened) as replacing:
+        for key, conn in over:
+            if not all(end.closed == abi.Closed.SOCKET for end in conn.end if end.cookie):
+                _withdraw(opened, replacing, key, conn)
+    for key, conn in over:
+        if opened.conns.delete(key):
             yield conn_event(abi.EventType.CLOSE, key, conn, now)
+
+
+def _withdraw(opened: Maps, replacing: spares.Replacing, key: abi.ConnKey, seen: abi.Conn) -> None:
+    """Have no program at work on a record that is about to be deleted: its element may be the next connection's, and a
+    socket of a pod that was withdrawn may live and send."""
+    conn = opened.conns.get(key)
+    if conn is not None and [end.cookie for end in conn.end] == [end.cookie for end in seen.end]:
+        left, right = (dataclasses.replace(end, enrolled=0) for end in conn.end)
+        with contextlib.suppress(FileNotFoundError):  # it closed just now
+            replacing.put(key, dataclasses.replace(conn, end=(left, right)))
 
 
 class _Owners:

@@ -12,7 +12,7 @@ import pytest
 from control import evaluate, names
 from control.agent import ageing, enforce, ledger, tracked
 from control.flow import log
-from loader import abi, events, selftest
+from loader import abi, bpf, events, selftest
 from loader.record import pack_addr
 from tests.unit.conns import conn
 from tests.unit.ring import BUSY, Ring, event
@@ -40,6 +40,9 @@ class Table:
 
     def get(self, key: Any) -> Any:
         return self.held.get(key)
+
+    def put(self, key: Any, value: Any, flags: int = 0) -> None:
+        self.held[key] = value
 
     def delete(self, key: Any) -> bool:
         return self.held.pop(key, None) is not None
@@ -364,7 +367,6 @@ def test_a_connection_of_a_pod_with_another_name_ends_with_the_pod(stage: Stage,
     assert len(stage.sink.lines) == (not here)
     assert (key in stage.maps.conns.held) == here
     if here:  # and made again, with the same address
-        stage.maps.conns.put = lambda key, value, flags=0: stage.maps.conns.held.update({key: value})
         ageing.close_ends(stage.maps, {2})
         stage.ledger.age()
         assert len(stage.sink.lines) == 1 and not stage.maps.conns.held
@@ -376,6 +378,32 @@ def test_one_whose_pods_have_lost_their_interfaces_is_open_while_a_socket_of_it_
         stage.maps.conns.held[key] = conn(opened=time.monotonic_ns(), cookie=(7, 8), endpoint=(1, 2))
     assert len(list(ageing.abandoned(stage.maps, {keys[0]}))) == 1
     assert list(stage.maps.conns.held) == keys[:1]
+
+
+@pytest.mark.parametrize("closed", [abi.Closed.POD, abi.Closed.SOCKET])
+def test_no_program_is_at_work_on_what_is_deleted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, closed: abi.Closed
+) -> None:
+    """The element may be the next connection's, and a socket of a pod that was withdrawn may live and send."""
+    key, told = abi.ConnKey(pack_addr("10.0.0.1"), pack_addr("10.0.0.2"), 40001, 6379), list[object]()
+    both = (int(closed), int(closed))
+    stage.maps.conns.held[key] = conn(
+        opened=time.monotonic_ns(), cookie=(7, 8), endpoint=(1, 2), enrolled=(1, 1), closed=both
+    )
+
+    class Watched(Table):
+        def put(self, at: Any, value: Any, flags: int = 0) -> None:
+            super().put(at, value)
+            told.extend([end.enrolled for end in value.end] if at == key else ())
+
+        def delete(self, at: Any) -> bool:
+            told.extend(["gone"] if at == key else ())
+            return super().delete(at)
+
+    stage.maps.conns.__class__ = Watched
+    monkeypatch.setattr(bpf, "await_programs", lambda: told.append("awaited"))
+    assert len(list(ageing.abandoned(stage.maps))) == 1 and not stage.maps.conns.held
+    assert told == (["gone"] if closed == abi.Closed.SOCKET else [0, 0, "awaited", "gone"])
 
 
 def test_many_that_end_at_once_do_not_put_off_the_next_look(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
