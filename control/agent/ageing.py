@@ -1,6 +1,5 @@
 """Records of sockets: what is left of those that are gone ends, and what lives long gets a record now and then."""
 
-import contextlib
 import dataclasses
 import struct
 import time
@@ -124,18 +123,17 @@ def close_ends(opened: Maps, endpoints: Set[int], cut: Set[int] = frozenset()) -
             ends = zip(seen.end, whose, strict=True)
             if not any(ids & endpoints and not end.closed for end, ids in ends if end.cookie):
                 continue
-            conn = opened.conns.get(key)  # as late as can be: what hooks write meanwhile is lost
-            if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
-                continue
-            # Sockets may live, and of one its asking for a way may be lost: all are taken for busy, as in gone.py.
-            left, right = (
-                dataclasses.replace(e, busy=1, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
-                if e.cookie and ids & endpoints and not e.closed
-                else dataclasses.replace(e, busy=1)
-                for e, ids in zip(conn.end, whose, strict=True)
-            )
-            with contextlib.suppress(FileNotFoundError):  # the other end closed just now, and the record with it
-                replacing.put(key, dataclasses.replace(conn, end=(left, right)))
+
+            def closed(conn: abi.Conn, whose: list[set[int]] = whose) -> tuple[abi.End, abi.End]:
+                left, right = (
+                    dataclasses.replace(end, closed=int(abi.Closed.CUT if ids & cut else abi.Closed.POD))
+                    if end.cookie and ids & endpoints and not end.closed
+                    else end
+                    for end, ids in zip(conn.end, whose, strict=True)
+                )
+                return left, right
+
+            replacing.change(key, seen, closed)
 
 
 def abandoned(opened: Maps, living: Container[abi.ConnKey] = ()) -> Iterator[abi.FlowEvent]:
@@ -158,20 +156,17 @@ def abandoned(opened: Maps, living: Container[abi.ConnKey] = ()) -> Iterator[abi
     with spares.Replacing(opened) as replacing:
         for key, conn in over:
             if not all(end.closed == abi.Closed.SOCKET for end in conn.end if end.cookie):
-                _withdraw(opened, replacing, key, conn)
+                replacing.change(key, conn, _withdrawn)
     for key, conn in over:
         if opened.conns.delete(key):
             yield conn_event(abi.EventType.CLOSE, key, conn, now)
 
 
-def _withdraw(opened: Maps, replacing: spares.Replacing, key: abi.ConnKey, seen: abi.Conn) -> None:
-    """Have no program at work on a record that is about to be deleted: its element may be the next connection's, and a
-    socket of a pod that was withdrawn may live and send."""
-    conn = opened.conns.get(key)
-    if conn is not None and [end.cookie for end in conn.end] == [end.cookie for end in seen.end]:
-        left, right = (dataclasses.replace(end, enrolled=0) for end in conn.end)
-        with contextlib.suppress(FileNotFoundError):  # it closed just now
-            replacing.put(key, dataclasses.replace(conn, end=(left, right)))
+def _withdrawn(conn: abi.Conn) -> tuple[abi.End, abi.End]:
+    """Return the ends of a record that is about to be deleted, so that no program is at work on it: its element may be
+    the next connection's, and a socket of a pod that was withdrawn may live and send."""
+    left, right = (dataclasses.replace(end, enrolled=0) for end in conn.end)
+    return left, right
 
 
 class _Owners:

@@ -119,7 +119,7 @@ def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> 
                 src, pair = source.endpoint, dataclasses.replace(pair, source_identity=source.identity)
             if lost is not None and target.closed in NOT_OURS:
                 dst, pair = target.endpoint, dataclasses.replace(pair, destination_identity=target.identity)
-            sockets = 0 if source.closed else source.cookie, 0 if target.closed else target.cookie
+            sockets = _open(source), _open(target)
             out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, cookie, lost, sockets=sockets))
     # Each end that is ours has an entry, which names its endpoint.
     ends: dict[tuple[bytes, int, bytes, int], list[int]] = {}
@@ -144,6 +144,11 @@ def doomed(opened: Maps, view: evaluate.View, mtls: abi.Mtls = abi.Mtls.OFF) -> 
             out.append(Doomed(saddr, daddr, sport, dport, src, dst, pair, lost=lost))
     _close(opened, ended)
     return out
+
+
+def _open(end: abi.End) -> int:
+    """Return the cookie of an end's socket, 0 where it may be closed."""
+    return 0 if end.closed else end.cookie
 
 
 def _unseen(opened: Maps, judge: Judge, saddr: bytes, sport: int, daddr: bytes, dport: int) -> evaluate.Pair | None:
@@ -200,7 +205,8 @@ def stuck(opened: Maps) -> list[Doomed]:
             side, saddr, sport, daddr, dport = initiator(key, conn)
             src = owner(opened, saddr, conn.end[side].endpoint)
             dst = owner(opened, daddr, conn.end[1 - side].endpoint)
-            out.append(Doomed(saddr, daddr, sport, dport, src, dst, None))
+            sockets = _open(conn.end[side]), _open(conn.end[1 - side])
+            out.append(Doomed(saddr, daddr, sport, dport, src, dst, None, sockets=sockets))
     return out
 
 

@@ -76,7 +76,7 @@ class Gone:
             for key, conn in theirs:
                 for side in (0, 1):
                     end = conn.end[side]
-                    if end.closed not in enforce.NOT_OURS or _is_proxys(conn, side):
+                    if end.closed not in enforce.NOT_OURS or _is_proxys(key, conn, side):
                         continue
                     left.add(end.endpoint)
                     name, pods = known.endpoint(end.endpoint), self._pods.get(end.endpoint, ())
@@ -104,21 +104,20 @@ class Gone:
 
     def _change(self, key: abi.ConnKey, seen: abi.Conn, side: int, **fields: int) -> abi.Conn | None:
         """Change one end on record, and return that; None where an end has closed."""
-        conn = self._maps.conns.get(key)  # as late as can be: what hooks write meanwhile is lost
-        if conn is None or [(e.cookie, e.closed) for e in conn.end] != [(e.cookie, e.closed) for e in seen.end]:
-            return None
-        # That one has asked for a message's way may be among it, so both are taken for busy (at_rest of bpf/enrol.h).
-        ends = [dataclasses.replace(end, busy=1, **(fields if at == side else {})) for at, end in enumerate(conn.end)]
-        with contextlib.suppress(FileNotFoundError):  # it closed just now
-            changed = dataclasses.replace(conn, end=(ends[0], ends[1]))
-            self._replacing.put(key, changed)
-            return changed
-        return None
+
+        def to(conn: abi.Conn) -> tuple[abi.End, abi.End] | None:
+            left, right = conn.end
+            if (left.closed, right.closed) != (seen.end[0].closed, seen.end[1].closed):
+                return None
+            changed = dataclasses.replace(conn.end[side], **fields)
+            return (left, changed) if side else (changed, right)
+
+        return self._replacing.change(key, seen, to)
 
 
-def _is_proxys(conn: abi.Conn, side: int) -> bool:
+def _is_proxys(key: abi.ConnKey, conn: abi.Conn, side: int) -> bool:
     """Tell whether an end's socket is the node proxy's, which stands for the pod, and stays when that goes."""
-    began = 1 if conn.flags & abi.ConnFlag.INITIATOR_1 else 0
+    began = enforce.initiator(key, conn)[0]
     return bool(conn.flags & (abi.ConnFlag.FROM_PROXY if side == began else abi.ConnFlag.TO_PROXY))
 
 

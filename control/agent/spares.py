@@ -7,7 +7,9 @@ leads nowhere, and to another connection only after every such program has ended
 """
 
 import contextlib
+import dataclasses
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -39,8 +41,30 @@ class Replacing:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self._cpus)
 
-    def put(self, key: abi.ConnKey, conn: abi.Conn) -> None:
-        """Replace a record. Raises FileNotFoundError if there is none any more."""
+    def change(
+        self, key: abi.ConnKey, seen: abi.Conn, to: Callable[[abi.Conn], tuple[abi.End, abi.End] | None]
+    ) -> abi.Conn | None:
+        """Change the ends of the connection that was `seen` as `to` says of its record now, and return that; None where
+        the connection has ended, another has its place, or `to` gave none.
+
+        One that asks for a message's way meanwhile may be among what is lost, so both ends are taken for busy (at_rest
+        of bpf/enrol.h).
+        """
+        conn = self._conns.get(key)  # as late as can be: what hooks write from here on is lost
+        if conn is None or [end.cookie for end in conn.end] != [end.cookie for end in seen.end]:
+            return None
+        ends = to(conn)
+        if ends is None:
+            return None
+        left, right = (dataclasses.replace(end, busy=1) for end in ends)
+        changed = dataclasses.replace(conn, end=(left, right))
+        try:
+            self._put(key, changed)
+        except FileNotFoundError:  # it ended just now
+            return None
+        return changed
+
+    def _put(self, key: abi.ConnKey, conn: abi.Conn) -> None:
         if self._cpus is None:
             self._stay()
         if len(self._spares) == _AT_ONCE:
@@ -51,7 +75,7 @@ class Replacing:
         except MapFull:
             if self._spares:
                 self._let_go()
-                self.put(key, conn)
+                self._put(key, conn)
                 return
             self._conns.put(key, conn, bpf.BPF_EXIST)
             bpf.await_programs()

@@ -17,7 +17,7 @@ _ROUNDS = 6000
 # What the agent does when a pod goes, or comes back: one record after the other. Only an end's `busy` is another than
 # before, so that the connections stay what they are.
 _REPLACER = """
-import dataclasses, pathlib, sys
+import pathlib, sys
 from control.agent import spares
 from loader import maps
 with maps.open_all(pathlib.Path(sys.argv[1])) as opened:
@@ -25,9 +25,7 @@ with maps.open_all(pathlib.Path(sys.argv[1])) as opened:
     with spares.Replacing(opened) as replacing:
         for _ in range(int(sys.argv[2])):
             for key in keys:
-                conn = opened.conns.get(key)
-                left, right = (dataclasses.replace(end, busy=1) for end in conn.end)
-                replacing.put(key, dataclasses.replace(conn, end=(left, right)))
+                replacing.change(key, opened.conns.get(key), lambda conn: conn.end)
 print(len(keys))
 """
 
