@@ -16,6 +16,7 @@ from l7proxy.hears import Hears
 
 _HIGH_WATER = 256 << 10  # bytes that wait for a side before the other is not read; then half of it
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds: what waits is thrown away, the peer gets a reset
+_IN_ORDER = struct.pack("ii", 0, 0)  # off: what waits is sent, then the end
 
 
 class Session(Protocol):
@@ -58,11 +59,13 @@ class Link:
     """The client's side, which owns both. `dial`: called once the client has asked for something that may go on.
 
     `ended` is told when both connections are gone. `active`: the loop's time when something last came.
+
+    Until both have ended in order, the end of this process is a reset to either: half of a stream is no whole one.
     """
 
     __slots__ = (
-        "_answers_wait", "_client_full", "_dial", "_dialled", "_ended", "_loop", "_reads_client", "_server_full",
-        "_told_client", "_told_server", "_upstream", "active", "client", "server", "session",
+        "_answers_wait", "_client_full", "_dial", "_dialled", "_ended", "_loop", "_reads_client", "_resets",
+        "_server_full", "_told_client", "_told_server", "_upstream", "active", "client", "server", "session",
     )  # fmt: skip
 
     def __init__(self, session: Session, dial: Dial, ended: Callable[["Link"], None]) -> None:
@@ -73,6 +76,7 @@ class Link:
         self._client_full = self._server_full = self._told_client = self._told_server = False
         self._answers_wait = False  # the session's own, which no server holds back
         self._reads_client = True
+        self._resets = False  # both are ended so
         self.session = session
         self.client: asyncio.Transport | None = None
         self.server: asyncio.Transport | None = None
@@ -83,6 +87,7 @@ class Link:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.client = cast(asyncio.Transport, transport)
         self.client.set_write_buffer_limits(_HIGH_WATER)
+        _at_its_close(transport, _RESET)
 
     def data_received(self, data: bytes) -> None:
         self.active = self._loop.time()
@@ -111,6 +116,7 @@ class Link:
         self.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._ends(self.client, error)
         self.client = None
         self._lost(error)
 
@@ -168,8 +174,15 @@ class Link:
             if side is not None:
                 side.close()
 
+    def _ends(self, side: asyncio.Transport | None, error: Exception | None) -> None:
+        """One is about to be closed, and all that was for it has been handed to the kernel, unless there was an
+        error."""
+        if side is not None and error is None and not self._resets:
+            _at_its_close(side, _IN_ORDER)
+
     def reset(self) -> None:
         """End both at once, so that neither takes it for the end of what it was to get."""
+        self._resets = True
         for side in (self.client, self.server):
             if side is not None:
                 reset(side)
@@ -195,9 +208,11 @@ class Link:
             return
         self.server = transport
         transport.set_write_buffer_limits(_HIGH_WATER)
+        _at_its_close(transport, _RESET)
         self.flush()
 
     def server_lost(self, error: Exception | None) -> None:
+        self._ends(self.server, error)
         self.server = None
         if not self.session.is_over:
             if error is None:
@@ -257,12 +272,16 @@ def _reason(error: Exception) -> str:
 
 def reset(transport: asyncio.WriteTransport) -> None:
     """Close a connection so that its peer gets a reset."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        ends_by_reset(sock)
+    _at_its_close(transport, _RESET)
     transport.abort()
 
 
 def ends_by_reset(sock: socket.socket) -> None:
     """Have a socket's peer get a reset when it is closed."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def _at_its_close(transport: asyncio.BaseTransport, how: bytes) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is not None:  # a stream between nodes has none
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)

@@ -260,6 +260,27 @@ def test_a_worker_that_dies_is_replaced_and_hurts_only_its_own_clients(place: Pl
     assert alive in place.workers(master)
 
 
+def test_what_a_dead_worker_carried_does_not_look_whole(place: Place) -> None:
+    """A stream whose length nobody has said: after a good end its reader would take what came for all there is."""
+    master = place.serving()
+    code = f"""
+import socket
+link = socket.create_connection(({place.server.ip!r}, 80), timeout=30)
+link.sendall(b"GET /public/upgrade HTTP/1.1\\r\\nHost: a\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\nhalf")
+print((b" 101 " in link.recv(4096)) and link.recv(4096), flush=True)
+try:
+    print(link.recv(4096), flush=True)
+except OSError as error:
+    print(error.strerror, flush=True)
+"""
+    with place.client.popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout
+        assert reader.stdout.readline() == "b'half'\n"
+        for worker in place.workers(master):
+            os.kill(worker, signal.SIGKILL)
+        assert reader.stdout.readline() == "Connection reset by peer\n"
+
+
 def test_a_stop_ends_what_is_under_way_and_who_calls_meanwhile_is_served_by_the_next(place: Place) -> None:
     master = place.serving()
     ask = place.kept(1)
