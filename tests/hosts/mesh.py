@@ -167,7 +167,7 @@ class Mesh:
     def _end(self, number: signal.Signals) -> None:
         if self.agent is not None:
             self.agent.send_signal(number)
-            self.agent.wait(timeout=30)
+            self.agent.wait(timeout=30 * PATIENCE)
             self.agent = None
 
     def __exit__(

@@ -10,7 +10,7 @@ from typing import Any
 
 from loader.errors import PackageMissing
 from tests.hosts import cgroups, namespaces
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 
 # The child joins the cgroup, then the namespace, then becomes the program: the Popen's pid is the program's pid, and no
 # Python runs between fork and exec, which would not be safe in a threaded parent.
@@ -92,7 +92,7 @@ class Host:
                 child.kill()  # one just started may not have joined the cgroup yet
         cgroups.kill(Path(self.cgroup))
         for child in self._children:
-            child.wait(timeout=10)
+            child.wait(timeout=10 * PATIENCE)
             for stream in (child.stdin, child.stdout, child.stderr):
                 if stream is not None:
                     stream.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.hosts.mesh import ROOT, Mesh
 from tests.hosts.node import Node
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def proxy(node: Node, mesh: Mesh, *args: str) -> Iterator[subprocess.Popen[Any]]
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
+            process.wait(timeout=30 * PATIENCE)
 
 
 def _parent(pid: int) -> int:

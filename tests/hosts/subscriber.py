@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from control import proxy_feed
+from tests.hosts.wait import PATIENCE
 
 
 class Subscriber:
@@ -55,4 +56,4 @@ def subscriber(run_dir: Path) -> Iterator[Subscriber]:
             yield made
         finally:
             sock.shutdown(socket.SHUT_RDWR)
-            thread.join(timeout=10)
+            thread.join(timeout=10 * PATIENCE)

@@ -11,7 +11,7 @@ import pytest
 
 from loader import abi
 from tests.hosts import Mesh, Node
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.pairs import Maker, connect, receive
 from tests.kernel.street import mesh_part
 
@@ -99,7 +99,7 @@ class Busy:
 
     def heard(self) -> bytes | None:
         """Return all that came until the end; None where there was none, but an error."""
-        return self._done.get(timeout=20)
+        return self._done.get(timeout=20 * PATIENCE)
 
     def close(self) -> None:
         self._todo.put(None)

@@ -255,7 +255,7 @@ def test_a_second_agent_cannot_have_a_pod_of_the_first(street: Street, ghost: Po
     assert f"under the policy of another agent, whose pins are in {street.node.pins}" in told
     assert any(line.endswith(": 0 workloads under policy\n") for line in second.stderr)
     second.terminate()
-    second.wait(20)
+    second.wait(20 * PATIENCE)
     # It has hung no filter, so nothing tells that its pods are here.
     street.node.run([sys.executable, "-m", "control.cli.main", "uninstall", "--pins", "--force", *place])
     assert not pins.exists()

@@ -11,7 +11,7 @@ from pyroute2 import IPRoute
 from loader import abi
 from tests.hosts import Mesh, Node
 from tests.hosts.pod import Pod
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.pairs import Maker, Pair, connect
 from tests.kernel.street import app, policy
 
@@ -161,7 +161,7 @@ def test_a_connection_that_the_host_translates_goes_where_the_host_says() -> Non
             echo = meant.popen([sys.executable, "-c", _ECHO, meant.ip])
             meant.wait_listening(8080)
             client.run([sys.executable, "-c", _TALK, named.ip])
-            assert echo.wait(10) == 0
+            assert echo.wait(10 * PATIENCE) == 0
 
 
 _ECHO = """

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.hosts import Mesh, Node
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +40,7 @@ def test_a_first_start_leaves_nothing(number: signal.Signals) -> None:
         assert children
         agent.send_signal(signal.SIGHUP)  # which is for later
         agent.send_signal(number)
-        said = agent.communicate(timeout=20)[1]
+        said = agent.communicate(timeout=20 * PATIENCE)[1]
         assert agent.returncode == 0 and "nothing was put in force" in said, said
         assert not node.pins.exists()
         assert not any(Path(f"/proc/{child}").exists() for child in children)
@@ -55,7 +55,7 @@ def test_one_that_was_to_replace_programs_leaves_those_in_force() -> None:
             before = {path: path.stat().st_ino for path in node.pins.rglob("*")}
             agent = starting(node, node.directory)
             agent.terminate()
-            said = agent.communicate(timeout=20)[1]
+            said = agent.communicate(timeout=20 * PATIENCE)[1]
             assert agent.returncode == 0 and "nothing was put in force" in said, said
             assert {path: path.stat().st_ino for path in node.pins.rglob("*")} == before
             mesh.start()

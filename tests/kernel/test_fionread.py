@@ -4,6 +4,7 @@ import sys
 
 from loader import btf, compiler
 from tests.hosts import Mesh, Node
+from tests.hosts.wait import PATIENCE
 from tests.kernel.pairs import Maker, connect, queued
 
 CONNECTIONS = 100
@@ -72,8 +73,8 @@ def test_a_reused_descriptor_is_another_connection(root: None) -> None:
         with Mesh(node):
             serving = server.popen([sys.executable, "-c", _SERVER, server.ip, str(CONNECTIONS)], stdout=-1)
             assert serving.stdout is not None and serving.stdout.readline() == b"ready\n"
-            client.run([sys.executable, "-c", _CLIENT, server.ip, str(CONNECTIONS)], timeout=60)
-            assert serving.wait(10) == 0
+            client.run([sys.executable, "-c", _CLIENT, server.ip, str(CONNECTIONS)], timeout=60 * PATIENCE)
+            assert serving.wait(10 * PATIENCE) == 0
 
 
 def test_a_pod_that_has_asked_is_ready_for_the_next_connections_first_question(root: None) -> None:

@@ -13,6 +13,7 @@ import yaml
 from control.agent import closed
 from control.source import directory
 from tests.hosts import Mesh, Node
+from tests.hosts.wait import PATIENCE
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import Json, app, nobody, policy
 from tests.kernel.test_badinput import CIDRS, LIMIT, PORTS, wide
@@ -95,7 +96,10 @@ def test_what_does_not_fit_after_a_reboot_closes_every_pod_until_it_does(survive
             def sockmesh(*words: str, run_dir: Path = mesh.run_dir) -> subprocess.CompletedProcess[str]:
                 place = ("--pin-dir", str(node.pins), "--run-dir", str(run_dir))
                 return node.run(
-                    [sys.executable, "-m", "control.cli.main", *words, *place], check=False, cwd=ROOT, timeout=60
+                    [sys.executable, "-m", "control.cli.main", *words, *place],
+                    check=False,
+                    cwd=ROOT,
+                    timeout=60 * PATIENCE,
                 )
 
             def problem() -> str:

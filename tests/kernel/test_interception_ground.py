@@ -17,6 +17,7 @@ from pyroute2 import IPRoute
 from loader import netns
 from loader.interception import ground, inner
 from tests.hosts import Node, cleanup
+from tests.hosts.wait import PATIENCE
 from tests.kernel.segments import Far
 from tests.kernel.standing import PORT, is_right, left, look, prepare, rebooted, remove, run_dir, transparent
 
@@ -153,7 +154,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_a_killed_test_leaves_is_swept() -> None:
-    ran = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, text=True, cwd=ROOT, timeout=60 * PATIENCE)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     paths = [Path(name) for name in json.loads(ran.stdout)]
     assert all(path.exists() for path in paths) and netns.is_namespace(str(paths[0]))

@@ -16,6 +16,7 @@ import yaml
 from control.agent import lastgood
 from loader import abi, record
 from tests.hosts import Mesh, Node
+from tests.hosts.wait import PATIENCE
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import Json, app, matches, mesh_part, nobody, policy
 
@@ -365,7 +366,7 @@ def agent(place: Place, *args: str) -> subprocess.CompletedProcess[str]:
         sys.executable, "-m", "control.cli.main", "agent", "--config", str(place.mesh.config), "--no-self-test",
         "--pin-dir", str(place.node.pins), *args,
     ]  # fmt: skip
-    return place.node.run(command, cwd=ROOT, timeout=60, check=False)
+    return place.node.run(command, cwd=ROOT, timeout=60 * PATIENCE, check=False)
 
 
 def test_a_denied_pod_stays_denied_while_its_labels_change(place: Place) -> None:

@@ -131,7 +131,7 @@ def test_programs_outside_their_pods_cgroups_both_lose_it(town: Town) -> None:
     programs.append(outside("one", "call"))
     assert [program.stdout.readline() for program in programs] == ["open\n"] * 2
     town.write(True, is_relabelled=True)
-    said = [program.communicate(timeout=20)[0].strip() for program in programs]
+    said = [program.communicate(timeout=20 * PATIENCE)[0].strip() for program in programs]
     assert set(said) <= {"ConnectionAbortedError", "ConnectionResetError"}
     town.require_record(4302, "one", "server")
 

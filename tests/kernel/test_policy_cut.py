@@ -145,7 +145,7 @@ def test_programs_outside_their_pods_cgroups_both_lose_their_connection(street: 
     assert not [key for key, _ in connections(street) if 4302 in (key.port0, key.port1)]
     edited = time.monotonic()
     street.mesh.apply("policy", nobody("closed-outside", "server", "ingress"))
-    said = [program.communicate(timeout=20)[0].strip() for program in programs]
+    said = [program.communicate(timeout=20 * PATIENCE)[0].strip() for program in programs]
     assert set(said) <= {"ConnectionAbortedError", "ConnectionResetError"}
     assert time.monotonic() - edited < WITHIN_S + 1  # a tick of the watch, and two interpreters that end
     resets = [flow for flow in street.mesh.flows() if mesh_part(flow)["event"] == "policy_reset"]

@@ -10,7 +10,7 @@ import pytest
 from control.flow import query
 from loader import abi
 from tests.hosts import Host
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.street import WORLD, Json, Street, matches, mesh_part, nobody, policy, to_port
 
 PORT = 4501
@@ -62,7 +62,7 @@ def test_a_process_outside_its_pods_cgroup_is_on_record(street: Street, family: 
     try:
         assert echo.stdout is not None and echo.stdout.readline() == b"ready\n"
         street.node.run([str(word) for word in talk])
-        echo.wait(10)
+        echo.wait(10 * PATIENCE)
         close = street.mesh.wait_flow(
             lambda flow: of(street, flow, client, server, "close"), "the record of its end", 30, since=before
         )
@@ -108,7 +108,7 @@ def test_one_opening_wherever_the_programs_are(street: Street, client_in: bool, 
         assert echo.stdout is not None and echo.stdout.readline() == b"ready\n"
         where, words = program("client", client_in, _TALK, server, PORT)
         where.run(words)
-        echo.wait(10)
+        echo.wait(10 * PATIENCE)
         street.mesh.wait_flow(
             lambda flow: street.mesh.flows().index(flow) >= before and of(street, flow, client, server, "close"),
             "the record of its end", 30,

@@ -20,7 +20,7 @@ from loader.programs import ProgType
 from loader.selftest.cases import NAMES
 from loader.selftest.reserved import CGROUP_PREFIX
 from tests.hosts import Node
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 # An emulated processor is some fifty times slower.
@@ -133,7 +133,7 @@ def test_the_next_self_test_removes_what_a_killed_one_left(mesh: Mesh) -> None:
 def test_without_a_mesh_it_says_so() -> None:
     child = subprocess.run(
         [sys.executable, "-m", "loader.selftest", "/sys/fs/bpf/sockmesh-test-none"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=60 * PATIENCE, check=False,
     )  # fmt: skip
     assert child.returncode == 2
     assert "no pinned map: start the agent" in json.loads(child.stdout)["error"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import Mesh, Node
+from tests.hosts.wait import PATIENCE
 from tests.kernel.pairs import Maker, Pair, connect, receive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,9 @@ def pair(root: None) -> Iterator[Pair]:
             made.a.send(UNREAD)
             assert made.redirected(made.a) == before + len(UNREAD)
         place = ("--pin-dir", str(node.pins), "--run-dir", str(mesh.run_dir))
-        node.run([sys.executable, "-m", "control.cli.main", "uninstall", "--pins", *place], cwd=ROOT, timeout=60)
+        node.run(
+            [sys.executable, "-m", "control.cli.main", "uninstall", "--pins", *place], cwd=ROOT, timeout=60 * PATIENCE
+        )
         yield made
         made.close()
 

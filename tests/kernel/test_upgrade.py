@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.hosts import Mesh, Node
+from tests.hosts.wait import PATIENCE
 
 pytestmark = pytest.mark.kernel
 
@@ -25,7 +26,7 @@ def test_another_versions_leftovers() -> None:
             (mesh.run_dir / "layout.sha256").write_text("another")
             command = [sys.executable, "-m", "control.cli.main", "agent", "--config", str(mesh.config)]
             command += ["--run-dir", str(mesh.run_dir), "--pin-dir", str(node.pins), "--metrics", ""]
-            refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            refused = subprocess.run(command, capture_output=True, text=True, timeout=60 * PATIENCE)
             assert refused.returncode == 1
             assert "made by another version" in refused.stderr and "uninstall --pins" in refused.stderr
             assert len(refused.stderr.strip().splitlines()) == 1

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.hosts import Mesh, Node
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import Json, Street, app, mesh_part, nobody, policy
 
@@ -80,7 +80,7 @@ def test_all_pieces_of_an_echo_pass_or_none(street: Street, family: int) -> None
         street.enforce(
             policy("in", "server", ingress=[{"icmps": [{"fields": fields}]}]), nobody("out", "server", "egress")
         )
-        assert (client.popen(ping, stdout=subprocess.DEVNULL).wait(10) == 0) is passes
+        assert (client.popen(ping, stdout=subprocess.DEVNULL).wait(10 * PATIENCE) == 0) is passes
     street.relax()
 
 

@@ -16,7 +16,7 @@ from control.source import directory
 from loader import abi, bpf, programs
 from loader.record import pack_addr
 from tests.hosts import Mesh, Node
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.puppet import Puppet
 from tests.kernel.street import app, matches, mesh_part, nobody, policy
 
@@ -506,9 +506,9 @@ def test_a_configuration_that_does_not_fit_is_not_tried_all_the_time(town: Town)
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    time.sleep(4)  # the first retries come soon
+    time.sleep(4 * PATIENCE)  # the first retries come soon
     before, since = used(), time.monotonic()
-    time.sleep(6)
+    time.sleep(6 * PATIENCE)
     share = (used() - before) / (time.monotonic() - since)
     print(f"{share:.0%} of a processor while a configuration does not fit")
     assert share < 0.5
@@ -522,7 +522,7 @@ def test_an_agent_that_is_asked_while_it_ends_says_nothing_wrong(town: Town) -> 
         town.node.popen(["sh", "-c", "for i in $(seq 40); do curl -s 127.0.0.1:9965/metrics > /dev/null; done"])
         town.mesh.call("status")
         town.mesh.agent.send_signal(signal.SIGTERM)
-        assert town.mesh.agent.wait(timeout=30) == 0
+        assert town.mesh.agent.wait(timeout=30 * PATIENCE) == 0
         town.mesh.agent = None
         town.mesh.start()
     log = town.mesh.log.read_text()
