@@ -182,6 +182,13 @@ class Node(Host):
                 ipr.route("replace", dst="default", gateway=gateway, oif=index, flags=_ONLINK, family=_family(ip))
             wait_until(functools.partial(_ready, ipr, index), f"the addresses of pod {pod.name} are usable")
 
+    def rename(self, interface: str, name: str, before: str = "true") -> None:
+        """Give an interface another name; `before`: a shell's command that comes right before. Kernels before 6.2
+        rename none that is up."""
+        shell = 'ip link set "$1" name "$2" 2>/dev/null || {\n'
+        shell += 'ip link set "$1" down && ip link set "$1" name "$2" && ip link set "$2" up; }'
+        self.run(["sh", "-c", f"{before} && {{ {shell}; }}", "sh", interface, name])
+
     def remove(self, pod: Pod) -> None:
         """Kill the pod's programs and take it down; its veth vanishes with its namespace."""
         pod.kill_all()

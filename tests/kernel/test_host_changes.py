@@ -225,7 +225,7 @@ def test_an_interface_that_is_renamed_keeps_its_pod_under_policy(town: Town, is_
     interface = town["server"].interface
     if not is_watched:
         town.mesh.kill()
-    town.node.run(["ip", "link", "set", interface, "name", "renamed"])
+    town.node.rename(interface, "renamed")
     if not is_watched:
         town.mesh.start()
     (problem,) = town.mesh.call("reconcile")["problems"]
@@ -236,7 +236,7 @@ def test_an_interface_that_is_renamed_keeps_its_pod_under_policy(town: Town, is_
     town.mesh.kill()
     town.mesh.start()
     assert town.is_closed()
-    town.node.run(["ip", "link", "set", "renamed", "name", interface])
+    town.node.rename("renamed", interface)
     assert town.mesh.call("reconcile")["problems"] == [] and town.is_closed()
 
 
@@ -246,7 +246,7 @@ def test_a_renamed_interface_without_filters_is_the_pods_while_it_leads_there(to
     interface = town["server"].interface
     if not is_watched:
         town.mesh.kill()
-    town.node.run(["sh", "-c", f"tc qdisc del dev {interface} clsact && ip link set {interface} name renamed"])
+    town.node.rename(interface, "renamed", before=f"tc qdisc del dev {interface} clsact")
     try:
         if not is_watched:
             town.mesh.start()
@@ -255,13 +255,13 @@ def test_a_renamed_interface_without_filters_is_the_pods_while_it_leads_there(to
         wait_until(lambda: town.has_filters("renamed", all), "they are back")
         assert town.is_closed()
     finally:
-        town.node.run(["ip", "link", "set", "renamed", "name", interface])
+        town.node.rename("renamed", interface)
 
 
 def test_a_name_that_is_no_text_keeps_no_edit_from_its_effect(town: Town) -> None:
     """Any interface of the host may have one, and the addresses of all are asked for."""
     interface, name = town["server"].interface, os.fsdecode(b"\xff\x1c\xc2\x85")
-    town.node.run(["ip", "link", "set", interface, "name", name])
+    town.node.rename(interface, name)
     try:
         (problem,) = town.mesh.call("reconcile")["problems"]
         assert problem.endswith("the last good values stay") and town.is_closed()
@@ -269,7 +269,7 @@ def test_a_name_that_is_no_text_keeps_no_edit_from_its_effect(town: Town) -> Non
         assert town.mesh.call("reconcile")["problems"] == [problem] and not town.is_closed()
         assert "bug" not in town.mesh.log.read_text()
     finally:
-        town.node.run(["ip", "link", "set", name, "name", interface])
+        town.node.rename(name, interface)
         town.mesh.apply("policy-0", CLOSED)
     assert town.mesh.call("reconcile")["problems"] == [] and town.is_closed()
 
@@ -371,14 +371,14 @@ def test_a_waiting_agent_puts_filters_back(town: Town, waiting: str) -> None:
 def test_a_waiting_agent_follows_an_interface_to_its_new_name(town: Town, waiting: str) -> None:
     """By its pod's name or, where that is lost, by our filters, which it has: that pod is under policy."""
     interface = town["server"].interface
-    town.node.run(["ip", "link", "set", interface, "name", "renamed"])
+    town.node.rename(interface, "renamed")
     try:
         assert not any("NOT under policy" in each for each in town.mesh.call("reconcile")["problems"])
         town.node.run(["tc", "filter", "del", "dev", "renamed", "egress"])
         wait_until(lambda: town.has_filters("renamed", all), "they are back", 5)
         assert town.is_closed() and not any("NOT under policy" in each for each in town.problems())
     finally:
-        town.node.run(["ip", "link", "set", "renamed", "name", interface])
+        town.node.rename("renamed", interface)
 
 
 @pytest.mark.parametrize("waiting", ["record"], indirect=True)
