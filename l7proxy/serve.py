@@ -124,7 +124,7 @@ class Master:
         if self._agent:
             self._agent.close()
         if self._outbox and self._outbox.lost:
-            LOG.warning("the agent was too slow for %d messages of the node proxy's records", self._outbox.lost)
+            LOG.warning("the agent was too slow for what the node proxy told of requests, %d times", self._outbox.lost)
         self._agent = self._outbox = None
         self._owed = -1
 
@@ -169,8 +169,8 @@ class Master:
                     process.tell(proxy_feed.down(message), instead=False)
 
     def _pass_up(self, process: Process) -> None:
-        for body in process.hear():
-            self._say_up(proxy_feed.LENGTH.pack(len(body)) + body)
+        if bodies := process.hear():
+            self._say_up(b"".join(proxy_feed.LENGTH.pack(len(body)) + body for body in bodies))
 
     def _say_up(self, frame: bytes) -> None:
         if self._outbox:

@@ -41,6 +41,7 @@ _CLONE_NEWNET = 0x40000000
 _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 8, 38
 _CAP_NET_RAW, _CAPABILITY_VERSION = 13, 0x20080522
 _FLUSH_S = 0.05
+_AT_ONCE = 8  # batches of records: to pass on each by itself costs as much as what is in it, in three processes
 _MOST_UNSENT = 4 << 20  # bytes that wait for the agent
 _TICK_S, _DRAIN_TICK_S = 1.0, 0.2
 _LAST_CALL_S = 1.0  # for a handshake that is under way when the doors are closed
@@ -89,7 +90,8 @@ class Worker:
         self._datagrams_socket, self._told = datagrams, told
         self._datagrams: Datagrams | None = None
         self._book = Book()
-        self._notes = Notes(self._due, self._flush)
+        self._notes = Notes(self._due, self._full)
+        self._batches: list[bytes] = []  # frames for the agent
         self._lookups = Lookups(lambda told: self._say("lookups", told))
         self._teacher = Teacher(lambda told: self._say("learned", told))
         self.door = Door(self._book, self._notes, limits, self._lookups.tell, self._teacher.learn)
@@ -107,20 +109,34 @@ class Worker:
             self._writer.write(proxy_feed.up(kind, content))
 
     def _due(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
+
+    def _full(self) -> None:
+        self._gather()
+        if len(self._batches) >= _AT_ONCE:
+            self._send()
 
     def _flush(self) -> None:
-        """Tell the agent, unless it takes nothing: then what there is is lost, and counted."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._gather()
+        self._send()
+
+    def _gather(self) -> None:
+        """Have a batch ready for the agent, unless it takes nothing: then what there is is lost, and counted."""
         batch = self._notes.take()
         if self._is_orphan or self._writer.transport.get_write_buffer_size() > _MOST_UNSENT:
             self._lost += len(batch)
-            return
-        if len(batch) or self._lost:
-            self._writer.write(proxy_feed.up("requests", batch.content(self._lost)))
+        elif len(batch) or self._lost:
+            self._batches.append(proxy_feed.up("requests", batch.content(self._lost)))
             self._lost = 0
+
+    def _send(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._batches:
+            self._writer.write(b"".join(self._batches))
+            self._batches.clear()
 
     async def run(self) -> None:
         """Serve until SIGTERM, and then until the clients that are there are served."""
