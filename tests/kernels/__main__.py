@@ -39,7 +39,7 @@ def boot_argv(release: str, out: Path, cpus: int, memory: str) -> list[str]:
     ]
 
 
-def run(release: str, command: list[str], timeout: float, cpus: int = 2, memory: str = "3G") -> int:
+def run(release: str, command: list[str], timeout: float, cpus: int = 2, memory: str = "4G") -> int:
     """Boot, run, show the output; return the command's status, 125 if the guest never gave one."""
     out = KERNELS / f"out-{os.getpid()}"
     shutil.rmtree(out, ignore_errors=True)
