@@ -10,7 +10,7 @@ import pytest
 from loader import abi
 from tests.hosts import Mesh, Node, Pod
 from tests.hosts.proxy import proxy
-from tests.hosts.wait import wait_until
+from tests.hosts.wait import PATIENCE, wait_until
 from tests.kernel.puppet import Puppet
 
 pytestmark = pytest.mark.kernel
@@ -59,7 +59,7 @@ def serve(pod: Pod) -> None:
 
 def curl(pod: Pod, *words: str) -> str:
     """Return what came, and the status; 000: nothing."""
-    return pod.run(["curl", "-s", "-m", "4", "-w", " %{http_code}", *words], check=False).stdout.strip()
+    return pod.run(["curl", "-s", "-m", f"{4 * PATIENCE:g}", "-w", " %{http_code}", *words], check=False).stdout.strip()
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_a_tls_client_is_judged_by_the_name_that_it_asks_for(node: Node) -> None
     server.wait_listening(443)
 
     def said(name: str) -> str:
-        ask = ["curl", "-sSk", "-m", "5", "--resolve", f"{name}:443:{server.ip}", f"https://{name}/"]
+        ask = ["curl", "-sSk", "-m", f"{5 * PATIENCE:g}", "--resolve", f"{name}:443:{server.ip}", f"https://{name}/"]
         return client.run(ask, check=False).stderr
 
     with meshed(node, names) as mesh:

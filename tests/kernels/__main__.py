@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "tests/.build/kernels"
 DEFAULT = [
-    "python", "-m", "pytest", "-p", "no:cacheprovider", "--timeout=900", "--ignore=tests/kernel/test_kernels.py",
-    "tests/kernel",
+    "python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.kernels.at_once", "--timeout=900",
+    "--ignore=tests/kernel/test_kernels.py", "tests/kernel",
 ]  # fmt: skip
 
 
