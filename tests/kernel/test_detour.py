@@ -32,6 +32,7 @@ class Server(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET6
 Server(("::", 80), Handler).serve_forever()
 """
+WAIT_S = 4 * PATIENCE
 HTTP = {"http": [{"method": "GET", "path": "/public/.*"}]}
 OPEN: Json = {}
 
@@ -59,7 +60,7 @@ def serve(pod: Pod) -> None:
 
 def curl(pod: Pod, *words: str) -> str:
     """Return what came, and the status; 000: nothing."""
-    return pod.run(["curl", "-s", "-m", f"{4 * PATIENCE:g}", "-w", " %{http_code}", *words], check=False).stdout.strip()
+    return pod.run(["curl", "-s", "-m", f"{WAIT_S:g}", "-w", " %{http_code}", *words], check=False).stdout.strip()
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_mark_of_the_client_counts_for_nothing(node: Node) -> None:
     client, server = node.pods["client"], node.pods["server"]
     ask = """
 s = socket.socket()
-s.settimeout(4)
+s.settimeout(wait)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x5e500000)
 s.connect((ip, 80))
 s.sendall(b"GET /private HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
@@ -130,7 +131,7 @@ result = s.recv(12).decode()
         puppet = Puppet(client)
         puppet.do("import socket")
         with contextlib.suppress(OSError):  # it goes nowhere, or to the proxy
-            assert puppet.do(ask, ip=server.ip).endswith("403")
+            assert puppet.do(ask, ip=server.ip, wait=WAIT_S).endswith("403")
 
 
 @pytest.mark.parametrize("direction", ["ingress", "egress"])
@@ -143,7 +144,8 @@ def test_nobody_else_speaks_on_the_proxys_connection(node: Node, direction: str)
     )
     with meshed(node, rules) as mesh, mesh.open_maps() as maps:
         puppet = Puppet(client)
-        puppet.do("import http.client, socket, struct; c = http.client.HTTPConnection(ip, timeout=4)", ip=server.ip)
+        puppet.do("import http.client, socket, struct; c = http.client.HTTPConnection(ip, timeout=wait)",
+                  ip=server.ip, wait=WAIT_S)  # fmt: skip
         ask = "c.request('GET', path); r = c.getresponse(); r.read(); result = r.status"
         assert puppet.do(ask, path="/public/a") == 200
 
@@ -181,7 +183,7 @@ def test_what_is_open_is_reset_when_it_is_to_be_looked_into(node: Node) -> None:
         puppet = Puppet(client)
         puppet.do("import socket")
         ask = "s.sendall(b'GET /private HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'); result = s.recv(4096).decode()[:12]"
-        puppet.do("s = socket.create_connection((ip, 80)); s.settimeout(4)", ip=server.ip)
+        puppet.do("s = socket.create_connection((ip, 80)); s.settimeout(wait)", ip=server.ip, wait=WAIT_S)
         assert puppet.do(ask) == "HTTP/1.1 200"
         mesh.apply("policy-0", policy("server", HTTP, **FROM_CLIENT))
         mesh.settle()
@@ -195,8 +197,8 @@ def test_what_goes_by_the_proxy_follows_policy(node: Node) -> None:
     client, server = node.pods["client"], node.pods["server"]
     with meshed(node, policy("server", HTTP, **FROM_CLIENT)) as mesh:
         puppet = Puppet(client)
-        puppet.do("import http.client; c = http.client.HTTPConnection(ip, timeout=4); c.connect(); same = c.sock",
-                  ip=server.ip)  # fmt: skip
+        puppet.do("import http.client; c = http.client.HTTPConnection(ip, timeout=wait); c.connect(); same = c.sock",
+                  ip=server.ip, wait=WAIT_S)  # fmt: skip
         ask = "c.request('GET', path); r = c.getresponse(); r.read(); result = r.status if c.sock is same else 'anew'"
 
         def asked(path: str) -> int:
