@@ -242,11 +242,13 @@ class Proxies:
             LOG.warning("what the node proxy counts of handshakes cannot be read: %r", error)
 
     def _take_batch(self, content: Any) -> None:
-        """What one worker cannot have meant is left out, and said: the others' is as good as before."""
+        """What one worker cannot have meant is left out, said and counted: the others' is as good as before."""
         try:
             batch = told.read(content)
         except (TypeError, ValueError) as error:
             LOG.warning("records of the node proxy cannot be read: %s", error)
+            with self._changed:
+                self.lost += told.size(content)
             return
         with self._changed:
             self.lost += batch.lost

@@ -115,6 +115,14 @@ class Gathered:
         return [lost, [ends + rest for ends, rest in self._kinds], *columns, self._spans]
 
 
+def size(content: Any) -> int:
+    """Return how many requests a batch is of that cannot be read, as far as anybody can tell; at least 1."""
+    try:
+        return min(max(len(content[2]), 1), BATCH)
+    except (TypeError, LookupError):
+        return 1
+
+
 def read(content: Any) -> Batch:
     """Raises TypeError, ValueError for what no worker says."""
     lost, kinds, *columns, spans = content

@@ -20,7 +20,7 @@ from l7proxy.http1.session import Session as Http1
 from l7proxy.mesh.errors import Ended
 from l7proxy.mesh.frames import Ends
 from l7proxy.mesh.node import Node
-from l7proxy.mesh.server import DENIED, NotYet
+from l7proxy.mesh.server import DENIED, Caller, NotYet
 from l7proxy.mesh.stream import Stream
 from l7proxy.policy.book import Book, Kind, Policy, Side
 from l7proxy.policy.requests import Decision, Fields
@@ -62,10 +62,10 @@ class Door:
             return DENIED
         return _Guarded(self, lambda _: facts.between(*ends))
 
-    def tell_refusal(self, why: str, address: str, ends: Ends | None) -> None:
+    def tell_refusal(self, why: str, caller: Caller, ends: Ends | None) -> None:
         """Put on record that another node's proxy, or what seems to be one, was refused."""
         server, port = self.node.at if self.node else ("", 0)
-        found = facts.unknown(*ends) if ends else facts.unknown(address, 0, server, port)
+        found = facts.unknown(*ends) if ends else facts.unknown(*caller, server, port)
         now = time.monotonic_ns()
         Witness(self.notes, found, lambda _: 0).over(Exchange("TCP", None, 0, False, now, now, f"mTLS: {why}"))
 

@@ -34,7 +34,9 @@ NO_POD = NotYet("the server is no pod of this node with the identity that was as
 NO_NODE = NotYet("the address of the client's node is not known")
 # Makes a link for a stream, or returns why it is not let in.
 Enter = Callable[[Ends], "Hears | str"]
-Tell = Callable[[str, str, Ends | None], None]  # why, the peer's address, and what it asked for
+Caller = tuple[str, int]  # a peer's address and port
+Tell = Callable[[str, Caller, Ends | None], None]  # why, whom, and what it asked for
+_NOBODY: Caller = ("", 0)  # what it asked for says who it is
 
 
 class _Peer(NamedTuple):
@@ -85,7 +87,7 @@ class Server:
                 carrier.close()
             for stream in list(carrier.streams.values()):
                 if why := self._why_not(carrier, stream.ends):
-                    self._refuse(why, "", stream.ends)
+                    self._refuse(why, _NOBODY, stream.ends)
                     stream.cut(why)
         self.look_again()
 
@@ -139,7 +141,7 @@ class Server:
         assert self._contexts
         for _ in range(limits.AT_ONCE):
             try:
-                sock, (address, *_) = post.accept()
+                sock, (address, port, *_) = post.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError:  # no room for more files, say: they wait here until there is
@@ -147,17 +149,17 @@ class Server:
                 loop.call_later(limits.AGAIN_S, self._take_at, post)
                 return
             if len(self._handshakes) >= limits.MOST_HANDSHAKES:
-                self._refuse("too many handshakes at once", address)
+                self._refuse("too many handshakes at once", (address, port))
                 sock.close()
                 continue
-            task = loop.create_task(self._shake(sock, address, self._contexts))
+            task = loop.create_task(self._shake(sock, (address, port), self._contexts))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
-    async def _shake(self, sock: socket.socket, address: str, now: Contexts) -> None:
+    async def _shake(self, sock: socket.socket, caller: Caller, now: Contexts) -> None:
         loop, began = asyncio.get_running_loop(), time.monotonic()
         carrier = Carrier(
-            self._came, self._look, self._is_gone, lambda carrier: self._is_made(carrier, address, now, began)
+            self._came, self._look, self._is_gone, lambda carrier: self._is_made(carrier, caller, now, began)
         )
         try:
             sock.setblocking(False)
@@ -168,10 +170,10 @@ class Server:
                     ssl_shutdown_timeout=limits.LINGER_S, ssl_handshake_timeout=2 * limits.SERVERS_HANDSHAKE_S,
                 )  # fmt: skip
         except OSError as error:
-            self._refuse(contexts.word(error), address)
+            self._refuse(contexts.word(error), caller)
             carrier.abort() if carrier.tls else sock.close()
 
-    def _is_made(self, carrier: Carrier, address: str, now: Contexts, began: float) -> None:
+    def _is_made(self, carrier: Carrier, caller: Caller, now: Contexts, began: float) -> None:
         """Take in who has proved what OpenSSL asks for, before anything that it says is heard."""
         assert carrier.tls
         found = carrier.tls.get_extra_info("ssl_object")
@@ -183,7 +185,7 @@ class Server:
             most = self._most_of_one
             why = f"more than {most} connections of one workload" if self._of_one[id] >= most else ""
         if why:
-            self._refuse(why, address)
+            self._refuse(why, caller)
             carrier.abort()
             return
         self._tally.good(time.monotonic() - began)
@@ -222,7 +224,7 @@ class Server:
             return
         self._hold_no_more(carrier, number)
         if isinstance(link, str):
-            self._refuse(link, "", ends)
+            self._refuse(link, _NOBODY, ends)
             carrier.write(frames.refusal(number, link))
             self._look(carrier)
             return
@@ -266,6 +268,6 @@ class Server:
             if not self._of_one[peer.id]:
                 del self._of_one[peer.id]
 
-    def _refuse(self, why: str, address: str, ends: Ends | None = None) -> None:
+    def _refuse(self, why: str, caller: Caller, ends: Ends | None = None) -> None:
         self._tally.refused[why] += 1
-        self._tell(why, address, ends)
+        self._tell(why, caller, ends)

@@ -1,12 +1,15 @@
 """A door's link without a kernel: what a server hears of a client that is gone, and policy on what waits to be sent."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from control.flow import told
 from l7proxy.edge import facts
 from l7proxy.edge.door import Door, _Guarded
 from l7proxy.edge.limits import Limits
@@ -86,3 +89,15 @@ def test_policy_that_turns_against_a_closed_stream_ends_it_though_bytes_wait(mon
         assert not wire.streams and not made.links
 
     run(play)
+
+
+@pytest.mark.parametrize("ends", [None, ENDS])
+def test_the_agent_can_read_what_a_refusal_between_nodes_says(ends: Any) -> None:
+    made = door()
+    made.node = cast(Any, SimpleNamespace(at=("10.2.0.1", 4743)))
+    made.tell_refusal("no certificate", ("10.1.0.1", 40001), ends)
+    batch = told.read(json.loads(json.dumps(made.notes.take().content(0))))
+    (alike,), (seen,) = batch.kinds, batch.seen()
+    found = (alike.client, seen.client_port, alike.server, alike.server_port)
+    assert found == (ends or ("10.1.0.1", 40001, "10.2.0.1", 4743))
+    assert (alike.allowed, alike.status, alike.why) == (False, 0, "mTLS: no certificate")
