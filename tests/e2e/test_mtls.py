@@ -140,6 +140,33 @@ def test_policy_of_the_server_is_against_another_client(site: Site) -> None:
     assert flow["source"]["pod_name"] == "stranger" or flow["IP"]["source"] == site.near.pods["stranger"].ip
 
 
+def test_who_proves_nothing_is_on_record_and_costs_nobody_a_record(site: Site) -> None:
+    ready(site)
+    before = len(site.far_mesh.flows())
+    listening = site.far.run(["ss", "-Hltn", "sport", "=", ":4743"]).stdout.split()
+    code = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 4743), 10) as s:
+    s.sendall(b"not in TLS " * 10)
+    print(s.getsockname()[1])
+    try:
+        s.recv(100)
+    except ConnectionResetError:
+        pass
+"""
+    address = listening[3].rpartition(":")[0].strip("[]")
+    port = int(site.near.run([sys.executable, "-c", code, address]).stdout)
+    assert [curl(site.client, f"http://{site.server.ip}/public/{n}")[-3:] for n in range(5)] == ["200"] * 5
+    flow = site.far_mesh.wait_flow(lambda f: f.get("l4", {}).get("TCP", {}).get("source_port") == port, since=before)
+    assert flow["extensions"]["value"]["sockmesh"]["why"].startswith("mTLS: TLS: ")
+    wanted = {f"http://{site.server.ip}/public/{n}" for n in range(5)}
+
+    def recorded() -> set[str]:
+        return {flow.get("l7", {}).get("http", {}).get("url") for flow in site.far_mesh.flows()[before:]}
+
+    wait_until(lambda: wanted <= recorded(), "the others' records are there")
+
+
 def test_nothing_of_it_is_in_plaintext_on_the_wire(site: Site) -> None:
     ready(site)
     # Of no protocol until it is bound: else it hears all interfaces before, and so what comes late of the last request.
