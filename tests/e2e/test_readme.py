@@ -125,7 +125,7 @@ FORMS: Mapping[str, str] = {
     r"Software caused connection abort|Connection reset by peer": "it was cut",
     r"\d+(?:[.,:]\d+)*": "#",
     r"# (?:[kMGT]?B|[mun]?s|min|h)\b(?: # (?:[mun]?s|min))?": "#",
-    r"\b[A-Z][a-z]{2} # #": "when",
+    r"\b[A-Z][a-z]{2} +# #": "when",
     r"\b(?:yes|no)\b": "yes or no",  # whether it must be yes is for test_demo.py
     r"\s+": " ",
 }
